@@ -1,0 +1,50 @@
+# make demo        a sound becomes a picture: out/demo/
+# make demo SERVE=1  the same, then ComfyUI stays open on the example
+# make test        every test; those of ComfyUI run when one is found
+#
+# COMFYUI_PATH names a ComfyUI folder (else ~/comfy/ComfyUI). VENV names another virtual environment, so that two
+# ComfyUIs can each keep their own front end.
+
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+RUN = $(VENV)/bin/python
+COMFY = $(shell d="$${COMFYUI_PATH:-$$HOME/comfy/ComfyUI}"; [ -f "$$d/main.py" ] && echo "$$d")
+STAMP = $(VENV)/.comfy-$(shell cat "$(COMFY)/requirements.txt" constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
+
+.PHONY: demo test setup comfy bring-comfy lint
+
+demo: bring-comfy
+	@$(MAKE) --no-print-directory comfy
+	$(RUN) -m aai demo $(if $(SERVE),--serve)
+
+test: setup comfy
+	$(VENV)/bin/ruff check .
+	$(RUN) -m pytest tests
+
+lint: setup
+	$(VENV)/bin/ruff check .
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (some minutes, about 5 GB)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[headless,dev]"
+	@touch $@
+
+# ComfyUI's requirements go into our environment; ComfyUI itself stays as it is.
+comfy: setup
+	@if [ -n "$(COMFY)" ]; then $(MAKE) --no-print-directory $(STAMP); fi
+
+$(VENV)/.comfy-%: $(VENV)/.ready
+	@echo "installing the requirements of $(COMFY)"
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r "$(COMFY)/requirements.txt"
+	@rm -f $(VENV)/.comfy-*
+	@touch $@
+
+bring-comfy: setup
+	@if [ -z "$(COMFY)" ] && [ -z "$$COMFYUI_PATH" ]; then $(RUN) -m venv $(VENV)/comfy-cli \
+	  && $(VENV)/comfy-cli/bin/pip install --quiet --disable-pip-version-check comfy-cli \
+	  && $(VENV)/comfy-cli/bin/comfy --skip-prompt --no-enable-telemetry install --cpu --skip-manager --skip-torch-or-directml \
+	    > $(VENV)/comfy-install.log 2>&1 \
+	  || echo "ComfyUI cannot be brought here (see $(VENV)/comfy-install.log): the demo runs through diffusers."; fi
