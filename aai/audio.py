@@ -1,0 +1,247 @@
+"""Sounds: reading and writing files, resampling, loudness.
+
+Everything runs on torch, scipy and PyAV, so no ffmpeg binary and no torchaudio is needed. The filter bank
+that the encoders listen through is in `fbank.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+SILENCE = -math.inf
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A waveform [channels, samples], float32 in [-1, 1], and its rate in Hz."""
+
+    waveform: Tensor
+    rate: int
+
+    @property
+    def seconds(self) -> float:
+        return self.waveform.shape[-1] / self.rate
+
+    def mono(self) -> Sound:
+        """The mean of the channels, as one channel."""
+        return self if len(self.waveform) == 1 else Sound(self.waveform.mean(0, keepdim=True), self.rate)
+
+    def resample(self, rate: int) -> Sound:
+        """The same sound at another rate in Hz: a polyphase filter with scipy's Kaiser window."""
+        if rate == self.rate:
+            return self
+        from scipy.signal import resample_poly
+
+        ratio = Fraction(rate, self.rate)
+        samples = resample_poly(self.waveform.cpu().numpy(), ratio.numerator, ratio.denominator, axis=-1)
+        return Sound(torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)), rate)
+
+    def cut(self, start: float = 0.0, seconds: float | None = None) -> Sound:
+        """The part from `start` that lasts `seconds` (None: to the end).
+
+        Raises InputError where nothing is left.
+        """
+        first = round(start * self.rate)
+        last = None if seconds is None else first + round(seconds * self.rate)
+        part = self.waveform[:, max(first, 0) : last]
+        if part.shape[-1] == 0:
+            raise InputError(
+                f"Nothing is left of this {self.seconds:.2f} s sound between {start:g} s and its cut: "
+                "start earlier or take a longer part."
+            )
+        return Sound(part, self.rate)
+
+
+def from_tensor(waveform: Tensor, rate: int, name: str = "The sound") -> Sound:
+    """A Sound from [T], [C, T] or [1, C, T] samples.
+
+    Raises InputError for an empty sound, a batch of several, samples that are no numbers, or a rate below 1
+    Hz.
+    """
+    if waveform.ndim == 3:
+        if len(waveform) != 1:
+            raise InputError(f"{name} is a batch of {len(waveform)}: pass one sound at a time.")
+        waveform = waveform[0]
+    if waveform.ndim == 1:
+        waveform = waveform[None]
+    if waveform.ndim != 2 or waveform.numel() == 0:
+        raise InputError(f"{name} holds no samples: choose a longer one.")
+    if rate < 1:
+        raise InputError(f"{name} has a sample rate of {rate} Hz: give its true rate.")
+    waveform = waveform.detach().float()
+    if not torch.isfinite(waveform).all():
+        raise InputError(f"{name} holds samples that are not numbers (NaN or infinite): export it again.")
+    return Sound(waveform, int(rate))
+
+
+def load(path: str | os.PathLike, start: float = 0.0, seconds: float | None = None) -> Sound:
+    """Reads the first sound track of an audio or video file, from `start` for `seconds` (None: all of it).
+
+    wav, flac, ogg, mp3, m4a, and whatever else PyAV decodes; any rate and channel count. Only the part that
+    is asked for is kept in memory. Raises InputError for a missing, empty, damaged or soundless file, and
+    where nothing is left after trimming.
+    """
+    import av
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no file “{path}”: check its name and folder.")
+    if path.stat().st_size == 0:
+        raise InputError(f"“{path}” is empty (0 bytes): choose another file.")
+    if start < 0 or (seconds is not None and seconds <= 0):
+        raise InputError(
+            f"“{path}” cannot be cut at {start:g} s for {seconds} s: use a start of 0 or more and a length."
+        )
+    try:
+        with av.open(str(path), metadata_errors="ignore") as container:
+            if not container.streams.audio:
+                raise InputError(f"“{path}” has no sound track: choose an audio file, or a video with sound.")
+            stream = container.streams.audio[0]
+            rate = stream.codec_context.sample_rate
+            chunks = list(_decode(container, stream, rate, start, seconds))
+    except av.FFmpegError as error:
+        raise InputError(
+            f"“{path}” cannot be read as sound ({error.strerror}): it may be damaged, or no audio file."
+        )
+    if not chunks:
+        raise InputError(
+            f"Nothing is left of “{path}” from {start:g} s on: start earlier or take a longer part."
+        )
+    return from_tensor(torch.from_numpy(np.concatenate(chunks, axis=1)), rate, f"“{path}”")
+
+
+def _decode(container, stream, rate: int, start: float, seconds: float | None):
+    """Yields float32 [C, n] pieces of the wanted part."""
+    import av
+
+    first = round(start * rate)
+    last = math.inf if seconds is None else first + round(seconds * rate)
+    # Interleaved: PyAV reads planar frames of 8 channels past their end.
+    to_float = av.AudioResampler(format="flt")
+    position = 0
+    decoded_any = False
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            # A file cut off in the middle of a frame still plays up to there, as in any player.
+            if decoded_any:
+                return
+            raise
+        for frame in frames:
+            decoded_any = True
+            for piece in to_float.resample(frame):
+                samples = piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T
+                begin, end = max(first - position, 0), min(last - position, samples.shape[1])
+                if begin < end:
+                    yield samples[:, begin : int(end)]
+                position += samples.shape[1]
+                if position >= last:
+                    return
+
+
+def save(sound: Sound, path: str | os.PathLike) -> None:
+    """Writes a 16-bit wav or flac file in one move.
+
+    Raises InputError for another kind of file, or where the disk does not take it.
+    """
+    import av
+
+    path = Path(path)
+    codec = {".wav": "pcm_s16le", ".flac": "flac"}.get(path.suffix.lower())
+    if codec is None:
+        raise InputError(f"“{path.name}” is no .wav or .flac name: give it one of these endings.")
+    channels = len(sound.waveform)
+    layout = {1: "mono", 2: "stereo"}.get(channels, f"{channels}c")
+    samples = (sound.waveform.cpu().clamp(-1, 1) * 32767).round().to(torch.int16).T.reshape(1, -1).numpy()
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        with av.open(str(unfinished), "w", format=path.suffix[1:].lower()) as container:
+            stream = container.add_stream(codec, rate=sound.rate, layout=layout)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="s16", layout=layout)
+            frame.sample_rate = sound.rate
+            for piece in (frame, None):
+                container.mux(stream.encode(piece))
+        os.replace(unfinished, path)
+    except (OSError, av.FFmpegError) as error:
+        raise InputError(
+            f"“{path}” cannot be written ({error.strerror}): check the folder and the free space."
+        )
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def sound_hash(sound: Sound) -> str:
+    """SHA-256 of the rate and the samples, in hex."""
+    digest = hashlib.sha256(f"{sound.rate} {tuple(sound.waveform.shape)} ".encode())
+    digest.update(np.ascontiguousarray(sound.waveform.cpu().numpy(), dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _k_weighting(rate: int) -> np.ndarray:
+    """BS.1770's two filters as second-order sections at any rate (the standard lists 48 kHz; its own
+    analogue forms)."""
+
+    def section(f: float, q: float, gain_db: float | None) -> list[float]:
+        k = math.tan(math.pi * f / rate)
+        a0 = 1 + k / q + k * k
+        poles = [1.0, 2 * (k * k - 1) / a0, (1 - k / q + k * k) / a0]
+        if gain_db is None:
+            return [1.0, -2.0, 1.0, *poles]
+        vh = 10 ** (gain_db / 20)
+        vb = vh**0.4996667741545416
+        zeros = [(vh + vb * k / q + k * k) / a0, 2 * (k * k - vh) / a0, (vh - vb * k / q + k * k) / a0]
+        return [*zeros, *poles]
+
+    shelf = section(min(1681.974450955533, 0.45 * rate), 0.7071752369554196, 3.999843853973347)
+    return np.array([shelf, section(38.13547087602444, 0.5003270373238773, None)])
+
+
+def loudness(sound: Sound) -> float:
+    """Integrated loudness in LUFS (ITU-R BS.1770-4: K-weighting, 400 ms blocks, gates at -70 LUFS and -10
+    LU).
+
+    Channels 4 and 5 weigh 1.41 as surrounds of a 5-channel sound; with more than 5 channels all weigh the
+    same. A sound below 0.4 s is one block, padded with zeros. Silence is -inf.
+    """
+    from scipy.signal import sosfilt
+
+    waveform = sound.waveform.cpu().numpy()
+    channels, count = waveform.shape
+    block, hop = round(0.4 * sound.rate), round(0.1 * sound.rate)
+    if count < block:
+        waveform = np.pad(waveform, ((0, 0), (0, block - count)))
+        count = block
+    weights = np.array([1, 1, 1, 1.41, 1.41][:channels] if channels <= 5 else [1.0] * channels)
+    sections = _k_weighting(sound.rate)
+    # The filter's state is carried from part to part, so 20 minutes need no more memory than ten seconds.
+    state = np.zeros((len(sections), channels, 2))
+    step = 10 * sound.rate
+    tail = np.zeros((channels, 0))
+    blocks, offset = [], 0
+    for begin in range(0, count, step):
+        filtered, state = sosfilt(sections, waveform[:, begin : begin + step], axis=-1, zi=state)
+        tail = np.concatenate([tail, filtered**2], axis=1)
+        while offset + block <= tail.shape[1]:
+            blocks.append(tail[:, offset : offset + block].mean(1))
+            offset += hop
+        tail, offset = tail[:, offset:], 0
+    power = weights @ np.array(blocks).T
+    with np.errstate(divide="ignore"):
+        levels = -0.691 + 10 * np.log10(power)
+    loud = levels > -70
+    if not loud.any():
+        return SILENCE
+    gate = -0.691 + 10 * math.log10(power[loud].mean()) - 10
+    return float(-0.691 + 10 * math.log10(power[loud & (levels > gate)].mean()))

@@ -1,0 +1,109 @@
+"""Stable Diffusion at a size that trains in seconds: diffusers' and transformers' own classes, random
+weights."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+WORDS = "a photo of rain in the city under fire at night sound dog and"
+SCHEDULER = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
+
+
+def _write_tokenizer(folder) -> None:
+    """vocab.json and merges.txt of a CLIP byte-pair tokenizer that knows each of WORDS as one piece."""
+    letters = [chr(c) for c in range(33, 127)]
+    vocabulary = [*letters, *(c + "</w>" for c in letters)]
+    merges = []
+    for word in WORDS.split():
+        left, *rest = [*word[:-1], word[-1] + "</w>"]
+        for right in rest:
+            if f"{left} {right}" not in merges:
+                merges.append(f"{left} {right}")
+                vocabulary.append(left + right)
+            left += right
+    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(
+        json.dumps({piece: i for i, piece in enumerate(dict.fromkeys(vocabulary))})
+    )
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+
+
+@pytest.fixture(scope="session")
+def make_tokenizer(tmp_path_factory):
+    """make_tokenizer() -> a new CLIPTokenizer."""
+    from transformers import CLIPTokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    _write_tokenizer(folder)
+    kept = dict(model_max_length=77, pad_token="<|endoftext|>")
+    return lambda **settings: CLIPTokenizer.from_pretrained(str(folder), **{**kept, **settings})
+
+
+@pytest.fixture(scope="session")
+def make_parts(make_tokenizer):
+    """make_parts(seed=0, prediction_type="epsilon") -> unet, text_encoder, tokenizer, vae, scheduler_config.
+
+    Pictures of 16 x 16 pixels, latents of 4 x 8 x 8, words of width 32.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    def make(seed: int = 0, prediction_type: str = "epsilon") -> SimpleNamespace:
+        torch.manual_seed(seed)
+        tokenizer = make_tokenizer()
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        )
+        unet = UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(32, 64),
+            layers_per_block=1,
+            cross_attention_dim=32,
+            attention_head_dim=4,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        )
+        vae = AutoencoderKL(
+            block_out_channels=(32, 32),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=4,
+        )
+        return SimpleNamespace(
+            unet=unet,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            vae=vae,
+            scheduler_config={**SCHEDULER, "prediction_type": prediction_type},
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_token():
+    """make_token(name, rows) -> a SoundToken of width 32, from a random sound and adapter."""
+    from aai.token import SoundToken, word_vectors
+
+    def make(
+        name: str = "rain", rows: int = 1, width: int = 32, encoder: str = "clip_l", seed: int = 0
+    ) -> SoundToken:
+        generator = torch.Generator().manual_seed(seed)
+        f_a = torch.randn(width, generator=generator) * 3
+        f_adapter = torch.randn(rows, width, generator=generator) * 0.02
+        vectors = {encoder: word_vectors(f_a, 0.11, f_adapter)}
+        return SoundToken(name, vectors, f_a, {encoder: f_adapter}, {encoder: 0.11}, -23.0, {"sound": "abc"})
+
+    return make

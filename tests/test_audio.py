@@ -1,0 +1,235 @@
+"""Sounds against torchaudio, the standard's own reference tones, and everything that files do wrong."""
+
+import math
+
+import av
+import numpy as np
+import pytest
+import torch
+import torchaudio
+
+from aai import audio
+from aai.audio import Sound
+from aai.errors import InputError
+from aai.fbank import fbank
+
+
+def noise(seconds=1.0, rate=16000, channels=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return Sound(0.1 * torch.randn(channels, int(seconds * rate), generator=generator), rate)
+
+
+def tone(decibels, seconds=5.0, rate=48000, channels=2, hertz=1000):
+    t = torch.arange(int(seconds * rate)) / rate
+    wave = 10 ** (decibels / 20) * torch.sin(2 * math.pi * hertz * t)
+    return Sound(wave.repeat(channels, 1), rate)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100])
+def test_fbank_is_kaldis(rate):
+    waves = torch.cat([noise(1.2, rate, seed=s).waveform for s in range(3)])
+    ours = fbank(waves, rate, mel_bins=64, frames=None)
+    for wave, row in zip(waves, ours):
+        theirs = torchaudio.compliance.kaldi.fbank(
+            (wave - wave.mean())[None], htk_compat=True, sample_frequency=rate, use_energy=False,
+            window_type="hanning", num_mel_bins=64, dither=0.0, frame_shift=10,
+        )  # fmt: skip
+        torch.testing.assert_close(row, theirs, rtol=0, atol=2e-4)
+
+
+def test_fbank_pads_with_zeros_and_cuts():
+    wave = noise(0.5).waveform
+    whole = fbank(wave, frames=None)
+    padded, cut = fbank(wave, frames=100), fbank(wave, frames=20)
+    torch.testing.assert_close(padded[:, : whole.shape[1]], whole)
+    assert (padded[:, whole.shape[1] :] == 0).all() and padded.shape == (1, 100, 128)
+    torch.testing.assert_close(cut, whole[:, :20])
+    assert torch.isfinite(fbank(torch.zeros(1, 10))).all()
+
+
+def test_reference_tones_have_their_loudness():
+    # EBU Tech 3341, cases 1 and 2: a stereo sine of 1 kHz at -23 and -33 dBFS.
+    assert audio.loudness(tone(-23)) == pytest.approx(-23, abs=0.1)
+    assert audio.loudness(tone(-33)) == pytest.approx(-33, abs=0.1)
+    # Case 3: quiet parts do not count.
+    quiet, loud = tone(-36, 3), tone(-23, 20)
+    joined = Sound(torch.cat([quiet.waveform, loud.waveform, quiet.waveform], dim=1), 48000)
+    assert audio.loudness(joined) == pytest.approx(-23, abs=0.1)
+
+
+@pytest.mark.parametrize("rate", [16000, 44100, 48000])
+def test_loudness_is_close_to_torchaudios(rate):
+    sound = noise(3, rate, channels=2)
+    theirs = float(torchaudio.functional.loudness(sound.waveform, rate))
+    assert audio.loudness(sound) == pytest.approx(theirs, abs=0.3 if rate < 32000 else 0.1)
+
+
+def test_loudness_of_the_short_the_silent_and_the_many():
+    assert audio.loudness(Sound(torch.zeros(1, 16000), 16000)) == -math.inf
+    assert math.isfinite(audio.loudness(noise(0.05)))
+    eight = Sound(noise().waveform.expand(8, -1), 16000)
+    assert audio.loudness(eight) == pytest.approx(audio.loudness(noise()) + 10 * math.log10(8), abs=1e-3)
+    long = noise(25)
+    assert audio.loudness(Sound(long.waveform / 2, 16000)) == pytest.approx(
+        audio.loudness(long) - 6.02, abs=0.01
+    )
+
+
+def write(path, codec, rate=44100, channels=2, seconds=1.0, hertz=440.0, format=None):
+    t = np.arange(int(rate * seconds)) / rate
+    samples = np.stack([0.5 * np.sin(2 * np.pi * hertz * t)] * channels).astype(np.float32)
+    layout = {1: "mono", 2: "stereo", 8: "7.1"}[channels]
+    with av.open(str(path), "w", format=format) as container:
+        stream = container.add_stream(codec, rate=rate, layout=layout)
+        interleaved = np.ascontiguousarray(samples.T.reshape(1, -1))
+        frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=layout)
+        frame.sample_rate = rate
+        resampler = av.AudioResampler(
+            format=stream.format, layout=layout, rate=rate, frame_size=stream.frame_size
+        )
+        for piece in (*resampler.resample(frame), *resampler.resample(None), None):
+            container.mux(stream.encode(piece))
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate", "channels", "error"),
+    [
+        ("a.wav", "pcm_s16le", 44100, 2, 1e-4),
+        ("a8.wav", "pcm_s16le", 8000, 1, 1e-4),
+        ("a192.wav", "pcm_f32le", 192000, 2, 1e-6),
+        ("eight.wav", "pcm_s24le", 48000, 8, 1e-5),
+        ("a.flac", "flac", 44100, 2, 1e-4),
+        ("a.mp3", "libmp3lame", 44100, 2, 0.05),
+        ("a.ogg", "libopus", 48000, 2, 0.05),
+        ("a.m4a", "aac", 44100, 2, 0.05),
+    ],
+)
+def test_files_of_every_kind_are_read(tmp_path, name, codec, rate, channels, error):
+    written = write(tmp_path / name, codec, rate, channels)
+    sound = audio.load(tmp_path / name)
+    assert sound.rate == rate and len(sound.waveform) == channels
+    assert sound.seconds == pytest.approx(1.0, abs=0.08)
+    middle = sound.waveform[:, rate // 4 : 3 * rate // 4]
+    assert middle.abs().max() == pytest.approx(np.abs(written).max(), abs=max(error, 1e-3))
+
+
+def test_a_videos_sound_track_is_read(tmp_path):
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        sound = container.add_stream("aac", rate=44100, layout="mono")
+        for _ in range(10):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), "rgb24")))
+        container.mux(video.encode(None))
+        frame = av.AudioFrame.from_ndarray(
+            np.full((1, 44100), 0.25, np.float32), format="fltp", layout="mono"
+        )
+        frame.sample_rate = 44100
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    assert audio.load(path).seconds == pytest.approx(1.0, abs=0.1)
+    silent = tmp_path / "silent.mp4"
+    with av.open(str(silent), "w") as container:
+        video = container.add_stream("mpeg4", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), "rgb24")))
+        container.mux(video.encode(None))
+    with pytest.raises(InputError, match=r"silent\.mp4.*no sound track"):
+        audio.load(silent)
+
+
+def test_a_part_of_a_file_is_the_part_of_the_whole(tmp_path):
+    audio.save(noise(2), tmp_path / "n.flac")
+    whole, part = audio.load(tmp_path / "n.flac"), audio.load(tmp_path / "n.flac", 0.5, 0.75)
+    torch.testing.assert_close(part.waveform, whole.waveform[:, 8000:20000], rtol=0, atol=0)
+    assert audio.load(tmp_path / "n.flac", 1.5).seconds == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_what_is_saved_comes_back(tmp_path, suffix):
+    sound = noise(0.3, 22050, channels=2)
+    audio.save(sound, tmp_path / f"n{suffix}")
+    torch.testing.assert_close(
+        audio.load(tmp_path / f"n{suffix}").waveform, sound.waveform, rtol=0, atol=4e-5
+    )
+    assert [p.name for p in tmp_path.iterdir()] == [f"n{suffix}"]
+
+
+def test_twenty_minutes_are_heard(tmp_path):
+    audio.save(Sound(torch.zeros(1, 20 * 60 * 8000), 8000), tmp_path / "long.flac")
+    sound = audio.load(tmp_path / "long.flac")
+    assert sound.seconds == 1200 and audio.loudness(sound) == -math.inf
+    assert audio.load(tmp_path / "long.flac", 1100, 2).seconds == 2
+
+
+def test_bad_files_are_told_by_name(tmp_path):
+    def refused(path, match, **cut):
+        with pytest.raises(InputError, match=match) as caught:
+            audio.load(path, **cut)
+        assert path.name in str(caught.value) and "\n" not in str(caught.value)
+
+    refused(tmp_path / "none.wav", "no file")
+    (tmp_path / "empty.wav").touch()
+    refused(tmp_path / "empty.wav", "empty")
+    (tmp_path / "text.wav").write_text("These are words, not a sound. " * 50)
+    refused(tmp_path / "text.wav", "cannot be read")
+    audio.save(noise(1), tmp_path / "whole.wav")
+    refused(tmp_path / "whole.wav", "Nothing is left", start=3.0)
+    refused(tmp_path / "whole.wav", "cannot be cut", seconds=0.0)
+    header = (tmp_path / "whole.wav").read_bytes()[:30]
+    (tmp_path / "head.wav").write_bytes(header)
+    refused(tmp_path / "head.wav", "cannot be read|Nothing is left")
+    (tmp_path / "nan.wav").write_bytes(b"")
+    with av.open(str(tmp_path / "nan.wav"), "w") as container:
+        stream = container.add_stream("pcm_f32le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.full((1, 800), np.nan, np.float32), format="flt", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    refused(tmp_path / "nan.wav", "not numbers")
+
+
+def test_a_truncated_file_plays_up_to_its_end(tmp_path):
+    write(tmp_path / "whole.mp3", "libmp3lame", seconds=3.0)
+    data = (tmp_path / "whole.mp3").read_bytes()
+    (tmp_path / "half.mp3").write_bytes(data[: len(data) // 2])
+    assert 1.0 < audio.load(tmp_path / "half.mp3").seconds < 2.0
+
+
+def test_saving_where_it_cannot_be_saved(tmp_path):
+    with pytest.raises(InputError, match=r"\.wav or \.flac"):
+        audio.save(noise(0.1), tmp_path / "n.mp3")
+    with pytest.raises(InputError, match="cannot be written"):
+        audio.save(noise(0.1), tmp_path / "missing" / "n.wav")
+    assert not list(tmp_path.iterdir())
+
+
+def test_tensors_that_are_no_sound():
+    for waveform, match in (
+        (torch.zeros(1, 0), "no samples"),
+        (torch.zeros(2, 1, 100), "batch of 2"),
+        (torch.full((1, 10), torch.nan), "not numbers"),
+    ):
+        with pytest.raises(InputError, match=match):
+            audio.from_tensor(waveform, 16000)
+    with pytest.raises(InputError, match="rate"):
+        audio.from_tensor(torch.zeros(1, 10), 0)
+    assert audio.from_tensor(torch.zeros(1, 2, 10), 8000).waveform.shape == (2, 10)
+
+
+def test_resampling_keeps_a_tone():
+    for rate in (8000, 22050, 48000, 192000):
+        moved = tone(-6, 1.0, rate, channels=1, hertz=440).resample(16000)
+        expected = tone(-6, 1.0, 16000, channels=1, hertz=440)
+        middle = slice(1000, 15000)
+        torch.testing.assert_close(moved.waveform[:, middle], expected.waveform[:, middle], rtol=0, atol=2e-3)
+
+
+def test_mono_is_the_mean_and_hashes_tell_sounds_apart():
+    sound = noise(0.1, channels=2)
+    torch.testing.assert_close(sound.mono().waveform, sound.waveform.mean(0, keepdim=True))
+    assert audio.sound_hash(sound) == audio.sound_hash(Sound(sound.waveform.clone(), sound.rate))
+    others = (Sound(sound.waveform, 8000), Sound(sound.waveform * 0.99, sound.rate))
+    assert len({audio.sound_hash(s) for s in (sound, *others)}) == 3
