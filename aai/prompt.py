@@ -1,0 +1,149 @@
+"""Prompts with sound tokens: `*` is the first token, `<name>` the one of that name.
+
+A star is a token wherever it stands ("A*," too). In a prompt without tokens it stays a star; `\\*` and `\\<`
+are always the plain characters.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .errors import InputError
+from .token import SoundToken
+
+log = logging.getLogger(__name__)
+
+SLOT = -1
+"""The id that stands in a layout where a token's vector goes."""
+
+_MARK = re.compile(r"\\([*<])|(\*)|<([^<>\n]+)>")
+
+
+class Slot(NamedTuple):
+    """A place of a token's vector: its position among the ids, the token's name, and which of its vectors."""
+
+    position: int
+    name: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A prompt as a text encoder reads it.
+
+    ids: `length` ids with begin, end and padding, SLOT where a token's vector goes.
+    slots: those places, in order. positions: {token name: its positions}. end: the end token's position.
+    truncated: whether words were cut off.
+    """
+
+    ids: list[int]
+    slots: list[Slot]
+    positions: dict[str, list[int]]
+    end: int
+    truncated: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """Words, and the sound tokens that they may name."""
+
+    text: str
+    tokens: tuple[SoundToken, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "tokens", tuple(self.tokens))
+        names = [t.name for t in self.tokens]
+        twice = next((n for n in names if names.count(n) > 1), None)
+        if twice is not None:
+            raise InputError(f"Two sound tokens of one prompt are named '{twice}': rename one of them.")
+
+    def pieces(self) -> list[str | SoundToken]:
+        """The text and the tokens in order; neighbouring text is one piece.
+
+        Raises InputError for a `<name>` that no token has.
+        """
+        found: list[str | SoundToken] = []
+        text, last = "", 0
+        for mark in _MARK.finditer(self.text):
+            plain, star, name = mark.groups()
+            text += self.text[last : mark.start()]
+            last = mark.end()
+            if plain or (star and not self.tokens):
+                text += plain or star
+                continue
+            if text:
+                found.append(text)
+                text = ""
+            found.append(self.tokens[0] if star else self._named(name.strip()))
+        text += self.text[last:]
+        return [*found, text] if text else found
+
+    def used(self) -> list[SoundToken]:
+        """The tokens that the text names, in the order in which it first does."""
+        return list(dict.fromkeys(p for p in self.pieces() if isinstance(p, SoundToken)))
+
+    def layout(
+        self,
+        tokenize: Callable[[str], list[int]],
+        encoder: str = "clip_l",
+        length: int = 77,
+        pad: int | None = None,
+    ) -> Layout:
+        """The prompt's ids and the places of its tokens' vectors for one text encoder.
+
+        `tokenize` gives a text's ids between a begin and an end id, as CLIPTokenizer does; it is called for
+        each piece between tokens, as ComfyUI does. `pad` fills up to `length`; None takes the end id.
+        What does not fit is cut off at the end, with a warning. Raises InputError where that would cut off a
+        token, or a token has no vectors for `encoder`.
+        """
+        begin, end = tokenize("")[:1], tokenize("")[-1:]
+        ids: list[int] = list(begin)
+        slots: list[Slot] = []
+        for piece in self.pieces():
+            if isinstance(piece, str):
+                ids += tokenize(piece)[1:-1]
+                continue
+            if encoder not in piece.vectors:
+                raise InputError(
+                    f"The sound token '{piece.name}' was made for {', '.join(piece.vectors)}, but this "
+                    "model reads "
+                    f"{encoder}: train it with this model, or load the model that it was trained with."
+                )
+            rows = range(len(piece.vectors[encoder]))
+            slots += [Slot(len(ids) + row, piece.name, row) for row in rows]
+            ids += [SLOT] * len(rows)
+        truncated = len(ids) > length - 1
+        lost = next((s for s in slots if s.position >= length - 1), None)
+        if lost is not None:
+            raise InputError(
+                f"The prompt is too long: the sound token '{lost.name}' stands past the {length - 2} "
+                "words' pieces that "
+                "the text encoder reads. Shorten the prompt or move the token forward."
+            )
+        if truncated:
+            log.warning(
+                "The prompt has %d pieces; the text encoder reads the first %d: shorten it.",
+                len(ids) - 1,
+                length - 2,
+            )
+        ids = [*ids[: length - 1], *end]
+        positions: dict[str, list[int]] = {}
+        for slot in slots:
+            positions.setdefault(slot.name, []).append(slot.position)
+        padding = [end[0] if pad is None else pad] * (length - len(ids))
+        return Layout(ids + padding, slots, positions, len(ids) - 1, truncated)
+
+    def _named(self, name: str) -> SoundToken:
+        found = next((t for t in self.tokens if t.name == name), None)
+        if found is None:
+            known = ", ".join(f"<{t.name}>" for t in self.tokens) or "none"
+            raise InputError(
+                f"The prompt names <{name}>, but there is no such sound token (there is {known}): correct "
+                "the name, "
+                "or write \\< for a plain <."
+            )
+        return found

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from aai import token
+from aai.errors import InputError
+from aai.token import SoundToken
+
+
+def two_encoders() -> SoundToken:
+    f_a = torch.randn(768)
+    vectors = {"clip_l": torch.randn(2, 768), "clip_g": torch.randn(2, 1280)}
+    adapters = {k: torch.randn_like(v) for k, v in vectors.items()}
+    return SoundToken(
+        "rain", vectors, f_a, adapters, {"clip_l": 0.4, "clip_g": None}, -math.inf, {"sound": "Gewitter ⚡"}
+    )
+
+
+def test_a_file_gives_back_the_very_token(tmp_path, make_token):
+    for held in (make_token(rows=3), two_encoders()):
+        held.save(tmp_path / "t.safetensors")
+        read = token.load(tmp_path / "t.safetensors")
+        assert (read.name, read.loudness, read.scale, read.provenance) == (
+            held.name,
+            held.loudness,
+            held.scale,
+            held.provenance,
+        )
+        assert torch.equal(read.f_a, held.f_a)
+        for key in held.vectors:
+            assert torch.equal(read.vectors[key], held.vectors[key])
+            assert torch.equal(read.f_adapter[key], held.f_adapter[key])
+    assert os.listdir(tmp_path) == ["t.safetensors"]
+
+
+def test_a_file_is_a_plain_embedding(tmp_path, make_token):
+    one = make_token(rows=2, width=768)
+    one.save(tmp_path / "one.safetensors")
+    held = load_file(tmp_path / "one.safetensors")
+    assert list(held) == ["<rain>"] and held["<rain>"].dtype == torch.float32
+    assert torch.equal(held["<rain>"], one.vectors["clip_l"])
+    two_encoders().save(tmp_path / "two.safetensors")
+    assert set(load_file(tmp_path / "two.safetensors")) == {"clip_l", "clip_g"}
+
+
+def test_vectors_are_saved_in_float32(tmp_path):
+    SoundToken("x", {"clip_l": torch.randn(1, 768).half().requires_grad_()}).save(tmp_path / "x.safetensors")
+    assert load_file(tmp_path / "x.safetensors")["<x>"].dtype == torch.float32
+
+
+def test_another_sound_keeps_the_adapter(make_token):
+    held = make_token(rows=2)
+    other = torch.randn(32) * 7
+    bound = held.with_sound(other, loudness=-12.0, provenance={"sound": "def"})
+    expected = 0.11 * other / math.sqrt(sum(float(x) ** 2 for x in other)) + held.f_adapter["clip_l"]
+    assert_close(bound.vectors["clip_l"], expected)
+    assert torch.equal(bound.f_adapter["clip_l"], held.f_adapter["clip_l"]) and torch.equal(bound.f_a, other)
+    assert bound.loudness == -12.0 and bound.provenance == {"adapter_sound": "abc", "sound": "def"}
+    assert_close(held.with_sound(held.f_a).vectors["clip_l"], held.vectors["clip_l"], rtol=0, atol=0)
+
+
+def test_another_sound_on_a_third_keeps_the_adapters_own(make_token):
+    bound = make_token().with_sound(torch.ones(32), provenance={"sound": "b"}).with_sound(torch.ones(32))
+    assert bound.provenance == {"adapter_sound": "abc"}
+
+
+def test_raw_scale_adds_the_sound_as_it_is():
+    adapter = torch.randn(1, 8)
+    held = SoundToken("x", {"clip_l": adapter}, torch.zeros(8), {"clip_l": adapter}, {"clip_l": None})
+    sound = torch.randn(8) * 28
+    assert torch.equal(held.with_sound(sound).vectors["clip_l"], sound + adapter)
+
+
+def test_a_sound_of_another_width_is_refused(make_token):
+    with pytest.raises(InputError, match="512 numbers.*32"):
+        make_token().with_sound(torch.randn(512))
+
+
+def test_cosine_of_word_and_sound(make_token):
+    held = make_token(rows=2)
+    e, f = held.vectors["clip_l"].tolist(), held.f_a.tolist()
+    expected = [sum(x * y for x, y in zip(row, f)) / math.hypot(*row) / math.hypot(*f) for row in e]
+    assert held.cosine()["clip_l"] == pytest.approx(sum(expected) / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "state, encoders, name",
+    [
+        ({"<cat-toy>": torch.randn(3, 768)}, {"clip_l": 3}, "cat-toy"),
+        ({"<cat-toy>": torch.randn(1024)}, {"clip_h": 1}, "cat-toy"),
+        (
+            {"clip_l": torch.randn(2, 768), "clip_g": torch.randn(2, 1280)},
+            {"clip_l": 2, "clip_g": 2},
+            "my-file-1",
+        ),
+        ({"../../x": torch.randn(1, 768)}, {"clip_l": 1}, "my-file-1"),
+        ({"emb_params": torch.randn(1, 768).half()}, {"clip_l": 1}, "emb_params"),
+    ],
+)
+def test_others_safetensors_embeddings(tmp_path, state, encoders, name):
+    path = tmp_path / "my file(1).safetensors"
+    save_file(state, path)
+    read = token.load(path)
+    assert {k: len(v) for k, v in read.vectors.items()} == encoders and read.name == name
+    for rows, given in zip(read.vectors.values(), state.values(), strict=True):
+        assert torch.equal(rows, given.float().reshape(rows.shape))
+    assert read.f_a is None and read.cosine() == {}
+    with pytest.raises(InputError, match="plain embedding"):
+        read.with_sound(torch.randn(768))
+
+
+def test_a1111_embeddings(tmp_path):
+    rows = torch.randn(4, 768)
+    state = {
+        "string_to_token": {"*": 265},
+        "string_to_param": {"*": torch.nn.Parameter(rows)},
+        "name": "thunder",
+        "step": 3,
+    }
+    torch.save(state, tmp_path / "thunder.pt")
+    read = token.load(tmp_path / "thunder.pt")
+    assert read.name == "thunder" and torch.equal(read.vectors["clip_l"], rows)
+    torch.save({"<old>": rows[0]}, tmp_path / "learned_embeds.bin")
+    assert token.load(tmp_path / "learned_embeds.bin").name == "old"
+
+
+class Touch:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("name", ["evil.pt", "evil.bin", "evil.safetensors"])
+def test_a_pickle_is_never_executed(tmp_path, name):
+    path = tmp_path / name
+    torch.save({"string_to_param": {"*": Touch(tmp_path / "executed")}}, path)
+    with pytest.raises(InputError, match=name):
+        token.load(path)
+    path.write_bytes(pickle.dumps(Touch(tmp_path / "executed")))
+    with pytest.raises(InputError, match=name):
+        token.load(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_damaged_files_are_refused(tmp_path, make_token):
+    make_token().save(tmp_path / "whole.safetensors")
+    content = (tmp_path / "whole.safetensors").read_bytes()
+    path = tmp_path / "part.safetensors"
+    for cut in (0, 4, 200, len(content) - 1):
+        path.write_bytes(content[:cut])
+        with pytest.raises(InputError, match=r"'part\.safetensors'.*damaged"):
+            token.load(path)
+    path.write_text("no embedding at all, just words")
+    with pytest.raises(InputError, match=r"'part\.safetensors'"):
+        token.load(path)
+    with pytest.raises(InputError, match="There is no sound token"):
+        token.load(tmp_path / "nowhere.safetensors")
+    with pytest.raises(InputError, match="There is no sound token"):
+        token.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"a": torch.randn(1, 768), "b": torch.randn(1, 768)},
+        {"a": torch.randn(1, 2, 768)},
+        {"a": torch.zeros(3, 768, dtype=torch.int64)},
+        {"clip_l": torch.randn(1, 768), "other": torch.randn(1, 768)},
+        {f"layer.{i}": torch.randn(2, 2) for i in range(9)},
+    ],
+)
+def test_files_that_are_no_embedding_are_refused(tmp_path, state):
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"'model\.safetensors'.*choose"):
+        token.load(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("name", "../../x"), ("encoders", ["clip_x"]), ("f_a", {"shape": [9], "float32": "AAAA"}), ("scale", 3)],
+)
+def test_changed_metadata_is_refused(tmp_path, make_token, key, value):
+    make_token().save(tmp_path / "a.safetensors")
+    with safe_open(str(tmp_path / "a.safetensors"), "pt") as file:
+        notes = json.loads(file.metadata()[token.METADATA])
+    save_file(
+        load_file(tmp_path / "a.safetensors"),
+        tmp_path / "b.safetensors",
+        {token.METADATA: json.dumps({**notes, key: value})},
+    )
+    with pytest.raises(InputError):
+        token.load(tmp_path / "b.safetensors")
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, make_token):
+    path = tmp_path / "t.safetensors"
+    make_token("first").save(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(InputError, match="cannot be saved.*free space"):
+            make_token("second").save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == ["t.safetensors"] and token.load(path).name == "first"
+    with pytest.raises(InputError, match="cannot be saved"):
+        make_token().save(tmp_path / "no" / "folder" / "t.safetensors")
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "<rain>", "*", "a\nb", "x" * 101, " rain"])
+def test_names_that_no_prompt_or_file_can_hold_are_refused(name):
+    with pytest.raises(InputError, match="cannot name a sound token"):
+        SoundToken(name, {"clip_l": torch.randn(1, 8)})
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        {},
+        {"t5": torch.randn(1, 8)},
+        {"clip_l": torch.randn(8)},
+        {"clip_l": torch.randn(2, 8), "clip_g": torch.randn(1, 8)},
+    ],
+)
+def test_vectors_of_other_shapes_are_refused(vectors):
+    with pytest.raises(InputError, match="'x' needs"):
+        SoundToken("x", vectors)
