@@ -1,0 +1,278 @@
+"""A folder of classes as stage 1's training data: `class/clip.wav` beside `class/*.jpg`.
+
+`scan` finds the clips, `encode` sends them through the frozen towers once, `batches` deals them out, and
+`align_encoder` does the training with all three.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import audio
+from ..errors import InputError
+from ..fbank import EPSILON
+from .cavmae import CAVMAE, CAVMAEConfig, pool
+from .encoder import CAVMAEEncoder
+from .evaluate import Share, nearest_label
+from .train import AlignResult, AlignSettings, Pairs, align, spec_augment
+
+SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".mp4", ".mkv", ".webm"}
+PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sound file, its label, and the pictures that belong with it."""
+
+    sound: Path
+    label: str
+    pictures: tuple[Path, ...]
+
+
+def scan(folder: str | os.PathLike) -> list[Clip]:
+    """The clips of a folder of classes, in the order of their names.
+
+    A class is a subfolder; its name, underscores read as spaces, is the label. A clip's pictures are those
+    called like it (`7.wav`: `7.jpg`, `7_*.jpg`), else all of its class. Raises InputError for a missing
+    folder, one without classes, and a class that has sounds but no pictures.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"There is no folder “{folder}”: give a folder with one subfolder for each class.")
+    clips = []
+    for group in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files = sorted(path for path in group.iterdir() if path.is_file() and not path.name.startswith("."))
+        sounds = [path for path in files if path.suffix.lower() in SOUNDS]
+        pictures = [path for path in files if path.suffix.lower() in PICTURES]
+        if sounds and not pictures:
+            raise InputError(f"“{group}” holds sounds but no pictures: add some, or take the folder out.")
+        for sound in sounds:
+            own = [p for p in pictures if p.stem == sound.stem or p.stem.startswith(f"{sound.stem}_")]
+            clips.append(Clip(sound, group.name.replace("_", " "), tuple(own or pictures)))
+    labels = {clip.label for clip in clips}
+    if len(labels) < 2:
+        raise InputError(
+            f"“{folder}” holds {len(labels)} classes with sounds: make a subfolder for each of at least two, "
+            "since sounds are told from one another."
+        )
+    return clips
+
+
+def split(clips: list[Clip], share: float = 0.2, seed: int = 0) -> tuple[list[Clip], list[Clip]]:
+    """Clips to train on and `share` of every class held out; a class keeps at least one clip to train on."""
+    generator = torch.Generator().manual_seed(seed)
+    train, held_out = [], []
+    for label in sorted({clip.label for clip in clips}):
+        members = [clip for clip in clips if clip.label == label]
+        order = torch.randperm(len(members), generator=generator).tolist()
+        count = min(round(share * len(members)), len(members) - 1)
+        held_out += [members[i] for i in sorted(order[:count])]
+        train += [members[i] for i in sorted(order[count:])]
+    return train, held_out
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Clips as the frozen towers left them.
+
+    `fbanks` [W, frames, mel], normalised, float16: every window of every clip; `f_v` [P, D]: every picture;
+    `windows` and `pictures`: each clip's rows in them; `labels` [N]: each clip's number in `words`, whose
+    vectors are `f_t` [L, D]. `tokens_v` [P, n, D], float16: the pictures for momentum "literal_shared".
+    """
+
+    fbanks: Tensor
+    windows: tuple[Tensor, ...]
+    f_v: Tensor
+    pictures: tuple[Tensor, ...]
+    labels: Tensor
+    words: list[str]
+    f_t: Tensor
+    tokens_v: Tensor | None = None
+
+
+@torch.no_grad()
+def encode(
+    encoder: CAVMAEEncoder,
+    clips: list[Clip],
+    vectors: Mapping[str, Tensor] | None = None,
+    keep_tokens: bool = False,
+    callback: Callable[[int, int], None] | None = None,
+) -> Examples:
+    """Sounds to filter banks, pictures to features, labels to text vectors: what training needs, once.
+
+    `vectors` holds the text tower's vector [D] of every label; without it the encoder's own table serves.
+    `keep_tokens` keeps what momentum "literal_shared" needs. `callback(clips done, clips)` may raise to stop.
+    Raises InputError for a file that cannot be read and a label without a vector.
+    """
+    vectors = vectors if vectors is not None else dict(zip(encoder.labels, encoder.label_vectors))
+    words = sorted({clip.label for clip in clips})
+    unknown = [word for word in words if word not in vectors]
+    if unknown:
+        raise InputError(
+            f"The label “{unknown[0]}” has no text vector: name its folder as one of "
+            f"{', '.join(sorted(vectors)[:12])}, or give a text encoder."
+        )
+    fbanks, windows, f_v, tokens_v, pictures = [], [], [], [], []
+    rows: dict[Path, int] = {}
+    heard = 0
+    for done, clip in enumerate(clips):
+        parts = encoder.fbanks(encoder.windows(audio.load(clip.sound)))
+        fbanks.append(parts.half().cpu())
+        windows.append(torch.arange(heard, heard + len(parts)))
+        heard += len(parts)
+        for path in clip.pictures:
+            if path not in rows:
+                rows[path] = len(rows)
+                for image in encoder.image_batches(load_picture(path)[None]):
+                    tokens = encoder.model.visual_tokens(image)
+                    f_v.append(F.normalize(pool(encoder.model.see(tokens)), dim=-1).cpu())
+                    if keep_tokens:
+                        tokens_v.append(tokens.half().cpu())
+        pictures.append(torch.tensor([rows[path] for path in clip.pictures]))
+        if callback:
+            callback(done + 1, len(clips))
+    return Examples(
+        torch.cat(fbanks),
+        tuple(windows),
+        torch.cat(f_v),
+        tuple(pictures),
+        torch.tensor([words.index(clip.label) for clip in clips]),
+        words,
+        torch.stack([vectors[word].float().cpu() for word in words]),
+        torch.cat(tokens_v) if keep_tokens else None,
+    )
+
+
+def load_picture(path: Path) -> Tensor:
+    """A picture file as [3, H, W] in [0, 1], turned as its camera says, transparency on white."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file).convert("RGBA")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"“{path}” cannot be read as a picture ({error}): replace it, or take it out."
+        ) from error
+    white = Image.new("RGBA", picture.size, "white")
+    pixels = np.array(Image.alpha_composite(white, picture).convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How a training step changes what it hears.
+
+    `hide` hides bands and spans and turns the clip in time (SpecAugment); `noise` adds CAV-MAE's noise;
+    `gain` makes the clip louder or softer by up to so many dB. Leave it at 0 where the level means something:
+    loudness is part of what an embedding says.
+    """
+
+    hide: bool = True
+    noise: bool = False
+    gain: float = 0.0
+
+    def __call__(self, fbanks: Tensor, config: CAVMAEConfig, generator: torch.Generator) -> Tensor:
+        """Normalised filter banks [B, frames, mel], changed."""
+        floor = (math.log(EPSILON) - config.fbank_mean) / config.fbank_std
+        batch = len(fbanks)
+        if self.gain:
+            decibels = self.gain * (2 * torch.rand(batch, 1, 1, generator=generator) - 1)
+            # Log energies: 10 dB are a factor of 10.
+            fbanks = (fbanks + decibels * math.log(10) / 10 / config.fbank_std).clamp(min=floor)
+        if self.noise:
+            strength = torch.rand(batch, 1, 1, generator=generator) / 10
+            fbanks = fbanks + torch.rand(fbanks.shape, generator=generator) * strength
+        return spec_augment(fbanks, generator, floor) if self.hide else fbanks
+
+
+def batches(
+    examples: Examples,
+    config: CAVMAEConfig,
+    augment: Augment | None = None,
+    device: torch.device | str = "cpu",
+) -> Callable[[torch.Generator, int], Pairs]:
+    """Batches for `align`: different clips, of each a window and a picture at random."""
+
+    def one_of(rows: Tensor, generator: torch.Generator) -> int:
+        return int(rows[torch.randint(len(rows), (), generator=generator)])
+
+    def batch(generator: torch.Generator, size: int) -> Pairs:
+        clips = torch.randperm(len(examples.labels), generator=generator)[:size].tolist()
+        heard = [one_of(examples.windows[i], generator) for i in clips]
+        seen = [one_of(examples.pictures[i], generator) for i in clips]
+        fbanks = examples.fbanks[heard].float()
+        if augment:
+            fbanks = augment(fbanks, config, generator)
+        labels = examples.labels[clips]
+        tokens = None if examples.tokens_v is None else examples.tokens_v[seen].float().to(device)
+        return Pairs(
+            fbanks.to(device),
+            examples.f_t[labels].to(device),
+            examples.f_v[seen].to(device),
+            labels.to(device),
+            tokens,
+        )
+
+    return batch
+
+
+@torch.no_grad()
+def label_accuracy(model: CAVMAE, examples: Examples) -> Share:
+    """How many clips, each the mean of its windows, lie nearest to their own label's vector."""
+    device = model.modality_a.device
+    parts = [
+        F.normalize(model.audio_features(part.float().to(device)), dim=-1).cpu()
+        for part in examples.fbanks.split(16)
+    ]
+    features = torch.cat(parts)
+    rows = torch.stack([features[windows].mean(0) for windows in examples.windows])
+    return nearest_label(rows, examples.f_t, examples.labels)
+
+
+def align_encoder(
+    encoder: CAVMAEEncoder,
+    examples: Examples,
+    settings: AlignSettings,
+    augment: Augment | None = None,
+    held_out: Examples | None = None,
+    callback: Callable[[int, int, dict], None] | None = None,
+    measure_every: int = 100,
+) -> AlignResult:
+    """Stage 1 on an encoder, in place; its label table becomes the examples'.
+
+    With `held_out` clips the weights that name most of them right are kept, also where `callback` raises to
+    stop; without, the latest. Raises InputError for held-out clips of a class that is not trained on.
+    """
+    measure = None
+    if held_out:
+        strangers = sorted(set(held_out.words) - set(examples.words))
+        if strangers:
+            raise InputError(f"“{strangers[0]}” is held out but never trained on: give it clips to train on.")
+        numbers = torch.tensor([examples.words.index(word) for word in held_out.words])
+        # Every trained word is a candidate, whether or not a clip of it was held out.
+        test = replace(held_out, words=examples.words, f_t=examples.f_t, labels=numbers[held_out.labels])
+
+        def measure(model: CAVMAE) -> float:
+            return label_accuracy(model, test).value
+
+    encoder.labels, encoder.label_vectors = list(examples.words), F.normalize(examples.f_t, dim=-1)
+    result = align(
+        encoder.model,
+        batches(examples, encoder.model.config, augment, encoder.device),
+        settings,
+        callback,
+        measure,
+        measure_every,
+    )
+    encoder.tau = result.tau
+    return result

@@ -1,0 +1,262 @@
+"""Sound encoders: what hears a sound and places it in the text encoder's space.
+
+`SoundEncoder` is what every family offers; this file holds CAV-MAE's and the file that an encoder is kept in:
+one safetensors file with the weights, a table of labels and their text vectors, and the settings as metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..audio import SILENCE, Sound, loudness, sound_hash
+from ..errors import InputError
+from ..fbank import fbank
+from .cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig
+
+FORMAT = "aai-sound-encoder-1"
+SHORTEST = 0.1
+"""Seconds below which a sound is refused: three frames of a filter bank tell nothing."""
+
+
+@dataclass(frozen=True)
+class SoundEmbedding:
+    """A sound as its encoder hears it: f_a [dim], its loudness in LUFS, and where both come from."""
+
+    f_a: Tensor
+    loudness: float
+    sound: str
+    encoder: str
+
+
+class SoundEncoder(Protocol):
+    """Sounds, and where the family can, pictures, as vectors of length one in the text encoder's space.
+
+    It hears `seconds` at a time at `rate` Hz. `labels` and `label_vectors` [L, dim] are the words that it
+    knows; `tau` is the temperature of their scores.
+    """
+
+    name: str
+    rate: int
+    seconds: float
+    dim: int
+    labels: list[str]
+    label_vectors: Tensor
+    tau: float
+
+    def embed(self, sounds: list[Sound]) -> Tensor:
+        """[B, dim]"""
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [0, 1] to [B, dim]."""
+
+
+class CAVMAEEncoder:
+    """CAV-MAE as a SoundEncoder: mean over tokens, then length one, as its retrieval does.
+
+    A sound is mixed to mono (the mean of its channels: CAV-MAE's own loader takes the first, and a sound
+    that is panned to the right would be silence), resampled to `rate`, and cut into windows of `seconds`
+    (the last one padded with silence, and left out when it is shorter than a quarter; CAV-MAE pads the
+    filter bank with zeros instead, which is a loud noise); a sound's embedding is the mean over its windows,
+    of length one. Its level is not normalised: loudness reaches the embedding.
+    """
+
+    def __init__(
+        self,
+        model: CAVMAE,
+        labels: list[str],
+        label_vectors: Tensor,
+        tau: float = 0.05,
+        name: str = "CAV-MAE",
+    ):
+        self.model = model.eval()
+        self.labels, self.label_vectors, self.tau, self.name = (
+            labels,
+            F.normalize(label_vectors.float(), dim=-1),
+            tau,
+            name,
+        )
+        self.rate, self.seconds, self.dim = model.config.rate, model.config.seconds, model.config.dim
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.modality_a.device
+
+    def fbanks(self, waveforms: Tensor) -> Tensor:
+        """Waveforms [B, T] at `rate` to normalised filter banks [B, frames, mel_bins]; padded frames are
+        zeros first."""
+        c = self.model.config
+        return (fbank(waveforms, c.rate, c.mel_bins, c.frames) - c.fbank_mean) / c.fbank_std
+
+    def windows(self, sound: Sound) -> Tensor:
+        """The sound as [W, samples of one window]."""
+        waveform = sound.mono().resample(self.rate).waveform[0]
+        size = round(self.seconds * self.rate)
+        rest = len(waveform) % size
+        if len(waveform) > size and rest < size // 4:
+            waveform = waveform[: len(waveform) - rest]
+        return F.pad(waveform, (0, -len(waveform) % size)).unflatten(0, (-1, size))
+
+    @torch.no_grad()
+    def embed(self, sounds: list[Sound], first_window: bool = False) -> Tensor:
+        """Sounds of any rate, channel count and length to [B, dim] of length one; `first_window` hears no
+        more than their first `seconds`, as CAV-MAE does."""
+        windows = [self.windows(sound)[: 1 if first_window else None] for sound in sounds]
+        if not windows:
+            return torch.zeros(0, self.dim)
+        parts = self.embed_waveforms(torch.cat(windows)).split([len(rows) for rows in windows])
+        return F.normalize(torch.stack([rows.mean(0) for rows in parts]), dim=-1)
+
+    @torch.no_grad()
+    def embed_waveforms(self, waveforms: Tensor) -> Tensor:
+        """Waveforms [B, T] at `rate`, one window each (padded with zeros or cut), to [B, dim] of length
+        one."""
+        size = round(self.seconds * self.rate)
+        waveforms = F.pad(waveforms, (0, size - waveforms.shape[-1]))
+        features = [
+            self.model.audio_features(self.fbanks(part.to(self.device))) for part in waveforms.split(16)
+        ]
+        return F.normalize(torch.cat(features), dim=-1)
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [0, 1], resized (bicubic) and cut from the middle, to [B, dim] of length
+        one.
+
+        Raises InputError for pictures of another shape.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise InputError(f"Pictures of shape {tuple(images.shape)} cannot be seen: pass [B, 3, H, W].")
+        return F.normalize(
+            torch.cat([self.model.visual_features(part) for part in self.image_batches(images)]), dim=-1
+        )
+
+    def image_batches(self, images: Tensor) -> Iterator[Tensor]:
+        """Pictures [B, 3, H, W] in [0, 1] as the visual tower takes them: [up to 64, 3, S, S] at a time."""
+        size = self.model.config.image_size
+        images = images.float()
+        height, width = images.shape[-2:]
+        if (height, width) != (size, size):
+            scale = size / min(height, width)
+            shape = (max(round(height * scale), size), max(round(width * scale), size))
+            images = F.interpolate(images, shape, mode="bicubic", antialias=True).clamp(0, 1)
+            top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+            images = images[..., top : top + size, left : left + size]
+        mean, std = torch.tensor(IMAGE_MEAN).view(3, 1, 1), torch.tensor(IMAGE_STD).view(3, 1, 1)
+        for part in images.cpu().split(64):
+            yield ((part - mean) / std).to(self.device)
+
+
+def hear(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEmbedding:
+    """One sound through an encoder, with its loudness.
+
+    Raises InputError for silence (no part of it above BS.1770's gate of -70 LUFS) and for less than
+    SHORTEST seconds.
+    """
+    called = f"“{name}”" if name else "The sound"
+    if sound.seconds < SHORTEST:
+        raise InputError(
+            f"{called} lasts {sound.seconds:.2f} s, too short to hear: take {SHORTEST:g} s or more."
+        )
+    level = loudness(sound)
+    if level == SILENCE:
+        raise InputError(
+            f"{called} is silent (below -70 LUFS): choose a part with sound in it, or make it louder."
+        )
+    f_a = encoder.embed([sound])[0].cpu()
+    return SoundEmbedding(f_a, level, name or sound_hash(sound)[:12], encoder.name)
+
+
+def nearest_words(encoder: SoundEncoder, embeddings: Tensor, k: int = 5) -> list[list[tuple[str, float]]]:
+    """The k labels nearest to each of [B, dim], with scores that add up to 1 over all labels."""
+    cosine = F.normalize(embeddings.float().cpu(), dim=-1) @ encoder.label_vectors.cpu().T
+    scores, rows = (
+        (cosine / getattr(encoder, "tau", 0.05)).softmax(-1).topk(min(k, len(encoder.labels)), dim=-1)
+    )
+    return [
+        [(encoder.labels[i], float(s)) for i, s in zip(row, score)]
+        for row, score in zip(rows.tolist(), scores.tolist())
+    ]
+
+
+def save(
+    encoder: CAVMAEEncoder, path: str | os.PathLike, dtype: torch.dtype = torch.float16, **notes: str
+) -> None:
+    """Writes an encoder in one move; `notes` (how it was made) join the metadata.
+
+    Raises InputError where the disk does not take it.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    # Copies: a block that both modalities share stands under two names, and safetensors takes no aliases.
+    tensors = {
+        f"model.{k}": v.to("cpu", dtype, copy=True).contiguous()
+        for k, v in encoder.model.state_dict().items()
+    }
+    tensors["label_vectors"] = encoder.label_vectors.float().cpu().contiguous()
+    metadata = dict(
+        format=FORMAT,
+        family="cavmae",
+        name=encoder.name,
+        config=json.dumps(asdict(encoder.model.config)),
+        labels=json.dumps(encoder.labels),
+        tau=str(encoder.tau),
+        **notes,
+    )
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, str(unfinished), metadata)
+        os.replace(unfinished, path)
+    except Exception as error:
+        raise InputError(
+            f"“{path}” cannot be written ({error}): check the folder and the free space."
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike) -> CAVMAEEncoder:
+    """Reads an encoder that `save` wrote.
+
+    Raises InputError for a missing file, one that is not safetensors, not a sound encoder, or lacks weights.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no sound encoder “{path}”: check its name, or use SoundWorld's.")
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"“{path.name}” is no readable safetensors file ({error}): convert it, others are never opened."
+        ) from error
+    if metadata.get("format") != FORMAT or "label_vectors" not in tensors:
+        raise InputError(f"“{path.name}” is no sound encoder of this pack: choose a file that aai saved.")
+    try:
+        config = CAVMAEConfig(**json.loads(metadata["config"]))
+        labels, tau, name = json.loads(metadata["labels"]), float(metadata["tau"]), metadata["name"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"“{path.name}” has settings that cannot be read ({error}): save or download it again."
+        ) from error
+    vectors = tensors.pop("label_vectors")
+    if vectors.shape != (len(labels), config.dim):
+        raise InputError(
+            f"“{path.name}” names {len(labels)} labels but holds vectors of shape {tuple(vectors.shape)}: "
+            "save or download it again."
+        )
+    model = CAVMAE(config)
+    model.take({key.removeprefix("model."): value for key, value in tensors.items()}, path.name)
+    return CAVMAEEncoder(model.requires_grad_(False), labels, vectors, tau, name)

@@ -1,0 +1,232 @@
+"""Stage 1: tunes the audio branch by eq. 1, everything else frozen.
+
+The frozen towers are encoded once, before training: a step sees sounds as filter banks, and texts and
+pictures as the vectors they have become. Only `momentum="literal_shared"` sends pictures through the last
+block at every step, from the tokens that come before it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .cavmae import CAVMAE, pool
+from .losses import alignment_loss, info_nce, momentum_contrastive, same_label_targets
+
+MOMENTA = ("audio", "literal", "literal_shared", "none")
+TAU_RANGE = (0.001, 0.5)
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """Eq. 1's settings. The defaults are for tuning a pretrained encoder; ALBEF gives alpha, m and the weight
+    decay.
+
+    `momentum`: what the twin that gives the targets q follows: "audio", the audio branch; "literal", the
+    frozen visual branch, so that L_t is 0; "literal_shared", a visual branch whose last block is the audio
+    branch's own, and moves with it (the model needs `share_unified`, the batches `tokens_v`); "none": no
+    twin and no L_t. `learn_tau` learns the temperature from `tau` on, within TAU_RANGE (ALBEF starts at
+    0.07). `multi_positive` shares a label's positives in L_c(A, T). `keep` is the share of patches that a
+    training step hears (patchout; 1 hears all). alpha rises from 0 over `ramp_steps`, ALBEF's first epoch.
+    """
+
+    steps: int = 1000
+    batch: int = 32
+    rate: float = 5e-5
+    weight_decay: float = 0.02
+    tau: float = 0.05
+    learn_tau: bool = False
+    alpha: float = 0.4
+    ramp_steps: int = 100
+    m: float = 0.995
+    momentum: str = "audio"
+    multi_positive: bool = False
+    audio_visual: bool = True
+    audio_text: bool = True
+    keep: float = 1.0
+    warmup: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.momentum not in MOMENTA:
+            raise InputError(f"There is no momentum “{self.momentum}”: choose one of {', '.join(MOMENTA)}.")
+        if self.steps < 1 or self.batch < 2:
+            raise InputError(
+                f"{self.steps} steps of {self.batch} sounds teach nothing: take at least 1 step and 2 "
+                "sounds, since a sound is told from the others of its batch."
+            )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A batch: normalised filter banks [B, frames, mel], text vectors and picture vectors [B, D], label
+    numbers [B]; for "literal_shared", what `CAVMAE.visual_tokens` made of the pictures, [B, n, D]."""
+
+    fbanks: Tensor
+    f_t: Tensor
+    f_v: Tensor
+    labels: Tensor
+    tokens_v: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class AlignResult:
+    """Every step's losses ("loss", "a_t", "a_v", "l_t"), the temperature at the end, and the step (counted
+    from 1) whose weights the model now has, with what `measure` gave there."""
+
+    curve: list[dict[str, float]]
+    tau: float
+    step: int
+    measured: float | None = None
+
+
+def _patches_to_hear(model: CAVMAE, batch: int, keep: float, generator: torch.Generator) -> Tensor | None:
+    if keep >= 1:
+        return None
+    count = model.config.audio_tokens
+    scores = torch.rand(batch, count, generator=generator)
+    return scores.argsort(-1)[:, : max(1, round(keep * count))].to(model.modality_a.device)
+
+
+def eq1(
+    model: CAVMAE,
+    twin: CAVMAE | None,
+    pairs: Pairs,
+    settings: AlignSettings,
+    alpha: float,
+    keep: Tensor | None,
+    tau: Tensor | None = None,
+) -> tuple[Tensor, dict[str, float]]:
+    """Eq. 1 on a batch: the loss, and its parts as numbers. `tau` is a learned temperature."""
+    tau = settings.tau if tau is None else tau
+    f_a, f_v = model.audio_features(pairs.fbanks, keep), pairs.f_v
+    if settings.momentum == "literal_shared":
+        # The visual encoder counts as frozen: its block moves, but through sound alone.
+        with torch.no_grad():
+            f_v = pool(model.see(pairs.tokens_v))
+    zero = f_a.sum() * 0
+    targets = same_label_targets(pairs.labels) if settings.multi_positive else None
+    a_t = info_nce(f_a, pairs.f_t, tau, targets) if settings.audio_text else zero
+    a_v = info_nce(f_a, f_v, tau) if settings.audio_visual else zero
+    l_t = zero
+    if settings.momentum != "none" and settings.audio_visual:
+        with torch.no_grad():
+            # A twin of what never moves is what it is a twin of: literally, q = p.
+            q_a = twin.audio_features(pairs.fbanks, keep) if settings.momentum == "audio" else f_a
+            q_v = pool(twin.see(pairs.tokens_v)) if settings.momentum == "literal_shared" else f_v
+        l_t = momentum_contrastive(f_a, f_v, q_a, q_v, tau)
+    loss = alignment_loss(a_t, a_v, l_t, alpha)
+    return loss, {"loss": loss.item(), "a_t": a_t.item(), "a_v": a_v.item(), "l_t": l_t.item()}
+
+
+def follow(twin: CAVMAE, model: CAVMAE, m: float) -> None:
+    """The twin's audio branch (and with `share_unified` the block that sees) becomes m of itself and 1 - m
+    of the model's."""
+    with torch.no_grad():
+        for follower, parameter in zip(twin.audio_parameters(), model.audio_parameters()):
+            follower.lerp_(parameter, 1 - m)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float, step: int, steps: int, warmup: int) -> None:
+    """Sets the learning rate of a step (counted from 0): it rises to `rate` over `warmup` steps and falls
+    along a cosine to a fiftieth."""
+    fallen = 0.02 + 0.98 * math.cos(step / steps * math.pi / 2) ** 2
+    for group in optimizer.param_groups:
+        group["lr"] = rate * min(1, (step + 1) / warmup) * fallen
+
+
+def align(
+    model: CAVMAE,
+    batches: Callable[[torch.Generator, int], Pairs],
+    settings: AlignSettings,
+    callback: Callable[[int, int, dict], None] | None = None,
+    measure: Callable[[CAVMAE], float] | None = None,
+    measure_every: int = 100,
+) -> AlignResult:
+    """Tunes the audio branch in place.
+
+    `batches(generator, size)` gives the next batch. `callback(step, total, losses)` may raise to stop.
+    `measure(model)` is a quality, more is better, taken every `measure_every` steps and after the last: at
+    the end, or where the callback stops it, the model has the weights that measured best; without it, the
+    latest. Raises InputError where a batch or the model does not fit `settings.momentum`.
+    """
+    shared = model.blocks_u_v is model.blocks_u
+    if shared != (settings.momentum == "literal_shared"):
+        raise InputError(
+            f"Momentum “{settings.momentum}” cannot tune a model whose last block is "
+            f"{'one for both' if shared else 'kept twice'}: make the model with "
+            f"share_unified={not shared}, or choose another momentum."
+        )
+    generator = torch.Generator().manual_seed(settings.seed)
+    model.requires_grad_(False)
+    parameters = model.audio_parameters()
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    twin = None
+    if settings.momentum in ("audio", "literal_shared"):
+        twin = copy.deepcopy(model).requires_grad_(False)
+    tau = torch.tensor(settings.tau, device=parameters[0].device, requires_grad=settings.learn_tau)
+    groups = [{"params": parameters}]
+    if settings.learn_tau:
+        groups.append({"params": [tau], "weight_decay": 0.0})
+    optimizer = torch.optim.AdamW(
+        groups, lr=settings.rate, betas=(0.95, 0.999), weight_decay=settings.weight_decay
+    )
+    curve, best = [], None
+    try:
+        for step in range(settings.steps):
+            set_rate(optimizer, settings.rate, step, settings.steps, settings.warmup)
+            pairs = batches(generator, settings.batch)
+            keep = _patches_to_hear(model, len(pairs.fbanks), settings.keep, generator)
+            alpha = settings.alpha * min(1, step / max(settings.ramp_steps, 1))
+            loss, figures = eq1(model, twin, pairs, settings, alpha, keep, tau)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            with torch.no_grad():
+                tau.clamp_(*TAU_RANGE)
+            if twin is not None:
+                follow(twin, model, settings.m)
+            curve.append(figures)
+            if measure and ((step + 1) % measure_every == 0 or step + 1 == settings.steps):
+                with torch.no_grad():
+                    quality = measure(model)
+                if best is None or quality > best[0]:
+                    best = quality, step + 1, tau.item(), [p.detach().clone() for p in parameters]
+            if callback:
+                callback(step + 1, settings.steps, figures)
+    finally:
+        model.requires_grad_(False)
+        if best:
+            for parameter, value in zip(parameters, best[3]):
+                parameter.copy_(value)
+    if best:
+        return AlignResult(curve, best[2], best[1], best[0])
+    return AlignResult(curve, tau.item(), settings.steps)
+
+
+def spec_augment(fbanks: Tensor, generator: torch.Generator, floor: float) -> Tensor:
+    """Hides two bands of mel bins and two spans of frames of each [B, frames, mel] behind `floor`, and
+    turns it in time."""
+    fbanks = fbanks.clone()
+    batch, frames, mel = fbanks.shape
+    for row in range(batch):
+        turn = int(torch.randint(frames, (), generator=generator))
+        fbanks[row] = fbanks[row].roll(turn, 0)
+        for _ in range(2):
+            width, start = (
+                int(v) for v in (torch.rand(2, generator=generator) * torch.tensor([mel // 6, mel]))
+            )
+            fbanks[row, :, start : start + width] = floor
+            width, start = (
+                int(v) for v in (torch.rand(2, generator=generator) * torch.tensor([frames // 8, frames]))
+            )
+            fbanks[row, start : start + width] = floor
+    return fbanks

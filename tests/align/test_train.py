@@ -1,0 +1,190 @@
+"""Alignment tunes the audio branch and nothing else, and sounds land where their words are."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+from aai.align.cavmae import CAVMAE, CAVMAEConfig
+from aai.align.losses import momentum_contrastive
+from aai.align.train import AlignSettings, Pairs, align, eq1, follow, spec_augment
+from aai.errors import InputError
+
+TINY = CAVMAEConfig(
+    dim=16, depth_a=1, depth_v=1, heads=2, mel_bins=32, frames=64, image_size=32, patch=16, seconds=0.64
+)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return CAVMAE(TINY).eval()
+
+
+@pytest.fixture
+def pairs():
+    generator = torch.Generator().manual_seed(1)
+    fbanks = torch.randn(8, TINY.frames, TINY.mel_bins, generator=generator)
+    f_t, f_v = (torch.randn(8, TINY.dim, generator=generator) for _ in range(2))
+    return Pairs(fbanks, f_t, f_v, torch.arange(8))
+
+
+def test_a_twin_of_the_frozen_visual_encoder_gives_no_loss(model, pairs):
+    """The paper's words taken literally: an EMA of an encoder that stands still is that encoder, so q = p."""
+    images = torch.randn(8, 3, 32, 32)
+    twin, seen = copy.deepcopy(model), model.visual_features(images)
+    for _ in range(5):
+        with torch.no_grad():
+            for parameter in model.audio_parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            for follower, parameter in zip(twin.visual_parameters(), model.visual_parameters()):
+                follower.lerp_(parameter, 0.005)
+    f_a = model.audio_features(pairs.fbanks).detach().requires_grad_()
+    f_v, q_v = model.visual_features(images), twin.visual_features(images)
+    assert torch.equal(f_v, seen)
+    loss = momentum_contrastive(f_a, f_v, f_a, q_v, 0.05)
+    assert loss.item() == 0
+    # p - q is 0 but for how softmax rounds.
+    assert torch.autograd.grad(loss, f_a)[0].abs().max() < 1e-5
+
+
+def test_literal_momentum_is_that_twin(model, pairs):
+    _, figures = eq1(model, None, pairs, AlignSettings(momentum="literal"), alpha=0.4, keep=None)
+    assert figures["l_t"] == 0
+    assert figures["a_v"] > 0
+    result = align(model, lambda *_: pairs, AlignSettings(steps=5, batch=8, rate=1e-2, momentum="literal"))
+    assert [figures["l_t"] for figures in result.curve] == [0] * 5
+
+
+def test_a_shared_block_that_sound_moves_leaves_its_twin_behind(pairs):
+    torch.manual_seed(0)
+    model = CAVMAE(TINY, share_unified=True).eval()
+    images = torch.randn(8, 3, 32, 32)
+    seen, frozen = model.visual_features(images).detach(), model.visual_tokens(images).detach()
+    batch = dataclasses.replace(pairs, tokens_v=frozen)
+    settings = AlignSettings(steps=10, batch=8, rate=1e-2, warmup=1, momentum="literal_shared")
+    curve = align(model, lambda *_: batch, settings).curve
+    assert curve[0]["l_t"] == pytest.approx(0, abs=1e-6)
+    assert curve[-1]["l_t"] > 1e-4
+    assert not torch.allclose(model.visual_features(images), seen, atol=1e-3)
+    assert torch.equal(model.visual_tokens(images), frozen)
+
+
+def test_momentum_and_model_must_fit(model, pairs):
+    with pytest.raises(InputError, match="share_unified"):
+        align(model, lambda *_: pairs, AlignSettings(momentum="literal_shared"))
+    with pytest.raises(InputError, match="share_unified"):
+        align(CAVMAE(TINY, share_unified=True), lambda *_: pairs, AlignSettings())
+
+
+def test_the_twin_follows_by_its_share(model):
+    twin = copy.deepcopy(model)
+    start = twin.modality_a.clone()
+    with torch.no_grad():
+        model.modality_a.add_(1)
+        model.modality_v.add_(1)
+    follow(twin, model, 0.995)
+    torch.testing.assert_close(twin.modality_a, start + 0.005)
+    assert torch.equal(twin.modality_v + 1, model.modality_v)
+
+
+def test_a_twin_of_the_audio_branch_gives_a_loss_once_they_differ(model, pairs):
+    twin = copy.deepcopy(model)
+    assert eq1(model, twin, pairs, AlignSettings(), 0.4, None)[1]["l_t"] == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        twin.blocks_a[0].mlp.fc2.weight.mul_(-20)
+    assert eq1(model, twin, pairs, AlignSettings(), 0.4, None)[1]["l_t"] > 1e-4
+
+
+def test_alignment_moves_sounds_to_their_words_and_leaves_sight_alone(model, pairs):
+    before = copy.deepcopy(model)
+    images = torch.randn(3, 3, 32, 32)
+    settings = AlignSettings(steps=40, batch=8, rate=3e-3, warmup=5)
+    curve = align(model, lambda generator, size: pairs, settings).curve
+    assert curve[-1]["a_t"] < 0.5 * curve[0]["a_t"]
+    torch.testing.assert_close(model.visual_features(images), before.visual_features(images), rtol=0, atol=0)
+    tuned = {id(p) for p in model.audio_parameters()}
+    for (name, after), old in zip(model.named_parameters(), before.parameters()):
+        assert not after.requires_grad
+        if id(after) not in tuned:
+            assert torch.equal(after, old), name
+
+
+def test_a_stop_keeps_what_was_learned(model, pairs):
+    before = model.patch_embed_a.proj.weight.clone()
+
+    def stop(step, total, figures):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        align(model, lambda generator, size: pairs, AlignSettings(steps=100), stop)
+    assert not torch.equal(before, model.patch_embed_a.proj.weight)
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_the_best_measured_weights_stay(model, pairs):
+    """A quality that peaks at the second of four measurements, and a stop after the third."""
+    seen = []
+
+    def measure(tuned):
+        seen.append(tuned.modality_a.clone())
+        return (0.5, 0.9, 0.7, 0.8)[len(seen) - 1]
+
+    def stop(step, total, figures):
+        if step == 7:
+            raise KeyboardInterrupt
+
+    settings = AlignSettings(steps=8, batch=8, rate=1e-2, warmup=1)
+    with pytest.raises(KeyboardInterrupt):
+        align(model, lambda *_: pairs, settings, stop, measure, measure_every=2)
+    assert len(seen) == 3 and not torch.equal(seen[1], seen[2])
+    assert torch.equal(model.modality_a, seen[1])
+    seen.clear()
+    result = align(model, lambda *_: pairs, settings, None, measure, measure_every=2)
+    assert (result.step, result.measured, len(result.curve)) == (4, 0.9, 8)
+    assert torch.equal(model.modality_a, seen[1])
+
+
+def test_the_temperature_is_learned_within_its_range(model, pairs):
+    fixed = align(model, lambda *_: pairs, AlignSettings(steps=2, batch=8))
+    assert fixed.tau == pytest.approx(0.05)
+    settings = AlignSettings(steps=30, batch=8, rate=0.02, warmup=1, tau=0.07, learn_tau=True)
+    assert align(model, lambda *_: pairs, settings).tau != pytest.approx(0.07, abs=1e-3)
+    settings = AlignSettings(steps=3, batch=8, rate=5.0, warmup=1, tau=0.07, learn_tau=True)
+    assert 0.001 <= align(model, lambda *_: pairs, settings).tau <= 0.5 + 1e-6
+
+
+def test_the_same_seed_gives_the_same_curve(model, pairs):
+    settings = AlignSettings(steps=3, batch=8, keep=0.5, seed=4)
+    curves = [align(copy.deepcopy(model), lambda *_: pairs, settings).curve for _ in range(2)]
+    assert curves[0] == curves[1]
+
+
+def test_patchout_hears_a_share_of_the_patches(model, pairs):
+    keep = torch.tensor([[0, 3]] * 8)
+    some, all_of_them = model.audio_features(pairs.fbanks, keep), model.audio_features(pairs.fbanks)
+    assert some.shape == all_of_them.shape
+    in_order = torch.arange(TINY.audio_tokens).expand(8, -1)
+    torch.testing.assert_close(model.audio_features(pairs.fbanks, in_order), all_of_them)
+
+
+def test_an_unknown_momentum_is_refused():
+    with pytest.raises(InputError, match="fast"):
+        AlignSettings(momentum="fast")
+
+
+def test_a_batch_of_one_is_refused():
+    with pytest.raises(InputError, match="1 sounds"):
+        AlignSettings(batch=1)
+
+
+def test_spec_augment_hides_and_turns_but_invents_nothing():
+    fbanks = torch.rand(4, 64, 32)
+    changed = spec_augment(fbanks, torch.Generator().manual_seed(0), floor=-1.0)
+    assert changed.shape == fbanks.shape
+    for row, old in zip(changed, fbanks):
+        kept = row[row != -1.0]
+        assert torch.isin(kept, old).all()
+        assert len(kept) < old.numel()
