@@ -1,0 +1,310 @@
+"""PictureModel over diffusers' parts: any Stable Diffusion 1, 2 or XL folder, or parts built by hand."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+from ..prompt import SLOT, Layout, Prompt
+from . import schedule
+from .model import Conditioning, TextEncoderInfo, Vectors
+
+
+def load(path_or_id: str | Path, dtype: torch.dtype = torch.float32) -> DiffusersPictureModel:
+    """A diffusers Stable Diffusion folder (or model id) as a picture model.
+
+    Raises InputError where there is none, or it is of another family.
+    """
+    from diffusers import DiffusionPipeline
+
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(str(path_or_id), dtype=dtype, safety_checker=None)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"'{path_or_id}' cannot be loaded as a diffusers model ({reason}): name a folder with a "
+            "model_index.json."
+        ) from error
+    parts = pipeline.components
+    if not {"unet", "vae", "text_encoder", "tokenizer", "scheduler"} <= set(parts):
+        raise InputError(
+            f"'{path_or_id}' is no Stable Diffusion 1, 2 or XL model but a {type(pipeline).__name__}: "
+            "load one of these."
+        )
+    return DiffusersPictureModel(
+        unet=parts["unet"],
+        text_encoder=parts["text_encoder"],
+        tokenizer=parts["tokenizer"],
+        vae=parts["vae"],
+        scheduler_config=parts["scheduler"].config,
+        text_encoder_2=parts.get("text_encoder_2"),
+        tokenizer_2=parts.get("tokenizer_2"),
+    )
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Pictures [B, 3, H, W] in [-1, 1] to latents as the U-Net knows them, and back; `downscale` pixels
+    a latent."""
+
+    encode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+    downscale: int
+
+
+def codec_of(vae: nn.Module) -> Codec:
+    """The codec of diffusers' AutoencoderKL (the mean latent, scaled), or of a module with `encode`,
+    `decode` and `downscale` whose latents are scaled already."""
+    config = getattr(vae, "config", None)
+    scaling = getattr(config, "scaling_factor", None)
+    if scaling is None:
+        return Codec(vae.encode, vae.decode, getattr(vae, "downscale", 8))
+    shift = getattr(config, "shift_factor", None) or 0.0
+    return Codec(
+        encode=lambda x: (vae.encode(x).latent_dist.mode() - shift) * scaling,
+        decode=lambda z: vae.decode(z / scaling + shift).sample,
+        downscale=2 ** (len(config.block_out_channels) - 1),
+    )
+
+
+@dataclass(frozen=True)
+class _TextTower:
+    tokenizer: Callable
+    model: nn.Module
+
+    @property
+    def words(self) -> nn.Embedding:
+        return self.model.get_input_embeddings()
+
+    @property
+    def length(self) -> int:
+        return self.model.config.max_position_embeddings
+
+    def tokenize(self, text: str) -> list[int]:
+        # Without a length there is no cut, and no warning of transformers': the prompt's layout does both.
+        return self.tokenizer(text, truncation=False, verbose=False)["input_ids"]
+
+    def run(self, layout: Layout, vectors: Mapping[str, Tensor]):
+        """The text model's output on a layout, with `vectors` {token name: [n, d]} in its slots."""
+        # The begin id stands in for a slot: pooling, by the highest or the first end id, still finds the end.
+        ids = [layout.ids[0] if i == SLOT else i for i in layout.ids]
+        ids = torch.tensor([ids], device=self.words.weight.device)
+        slots = [s.position for s in layout.slots]
+
+        def place(_module, _inputs, embedded: Tensor) -> Tensor:
+            rows = torch.stack([vectors[s.name][s.row] for s in layout.slots]).to(embedded)
+            where = torch.tensor(slots, device=embedded.device)
+            return embedded.index_copy(1, where, rows[None])
+
+        # A hook on the word embeddings leaves all else (positions, mask, pooling) to the model itself.
+        hook = self.words.register_forward_hook(place) if slots else contextlib.nullcontext()
+        with hook:
+            return self.model(ids, output_hidden_states=True)
+
+
+class DiffusersPictureModel:
+    """Stable Diffusion 1, 2 or XL from diffusers' and transformers' modules, which it freezes.
+
+    `scheduler_config` gives the noise schedule (betas, prediction_type) in diffusers' words; `vae` is an
+    AutoencoderKL or a module with `encode`, `decode` and `downscale`; the second text encoder is SDXL's.
+    """
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        text_encoder: nn.Module,
+        tokenizer,
+        vae: nn.Module,
+        scheduler_config: Mapping[str, object],
+        text_encoder_2: nn.Module | None = None,
+        tokenizer_2=None,
+    ):
+        self.unet, self.vae = unet, vae
+        self.codec = codec_of(vae)
+        self.v_prediction = schedule.is_v_prediction(scheduler_config)
+        self.alphas_cumprod = schedule.alphas_cumprod(scheduler_config)
+        first = "clip_h" if text_encoder.config.hidden_size == 1024 else "clip_l"
+        self._towers = {first: _TextTower(tokenizer, text_encoder)}
+        if text_encoder_2 is not None:
+            self._towers["clip_g"] = _TextTower(tokenizer_2, text_encoder_2)
+        for module in (unet, vae, *(t.model for t in self._towers.values())):
+            module.requires_grad_(False).eval()
+        if getattr(unet.config, "in_channels", 4) != unet.config.out_channels:
+            raise InputError(
+                "This U-Net is made for inpainting (it also reads a mask): load the plain model."
+            )
+        self.text_encoders = {key: _word_statistics(tower.words) for key, tower in self._towers.items()}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.unet.parameters()).dtype
+
+    @property
+    def native_size(self) -> int:
+        """The side in pixels of the pictures that it was trained on."""
+        return self.unet.config.sample_size * self.codec.downscale
+
+    def to(self, *place: torch.device | torch.dtype | str) -> DiffusersPictureModel:
+        """Moves all modules to a device or a dtype."""
+        for module in (self.unet, self.vae, *(t.model for t in self._towers.values())):
+            module.to(*place)
+        return self
+
+    @torch.no_grad()
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [0, 1] to latents; sides are cut to multiples of the latent's pixels."""
+        step = self.codec.downscale
+        height, width = (side // step * step for side in images.shape[-2:])
+        if not height or not width:
+            raise InputError(
+                f"A picture of {images.shape[-1]} x {images.shape[-2]} pixels is too small: take {step} "
+                "or more."
+            )
+        weight = next(self.vae.parameters())
+        images = images[..., :height, :width].to(weight)
+        return self.codec.encode(images * 2 - 1).to(self.device, self.dtype)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to pictures [B, 3, H, W] float32 in [0, 1]."""
+        weight = next(self.vae.parameters())
+        return (self.codec.decode(latents.to(weight)).float() / 2 + 0.5).clamp(0, 1)
+
+    def encode_prompt(self, prompt: Prompt, vectors: Vectors | None = None) -> Conditioning:
+        """The prompt's conditioning, differentiable in `vectors` {token name: {encoder: [n, d]}}.
+
+        Stable Diffusion 1 and 2 read the last hidden state after the final LayerNorm; SDXL the last but one
+        of both text encoders side by side, and the second one's pooled text embedding.
+        """
+        instead = vectors or {}
+        states, pooled, positions = [], None, {}
+        for key, tower in self._towers.items():
+            layout = prompt.layout(
+                tower.tokenize, key, tower.length, getattr(tower.tokenizer, "pad_token_id", None)
+            )
+            held = {t.name: instead.get(t.name, t.vectors).get(key) for t in prompt.used()}
+            for name, rows in held.items():
+                self._check_width(name, key, rows, len(layout.positions[name]))
+            output = tower.run(layout, held)
+            positions = layout.positions
+            if len(self._towers) == 1:
+                return Conditioning(output.last_hidden_state, None, positions)
+            states.append(output.hidden_states[-2])
+            pooled = output[0]
+        return Conditioning(torch.cat(states, dim=-1), pooled, positions)
+
+    def predict_noise(self, latents: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """The noise in noisy latents [B, C, h, w] at timesteps t [B] (0..999)."""
+        latents, t = latents.to(self.device, self.dtype), t.to(self.device)
+        predicted = self._predict(latents, t, cond)
+        if not self.v_prediction:
+            return predicted
+        signal, noise = self._amounts(t, latents)
+        return signal * predicted + noise * latents
+
+    def denoising_loss(self, latents: Tensor, cond: Conditioning, noise: Tensor, t: Tensor) -> Tensor:
+        """Mean squared error, in float32, in the noise or in v at timesteps t [B]."""
+        latents, t = latents.to(self.device, self.dtype), t.to(self.device)
+        noise = noise.to(latents)
+        a, b = self._amounts(t, latents)
+        predicted = self._predict(a * latents + b * noise, t, cond)
+        target = a * noise - b * latents if self.v_prediction else noise
+        return F.mse_loss(predicted.float(), target.float())
+
+    @torch.no_grad()
+    def sample(
+        self,
+        cond: Conditioning,
+        uncond: Conditioning,
+        *,
+        seeds: list[int],
+        steps: int = 30,
+        guidance: float = 7.5,
+        width: int | None = None,
+        height: int | None = None,
+        callback: Callable[[int, int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Euler on the "normal" schedule, as ComfyUI's KSampler with `euler` and `normal`, one picture a
+        seed."""
+        step = self.codec.downscale
+        shape = [
+            self.unet.config.in_channels,
+            (height or self.native_size) // step,
+            (width or self.native_size) // step,
+        ]
+        noise = torch.stack(
+            [torch.randn(1, *shape, generator=torch.Generator().manual_seed(s))[0] for s in seeds]
+        )
+        sigmas = schedule.sigmas_of(self.alphas_cumprod)
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            t = schedule.timestep(sigma, sigmas).to(self.device).expand(len(x))
+            scaled = (x / (1 + sigma**2).sqrt()).to(self.dtype)
+            if guidance == 1:
+                predicted = self._predict(scaled, t, cond).float()
+            else:
+                both = _joined(uncond, cond, len(x))
+                plain, asked = self._predict(scaled.repeat(2, 1, 1, 1), t.repeat(2), both).float().chunk(2)
+                predicted = plain + guidance * (asked - plain)
+            return schedule.denoised(x, predicted, sigma, self.v_prediction)
+
+        x = schedule.euler(
+            denoise, noise.to(self.device), schedule.normal(sigmas, steps).to(self.device), callback
+        )
+        return x.to(self.dtype)
+
+    def _predict(self, latents: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        count = len(latents)
+        cross = _rows(cond.cross, count).to(latents)
+        if cond.pooled is None:
+            return self.unet(latents, t, encoder_hidden_states=cross).sample
+        height, width = (side * self.codec.downscale for side in latents.shape[-2:])
+        # SDXL's size conditioning: original size, crop corner, target size.
+        sizes = latents.new_tensor([[height, width, 0, 0, height, width]]).expand(count, -1)
+        added = {"text_embeds": _rows(cond.pooled, count).to(latents), "time_ids": sizes}
+        return self.unet(latents, t, encoder_hidden_states=cross, added_cond_kwargs=added).sample
+
+    def _amounts(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        alpha = self.alphas_cumprod.to(t.device)[t][:, None, None, None]
+        return alpha.sqrt().to(like), (1 - alpha).sqrt().to(like)
+
+    def _check_width(self, name: str, key: str, rows: Tensor | None, places: int) -> None:
+        width = self.text_encoders[key].dim
+        if rows is None or rows.shape[-1] != width:
+            found = "none" if rows is None else rows.shape[-1]
+            raise InputError(
+                f"The sound token '{name}' is of width {found}, but this model's {key} reads {width}: "
+                "train the token "
+                "with this model, or load the model that it was trained with."
+            )
+        if places % len(rows):
+            raise InputError(
+                f"The sound token '{name}' fills {places} places, but {len(rows)} vectors were given for it."
+            )
+
+
+def _rows(values: Tensor, count: int) -> Tensor:
+    return values if len(values) == count else values.expand(count, *values.shape[1:])
+
+
+def _joined(first: Conditioning, second: Conditioning, count: int) -> Conditioning:
+    pooled = None
+    if first.pooled is not None and second.pooled is not None:
+        pooled = torch.cat([_rows(first.pooled, count), _rows(second.pooled, count)])
+    return Conditioning(torch.cat([_rows(first.cross, count), _rows(second.cross, count)]), pooled)
+
+
+def _word_statistics(words: nn.Embedding) -> TextEncoderInfo:
+    weight = words.weight.detach().float()
+    return TextEncoderInfo(weight.shape[1], float(weight.norm(dim=1).mean()), float(weight.std()))

@@ -1,0 +1,326 @@
+"""DiffusersPictureModel against diffusers' own pipelines on the same random weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from aai.errors import InputError
+from aai.picture.diffusers import DiffusersPictureModel, codec_of, load
+from aai.picture.model import Conditioning
+from aai.prompt import Prompt
+
+
+@pytest.fixture
+def parts(make_parts):
+    return make_parts()
+
+
+@pytest.fixture
+def model(parts):
+    return DiffusersPictureModel(**vars(parts))
+
+
+def pipeline_of(parts):
+    from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+
+    return StableDiffusionPipeline(
+        vae=parts.vae,
+        text_encoder=parts.text_encoder,
+        tokenizer=parts.tokenizer,
+        unet=parts.unet,
+        scheduler=EulerDiscreteScheduler.from_config(
+            {**parts.scheduler_config, "timestep_spacing": "linspace", "steps_offset": 1}
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def first_noise(seed: int) -> torch.Tensor:
+    # diffusers' scheduler starts at noise * sigma; ComfyUI's KSampler and we at variance 1 + sigma^2.
+    sigma = 14.6146
+    return (
+        torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed)) * (1 + sigma**2) ** 0.5 / sigma
+    )
+
+
+def encoded(pipeline, text: str):
+    return pipeline.encode_prompt(text, "cpu", 1, False)[0]
+
+
+def test_plain_prompts_are_encoded_as_the_pipeline_does(model, parts):
+    for text in ("a photo of rain, at night", "", "rain " * 90):
+        found = model.encode_prompt(Prompt(text))
+        assert torch.equal(found.cross, encoded(pipeline_of(parts), text))
+        assert found.pooled is None and found.positions == {}
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_saved_token_is_diffusers_textual_inversion(model, make_parts, make_token, tmp_path, rows):
+    token = make_token("rain", rows=rows)
+    token.save(tmp_path / "rain.safetensors")
+    pipeline = pipeline_of(make_parts())
+    pipeline.load_textual_inversion(str(tmp_path / "rain.safetensors"))
+    text = "a photo of <rain>, and the city under <rain> at night"
+    assert_close(
+        model.encode_prompt(Prompt(text, (token,))).cross, encoded(pipeline, text), atol=1e-4, rtol=0
+    )
+
+
+def test_vectors_stand_in_for_the_tokens_own(model, make_token):
+    prompt = Prompt("a photo of *", (make_token("rain"),))
+    other = torch.randn(1, 32)
+    instead = model.encode_prompt(prompt, {"rain": {"clip_l": other}})
+    meant = make_token("rain")
+    meant.vectors["clip_l"] = other
+    assert torch.equal(instead.cross, model.encode_prompt(Prompt("a photo of *", (meant,))).cross)
+    assert not torch.equal(instead.cross, model.encode_prompt(prompt).cross)
+    # Words before the token cannot see it: the text transformer is causal.
+    position = instead.positions["rain"][0]
+    assert torch.equal(instead.cross[:, :position], model.encode_prompt(prompt).cross[:, :position])
+
+
+def test_the_text_model_is_left_without_hooks(model, parts, make_token):
+    model.encode_prompt(Prompt("*", (make_token(),)))
+    assert not parts.text_encoder.get_input_embeddings()._forward_hooks
+
+
+def test_the_loss_is_differentiable_in_the_vectors(model, make_token):
+    prompt = Prompt("a photo of *", (make_token(rows=2),))
+    latents, noise, t = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([100, 700])
+
+    def loss(vectors):
+        return model.denoising_loss(
+            latents, model.encode_prompt(prompt, {"rain": {"clip_l": vectors}}), noise, t
+        )
+
+    vectors = prompt.tokens[0].vectors["clip_l"].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(vectors), vectors)
+    assert (gradient.norm(dim=1) > 0).all()
+    for parameter in [*model.unet.parameters(), *model._towers["clip_l"].model.parameters()]:
+        assert not parameter.requires_grad
+    direction = gradient / gradient.norm()
+    with torch.no_grad():
+        slope = (loss(vectors + 0.02 * direction) - loss(vectors - 0.02 * direction)) / 0.04
+    assert_close(slope, gradient.norm(), rtol=0.1, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_loss_and_noise_by_the_book(make_parts, kind):
+    parts = make_parts(prediction_type=kind)
+    model = DiffusersPictureModel(**vars(parts))
+    cond = model.encode_prompt(Prompt("a photo of rain"))
+    latents, noise, t = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), [3, 990]
+    total, predicted_noise = 0.0, []
+    for i in range(2):
+        product = 1.0
+        for k in range(t[i] + 1):
+            product *= 1 - (0.00085**0.5 + k / 999 * (0.012**0.5 - 0.00085**0.5)) ** 2
+        signal, share = product**0.5, (1 - product) ** 0.5
+        noisy = signal * latents[i] + share * noise[i]
+        with torch.no_grad():
+            output = parts.unet(noisy[None], t[i], encoder_hidden_states=cond.cross).sample[0]
+        target = noise[i] if kind == "epsilon" else signal * noise[i] - share * latents[i]
+        total += float(((output - target) ** 2).mean()) / 2
+        # eps = share x + signal v, since x = signal x0 + share eps and v = signal eps - share x0.
+        predicted_noise.append(output if kind == "epsilon" else share * noisy + signal * output)
+        found = model.predict_noise(noisy[None], torch.tensor([t[i]]), cond)[0]
+        assert_close(found, predicted_noise[i], atol=1e-4, rtol=1e-4)
+    assert float(model.denoising_loss(latents, cond, noise, torch.tensor(t))) == pytest.approx(
+        total, rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("kind, guidance", [("epsilon", 7.5), ("epsilon", 1.0), ("v_prediction", 4.0)])
+def test_sampling_is_the_pipelines(make_parts, kind, guidance):
+    parts = make_parts(prediction_type=kind)
+    model = DiffusersPictureModel(**vars(parts))
+    cond, uncond = model.encode_prompt(Prompt("a photo of rain")), model.encode_prompt(Prompt(""))
+    found = model.sample(cond, uncond, seeds=[11], steps=4, guidance=guidance)
+    # 4 steps of 1000 timesteps fall on whole ones, where both schedules are the same.
+    expected = pipeline_of(parts)(
+        "a photo of rain",
+        num_inference_steps=4,
+        guidance_scale=guidance,
+        height=16,
+        width=16,
+        output_type="latent",
+        latents=first_noise(11),
+    ).images
+    assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_each_seed_is_its_own_picture(model):
+    cond, uncond = model.encode_prompt(Prompt("rain")), model.encode_prompt(Prompt(""))
+    state = torch.get_rng_state()
+    seen = []
+    pair = model.sample(
+        cond,
+        uncond,
+        seeds=[5, 9],
+        steps=3,
+        width=32,
+        height=24,
+        callback=lambda i, n, z: seen.append((i, n, z.shape)),
+    )
+    assert pair.shape == (2, 4, 12, 16) and seen == [(i, 3, pair.shape) for i in (1, 2, 3)]
+    assert torch.equal(torch.get_rng_state(), state)
+    alone = model.sample(cond, uncond, seeds=[9], steps=3, width=32, height=24)
+    assert_close(pair[1:], alone, atol=1e-3, rtol=1e-3)
+    each = Conditioning(torch.cat([model.encode_prompt(Prompt("fire")).cross, cond.cross]))
+    mixed = model.sample(each, uncond, seeds=[5, 9], steps=3, width=32, height=24)
+    assert_close(mixed[1:], alone, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(mixed[0], pair[0], atol=1e-3)
+
+
+def test_pictures_to_latents_and_back(model, parts):
+    images = torch.rand(2, 3, 17, 19)
+    latents = model.encode_images(images)
+    with torch.no_grad():
+        mean = (
+            parts.vae.encode(images[..., :16, :18] * 2 - 1).latent_dist.mean * parts.vae.config.scaling_factor
+        )
+        picture = (parts.vae.decode(latents / parts.vae.config.scaling_factor).sample + 1) / 2
+    assert torch.equal(latents, mean) and latents.shape == (2, 4, 8, 9)
+    assert_close(model.decode(latents), picture.clamp(0, 1))
+    with pytest.raises(InputError, match="1 x 9 pixels"):
+        model.encode_images(torch.rand(1, 3, 9, 1))
+
+
+def test_a_plain_autoencoder_is_a_codec():
+    class Halves(nn.Module):
+        downscale = 2
+
+        def encode(self, x):
+            return F.pixel_unshuffle(x, 2)
+
+        def decode(self, z):
+            return F.pixel_shuffle(z, 2)
+
+    codec = codec_of(Halves())
+    x = torch.rand(1, 3, 8, 8)
+    assert codec.encode(x).shape == (1, 12, 4, 4) and torch.equal(codec.decode(codec.encode(x)), x)
+    assert codec.downscale == 2
+
+
+def test_word_statistics(model, parts):
+    weight = parts.text_encoder.get_input_embeddings().weight
+    info = model.text_encoders["clip_l"]
+    assert info.dim == 32 and info.mean_norm == pytest.approx(
+        float(sum(w.norm() for w in weight) / len(weight)), rel=1e-4
+    )
+    assert info.std == pytest.approx(float(weight.flatten().std()), rel=1e-4)
+    assert list(model.text_encoders) == ["clip_l"] and model.native_size == 16
+
+
+def test_tokens_of_another_width_are_refused(model, make_token):
+    with pytest.raises(InputError, match="'rain'.*768.*clip_l.*32"):
+        model.encode_prompt(Prompt("*", (make_token(width=768),)))
+    with pytest.raises(InputError, match="2 vectors"):
+        model.encode_prompt(Prompt("*", (make_token(rows=3),)), {"rain": {"clip_l": torch.randn(2, 32)}})
+
+
+def test_a_folder_loads_as_the_same_model(model, parts, tmp_path):
+    pipeline_of(parts).save_pretrained(tmp_path / "model")
+    read = load(tmp_path / "model")
+    prompt = Prompt("a photo of rain")
+    assert torch.equal(read.encode_prompt(prompt).cross, model.encode_prompt(prompt).cross)
+    latents, t = torch.randn(1, 4, 8, 8), torch.tensor([40])
+    expected = model.predict_noise(latents, t, model.encode_prompt(prompt))
+    assert_close(read.predict_noise(latents, t, read.encode_prompt(prompt)), expected)
+
+
+def test_folders_without_a_model_are_refused(tmp_path):
+    with pytest.raises(InputError, match="model_index.json"):
+        load(tmp_path)
+    (tmp_path / "model_index.json").write_text("{not json")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load(tmp_path)
+
+
+def test_sdxl_reads_both_text_encoders(make_parts, make_tokenizer, make_token):
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    parts = make_parts()
+    second = make_tokenizer(pad_token="!")
+    text_encoder_2 = CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=len(second),
+            hidden_size=64,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            projection_dim=24,
+            hidden_act="gelu",
+            bos_token_id=second.bos_token_id,
+            eos_token_id=second.eos_token_id,
+        )
+    )
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        cross_attention_dim=96,
+        attention_head_dim=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 24,
+    )
+    pipeline = StableDiffusionXLPipeline(
+        vae=parts.vae,
+        text_encoder=parts.text_encoder,
+        text_encoder_2=text_encoder_2,
+        tokenizer=parts.tokenizer,
+        tokenizer_2=second,
+        unet=unet,
+        add_watermarker=False,
+        force_zeros_for_empty_prompt=False,
+        scheduler=EulerDiscreteScheduler.from_config(
+            {**parts.scheduler_config, "timestep_spacing": "linspace", "steps_offset": 1}
+        ),
+    )
+    model = DiffusersPictureModel(
+        unet, parts.text_encoder, parts.tokenizer, parts.vae, parts.scheduler_config, text_encoder_2, second
+    )
+    assert {k: v.dim for k, v in model.text_encoders.items()} == {"clip_l": 32, "clip_g": 64}
+    text = "a photo of rain, at night"
+    cross, _, pooled, _ = pipeline.encode_prompt(text, device="cpu", do_classifier_free_guidance=False)
+    found = model.encode_prompt(Prompt(text))
+    assert torch.equal(found.cross, cross) and torch.equal(found.pooled, pooled)
+    expected = pipeline(
+        text,
+        negative_prompt="",
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        height=16,
+        width=16,
+        output_type="latent",
+        latents=first_noise(3),
+    ).images
+    sampled = model.sample(found, model.encode_prompt(Prompt("")), seeds=[3], steps=4, guidance=5.0)
+    assert_close(sampled, expected, atol=1e-3, rtol=1e-3)
+
+    token = make_token("rain", rows=2)
+    token.vectors["clip_g"] = torch.randn(2, 64) * 0.02
+    for tokenizer, encoder, key in (
+        (parts.tokenizer, parts.text_encoder, "clip_l"),
+        (second, text_encoder_2, "clip_g"),
+    ):
+        pipeline.load_textual_inversion(
+            token.vectors[key], token="<rain>", text_encoder=encoder, tokenizer=tokenizer
+        )
+    cross, _, pooled, _ = pipeline.encode_prompt(
+        "a photo of <rain> at night", device="cpu", do_classifier_free_guidance=False
+    )
+    vectors = {"rain": token.vectors}
+    found = model.encode_prompt(Prompt("a photo of * at night", (token,)), vectors)
+    assert_close(found.cross, cross, atol=1e-4, rtol=0)
+    assert_close(found.pooled, pooled, atol=1e-4, rtol=0)
