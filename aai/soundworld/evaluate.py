@@ -1,0 +1,256 @@
+"""`python -m aai.soundworld.evaluate`: every figure of SoundWorld's model card.
+
+- hear: nearest words on 200 unseen synthesized sounds, and on real recordings of fold 4 (the encoder of folds
+  1 to 3).
+- tokens: the oracle's reading of "a photo of *", one token per class.
+- ablations: what carries a token, the sound or the references.
+- loudness: five levels of one sound, one token a level; Spearman of level and measured intensity.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..adapt.train import TrainSettings, train_token
+from ..align.encoder import CAVMAEEncoder, load
+from ..align.evaluate import Share, nearest_label
+from ..audio import Sound
+from ..audio import load as load_sound
+from ..errors import InputError
+from ..picture.model import PictureModel
+from ..prompt import Prompt
+from ..token import SoundToken
+from . import load_oracle, load_picture_model, load_sound_encoder, references
+from .build import ESC10
+from .oracle import Oracle
+from .sounds import synthesize
+from .world import EVENTS
+
+UNSEEN = 9_000_000
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+SAMPLING_STEPS, GUIDANCE = 15, 4.0
+PARTS = ("hear", "tokens", "ablations", "loudness")
+
+
+def unseen_sound(event: str, seed: int, intensity: float | None = None) -> Sound:
+    """A synthesized sound that no training seed comes near; without an intensity, a random one."""
+    if intensity is None:
+        intensity = float(np.random.default_rng([UNSEEN, seed]).uniform(0.15, 1))
+    return synthesize(event, intensity, UNSEEN + seed)
+
+
+def hear_synthetic(encoder: CAVMAEEncoder, count: int = 200) -> Share:
+    truth = torch.arange(count) % len(EVENTS)
+    heard = torch.cat([encoder.embed([unseen_sound(EVENTS[i % len(EVENTS)], i)]) for i in range(count)])
+    return nearest_label(heard, encoder.label_vectors, truth)
+
+
+def recordings_of(folder: Path, fold: int) -> list[tuple[str, Path]]:
+    """(event, path) of every recording of a fold whose class SoundWorld has."""
+    found = [
+        (event, p) for name, event in ESC10.items() for p in sorted((folder / name).glob(f"{fold}-*.ogg"))
+    ]
+    if not found:
+        raise InputError(f"“{folder}” holds no recordings of fold {fold}: give ESC-10's folder of classes.")
+    return found
+
+
+def hear_real(encoder: CAVMAEEncoder, recordings: list[tuple[str, Path]]) -> Share:
+    truth = torch.tensor([encoder.labels.index(label_of(event, encoder)) for event, _ in recordings])
+    heard = torch.cat([encoder.embed([load_sound(path)]) for _, path in recordings])
+    return nearest_label(heard, encoder.label_vectors, truth)
+
+
+def label_of(event: str, encoder: CAVMAEEncoder) -> str:
+    """The encoder's label of an event: its name, with an article where it has one."""
+    return next(label for label in encoder.labels if label.removeprefix("a ") == event)
+
+
+def make_token(
+    model: PictureModel, f_a: Tensor, pictures: Tensor, settings: TrainSettings, name: str
+) -> SoundToken:
+    return train_token(model, f_a, pictures, settings, name).token
+
+
+def draw(
+    model: PictureModel, token: SoundToken, seeds: Iterable[int], prompt: str = "a photo of *"
+) -> Tensor:
+    """One picture per seed, [N, 3, H, W] in [0, 1]."""
+    cond = model.encode_prompt(Prompt(prompt, (token,)))
+    uncond = model.encode_prompt(Prompt(""))
+    return model.decode(
+        model.sample(cond, uncond, seeds=list(seeds), steps=SAMPLING_STEPS, guidance=GUIDANCE)
+    ).clamp(0, 1)
+
+
+def share_named(oracle: Oracle, pictures: dict[str, Tensor]) -> Share:
+    """How many of each event's pictures the oracle names so."""
+    hits = sum(oracle.grade(images).events.count(event) for event, images in pictures.items())
+    return Share(hits, sum(len(images) for images in pictures.values()))
+
+
+def tokens(
+    model: PictureModel,
+    oracle: Oracle,
+    encoder: CAVMAEEncoder,
+    sounds: dict[str, Sound],
+    settings: TrainSettings,
+    seeds: range,
+    say: Callable[[str], None],
+) -> Share:
+    """The oracle's agreement on "a photo of *", one token per class."""
+    drawn = {}
+    for event, sound in sounds.items():
+        start = time.monotonic()
+        f_a = encoder.embed([sound])[0]
+        token = make_token(model, f_a, references(f_a, encoder)[0], settings, "sound")
+        seconds = time.monotonic() - start
+        drawn[event] = draw(model, token, seeds)
+        say(f"{event}: heard and trained in {seconds:.0f} s, cos(e, f_a) {token.cosine()['clip_l']:.2f}")
+    return share_named(oracle, drawn)
+
+
+def ablations(
+    model: PictureModel,
+    oracle: Oracle,
+    encoder: CAVMAEEncoder,
+    sounds: dict[str, Sound],
+    mates: dict[str, Sound],
+    settings: TrainSettings,
+    seeds: range,
+) -> dict[str, Share]:
+    """What carries a token's meaning.
+
+    (a) another class's sound chooses the references; (b) another class's sound stands in e, the references
+    stay; (c) after training f_a is replaced by a class-mate's or by a stranger's.
+    """
+    events = list(sounds)
+    heard = dict(zip(events, encoder.embed([sounds[e] for e in events])))
+    mate = dict(zip(events, encoder.embed([mates[e] for e in events])))
+    stranger = dict(zip(events, events[1:] + events[:1]))
+    pictures = {e: references(heard[e], encoder)[0] for e in events}
+    found: dict[str, dict[str, Tensor]] = {}
+
+    def add(what: str, event: str, token: SoundToken) -> None:
+        found.setdefault(what, {})[event] = draw(model, token, seeds)
+
+    for event in events:
+        other = stranger[event]
+        token = make_token(model, heard[event], pictures[event], settings, "sound")
+        add("none", event, token)
+        token_a = make_token(model, heard[event], pictures[other], settings, "sound")
+        add("a: a stranger's sound chooses the references", event, token_a)
+        token_b = make_token(model, heard[other], pictures[event], settings, "sound")
+        add("b: a stranger's sound in e, the references kept", event, token_b)
+        add("c: a class-mate's sound after training", event, token.with_sound(mate[event]))
+        add("c: a stranger's sound after training", event, token.with_sound(heard[other]))
+    shares = {what: share_named(oracle, images) for what, images in found.items()}
+    for what in [what for what in found if "stranger" in what]:
+        followed = {stranger[e]: images for e, images in found[what].items()}
+        shares[f"{what}; the stranger's event is shown"] = share_named(oracle, followed)
+    return shares
+
+
+def loudness(
+    model: PictureModel,
+    oracle: Oracle,
+    encoder: CAVMAEEncoder,
+    events: Iterable[str],
+    settings: TrainSettings,
+    seeds: range,
+    fixed_references: bool,
+) -> dict[str, float]:
+    """Per event, Spearman of five levels of one sound and the intensity that the oracle measures, one token
+    a level."""
+    from scipy.stats import spearmanr
+
+    correlations = {}
+    for event in events:
+        levels, measured = [], []
+        heard = {i: encoder.embed([unseen_sound(event, 700, i)])[0] for i in LEVELS}
+        for intensity, f_a in heard.items():
+            pictures = references(heard[LEVELS[2]] if fixed_references else f_a, encoder)[0]
+            token = make_token(model, f_a, pictures, settings, "sound")
+            intensities = oracle.grade(draw(model, token, seeds)).intensities
+            levels += [intensity] * len(intensities)
+            measured += intensities
+        correlations[event] = float(spearmanr(levels, measured).statistic)
+    return correlations
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m aai.soundworld.evaluate", description=__doc__)
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"{', '.join(PARTS)} (all)")
+    parser.add_argument("--recordings", type=Path, help="ESC-10's folder of classes")
+    parser.add_argument(
+        "--measured-encoder", type=Path, help="the encoder of folds 1-3, to judge recordings by"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=TrainSettings.steps, help="training steps of a token (%(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, default=8, help="pictures of a token (%(default)s)")
+    parser.add_argument(
+        "--events", nargs="+", choices=EVENTS, default=EVENTS, metavar="EVENT", help="loudness of which (all)"
+    )
+    parser.add_argument("--rho", type=float, default=TrainSettings.rho)
+    parser.add_argument("--output", type=Path, default=Path("out/soundworld/figures.json"))
+    arguments = parser.parse_args()
+    encoder = load_sound_encoder()
+    real = arguments.recordings and arguments.measured_encoder
+    measured = load(arguments.measured_encoder) if real else None
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    figures = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+
+    def note(what: str, value: Share | float) -> None:
+        figures[what] = (
+            {"share": value.value, "hits": value.hits, "count": value.count, "interval": value.interval}
+            if isinstance(value, Share)
+            else value
+        )
+        print(f"{what}: {value if isinstance(value, Share) else round(value, 3)}", flush=True)
+        arguments.output.write_text(json.dumps(figures, indent=1))
+
+    if "hear" in arguments.parts:
+        note("hear, synthesized", hear_synthetic(encoder))
+        if real:
+            note("hear, recordings of fold 4", hear_real(measured, recordings_of(arguments.recordings, 4)))
+    if {"tokens", "ablations", "loudness"} & set(arguments.parts):
+        model, oracle = load_picture_model(), load_oracle()
+        settings = TrainSettings(steps=arguments.steps, rho=arguments.rho)
+        seeds = range(arguments.seeds)
+    sounds = {e: unseen_sound(e, 500 + i) for i, e in enumerate(EVENTS)}
+    if "tokens" in arguments.parts:
+        note(
+            "tokens, synthesized sounds",
+            tokens(model, oracle, encoder, sounds, settings, seeds, print),
+        )
+        if real:
+            recorded: dict[str, Path] = {}
+            for event, path in recordings_of(arguments.recordings, 4):
+                recorded.setdefault(event, path)
+            heard = {event: load_sound(path) for event, path in recorded.items()}
+            share = tokens(model, oracle, measured, heard, settings, seeds, print)
+            note("tokens, recordings of fold 4", share)
+    if "ablations" in arguments.parts:
+        mates = {e: unseen_sound(e, 600 + i) for i, e in enumerate(EVENTS)}
+        for what, share in ablations(model, oracle, encoder, sounds, mates, settings, seeds).items():
+            note(f"ablation {what}", share)
+    if "loudness" in arguments.parts:
+        for fixed in (False, True):
+            name = "references held fixed" if fixed else "references by the sound"
+            rows = loudness(model, oracle, encoder, arguments.events, settings, range(10), fixed)
+            for event, value in rows.items():
+                note(f"loudness, {name}; {event}", value)
+            note(f"loudness, {name}; mean", float(np.mean(list(rows.values()))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The oracle: what a SoundWorld picture shows, as numbers. It grades generated pictures and trains nothing
+else.
+
+One small convolutional network names the event and the scene, measures the event's intensity and outlines it.
+It learns from rendered pictures only, softened and disturbed at random, because a generator's pictures are
+softer than a renderer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..align.train import set_rate
+from .world import EVENTS, SCENES
+
+CALM = "nothing"
+
+
+@dataclass(frozen=True)
+class Grades:
+    """What the oracle sees in each of B pictures: event (or "nothing"), scene, intensity 0..1, masks [B,
+    64, 64]."""
+
+    events: list[str]
+    scenes: list[str]
+    intensities: list[float]
+    masks: Tensor
+
+
+def _stage(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=2, padding=1),
+        nn.GroupNorm(8, outputs),
+        nn.SiLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1),
+        nn.GroupNorm(8, outputs),
+        nn.SiLU(),
+    )
+
+
+class Oracle(nn.Module):
+    """Pictures [B, 3, 128, 128] in [0, 1] to event, scene and intensity logits, and mask logits [B, 64,
+    64]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList([_stage(3, 16), _stage(16, 32), _stage(32, 64), _stage(64, 128)])
+        self.event = nn.Linear(128, len(EVENTS) + 1)
+        self.scene = nn.Linear(128, len(SCENES))
+        self.intensity = nn.Linear(128 + len(EVENTS) + 1, 1)
+        self.up = nn.ModuleList(
+            [nn.Conv2d(128, 64, 1), nn.Conv2d(64, 32, 3, padding=1), nn.Conv2d(32, 16, 3, padding=1)]
+        )
+        self.mask = nn.Conv2d(16, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x = x * 2 - 1
+        levels = []
+        for stage in self.down:
+            x = stage(x)
+            levels.append(x)
+        pooled = x.mean((2, 3))
+        event = self.event(pooled)
+        intensity = self.intensity(torch.cat([pooled, event.softmax(-1)], dim=-1))[:, 0].sigmoid()
+        for up, level in zip(self.up, reversed(levels[:-1])):
+            x = F.silu(F.interpolate(up(x), scale_factor=2.0) + level)
+        return event, self.scene(pooled), intensity, self.mask(x)[:, 0]
+
+    @torch.no_grad()
+    def grade(self, images: Tensor) -> Grades:
+        """Grades pictures [B, 3, H, W] in [0, 1]; other sizes than 128 are resized first."""
+        if images.shape[-2:] != (128, 128):
+            images = F.interpolate(images, (128, 128), mode="bilinear", antialias=True)
+        event, scene, intensity, mask = self(images)
+        names = (*EVENTS, CALM)
+        return Grades(
+            events=[names[i] for i in event.argmax(-1)],
+            scenes=[SCENES[i] for i in scene.argmax(-1)],
+            intensities=intensity.tolist(),
+            masks=mask > 0,
+        )
+
+
+def soften(images: Tensor) -> Tensor:
+    """A random blur, brightness and noise for the whole batch [B, 3, H, W] in [0, 1]."""
+    if torch.rand(()) < 0.7:
+        size = int(torch.randint(48, 112, ()))
+        images = F.interpolate(F.interpolate(images, size, mode="area"), images.shape[-1], mode="bilinear")
+    images = images * (1 + 0.1 * torch.randn(len(images), 3, 1, 1)) + 0.04 * torch.randn(len(images), 3, 1, 1)
+    return (images + 0.05 * torch.rand(()) * torch.randn_like(images)).clamp(0, 1)
+
+
+def train_oracle(
+    pictures: Tensor,
+    masks: Tensor,
+    events: Tensor,
+    scenes: Tensor,
+    intensities: Tensor,
+    *,
+    steps: int = 450,
+    batch: int = 48,
+    rate: float = 2e-3,
+    seed: int = 0,
+    report: Callable[[int, float], None] | None = None,
+) -> Oracle:
+    """uint8 pictures [N, 3, 128, 128], bool masks [N, 64, 64], class numbers [N] (calm: 10), intensities
+    [N]."""
+    torch.manual_seed(seed)
+    oracle = Oracle()
+    optimizer = torch.optim.AdamW(oracle.parameters(), lr=rate, weight_decay=0.02)
+    for step in range(steps):
+        set_rate(optimizer, rate, step, steps, warmup=50)
+        rows = torch.randint(len(pictures), (batch,))
+        event, scene, intensity, mask = oracle(soften(pictures[rows].float() / 255))
+        there = (events[rows] < len(EVENTS)).float()
+        loss = (
+            F.cross_entropy(event, events[rows])
+            + 0.5 * F.cross_entropy(scene, scenes[rows])
+            + 10 * ((intensity - intensities[rows]).square() * there).mean()
+            + F.binary_cross_entropy_with_logits(mask, masks[rows].float())
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if report:
+            report(step, loss.item())
+    return oracle.eval().requires_grad_(False)

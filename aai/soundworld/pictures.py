@@ -1,0 +1,56 @@
+"""Renders SoundWorld: a scene, and an event in it at an intensity."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import InputError
+from . import events, scenes
+from .canvas import UNITS, Canvas
+from .world import EVENTS, SCENES
+
+
+def _generator(scene: str, event: str, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, SCENES.index(scene), EVENTS.index(event)])
+
+
+def _event_layer(scene: str, event: str | None, intensity: float, seed: int, size: int) -> np.ndarray | None:
+    if event is None:
+        return None
+    canvas = Canvas()
+    events.DRAW[event](canvas, intensity, _generator(scene, event, seed))
+    return canvas.pixels(size)
+
+
+def _check(scene: str, event: str | None, intensity: float) -> None:
+    if scene not in SCENES:
+        raise InputError(f"SoundWorld has no scene “{scene}”: choose one of {', '.join(SCENES)}.")
+    if event is not None and event not in EVENTS:
+        raise InputError(f"SoundWorld has no event “{event}”: choose one of {', '.join(EVENTS)}, or none.")
+    if not 0 < intensity <= 1:
+        raise InputError(f"The intensity {intensity} is outside (0, 1]: choose one between.")
+
+
+def render(scene: str, event: str | None, intensity: float, seed: int, size: int = UNITS) -> np.ndarray:
+    """The picture as uint8 [size, size, 3]; the same arguments give the same picture.
+
+    Raises InputError for an unknown scene or event, or an intensity outside (0, 1].
+    """
+    _check(scene, event, intensity)
+    canvas = Canvas()
+    scenes.DRAW[scene](canvas, np.random.default_rng([seed, SCENES.index(scene)]))
+    picture = canvas.pixels(size)[..., :3]
+    if event in events.LIGHT:
+        weak, strong = (np.array(light, dtype=np.float32) for light in events.LIGHT[event])
+        picture = picture * (weak + (strong - weak) * np.float32(intensity))
+    layer = _event_layer(scene, event, intensity, seed, size)
+    if layer is not None:
+        picture = picture * (1 - layer[..., 3:]) + layer[..., :3]
+    return (picture * 255 + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def event_mask(scene: str, event: str | None, intensity: float, seed: int, size: int = UNITS) -> np.ndarray:
+    """Where the event itself is drawn: bool [size, size]."""
+    _check(scene, event, intensity)
+    layer = _event_layer(scene, event, intensity, seed, size)
+    return np.zeros((size, size), dtype=bool) if layer is None else layer[..., 3] > 0.5

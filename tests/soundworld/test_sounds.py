@@ -1,0 +1,38 @@
+"""The synthesizer follows the intensity and never repeats itself by chance."""
+
+import pytest
+import torch
+
+from aai.audio import loudness
+from aai.errors import InputError
+from aai.soundworld.sounds import intensity_of, level, synthesize
+from aai.soundworld.world import EVENTS
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_loudness_follows_the_intensity(event):
+    for intensity in (0.1, 0.5, 1.0):
+        sound = synthesize(event, intensity, seed=5)
+        assert sound.waveform.shape == (1, 80000) and sound.rate == 16000
+        assert sound.waveform.abs().max() <= 1
+        assert loudness(sound) == pytest.approx(level(intensity), abs=1.5)
+
+
+def test_seeds_and_events_differ_and_repeat():
+    one = synthesize("rain", 0.5, 1).waveform
+    assert torch.equal(one, synthesize("rain", 0.5, 1).waveform)
+    assert not torch.equal(one, synthesize("rain", 0.5, 2).waveform)
+    assert not torch.equal(one, synthesize("wind", 0.5, 1).waveform)
+
+
+def test_intensity_is_read_from_loudness():
+    assert intensity_of(level(0.4)) == pytest.approx(0.4)
+    assert intensity_of(float("-inf")) == intensity_of(-90) == 0.02
+    assert intensity_of(0.0) == 1.0
+
+
+def test_what_there_is_not_is_refused():
+    with pytest.raises(InputError, match="cat"):
+        synthesize("cat", 0.5, 0)
+    with pytest.raises(InputError, match="outside"):
+        synthesize("dog", 0.0, 0)
