@@ -1,0 +1,12 @@
+"""The nodes: one file per stage, each with the list NODES."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import adapt, hear, inject, world
+
+
+class SoundTokens(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [*world.NODES, *hear.NODES, *adapt.NODES, *inject.NODES]

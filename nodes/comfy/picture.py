@@ -1,0 +1,193 @@
+"""PictureModel over ComfyUI's MODEL, CLIP and VAE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import comfy.model_management
+import comfy.sample
+import torch
+from comfy.model_sampling import EDM, EPS, V_PREDICTION, X0, ModelSamplingDiscrete, ModelSamplingDiscreteEDM
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...aai.errors import InputError
+from ...aai.picture.model import Conditioning, TextEncoderInfo, Vectors
+from ...aai.prompt import Prompt
+from . import words
+from .training import differentiable, plain_attention, saved_copies, without_dynamic_memory
+
+
+class ComfyPictureModel:
+    """A MODEL, CLIP and VAE behind the PictureModel protocol.
+
+    Latents are the diffusion model's own (scaled as in its training), [B, C, h, w] on the MODEL's device.
+    Token training goes into `with picture.training() as model:`; all else works in inference mode too.
+    """
+
+    def __init__(self, model, clip, vae, sampler: str = "euler", scheduler: str = "normal"):
+        self.model, self.clip, self.vae = model, clip, vae
+        self.sampler, self.scheduler = sampler, scheduler
+        sampling = model.get_model_object("model_sampling")
+        discrete = isinstance(sampling, ModelSamplingDiscrete) and not isinstance(
+            sampling, ModelSamplingDiscreteEDM
+        )
+        if not discrete or not isinstance(sampling, EPS) or isinstance(sampling, (EDM, X0)):
+            raise InputError(
+                "Sound tokens need a Stable Diffusion 1, 2 or XL model (noise or v prediction): "
+                "load a checkpoint of one of these."
+            )
+        self.v_prediction = isinstance(sampling, V_PREDICTION)
+        self._in_training = False
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.load_device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.model.get_dtype_inference()
+
+    @property
+    def text_encoders(self) -> dict[str, TextEncoderInfo]:
+        """Vocabulary statistics of each CLIP text encoder."""
+        found = {}
+        for key in words.encoders(self.clip):
+            rows = words.word_embeddings(self.clip, key).detach().float()
+            found[key] = TextEncoderInfo(
+                dim=rows.shape[1], mean_norm=float(rows.norm(dim=1).mean()), std=float(rows.std())
+            )
+        return found
+
+    @contextmanager
+    def training(self) -> Iterator[ComfyPictureModel]:
+        """Inside, the yielded model's prompts and losses are differentiable in the tokens' vectors."""
+        inner = ComfyPictureModel(
+            without_dynamic_memory(self.model),
+            without_dynamic_memory(self.clip),
+            self.vae,
+            self.sampler,
+            self.scheduler,
+        )
+        inner._in_training = True
+        with differentiable(inner.model, inner.clip.patcher):
+            yield inner
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [0, 1] to latents."""
+        with torch.no_grad():
+            latents = self.vae.encode(images.movedim(1, -1))
+            return self.model.model.process_latent_in(latents.to(self.device))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to pictures [B, 3, H, W] in [0, 1]."""
+        with torch.no_grad():
+            return self.vae.decode(self.model.model.process_latent_out(latents)).movedim(-1, 1)
+
+    def encode_prompt(self, prompt: Prompt, vectors: Vectors | None = None) -> Conditioning:
+        """The prompt's conditioning; `vectors` {token name: {encoder: [n, d]}} replace the tokens' own."""
+        pairs, positions = words.tokenize(self.clip, prompt, vectors)
+        if not self._in_training:
+            with torch.no_grad():
+                return Conditioning(*self.clip.encode_from_tokens(pairs, return_pooled=True), positions)
+        with saved_copies(self.clip.cond_stage_model):
+            return Conditioning(*self._encode_in_place(pairs), positions)
+
+    def predict_noise(self, latents: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """The noise in noisy latents [B, C, h, w] at timesteps t [B] (0..999), whatever it predicts."""
+        sigma, x = self._noisy(latents, t)
+        return (x - self._denoised(x, sigma, cond)) / _wide(sigma)
+
+    def denoising_loss(self, latents: Tensor, cond: Conditioning, noise: Tensor, t: Tensor) -> Tensor:
+        """Mean squared error in what the model predicts, noise or v, at timesteps t [B]."""
+        sigma = self._sigma(t)
+        x = latents.to(self.device) + noise.to(self.device) * _wide(sigma)
+        denoised = self._denoised(x, sigma, cond)
+        if not self.v_prediction:
+            return F.mse_loss((x - denoised) / _wide(sigma), noise.to(x))
+        # v = a noise - b x0, a = 1 / sqrt(1 + sigma^2), b = a sigma: the error in v is the one in x0 over b.
+        share = _wide(sigma / (1 + sigma**2).sqrt())
+        return F.mse_loss(denoised / share, latents.to(x) / share)
+
+    def sample(
+        self,
+        cond: Conditioning,
+        uncond: Conditioning,
+        *,
+        seeds: list[int],
+        steps: int = 30,
+        guidance: float = 7.5,
+        width: int | None = None,
+        height: int | None = None,
+        callback: Callable[[int, int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """One latent per seed, each as KSampler makes it alone; callback(step, steps, denoised)."""
+        size = self.native_size
+        shape = [1, self._latent_channels, (height or size) // 8, (width or size) // 8]
+        empty = torch.zeros(shape, device=comfy.model_management.intermediate_device())
+        noise = torch.cat([comfy.sample.prepare_noise(empty, seed) for seed in seeds])
+        report = None if callback is None else lambda step, x0, x, total: callback(step + 1, total, x0)
+        samples = comfy.sample.sample(
+            self.model, noise, steps, guidance, self.sampler, self.scheduler, _core(cond), _core(uncond),
+            empty.repeat(len(seeds), 1, 1, 1), callback=report, disable_pbar=True, seed=seeds[0],
+        )  # fmt: skip
+        return self.model.model.process_latent_in(samples)
+
+    def _encode_in_place(self, pairs: dict) -> tuple[Tensor, Tensor | None]:
+        """CLIP.encode_from_tokens less its load_model: within training nothing may change its device."""
+        text_model = self.clip.cond_stage_model
+        text_model.reset_clip_options()
+        if self.clip.layer_idx is not None:
+            text_model.set_clip_options({"layer": self.clip.layer_idx})
+        text_model.set_clip_options({"execution_device": self.clip.patcher.load_device})
+        return text_model.encode_token_weights(pairs)[:2]
+
+    @property
+    def native_size(self) -> int:
+        """The side in pixels that the model was trained at: what its config states, else 1024 (XL) or 512."""
+        stated = getattr(self.model.model.model_config, "native_size", None)
+        return stated or (1024 if self.model.model.adm_channels else 512)
+
+    @property
+    def _latent_channels(self) -> int:
+        return self.model.get_model_object("latent_format").latent_channels
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return self.model.get_model_object("model_sampling").sigma(t.to(self.device)).float()
+
+    def _noisy(self, latents: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Sigma [B], and variance-preserving latents in ComfyUI's scale: x0 + sigma noise."""
+        sigma = self._sigma(t)
+        return sigma, latents.to(self.device).float() * _wide((1 + sigma**2).sqrt())
+
+    def _denoised(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+        inner = self.model.model
+        if not self._in_training:
+            comfy.model_management.load_models_gpu([self.model])
+        extra = inner.extra_conds(
+            cross_attn=cond.cross, pooled_output=cond.pooled, noise=x, device=self.device,
+            width=x.shape[3] * 8, height=x.shape[2] * 8,
+        )  # fmt: skip
+        conds = {
+            k: v.process_cond(batch_size=len(x), device=self.device, area=None).cond for k, v in extra.items()
+        }
+        options = self.model.model_options["transformer_options"]
+        options = {**options, "sigmas": sigma}
+        if self._in_training:
+            return inner.apply_model(
+                x,
+                sigma,
+                **conds,
+                transformer_options={**options, "optimized_attention_override": plain_attention},
+            )
+        with torch.no_grad():
+            return inner.apply_model(x, sigma, **conds, transformer_options=options)
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
+
+
+def _core(cond: Conditioning) -> list:
+    return [[cond.cross, {"pooled_output": cond.pooled}]]

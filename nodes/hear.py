@@ -1,0 +1,173 @@
+"""Hearing: a file becomes a sound, a sound an embedding in the text encoder's space."""
+
+from __future__ import annotations
+
+import os
+
+import folder_paths
+from comfy_api.latest import io
+
+from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType
+
+
+class LoadAudio(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_LoadAudio",
+            display_name="Load Audio (AAI)",
+            category=CATEGORY,
+            description="A part of an audio file or of a video's sound track, and how loud it is.",
+            inputs=[
+                # The front end ties its upload button and its player to an input of this name.
+                io.Combo.Input(
+                    "audio",
+                    options=_sound_files(),
+                    upload=io.UploadType.audio,
+                    tooltip="A file of the input folder: wav, flac, ogg, mp3, m4a, or a video with sound.",
+                ),
+                io.Float.Input(
+                    "start",
+                    default=0.0,
+                    min=0.0,
+                    max=86400.0,
+                    step=0.1,
+                    tooltip="Where the part begins, in seconds.",
+                ),
+                io.Float.Input(
+                    "length",
+                    default=0.0,
+                    min=0.0,
+                    max=86400.0,
+                    step=0.1,
+                    tooltip="How long the part is, in seconds; 0 takes all to the end.",
+                ),
+            ],
+            outputs=[
+                io.Audio.Output("sound", display_name="audio", tooltip="The sound, at the file's own rate."),
+                io.Float.Output(
+                    "loudness",
+                    display_name="loudness",
+                    tooltip="Integrated loudness in LUFS (ITU-R BS.1770).",
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, audio, start, length):
+        path = folder_paths.get_annotated_filepath(audio)
+        stamp = os.stat(path).st_mtime_ns if os.path.exists(path) else None
+        return [audio, start, length, stamp]
+
+    @classmethod
+    def validate_inputs(cls, audio):
+        if not folder_paths.exists_annotated_filepath(audio):
+            return f"There is no sound '{audio}' in the input folder: upload it or choose another."
+        return True
+
+    @classmethod
+    def execute(cls, audio, start, length) -> io.NodeOutput:
+        from ..aai import audio as sounds
+
+        sound = sounds.load(folder_paths.get_annotated_filepath(audio), start=start, seconds=length or None)
+        core = {"waveform": sound.waveform[None], "sample_rate": sound.rate}
+        return io.NodeOutput(core, sounds.loudness(sound))
+
+
+class LoadSoundEncoder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_LoadSoundEncoder",
+            display_name="Load Sound Encoder",
+            category=CATEGORY,
+            description="A sound encoder from models/audio_encoders, or SoundWorld's own.",
+            inputs=[
+                io.Combo.Input(
+                    "encoder",
+                    options=[SOUNDWORLD, *folder_paths.get_filename_list("audio_encoders")],
+                    default=SOUNDWORLD,
+                    tooltip="A file of models/audio_encoders that this pack made for the checkpoint's text "
+                    "encoder; SoundWorld's goes with Load SoundWorld.",
+                )
+            ],
+            outputs=[
+                SoundEncoderType.Output(
+                    "sound_encoder", display_name="sound_encoder", tooltip="The sound encoder."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, encoder):
+        if encoder != SOUNDWORLD and folder_paths.get_full_path("audio_encoders", encoder) is None:
+            return f"There is no sound encoder '{encoder}' in models/audio_encoders: choose another."
+        return True
+
+    @classmethod
+    def execute(cls, encoder) -> io.NodeOutput:
+        if encoder == SOUNDWORLD:
+            from ..aai.soundworld import load_sound_encoder
+
+            return io.NodeOutput(load_sound_encoder())
+        from ..aai.align.encoder import load
+
+        return io.NodeOutput(load(folder_paths.get_full_path_or_raise("audio_encoders", encoder)))
+
+
+class EncodeSound(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_EncodeSound",
+            display_name="Encode Sound",
+            category=CATEGORY,
+            description="Hears a sound: its embedding, and the words that are nearest to it.",
+            inputs=[
+                SoundEncoderType.Input(
+                    "sound_encoder", tooltip="From Load SoundWorld or Load Sound Encoder."
+                ),
+                io.Audio.Input("audio", tooltip="The sound; any rate, mono or stereo."),
+                io.Int.Input(
+                    "count",
+                    default=1,
+                    min=1,
+                    max=10,
+                    tooltip="How many of the nearest words the output `words` holds.",
+                ),
+            ],
+            outputs=[
+                SoundEmbeddingType.Output(
+                    "embedding",
+                    display_name="embedding",
+                    tooltip="The sound in the text encoder's space, f_a.",
+                ),
+                io.String.Output(
+                    "words",
+                    display_name="words",
+                    tooltip="The nearest words; a prompt for any model, with no token at all.",
+                ),
+                io.String.Output(
+                    "scores", display_name="scores", tooltip="The five nearest words with their shares."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, sound_encoder, audio, count) -> io.NodeOutput:
+        from ..aai import audio as sounds
+        from ..aai.align import encoder
+
+        heard = encoder.hear(sound_encoder, sounds.from_tensor(audio["waveform"], audio["sample_rate"]))
+        ranked = encoder.nearest_words(sound_encoder, heard.f_a[None], k=max(5, count))[0]
+        scores = "\n".join(f"{word} {100 * score:.0f} %" for word, score in ranked[:5])
+        return io.NodeOutput(heard, ", ".join(word for word, _ in ranked[:count]), scores)
+
+
+def _sound_files() -> list[str]:
+    folder = folder_paths.get_input_directory()
+    os.makedirs(folder, exist_ok=True)
+    return sorted(folder_paths.filter_files_content_types(os.listdir(folder), ["audio", "video"]))
+
+
+NODES = [LoadAudio, LoadSoundEncoder, EncodeSound]

@@ -1,0 +1,124 @@
+"""A ComfyUI in this process for the node tests, with files of its own; where there is none, a skip."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from aai.comfy_server import find_comfy
+
+ROOT = Path(__file__).parents[2]
+PACK = "aai_pack"
+
+
+@pytest.fixture(scope="session")
+def comfy_path() -> Path:
+    path = find_comfy()
+    if path is None:
+        pytest.skip("no ComfyUI: COMFYUI_PATH is not set and ~/comfy/ComfyUI does not exist")
+    if importlib.util.find_spec("comfyui_frontend_package") is None:
+        pytest.skip(f"ComfyUI's requirements are not installed: pip install -r {path / 'requirements.txt'}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def comfy(comfy_path, tmp_path_factory) -> Path:
+    """ComfyUI's modules, importable, with a base directory of this run's; returns that directory."""
+    base = tmp_path_factory.mktemp("comfy")
+    # First on the path: our own folder nodes/ would shadow ComfyUI's nodes.py.
+    sys.path.insert(0, str(comfy_path))
+    from comfy.cli_args import args
+
+    args.cpu = not torch.cuda.is_available()
+    args.base_directory = str(base)
+    # With tests/ as its root, pytest has imported this folder's tests as parts of a package of that name.
+    sys.modules.pop("nodes", None)
+    import folder_paths
+
+    import nodes
+
+    assert Path(nodes.__file__).parent == comfy_path
+    for kind in ("input", "output", "models/embeddings", "models/audio_encoders"):
+        (base / kind).mkdir(parents=True, exist_ok=True)
+    assert Path(folder_paths.get_input_directory()) == base / "input"
+    return base
+
+
+@pytest.fixture(scope="session")
+def pack(comfy):
+    """The pack, loaded as ComfyUI does it: `nodes` {node id: class}, `part("nodes.adapt")` its modules."""
+    begin = time.perf_counter()
+    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PACK] = module
+    spec.loader.exec_module(module)
+
+    async def nodes():
+        return await (await module.comfy_entrypoint()).get_node_list()
+
+    found = {node.GET_SCHEMA().node_id: node for node in asyncio.run(nodes())}
+    seconds = time.perf_counter() - begin
+    return SimpleNamespace(
+        module=module,
+        nodes=found,
+        seconds=seconds,
+        part=lambda name: importlib.import_module(f"{PACK}.{name}"),
+    )
+
+
+@pytest.fixture(scope="session")
+def run(pack):
+    """run("AAI_EncodeSound", audio=...) -> the node's outputs, in inference mode as in the executor."""
+
+    def call(node_id: str, **inputs) -> tuple:
+        with torch.inference_mode():
+            output = pack.nodes[node_id].PREPARE_CLASS_CLONE(None).EXECUTE_NORMALIZED(**inputs)
+        return output.args
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def small(pack, tmp_path_factory):
+    """SoundWorld's architectures with random weights, the same in diffusers and in ComfyUI."""
+    from diffusers import UNet2DConditionModel
+
+    models, text = pack.part("aai.soundworld.models"), pack.part("aai.soundworld.text")
+    soundworld = pack.part("nodes.comfy.soundworld")
+    folder = tmp_path_factory.mktemp("tokenizer")
+    text.build_tokenizer(folder)
+    torch.manual_seed(0)
+    tokenizer = text.load_tokenizer(folder)
+    unet = UNet2DConditionModel(**models.UNET_CONFIG).eval().requires_grad_(False)
+    tower = text.build_text_tower(tokenizer).eval().requires_grad_(False)
+    autoencoder = models.PatchAutoencoder().eval().requires_grad_(False)
+    embeddings = pack.part("nodes.adapt").folder_paths.get_folder_paths("embeddings")
+    # As a loader node would: inside inference mode, so that the weights are inference tensors.
+    with torch.inference_mode():
+        model = soundworld.build_model(unet.state_dict())
+        clip = soundworld.build_clip(tower.state_dict(), folder, embeddings)
+        vae = soundworld.build_vae(autoencoder)
+    return SimpleNamespace(
+        unet=unet, tower=tower, tokenizer=tokenizer, autoencoder=autoencoder, model=model, clip=clip, vae=vae
+    )
+
+
+@pytest.fixture(scope="session")
+def ear(pack):
+    """A small sound encoder of width 192 with random weights."""
+    cavmae, encoder = pack.part("aai.align.cavmae"), pack.part("aai.align.encoder")
+    torch.manual_seed(0)
+    config = cavmae.CAVMAEConfig(
+        dim=192, depth_a=1, depth_v=1, heads=4, frames=512, image_size=128, seconds=5.0
+    )
+    labels = ["rain", "thunder", "fire", "a dog", "a clock", "wind"]
+    model = cavmae.CAVMAE(config).eval().requires_grad_(False)
+    return encoder.CAVMAEEncoder(model, labels, torch.randn(len(labels), 192), name="small")

@@ -1,0 +1,211 @@
+"""Training, keeping and using a token through the nodes, in process."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+
+@pytest.fixture
+def embedding(pack):
+    f_a = torch.randn(192, generator=torch.Generator().manual_seed(7))
+    return pack.part("aai.align.encoder").SoundEmbedding(f_a, -21.5, "c0ffee", "small")
+
+
+@pytest.fixture
+def embeddings_folder(comfy):
+    return comfy / "models" / "embeddings"
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def train(run, small, embedding, pictures):
+    def train(**changes):
+        settings = dict(
+            name="rain", steps=4, rate=0.01, batch=2, seed=5, scale="vocabulary", rho=1.0, vectors=1,
+            template="a photo of *", size=64,
+        )  # fmt: skip
+        inputs = dict(model=small.model, clip=small.clip, vae=small.vae, embedding=embedding, images=pictures)
+        return run("AAI_TrainSoundToken", **{**inputs, **settings, **changes})
+
+    return train
+
+
+def test_training_makes_a_token_of_the_sound(train, small, embedding):
+    token, curve = train()
+    words = small.tower.get_input_embeddings().weight
+    s = words.norm(dim=1).mean()
+    assert_close(
+        token.vectors["clip_l"] - token.f_adapter["clip_l"], s * (embedding.f_a / embedding.f_a.norm())[None]
+    )
+    assert 0 < token.f_adapter["clip_l"].norm() <= s * 1.0001
+    assert token.loudness == -21.5
+    assert {"sound": "c0ffee", "encoder": "small", "steps": "4"}.items() <= token.provenance.items()
+    assert curve.shape == (1, 256, 512, 3) and curve.std() > 0.05
+
+
+def test_the_same_seed_gives_the_same_token_and_the_model_stays_as_it_was(train, small):
+    weights = {k: v.clone() for k, v in small.model.model.state_dict().items()}
+    first, second, other = (train(seed=seed)[0].vectors["clip_l"] for seed in (1, 1, 2))
+    assert torch.equal(first, second) and not torch.equal(first, other)
+    after = small.model.model.state_dict()
+    assert all(torch.equal(after[k], v) for k, v in weights.items())
+    assert all(p.is_inference() for p in small.model.model.diffusion_model.parameters())
+
+
+def test_the_same_latents_give_diffusers_token(train, small, embedding, pictures, pack):
+    diffusion, training = pack.part("aai.picture.diffusers"), pack.part("aai.adapt.train")
+    schedule = pack.part("aai.soundworld.models").SCHEDULER_CONFIG
+    model = diffusion.DiffusersPictureModel(
+        small.unet, small.tower, small.tokenizer, small.autoencoder, schedule
+    )
+    latents = small.autoencoder.encode(pictures.movedim(-1, 1) * 2 - 1)
+    settings = training.TrainSettings(steps=3, rate=0.01, batch=2, seed=5)
+    theirs = training.train_token(model, embedding.f_a, latents, settings, "rain").token
+    assert_close(train(steps=3)[0].vectors["clip_l"], theirs.vectors["clip_l"], atol=1e-4, rtol=0)
+
+
+def test_pictures_of_any_shape_and_with_alpha_are_taken(train):
+    assert train(images=torch.rand(1, 90, 50, 4), steps=1)[0].name == "rain"
+
+
+def test_cancel_keeps_the_token_so_far(train, embeddings_folder, monkeypatch, pack):
+    import comfy.model_management as management
+
+    progress = pack.part("nodes.comfy.progress").LossCurve
+    call = progress.__call__
+
+    def cancel_at_two(self, step, total, loss):
+        if step == 2:
+            management.interrupt_current_processing(True)
+        call(self, step, total, loss)
+
+    monkeypatch.setattr(progress, "__call__", cancel_at_two)
+    with pytest.raises(management.InterruptProcessingException):
+        train(name="stopped", steps=50)
+    kept = pack.part("aai.token").load(embeddings_folder / "stopped-step2.safetensors")
+    assert kept.name == "stopped" and kept.provenance["steps"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"template": "a photo"}, r"no \* for the sound"),
+        ({"images": torch.zeros(0, 64, 64, 3)}, "reference pictures"),
+        ({"name": "a/b"}, "cannot name a sound token"),
+        ({"rate": 1e30, "rho": 0.0}, "diverged"),
+    ],
+)
+def test_mistakes_in_training_get_a_sentence(train, pack, changes, sentence):
+    with pytest.raises(pack.part("aai.errors").InputError, match=sentence):
+        train(**changes)
+
+
+def test_a_sound_of_another_width_is_refused(train, pack):
+    wide = pack.part("aai.align.encoder").SoundEmbedding(torch.ones(768), -20.0, "x", "y")
+    with pytest.raises(pack.part("aai.errors").InputError, match="768.*192"):
+        train(embedding=wide)
+
+
+def test_rebinding_takes_another_sound_and_keeps_the_adapter(train, run, embedding, pack):
+    token, _ = train()
+    other = pack.part("aai.align.encoder").SoundEmbedding(-embedding.f_a, -12.0, "beef", "small")
+    (rebound,) = run("AAI_RebindSoundToken", token=token, embedding=other)
+    assert_close(rebound.f_adapter["clip_l"], token.f_adapter["clip_l"])
+    assert_close(
+        rebound.vectors["clip_l"] + token.vectors["clip_l"], 2 * token.f_adapter["clip_l"], atol=1e-6, rtol=0
+    )
+    assert rebound.loudness == -12.0 and rebound.provenance["sound"] == "beef"
+
+
+def test_saving_and_loading(train, run, embeddings_folder, pack):
+    token, _ = train(name="kept")
+    assert run("AAI_SaveSoundToken", token=token, name="", overwrite=False) == ("embedding:kept",)
+    assert run("AAI_SaveSoundToken", token=token, name="", overwrite=False) == ("embedding:kept_2",)
+    assert run("AAI_SaveSoundToken", token=token, name="kept", overwrite=True) == ("embedding:kept",)
+    assert run("AAI_SaveSoundToken", token=token, name="weather/kept", overwrite=False) == (
+        "embedding:weather/kept",
+    )
+    (loaded,) = run("AAI_LoadSoundToken", file="kept.safetensors")
+    assert torch.equal(loaded.vectors["clip_l"], token.vectors["clip_l"]) and loaded.name == "kept"
+    names = {p.name for p in embeddings_folder.iterdir()}
+    assert {"kept.safetensors", "kept_2.safetensors"} <= names and not [n for n in names if n.startswith(".")]
+    assert "nothing.safetensors" in pack.nodes["AAI_LoadSoundToken"].validate_inputs(
+        file="nothing.safetensors"
+    )
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a:b", "two words", "a\\b"])
+def test_names_stay_in_the_embeddings_folder(train, run, pack, name):
+    token, _ = train(steps=1)
+    with pytest.raises(pack.part("aai.errors").InputError, match="cannot name"):
+        run("AAI_SaveSoundToken", token=token, name=name, overwrite=False)
+
+
+def test_conditioning_carries_the_tokens_positions(train, run, small, pack):
+    rain, dog = train(steps=1)[0], train(steps=1, name="dog", vectors=2)[0]
+    (conditioning,) = run(
+        "AAI_SoundTokenConditioning",
+        clip=small.clip,
+        token=rain,
+        token_2=dog,
+        prompt="a photo of * with <dog>",
+    )
+    cross, options = conditioning[0]
+    assert cross.shape == (1, 77, 192) and options["pooled_output"].shape == (1, 192)
+    assert options[pack.part("nodes.comfy.words").POSITIONS] == {"rain": [4], "dog": [6, 7]}
+    with pytest.raises(pack.part("aai.errors").InputError, match="<cat>"):
+        run("AAI_SoundTokenConditioning", clip=small.clip, token=rain, prompt="a photo of <cat>")
+
+
+def test_a_conditioning_samples_in_core(train, run, small):
+    import nodes
+
+    token, _ = train(steps=1)
+    (conditioning,) = run("AAI_SoundTokenConditioning", clip=small.clip, token=token, prompt="a photo of *")
+    with torch.inference_mode():
+        (negative,) = nodes.CLIPTextEncode().encode(small.clip, "")
+        latent = {"samples": torch.zeros(2, 4, 8, 8)}
+        (samples,) = nodes.KSampler().sample(
+            small.model, 1, 2, 5.0, "euler", "normal", conditioning, negative, latent
+        )
+        (images,) = nodes.VAEDecode().decode(small.vae, samples)
+    assert samples["samples"].shape == (2, 32, 8, 8) and images.shape == (2, 64, 64, 3)
+
+
+def test_references_come_from_a_folder_best_first(run, pack, ear, comfy, embedding):
+    from PIL import Image
+
+    folder = comfy / "input" / "weather"
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    for i, mode in enumerate(("RGB", "RGBA", "L", "RGB")):
+        pixels = (torch.rand(40 + 9 * i, 60, 4, generator=generator) * 255).byte().numpy()
+        Image.fromarray(pixels, "RGBA").convert(mode).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    inputs = dict(embedding=embedding, sound_encoder=ear, library="weather", k=3)
+    images, scores = run("AAI_RetrieveReferenceImages", **inputs)
+    values = [float(line.rsplit(" ", 1)[1]) for line in scores.splitlines()]
+    assert images.shape == (3, 512, 512, 3) and values == sorted(values, reverse=True)
+    library = pack.part("aai.adapt.library")
+    best = library.references(embedding.f_a, library.index(folder, ear), 1)[0]
+    assert scores.startswith(f"{best.path.name} ")
+    before = pack.nodes["AAI_RetrieveReferenceImages"].fingerprint_inputs(library="weather", k=3)
+    (folder / "broken.png").unlink()
+    assert pack.nodes["AAI_RetrieveReferenceImages"].fingerprint_inputs(library="weather", k=3) != before
+    for path in folder.iterdir():
+        path.unlink()
+    with pytest.raises(pack.part("aai.errors").InputError, match="no pictures"):
+        run("AAI_RetrieveReferenceImages", **inputs)
+
+
+def test_references_come_from_soundworld(run, ear, embedding):
+    images, scores = run(
+        "AAI_RetrieveReferenceImages", embedding=embedding, sound_encoder=ear, library="SoundWorld", k=2
+    )
+    assert images.shape == (2, 128, 128, 3) and len(scores.splitlines()) == 2
