@@ -1,0 +1,341 @@
+"""The `aai` command: hear a sound, make a token of it, draw pictures with it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .align.encoder import SoundEncoder
+    from .picture.model import PictureModel
+    from .token import SoundToken
+
+SOUNDWORLD = "soundworld"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; returns the exit code: 0, or 2 with one sentence on stderr where the input is at
+    fault."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        options.run(options)
+    except InputError as error:
+        print(f"aai: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("aai: stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def hear(options: argparse.Namespace) -> None:
+    from . import audio
+    from .align.encoder import hear as hear_sound
+    from .align.encoder import nearest_words
+
+    encoder = _encoder(options.encoder)
+    rows = []
+    for path in options.files:
+        heard = hear_sound(encoder, audio.load(path, options.start, options.length), str(path))
+        (words,) = nearest_words(encoder, heard.f_a[None], options.words)
+        rows.append(
+            {
+                "file": str(path),
+                "lufs": round(heard.loudness, 2),
+                "words": [{"word": word, "score": round(score, 4)} for word, score in words],
+            }
+        )
+        if not options.json:
+            shown = ", ".join(f"{word} {score:.0%}" for word, score in words)
+            print(f"{path}  ({heard.loudness:.1f} LUFS): {shown}")
+    if options.json:
+        print(json.dumps(rows, indent=1))
+
+
+def token(options: argparse.Namespace) -> None:
+    made, losses = _train(options, _model(options.model))
+    made.save(options.output)
+    report = {
+        "token": made.name,
+        "file": str(options.output),
+        "steps": len(losses),
+        "loss": losses[-1],
+        "cosine": made.cosine(),
+        "lufs": round(made.loudness, 2),
+    }
+    _tell(
+        options,
+        report,
+        f"{options.output}: the token <{made.name}>, {len(losses)} steps, loss {losses[-1]:.4f}",
+    )
+
+
+def generate(options: argparse.Namespace) -> None:
+    from . import token as tokens
+    from .prompt import Prompt
+
+    if not options.output.parent.is_dir():
+        raise InputError(f"There is no folder '{options.output.parent}' for the picture: make it first.")
+    model = _model(options.model)
+    used = [tokens.load(path) for path in options.token]
+    if options.sound:
+        used.append(_train(options, model)[0])
+    prompt = Prompt(options.prompt, tuple(used))
+    cond, uncond = model.encode_prompt(prompt), model.encode_prompt(Prompt(options.negative))
+    seeds = list(range(options.seed, options.seed + options.count))
+    with _progress("drawing", options.steps, options.json) as tick:
+        latents = model.sample(
+            cond,
+            uncond,
+            seeds=seeds,
+            steps=options.steps,
+            guidance=options.guidance,
+            width=options.width,
+            height=options.height,
+            callback=lambda step, total, x: tick(step),
+        )
+    written = []
+    for seed, picture in zip(seeds, model.decode(latents)):
+        path = (
+            options.output
+            if options.count == 1
+            else options.output.with_stem(f"{options.output.stem}_{seed}")
+        )
+        _write_png(picture, path)
+        written.append({"file": str(path), "seed": seed})
+    report = {"prompt": options.prompt, "tokens": [t.name for t in used], "pictures": written}
+    _tell(options, report, "\n".join(row["file"] for row in written))
+
+
+def demo(options: argparse.Namespace) -> None:
+    from .demo import run
+
+    report = run(options.output, engine=options.engine, serve=options.serve, say=_say(options))
+    shown = f"{options.output / 'index.html'}: {len(report['pictures'])} pictures through {report['engine']}"
+    _tell(options, report, shown)
+
+
+def _say(options: argparse.Namespace) -> Callable[[str], None]:
+    return lambda text: print(text, file=sys.stderr if options.json else sys.stdout, flush=True)
+
+
+def _train(options: argparse.Namespace, model: PictureModel) -> tuple[SoundToken, list[float]]:
+    from . import audio
+    from .adapt.train import TrainSettings, train_token
+    from .align.encoder import hear as hear_sound
+
+    sound = audio.load(options.sound, options.start, options.length)
+    encoder = _encoder(options.encoder)
+    heard = hear_sound(encoder, sound, Path(options.sound).name)
+    images, names = _references(options, encoder, heard.f_a, model)
+    settings = TrainSettings(steps=options.train_steps, seed=options.seed)
+    with _progress("training", settings.steps, options.json) as tick:
+        result = train_token(
+            model,
+            heard.f_a,
+            images,
+            settings,
+            options.name or Path(options.sound).stem,
+            loudness=heard.loudness,
+            provenance={
+                "sound": heard.sound,
+                "encoder": heard.encoder,
+                "model": options.model,
+                "pictures": names,
+            },
+            callback=lambda step, total, loss: tick(step),
+        )
+    return result.token, result.losses
+
+
+def _references(options: argparse.Namespace, encoder: SoundEncoder, f_a, model: PictureModel):
+    """The reference pictures [N, 3, H, W] and their names in one line."""
+    if options.refs == "auto":
+        from . import soundworld
+
+        images, scores = soundworld.references(f_a, encoder, options.k)
+        return images, "SoundWorld's library: " + ", ".join(f"{s:.3f}" for s in scores)
+    from .adapt import library
+
+    found = library.references(f_a, library.index(options.refs, encoder), options.k)
+    names = ", ".join(f"{r.path.name} {r.score:.3f}" for r in found)
+    return library.load_pictures([r.path for r in found], model.native_size), names
+
+
+def _encoder(name: str) -> SoundEncoder:
+    if name == SOUNDWORLD:
+        from .soundworld import load_sound_encoder
+
+        return load_sound_encoder()
+    from .align.encoder import load
+
+    return load(name)
+
+
+def _model(name: str) -> PictureModel:
+    if name == SOUNDWORLD:
+        from .soundworld import load_picture_model
+
+        return load_picture_model()
+    from .picture.diffusers import load
+
+    return load(name)
+
+
+def _write_png(picture, path: Path) -> None:
+    """A picture [3, H, W] in [0, 1] as a PNG file, in one move."""
+    from PIL import Image
+
+    pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        Image.fromarray(pixels).save(unfinished, format="PNG")
+        unfinished.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"'{path}' cannot be written ({error.strerror or error}): check the folder and the free space."
+        )
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+class _progress:
+    """A bar on a terminal's stderr, nothing elsewhere: with _progress("drawing", 30, quiet) as tick:
+    tick(step)."""
+
+    def __init__(self, what: str, total: int, quiet: bool):
+        self.what, self.total, self.shown = what, total, sys.stderr.isatty() and not quiet
+
+    def __enter__(self) -> Callable[[int], None]:
+        return self.tick
+
+    def tick(self, step: int) -> None:
+        if self.shown:
+            done = round(30 * step / self.total)
+            print(
+                f"\r{self.what} [{'#' * done}{' ' * (30 - done)}] {step}/{self.total}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def __exit__(self, *_) -> None:
+        if self.shown:
+            print(file=sys.stderr)
+
+
+def _tell(options: argparse.Namespace, report: dict, text: str) -> None:
+    print(json.dumps(report, indent=1) if options.json else text)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aai",
+        description="Paint with sound: a recording becomes one word of a picture model, a sound token.",
+        epilog="Without other models, every command uses SoundWorld, the small world that comes with aai.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable, text: str, example: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"Example: {example}"
+        )
+        sub.set_defaults(run=run)
+        sub.add_argument("--json", action="store_true", help="print the result as JSON")
+        return sub
+
+    def about_sound(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--encoder", default=SOUNDWORLD, metavar="FILE", help="a sound encoder's file (%(default)s)"
+        )
+        sub.add_argument(
+            "--start", type=float, default=0.0, metavar="S", help="where the sound begins, in seconds"
+        )
+        sub.add_argument("--length", type=float, metavar="S", help="how much of it, in seconds (all)")
+
+    def about_training(sub: argparse.ArgumentParser) -> None:
+        about_sound(sub)
+        sub.add_argument(
+            "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
+        )
+        sub.add_argument(
+            "--refs",
+            default="auto",
+            metavar="DIR",
+            help="pictures to adapt to; auto: SoundWorld's own (%(default)s)",
+        )
+        sub.add_argument(
+            "-k", type=_positive, default=4, help="how many pictures, the nearest to the sound (%(default)s)"
+        )
+        sub.add_argument(
+            "--train-steps", type=_positive, default=60, metavar="N", help="training steps (%(default)s)"
+        )
+        sub.add_argument("--name", metavar="NAME", help="the token's name (the sound file's)")
+        sub.add_argument("--seed", type=int, default=0, help="the same seed, the same result (%(default)s)")
+
+    sub = command("hear", hear, "say what sounds are, in words", "aai hear rain.wav dog.mp3")
+    sub.add_argument("files", nargs="+", metavar="FILE", help="audio files, or videos with sound")
+    sub.add_argument(
+        "--words", type=_positive, default=3, metavar="N", help="how many words for each (%(default)s)"
+    )
+    about_sound(sub)
+
+    sub = command(
+        "token", token, "make a sound token", "aai token rain.wav --refs photos -o rain.safetensors"
+    )
+    sub.add_argument("sound", metavar="FILE", help="an audio file, or a video with sound")
+    sub.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="the token's .safetensors file"
+    )
+    about_training(sub)
+
+    sub = command(
+        "generate",
+        generate,
+        "draw pictures with sound tokens",
+        'aai generate --token rain.safetensors --prompt "a city under *" -o city.png',
+    )
+    sub.add_argument(
+        "--token", action="append", default=[], metavar="FILE", help="a sound token; may be given again"
+    )
+    sub.add_argument("--sound", metavar="FILE", help="a sound: its token is trained first")
+    sub.add_argument(
+        "--prompt", default="a photo of *", help="* is the first token, <name> another (%(default)s)"
+    )
+    sub.add_argument("--negative", default="", metavar="PROMPT", help="what the picture should not be")
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="PNG", help="the picture's file")
+    sub.add_argument(
+        "--count", type=_positive, default=1, metavar="N", help="how many, with following seeds (%(default)s)"
+    )
+    sub.add_argument("--steps", type=_positive, default=30, help="sampling steps (%(default)s)")
+    sub.add_argument("--guidance", type=float, default=5.0, help="classifier-free guidance (%(default)s)")
+    sub.add_argument("--width", type=_positive, help="pixels (the model's own)")
+    sub.add_argument("--height", type=_positive, help="pixels (the model's own)")
+    about_training(sub)
+
+    sub = command("demo", demo, "turn ten sounds into pictures and show them on a page", "aai demo")
+    sub.add_argument("-o", "--output", type=Path, default=Path("out/demo"), metavar="DIR", help="%(default)s")
+    sub.add_argument(
+        "--engine", choices=("auto", "comfyui", "diffusers"), default="auto", help="what draws (%(default)s)"
+    )
+    sub.add_argument("--serve", action="store_true", help="leave ComfyUI open on the example afterwards")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""`python -m bench NAME [--json]`: each figure is a ratio against what a user would use instead, in one
+run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from . import fbank, token
+
+BENCHES = {"fbank": fbank.rows, "token": token.rows}
+
+
+def interleaved(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """The median seconds of each job; the jobs take turns, so a busy machine slows all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for job in jobs.values():
+        job()
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            begin = time.perf_counter()
+            job()
+            seconds[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("name", choices=sorted(BENCHES))
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each job (%(default)s)")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    rows = BENCHES[options.name](lambda jobs: interleaved(jobs, options.repeats))
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        print(f"{row['what']:58} {row['value']:10.4g} {row['unit']:10} ratio {row['ratio']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

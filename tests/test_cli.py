@@ -1,0 +1,193 @@
+"""The `aai` command on SoundWorld: the main path, and one sentence with exit code 2 for every bad input."""
+
+import json
+import subprocess
+import sys
+import wave
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aai import audio, cli
+from aai import token as tokens
+from aai.soundworld.sounds import synthesize
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    audio.save(synthesize("rain", 0.8, seed=5), folder / "rain.wav")
+    audio.save(synthesize("dog", 0.6, seed=5), folder / "dog.flac")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for i, (mode, size) in enumerate((("RGB", (200, 90)), ("RGBA", (64, 64)), ("L", (31, 140)))):
+        Image.new(mode, size, 60 * i).save(pictures / f"{i}.png")
+    (folder / "empty").mkdir()
+    return folder
+
+
+@pytest.fixture
+def aai(folder, monkeypatch, capsys):
+    """aai("hear", "rain.wav") -> exit code, stdout, stderr; run in `folder`."""
+    monkeypatch.chdir(folder)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = cli.main(list(arguments))
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def rain_token(folder):
+    path = folder / "rain.safetensors"
+    arguments = ["token", str(folder / "rain.wav"), "-o", str(path), "--train-steps", "3", "--json"]
+    assert cli.main(arguments) == 0
+    return path
+
+
+def test_hear_says_words_and_loudness(aai):
+    code, out, err = aai("hear", "rain.wav", "dog.flac", "--json")
+    rows = json.loads(out)
+    assert code == 0 and not err
+    assert [row["file"] for row in rows] == ["rain.wav", "dog.flac"]
+    assert all(set(row) == {"file", "lufs", "words"} and len(row["words"]) == 3 for row in rows)
+    assert rows[0]["words"][0]["word"] == "rain" and rows[1]["words"][0]["word"] == "a dog"
+    assert abs(rows[0]["lufs"] - audio.loudness(audio.load("rain.wav"))) < 0.01
+    code, out, _ = aai("hear", "rain.wav", "--words", "1")
+    assert code == 0 and out.startswith("rain.wav  (") and "rain " in out and out.count("%") == 1
+
+
+def test_a_token_is_made_and_says_where_it_comes_from(aai, rain_token):
+    made = tokens.load(rain_token)
+    assert made.name == "rain" and made.f_a.shape == (192,)
+    assert made.provenance["sound"] == "rain.wav" and "library" in made.provenance["pictures"]
+    code, out, _ = aai(
+        "token", "dog.flac", "--refs", "pictures", "-k", "3", "-o", "d.safetensors", "--train-steps", "2"
+    )
+    assert code == 0 and "<dog>" in out
+    assert "1.png" in tokens.load("d.safetensors").provenance["pictures"]
+
+
+def test_generate_draws_with_tokens_and_repeats_itself(aai, rain_token, folder):
+    arguments = ("generate", "--token", "rain.safetensors", "--steps", "2", "--seed", "7", "--json")
+    code, out, err = aai(*arguments, "--prompt", "a city under <rain>", "--count", "2", "-o", "city.png")
+    assert code == 0 and not err
+    report = json.loads(out)
+    assert [p["seed"] for p in report["pictures"]] == [7, 8] and report["tokens"] == ["rain"]
+    with Image.open(folder / "city_7.png") as first:
+        assert first.size == (128, 128)
+        first = np.asarray(first)
+    code, out, _ = aai(*arguments, "--prompt", "a city under <rain>", "-o", "again.png")
+    with Image.open(folder / "again.png") as again:
+        # A seed gives its picture alone or among others, up to the rounding of another batch size.
+        assert np.abs(np.asarray(again).astype(int) - first).max() <= 2
+    code, _, err = aai(*arguments[:-1], "-o", "a.png", "--width", "64", "--height", "96")
+    assert code == 0
+    with Image.open(folder / "a.png") as small:
+        assert small.size == (64, 96)
+
+
+def _wav(path, samples: np.ndarray, rate: int = 16000) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(samples.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "seconds"),
+    [(8000, 1, 2), (192000, 8, 1), (48000, 2, 0.2), (8000, 1, 1200)],
+    ids=["8 kHz", "192 kHz of 8 channels", "0.2 s", "20 minutes"],
+)
+def test_unusual_sounds_are_heard(aai, folder, rate, channels, seconds):
+    noise = np.random.default_rng(0).normal(0, 0.1, (int(rate * seconds), channels)).clip(-1, 1)
+    _wav(folder / "unusual.wav", noise, rate)
+    code, out, err = aai("hear", "unusual.wav", "--json")
+    assert code == 0, err
+    assert len(json.loads(out)[0]["words"]) == 3
+
+
+def _bad_sounds(folder):
+    (folder / "zero.wav").write_bytes(b"")
+    (folder / "cut.wav").write_bytes((folder / "rain.wav").read_bytes()[:30])
+    (folder / "text.wav").write_text("no sound at all " * 99)
+    _wav(folder / "silent.wav", np.zeros((16000, 1)))
+    _wav(folder / "short.wav", np.full((800, 1), 0.5))
+    header = (folder / "rain.wav").read_bytes()[:44]
+    floats = np.full(16000, np.nan, "<f4").tobytes()
+    header = header[:20] + b"\x03\x00" + header[22:]
+    header = header[:28] + (64000).to_bytes(4, "little") + b"\x04\x00\x20\x00data"
+    (folder / "nan.wav").write_bytes(header[:40] + len(floats).to_bytes(4, "little") + floats)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nowhere.wav", "no file"),
+        ("zero.wav", "empty"),
+        ("cut.wav", "cannot be read"),
+        ("text.wav", "cannot be read"),
+        ("silent.wav", "silent"),
+        ("short.wav", "0.05 s"),
+        ("nan.wav", "NaN"),
+    ],
+)
+@pytest.mark.parametrize("command", ["hear", "token"])
+def test_bad_sounds_get_one_sentence(aai, folder, command, name, says):
+    _bad_sounds(folder)
+    arguments = (name,) if command == "hear" else (name, "-o", "bad.safetensors")
+    code, out, err = aai(command, *arguments)
+    assert code == 2 and not out
+    assert says in err and name in err and err.count("\n") == 1
+    assert not (folder / "bad.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("token", "rain.wav", "--refs", "nowhere", "-o", "x.safetensors"), "nowhere"),
+        (("token", "rain.wav", "--refs", "empty", "-o", "x.safetensors"), "empty"),
+        (("token", "rain.wav", "-o", "/dev/full/x.safetensors"), "/dev/full"),
+        (("token", "rain.wav", "--name", "<b>", "-o", "x.safetensors"), "cannot name"),
+        (("token", "rain.wav", "--encoder", "rain.wav", "-o", "x.safetensors"), "rain.wav"),
+        (("token", "rain.wav", "--model", "empty", "-o", "x.safetensors"), "empty"),
+        (("generate", "--token", "nowhere.safetensors", "-o", "x.png"), "nowhere.safetensors"),
+        (("generate", "--token", "rain.wav", "-o", "x.png"), "rain.wav"),
+        (("generate", "--token", "wide.safetensors", "-o", "x.png"), "768"),
+        (("generate", "--token", "rain.safetensors", "--prompt", "a <fog>", "-o", "x.png"), "<fog>"),
+        (
+            ("generate", "--token", "rain.safetensors", "--prompt", "a " * 90 + "*", "-o", "x.png"),
+            "too long",
+        ),
+        (("generate", "--token", "rain.safetensors", "-o", "nowhere/x.png"), "nowhere"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_other_bad_input_gets_one_sentence(aai, folder, rain_token, arguments, says):
+    tokens.SoundToken("wide", {"clip_l": torch.randn(1, 768)}).save(folder / "wide.safetensors")
+    code, out, err = aai(*arguments, *(("--train-steps", "1") if arguments[0] == "token" else ()))
+    assert code == 2 and not out
+    assert says in err and err.startswith("aai: ") and err.count("\n") == 1
+    assert not list(folder.glob("x.*")) and not list(folder.rglob("*.part"))
+
+
+def test_help_and_wrong_options(capsys):
+    for arguments in (["--help"], *([c, "--help"] for c in ("hear", "token", "generate", "demo"))):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(arguments)
+        assert stop.value.code == 0 and "usage: aai" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["hear", "--words", "0", "x.wav"])
+    assert stop.value.code == 2
+
+
+def test_the_module_runs_as_a_command(folder):
+    arguments = [sys.executable, "-m", "aai", "hear", str(folder / "nowhere.wav")]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "nowhere.wav" in done.stderr

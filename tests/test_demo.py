@@ -1,0 +1,59 @@
+"""The demo, both engines, with two sounds and tokens trained for three steps."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from aai import demo
+from aai.comfy_server import find_comfy
+from aai.errors import InputError
+
+EVENTS = ("rain", "clock")
+
+
+def check(folder: Path, report: dict, engine: str) -> None:
+    assert report == json.loads((folder / "report.json").read_text())
+    assert report["engine"].startswith(engine) and report["versions"]["torch"]
+    assert report["complaints_in_the_log"] == []
+    rows = report["pictures"]
+    assert len(rows) == len(EVENTS) * 2 * demo.PER_PROMPT
+    assert {row["event"] for row in rows} == set(EVENTS)
+    for row in rows:
+        with Image.open(folder / row["file"]) as picture:
+            assert picture.size == (128, 128)
+        assert (folder / row["sound"]).stat().st_size > 10_000
+        assert row["seed"] and row["seconds"] > 0 and row["token"] in ("rain", "clock")
+        assert set(row["grade"]) == {"event", "scene", "intensity"}
+    right = sum(row["grade"]["event"] == row["event"] for row in rows)
+    assert report["event_named_by_the_oracle"]["right"] == right
+    with Image.open(folder / "contact_sheet.png") as sheet:
+        assert sheet.width > 1000 and sheet.height > 300
+    page = (folder / "index.html").read_text()
+    assert page.count("<audio") == len(EVENTS) and page.count("<img") == len(rows)
+    assert all(row["file"] in page and row["sound"] in page for row in rows)
+
+
+def test_through_diffusers(tmp_path):
+    said = []
+    report = demo.run(tmp_path, "diffusers", say=said.append, events=EVENTS, steps=3)
+    check(tmp_path, report, "diffusers")
+    assert len(said) == 2 * len(EVENTS)
+    assert sorted(p.name for p in (tmp_path / "tokens").iterdir()) == [
+        "clock.safetensors",
+        "rain.safetensors",
+    ]
+
+
+@pytest.mark.skipif(find_comfy() is None, reason="no ComfyUI: COMFYUI_PATH is not set")
+def test_through_comfyui(tmp_path):
+    pytest.importorskip("comfyui_frontend_package", reason="ComfyUI's requirements are not installed")
+    report = demo.run(tmp_path, "comfyui", say=lambda text: None, events=EVENTS, steps=3)
+    check(tmp_path, report, "ComfyUI")
+
+
+def test_without_comfyui(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="COMFYUI_PATH"):
+        demo.run(tmp_path, "comfyui")
