@@ -16,6 +16,7 @@ from ..align.cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig
 from ..align.encoder import CAVMAEEncoder
 from ..align.losses import info_nce, same_label_targets
 from ..align.train import AlignSettings, Pairs, align, set_rate, spec_augment
+from ..fbank import EPSILON
 from .captions import LEVELS, caption, level, phrase
 from .diffusion import Scenes
 from .models import DIM, IMAGE_SIZE
@@ -34,6 +35,8 @@ CONFIG = CAVMAEConfig(
     fbank_mean=-7.5,
     fbank_std=4.5,
 )
+
+SILENCE = math.log(EPSILON)
 
 
 def level_vectors(reader: Reader) -> Tensor:
@@ -139,8 +142,8 @@ def batches(
             label = event * levels + level(intensity_of(wanted))
             labels.append(label)
             pictures.append(pick(by_label[label], generator))
-        fbanks = (torch.stack(features).clamp(min=math.log(1.2e-7)) - CONFIG.fbank_mean) / CONFIG.fbank_std
-        fbanks = spec_augment(fbanks, generator, floor=float((-15.9 - CONFIG.fbank_mean) / CONFIG.fbank_std))
+        fbanks = (torch.stack(features).clamp(min=SILENCE) - CONFIG.fbank_mean) / CONFIG.fbank_std
+        fbanks = spec_augment(fbanks, generator, floor=(SILENCE - CONFIG.fbank_mean) / CONFIG.fbank_std)
         chosen = torch.tensor(labels)
         return Pairs(fbanks, text.flatten(0, 1)[chosen], visual[pictures], chosen)
 
@@ -151,15 +154,16 @@ def train_hearing(
     model: CAVMAE,
     next_batch: Callable[[torch.Generator, int], Pairs],
     steps: int,
-    rate: float = 1e-3,
+    rate: float,
+    keep: float,
     batch: int = 40,
     seed: int = 0,
     callback: Callable[[int, int, dict], None] | None = None,
 ) -> None:
-    """Eq. 1 on SoundWorld: from nothing, so the rate is high, two patches in five are heard and labels
-    share positives."""
+    """Eq. 1 on SoundWorld, where labels share positives; a training step hears a share `keep` of a sound's
+    patches."""
     settings = AlignSettings(
-        steps=steps, batch=batch, rate=rate, multi_positive=True, keep=0.4, ramp_steps=steps // 4, seed=seed
+        steps=steps, batch=batch, rate=rate, multi_positive=True, keep=keep, ramp_steps=steps // 4, seed=seed
     )
     align(model, next_batch, settings, callback)
 

@@ -156,5 +156,5 @@ def test_hearing_trains_on_sounds_of_every_loudness(reader):
     assert len(pairs.labels.unique()) > 10
     model = CAVMAE(hearing.CONFIG)
     before = model.blocks_a[0].attn.qkv.weight.clone()
-    hearing.train_hearing(model, source, steps=2, batch=4)
+    hearing.train_hearing(model, source, steps=2, rate=1e-3, keep=0.4, batch=4)
     assert not torch.equal(before, model.blocks_a[0].attn.qkv.weight)
