@@ -10,7 +10,10 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
+
+import numpy as np
 
 from .errors import InputError
 from .token import SoundToken
@@ -19,6 +22,10 @@ log = logging.getLogger(__name__)
 
 SLOT = -1
 """The id that stands in a layout where a token's vector goes."""
+
+Reads = tuple[int | str | tuple[str, int] | None, ...]
+"""What a text encoder reads at each position: a word piece's id, (token name, row) for a sound token's vector,
+any other embedding's name, None for padding."""
 
 _MARK = re.compile(r"\\([*<])|(\*)|<([^<>\n]+)>")
 
@@ -45,6 +52,52 @@ class Layout:
     positions: dict[str, list[int]]
     end: int
     truncated: bool
+
+    @property
+    def reads(self) -> Reads:
+        """What stands at each position."""
+        found: list = [*self.ids[: self.end + 1], *[None] * (len(self.ids) - self.end - 1)]
+        for slot in self.slots:
+            found[slot.position] = (slot.name, slot.row)
+        return tuple(found)
+
+
+def token_positions(reads: Reads) -> dict[str, list[int]]:
+    """{token name: its positions}."""
+    found: dict[str, list[int]] = {}
+    for position, piece in enumerate(reads):
+        if isinstance(piece, tuple):
+            found.setdefault(piece[0], []).append(position)
+    return found
+
+
+@lru_cache(maxsize=64)
+def index_projection(source: Reads, edited: Reads) -> tuple[int, ...]:
+    """IndexProj (eq. 7): for each position of the edited prompt, the source's position of the same piece, or
+    -1.
+
+    Needleman-Wunsch (gap 0, match 1, mismatch -1) over all that is read; padding stands for the padding at
+    the same position.
+    """
+    source_at = [i for i, piece in enumerate(source) if piece is not None]
+    edited_at = [j for j, piece in enumerate(edited) if piece is not None]
+    score = np.zeros((len(source_at) + 1, len(edited_at) + 1), dtype=int)
+    for i, there in enumerate(source_at, 1):
+        for j, here in enumerate(edited_at, 1):
+            met = score[i - 1, j - 1] + (1 if source[there] == edited[here] else -1)
+            score[i, j] = max(met, score[i - 1, j], score[i, j - 1])
+    found = [j if piece is None and j < len(source) and source[j] is None else -1
+             for j, piece in enumerate(edited)]  # fmt: skip
+    i, j = len(source_at), len(edited_at)
+    while i and j:
+        if source[source_at[i - 1]] == edited[edited_at[j - 1]]:
+            found[edited_at[j - 1]] = source_at[i - 1]
+            i, j = i - 1, j - 1
+        elif score[i - 1, j] >= score[i, j - 1]:
+            i -= 1
+        else:
+            j -= 1
+    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,11 +43,11 @@ class SoundTokenConditioning(io.ComfyNode):
     @classmethod
     def execute(cls, clip, token, prompt, token_2=None, token_3=None) -> io.NodeOutput:
         from ..aai.prompt import Prompt
-        from .comfy.words import POSITIONS, tokenize
+        from .comfy.words import READS, tokenize
 
         tokens = tuple(t for t in (token, token_2, token_3) if t is not None)
-        pairs, positions = tokenize(clip, Prompt(prompt, tokens))
-        return io.NodeOutput(clip.encode_from_tokens_scheduled(pairs, add_dict={POSITIONS: positions}))
+        pairs, reads = tokenize(clip, Prompt(prompt, tokens))
+        return io.NodeOutput(clip.encode_from_tokens_scheduled(pairs, add_dict={READS: (reads,)}))
 
 
 NODES = [SoundTokenConditioning]

@@ -188,7 +188,7 @@ class DiffusersPictureModel:
         of both text encoders side by side, and the second one's pooled text embedding.
         """
         instead = vectors or {}
-        states, pooled, positions = [], None, {}
+        states, pooled, reads = [], None, ()
         for key, tower in self._towers.items():
             layout = prompt.layout(
                 tower.tokenize, key, tower.length, getattr(tower.tokenizer, "pad_token_id", None)
@@ -197,12 +197,12 @@ class DiffusersPictureModel:
             for name, rows in held.items():
                 self._check_width(name, key, rows, len(layout.positions[name]))
             output = tower.run(layout, held)
-            positions = layout.positions
+            reads = reads or (layout.reads,)
             if len(self._towers) == 1:
-                return Conditioning(output.last_hidden_state, None, positions)
+                return Conditioning(output.last_hidden_state, None, reads)
             states.append(output.hidden_states[-2])
             pooled = output[0]
-        return Conditioning(torch.cat(states, dim=-1), pooled, positions)
+        return Conditioning(torch.cat(states, dim=-1), pooled, reads)
 
     def predict_noise(self, latents: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The noise in noisy latents [B, C, h, w] at timesteps t [B] (0..999)."""

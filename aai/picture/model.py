@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from ..prompt import Prompt
+from ..prompt import Prompt, Reads, token_positions
+
+if TYPE_CHECKING:
+    from ..inject.edit import Edit
 
 Vectors = Mapping[str, Mapping[str, Tensor]]
 """{token name: {text encoder: [n, d]}}"""
@@ -26,12 +30,28 @@ class TextEncoderInfo:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """An encoded prompt: cross [B, L, D] for cross-attention, pooled [B, P] where the family has it (SDXL),
-    and {token name: its positions among the L}."""
+    """Encoded prompts: cross [B, L, D] for cross-attention, pooled [B, P] where the family has it (SDXL), and
+    for each row what was read, which L repeats where a longer prompt stands beside it."""
 
     cross: Tensor
     pooled: Tensor | None = None
-    positions: dict[str, list[int]] = field(default_factory=dict)
+    reads: tuple[Reads, ...] = ()
+
+    @property
+    def positions(self) -> dict[str, list[int]]:
+        """{token name: its positions} in the first row."""
+        return token_positions(self.reads[0])
+
+
+def stacked(rows: Sequence[Conditioning], pooled: int | None = 0) -> Conditioning:
+    """Conditionings of one row each as one of all their rows, the shorter repeated to the longer's length, as
+    ComfyUI does. `pooled` names the row whose pooled embedding every row takes; None leaves each its own."""
+    length = math.lcm(*(row.cross.shape[1] for row in rows))
+    cross = torch.cat([row.cross.repeat(1, length // row.cross.shape[1], 1) for row in rows])
+    shared = None
+    if rows[0].pooled is not None:
+        shared = torch.cat([(row if pooled is None else rows[pooled]).pooled for row in rows])
+    return Conditioning(cross, shared, tuple(r for row in rows for r in row.reads))
 
 
 class PictureModel(Protocol):
@@ -82,6 +102,8 @@ class PictureModel(Protocol):
         width: int | None = None,
         height: int | None = None,
         callback: Callable[[int, int, Tensor], None] | None = None,
+        edit: Edit | None = None,
     ) -> Tensor:
         """One latent per seed, each as it would be alone; `callback(step, steps, denoised latents)` may
-        raise."""
+        raise. With an edit, `cond` has a row for the source and each edited picture (`inject.edit.encode`),
+        and every seed gives as many latents, in that order, of one noise."""

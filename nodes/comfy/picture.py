@@ -87,12 +87,12 @@ class ComfyPictureModel:
 
     def encode_prompt(self, prompt: Prompt, vectors: Vectors | None = None) -> Conditioning:
         """The prompt's conditioning; `vectors` {token name: {encoder: [n, d]}} replace the tokens' own."""
-        pairs, positions = words.tokenize(self.clip, prompt, vectors)
+        pairs, reads = words.tokenize(self.clip, prompt, vectors)
         if not self._in_training:
             with torch.no_grad():
-                return Conditioning(*self.clip.encode_from_tokens(pairs, return_pooled=True), positions)
+                return Conditioning(*self.clip.encode_from_tokens(pairs, return_pooled=True), (reads,))
         with saved_copies(self.clip.cond_stage_model):
-            return Conditioning(*self._encode_in_place(pairs), positions)
+            return Conditioning(*self._encode_in_place(pairs), (reads,))
 
     def predict_noise(self, latents: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The noise in noisy latents [B, C, h, w] at timesteps t [B] (0..999), whatever it predicts."""

@@ -9,16 +9,17 @@ from torch import Tensor
 
 from ...aai.errors import InputError
 from ...aai.picture.model import Vectors
-from ...aai.prompt import Prompt
+from ...aai.prompt import Prompt, Reads
 from ...aai.token import SoundToken
 
 PLACE = "aai-sound-token-"
-POSITIONS = "aai_token_positions"
-"""The key of a CONDITIONING's options that holds {token name: [its positions in the conditioning]}."""
+READS = "aai_reads"
+"""The key of a CONDITIONING's options that holds what was read at each position, a tuple for each row."""
 
 
-def tokenize(clip, prompt: Prompt, vectors: Vectors | None = None) -> tuple[dict, dict[str, list[int]]]:
-    """The prompt in core's token weight pairs, and each token's positions in the conditioning.
+def tokenize(clip, prompt: Prompt, vectors: Vectors | None = None) -> tuple[dict, Reads]:
+    """The prompt in core's token weight pairs, and what the first text encoder reads at each
+    position.
 
     A sound token takes the way of `embedding:name`, so weights "(a photo of *:1.2)", other embeddings and
     prompts of more than 77 tokens work as everywhere in ComfyUI. `vectors` {token name: {encoder: [n, d]}}
@@ -38,7 +39,7 @@ def tokenize(clip, prompt: Prompt, vectors: Vectors | None = None) -> tuple[dict
     options = getattr(clip, "tokenizer_options", None)
     pairs = tokenizer.tokenize_with_weights(text, **({"tokenizer_options": options} if options else {}))
     key = encoders(clip)[0]
-    return pairs, _positions(pairs[key.removeprefix("clip_")], rows[key])
+    return pairs, _reads(pairs[key.removeprefix("clip_")], rows[key], getattr(clip.tokenizer, key).end_token)
 
 
 def encoders(clip) -> list[str]:
@@ -96,13 +97,24 @@ def _with_tokens(words, vectors: list[Tensor]):
     return words
 
 
-def _positions(chunks: list, rows: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    owners = {v.untyped_storage().data_ptr(): name for name, v in rows.items()}
-    positions: dict[str, list[int]] = {name: [] for name in rows}
-    start = 0
+def _reads(chunks: list, rows: Mapping[str, Tensor], end: int) -> Reads:
+    owners = {v.untyped_storage().data_ptr(): (name, v) for name, v in rows.items()}
+    found: list = []
     for chunk in chunks:
-        for i, (entry, *_) in enumerate(chunk):
-            if isinstance(entry, Tensor) and entry.untyped_storage().data_ptr() in owners:
-                positions[owners[entry.untyped_storage().data_ptr()]].append(start + i)
-        start += len(chunk)
-    return positions
+        pieces = [entry for entry, *_ in chunk]
+        read = len(pieces)
+        for i, piece in enumerate(pieces):
+            if not isinstance(piece, Tensor):
+                found.append(int(piece))
+                if piece == end:
+                    read = i + 1
+                    break
+                continue
+            name, vectors = owners.get(piece.untyped_storage().data_ptr(), (None, None))
+            if name is None:
+                found.append(f"embedding {hash(tuple(piece.flatten()[:8].tolist()))}")
+            else:
+                row = (piece.storage_offset() - vectors.storage_offset()) // vectors.shape[-1]
+                found.append((name, row))
+        found += [None] * (len(pieces) - read)
+    return tuple(found)

@@ -1,0 +1,47 @@
+"""Eq. 8: how loud a sound is sets how much of it a picture shows.
+
+A scaled attention map enters only as scale * S[:, j] v[j], so scaling a value row does the same at no cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from ..errors import InputError
+from ..prompt import Reads
+
+REFERENCE = -23.0
+"""The loudness, in LUFS, that leaves a token as it is: EBU R 128's programme level."""
+
+LARGEST = 2.0
+
+
+def scale_of(loudness: float, reference: float = REFERENCE) -> float:
+    """The scale of a loudness in LUFS: clip(2^((L - L_ref) / 10), 0, 2), so that what sounds twice as loud
+    counts twice. Silence (-inf) gives 0. Raises InputError for a loudness that is no number."""
+    if math.isnan(loudness) or not math.isfinite(reference):
+        raise InputError(
+            f"A loudness of {loudness} LUFS against {reference} has no scale: measure the sound again, or "
+            "type a scale."
+        )
+    if loudness == -math.inf:
+        return 0.0
+    # Far above the reference the power would overflow.
+    return min(2.0 ** min((loudness - reference) / 10, 1.0), LARGEST)
+
+
+def check_scale(scale: float) -> float:
+    """The scale itself. Raises InputError where it lies outside [0, 2]."""
+    if not 0 <= scale <= LARGEST:
+        raise InputError(
+            f"A loudness scale of {scale:g} is outside 0 to {LARGEST:g}: below 0 a token would draw its "
+            "opposite, and above 2 it drowns the rest of the prompt."
+        )
+    return float(scale)
+
+
+def value_weights(reads: Reads, scales: Mapping[str, float]) -> list[float]:
+    """Eq. 8 as weights of the value rows, one for each position: a token's scale at its places, 1
+    elsewhere."""
+    return [scales.get(piece[0], 1.0) if isinstance(piece, tuple) else 1.0 for piece in reads]

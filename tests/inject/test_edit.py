@@ -1,0 +1,241 @@
+"""The edit without maps is eq. 7 and 8 with maps."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from aai.errors import InputError
+from aai.inject.edit import (
+    STYLE_WINDOWS,
+    Edit,
+    borrow,
+    cross_attention,
+    groups_of,
+    progress,
+)
+from aai.prompt import Prompt, index_projection
+
+BEGIN, END = 1, 2
+LENGTH = 12
+
+
+def reads(*pieces, length=LENGTH):
+    """Words as letters, tokens as (name, row)."""
+    found = [BEGIN, *(ord(p) if isinstance(p, str) else p for p in pieces), END]
+    return tuple(found + [None] * (length - len(found)))
+
+
+RAIN, DOG = ("rain", 0), ("dog", 0)
+
+
+@pytest.fixture
+def edit_of(make_token):
+    def make(text="a city under <rain>", source="a city", scales=None, **settings):
+        tokens = (make_token("rain"), make_token("dog", seed=1))
+        return Edit(
+            Prompt(source, tokens), (Prompt(text, tokens),), scales=(scales,) if scales else (), **settings
+        )
+
+    return make
+
+
+def test_index_projection_by_hand():
+    source, edited = reads(*"ac"), reads(*"acu", RAIN)
+    assert index_projection(source, edited)[:6] == (0, 1, 2, -1, -1, 3)
+    # Positions 4 and 5 are padding in the source only; from 6 on in both.
+    assert index_projection(source, edited)[6:] == tuple(range(6, LENGTH))
+    assert index_projection(edited, source)[:5] == (0, 1, 2, 5, -1)
+    assert index_projection(edited, edited) == tuple(range(LENGTH))
+
+
+def test_a_replaced_word_has_no_projection():
+    assert index_projection(reads(*"acn"), reads(*"abn"))[:5] == (0, 1, -1, 3, 4)
+
+
+def test_prompts_of_two_lengths_project():
+    found = index_projection(reads(*"ac"), reads(*"acu", RAIN, length=2 * LENGTH))
+    assert found[5] == 3 and found[6] == 6 and found[LENGTH:] == (-1,) * LENGTH
+
+
+def by_loops(q, k, v, source, edited, inside, scales, silence):
+    """Eq. 7 and 8 from maps, entry by entry: q [2, H, N, d], k and v [2, H, L, d], rows source and edited."""
+    heads, count, width = q.shape[1:]
+    length = k.shape[2]
+    projection = index_projection(source, edited)
+    loudest = max(scales.get(p[0], 1.0) for p in edited if isinstance(p, tuple))
+    share = min(loudest, 1.0) if silence == "full" else 1.0
+    out = torch.zeros(heads, count, width, dtype=q.dtype)
+
+    def row_of_map(query, keys):
+        scores = [sum(query[x] * key[x] for x in range(width)).item() / math.sqrt(width) for key in keys]
+        weights = [math.exp(s - max(scores)) for s in scores]
+        return [w / sum(weights) for w in weights]
+
+    for head in range(heads):
+        for n in range(count):
+            s_src = row_of_map((q[0] if inside else q[1])[head, n], k[0, head])
+            s_own = row_of_map(q[1, head, n], k[1, head])
+            for j in range(length):
+                piece, i = edited[j % len(edited)], projection[j % len(edited)]
+                if isinstance(piece, tuple):
+                    out[head, n] += scales.get(piece[0], 1.0) * s_own[j] * v[1, head, j]
+                elif inside and i >= 0:
+                    # A conditioning that repeats a prompt has each piece in every repetition.
+                    out[head, n] += share * s_src[i + j // len(edited) * len(edited)] * v[1, head, j]
+                else:
+                    out[head, n] += share * s_own[j] * v[1, head, j]
+                out[head, n] += (1 - share) * s_src[j] * v[0, head, j]
+    return out
+
+
+def random_qkv(rows, heads, count, length, width, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    q = torch.randn(rows, heads, count, width, generator=generator, dtype=dtype)
+    k, v = (torch.randn(rows, heads, length, width, generator=generator, dtype=dtype) for _ in range(2))
+    return q, k, v
+
+
+def relative_error(found, expected):
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize("silence", ["full", "literal"])
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("scales", [{}, {"rain": 0.4}, {"rain": 1.7, "dog": 0.0}, {"rain": 0.0, "dog": 0.3}])
+def test_cross_attention_is_eq_7_and_8_by_loops(edit_of, scales, inside, silence):
+    source, edited = reads(*"ac"), reads(*"axc", RAIN, *"u", DOG)
+    edit = edit_of("a c <rain> u <dog>", scales=scales, silence=silence, cross_window=(0, 0.5))
+    mixes = edit.mixes([source, edited], 0.0 if inside else 0.5, LENGTH)
+    q, k, v = random_qkv(2, 2, 64, LENGTH, 8, dtype=torch.float64)
+    found = cross_attention(F.scaled_dot_product_attention, q, k, v, [[0, 1]], mixes)
+    expected = by_loops(q, k, v, source, edited, inside, scales, silence)
+    assert relative_error(found[1], expected) < 1e-6
+    assert torch.equal(found[0], F.scaled_dot_product_attention(q, k, v)[0])
+
+
+def test_a_repeated_conditioning_changes_nothing(edit_of):
+    """ComfyUI repeats the shorter prompt where two lengths meet."""
+    source, edited = reads(*"ac"), reads(*"ac", RAIN)
+    edit = edit_of(scales={"rain": 0.7})
+    q, k, v = random_qkv(2, 2, 16, LENGTH, 8)
+    once = cross_attention(
+        F.scaled_dot_product_attention, q, k, v, [[0, 1]], edit.mixes([source, edited], 0, LENGTH)
+    )
+    k, v = k.repeat(1, 1, 2, 1), v.repeat(1, 1, 2, 1)
+    twice = cross_attention(
+        F.scaled_dot_product_attention, q, k, v, [[0, 1]], edit.mixes([source, edited], 0, 2 * LENGTH)
+    )
+    torch.testing.assert_close(once, twice, rtol=1e-5, atol=1e-6)
+
+
+def with_maps(q, k, v, mix):
+    """The edited row from whole maps, in blocks of queries, in double precision."""
+    q, k, v = q.double(), k.double(), v.double()
+    scale = q.shape[-1] ** -0.5
+    moved = torch.zeros(len(mix.given), len(mix.given), dtype=torch.float64)
+    moved[torch.arange(len(mix.given)), mix.inverse] = mix.given.double()
+    blocks = []
+    for start in range(0, q.shape[2], 512):
+        block = slice(start, start + 512)
+        s_src = (q[0 if mix.inside else 1][:, block] @ k[0].mT * scale).softmax(-1)
+        s_own = (q[1][:, block] @ k[1].mT * scale).softmax(-1)
+        # Eq. 7's map: columns of the source's, moved, and the edited picture's own.
+        edited = s_src @ moved + s_own * mix.own.double()
+        blocks.append(edited @ v[1] + mix.kept * s_src @ v[0])
+    return torch.cat(blocks, 1)
+
+
+@pytest.mark.parametrize("side, width", [(8, 160), (16, 80), (32, 64), (64, 40)])
+@pytest.mark.parametrize("scales", [{}, {"rain": 0.5, "dog": 2.0}, {"rain": 0.25, "dog": 0.75}])
+def test_cross_attention_equals_materialised_maps(edit_of, side, width, scales):
+    source, edited = reads(*"ac", length=77), reads(*"axc", RAIN, *"u", DOG, length=77)
+    edit = edit_of("a c <rain> u <dog>", scales=scales)
+    for share in (0.0, 0.9):
+        mixes = edit.mixes([source, edited], share, 77)
+        q, k, v = random_qkv(2, 2, side * side, 77, width, seed=side)
+        found = cross_attention(F.scaled_dot_product_attention, q, k, v, [[0, 1]], mixes)
+        assert relative_error(found[1].double(), with_maps(q, k, v, mixes[0])) < 1e-5
+
+
+@pytest.mark.parametrize("side, width", [(8, 160), (16, 80), (32, 64), (64, 40)])
+def test_self_attention_equals_materialised_maps(side, width):
+    q, k, v = random_qkv(2, 1, side * side, side * side, width)
+    found = F.scaled_dot_product_attention(borrow(q, [[0, 1]]), borrow(k, [[0, 1]]), v)
+    for start in range(0, side * side, 512):
+        block = slice(start, start + 512)
+        s_src = (q[0, :, block].double() @ k[0].double().mT * width**-0.5).softmax(-1)
+        assert relative_error(found[1, :, block].double(), s_src @ v[1].double()) < 1e-5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_scale_0_returns_the_source(edit_of, share):
+    q, k, v = random_qkv(2, 4, 64, LENGTH, 8)
+    q[1] = q[0]
+    mixes = edit_of(scales={"rain": 0.0}).mixes([reads(*"ac"), reads(*"acu", RAIN)], share, LENGTH)
+    found = cross_attention(F.scaled_dot_product_attention, q, k, v, [[0, 1]], mixes)
+    assert torch.equal(found[0], found[1])
+
+
+def test_an_edit_to_the_same_prompt_returns_the_source(edit_of):
+    q, k, v = (x.expand(2, -1, -1, -1).clone() for x in random_qkv(1, 4, 64, LENGTH, 8))
+    same = reads(*"ac", RAIN)
+    for share in (0.0, 0.9):
+        mixes = edit_of(source="a city under <rain>").mixes([same, same], share, LENGTH)
+        found = cross_attention(F.scaled_dot_product_attention, q, k, v, [[0, 1]], mixes)
+        torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-6)
+
+
+def test_several_edited_pictures_from_one_source(edit_of, make_token):
+    rain, dog = make_token("rain"), make_token("dog", seed=1)
+    edit = Edit(
+        Prompt("a city"),
+        (Prompt("a city *", (rain,)), Prompt("a city * *", (dog,))),
+        scales=({"rain": 0.5}, {"dog": 2.0}),
+    )
+    told = [reads(*"ac"), reads(*"ac", RAIN), reads(*"ac", DOG, DOG)]
+    q, k, v = random_qkv(8, 2, 16, LENGTH, 8)
+    groups = groups_of([2, 3, 4, 5, 6, 7], edit.rows)
+    found = cross_attention(F.scaled_dot_product_attention, q, k, v, groups, edit.mixes(told, 0, LENGTH))
+    plain = F.scaled_dot_product_attention(q, k, v)
+    assert torch.equal(found[[0, 1, 2, 5]], plain[[0, 1, 2, 5]])
+    one = edit_of("a city <dog> <dog>", scales={"dog": 2.0}).mixes([told[0], told[2]], 0, LENGTH)
+    alone = cross_attention(F.scaled_dot_product_attention, q[[5, 7]], k[[5, 7]], v[[5, 7]], [[0, 1]], one)
+    torch.testing.assert_close(found[7], alone[1])
+
+
+def test_progress_counts_the_samplers_own_steps():
+    sigmas = [14.6, 5.0, 2.0, 0.5, 0.0]
+    assert [progress(s, sigmas) for s in sigmas[:-1]] == [0, 0.25, 0.5, 0.75]
+    assert progress(3.0, sigmas) == 0.25 and progress(20.0, sigmas) == 0
+    assert progress(0.01, sigmas) == 0.75
+
+
+def test_windows_open_and_close(edit_of):
+    edit = edit_of(**STYLE_WINDOWS)
+    assert edit.borrows_self(0.0) and edit.borrows_self(0.19) and not edit.borrows_self(0.2)
+    told = [reads(*"ac"), reads(*"ac", RAIN)]
+    assert edit.mixes(told, 0.49, LENGTH)[0].inside and not edit.mixes(told, 0.5, LENGTH)[0].inside
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"cross_window": (0, 1.2)}, "cross window 0 to 1.2"),
+        ({"self_window": (0.5, 0.2)}, "start first"),
+        ({"silence": "loud"}, "choose full or literal"),
+        ({"scales": {"rain": -1}}, "opposite"),
+        ({"scales": {"rain": 2.5}}, "drowns"),
+        ({"scales": {"dog": 1}}, "names <rain>"),
+        ({"text": "a city at night"}, "names no sound token"),
+    ],
+)
+def test_bad_edits_are_refused_in_one_sentence(edit_of, settings, words):
+    with pytest.raises(InputError, match=words):
+        edit_of(**settings)
+
+
+def test_a_batch_that_is_not_of_pairs_is_refused():
+    with pytest.raises(InputError, match="draws 2 together"):
+        groups_of([0, 1, 2], 2)
