@@ -24,8 +24,8 @@ SLOT = -1
 """The id that stands in a layout where a token's vector goes."""
 
 Reads = tuple[int | str | tuple[str, int] | None, ...]
-"""What a text encoder reads at each position: a word piece's id, (token name, row) for a sound token's vector,
-any other embedding's name, None for padding."""
+"""What a text encoder reads at each position: a word piece's id, (token name, row) for a sound token's
+vector, any other embedding's name, None for padding."""
 
 _MARK = re.compile(r"\\([*<])|(\*)|<([^<>\n]+)>")
 

@@ -1,27 +1,16 @@
-"""Eq. 7: an edited picture is drawn beside its source and borrows the source's attention.
-
-A map S enters only as S @ V, so none is ever formed. With c_j the share of the source's map at position j of
-the edited prompt (0 at a sound token) and M the matrix that moves value row j to IndexProj(j):
-
-    out = softmax(q_s k_s) M diag(c) v_e + softmax(q_e k_e) diag(1 - c) v_e
-
-which is two ordinary attention calls; in self-attention, one. Eq. 8's scales multiply the value rows.
-"""
+"""Eq. 7: which attention of its source an edited picture borrows, and when."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
 
 from ..errors import InputError
 from ..picture.model import Conditioning, PictureModel, stacked
 from ..prompt import Prompt, Reads, index_projection
+from .attention import Injection, ValueMix, groups_of, tiled
 from .loudness import check_scale, value_weights
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 Window = tuple[float, float]
 
 CROSS_WINDOW, SELF_WINDOW = (0.0, 0.8), (0.0, 0.4)
@@ -81,8 +70,8 @@ class Edit:
                 check_scale(scale)
                 if name not in names:
                     raise InputError(
-                        f"There is a loudness scale for <{name}>, but the edited prompt “{prompt.text}” names "
-                        f"{', '.join(f'<{n}>' for n in names)}: scale one of these."
+                        f"There is a loudness scale for <{name}>, but the edited prompt “{prompt.text}” "
+                        f"names {', '.join(f'<{n}>' for n in names)}: scale one of these."
                     )
 
     @property
@@ -90,11 +79,13 @@ class Edit:
         """How many pictures are drawn together: the source and the edited ones."""
         return 1 + len(self.edited)
 
-    def borrows_self(self, progress: float) -> bool:
-        return _inside(self.self_window, progress)
+    def groups(self, rows: Sequence[int]) -> list[list[int]]:
+        """Batch rows in groups of a source and its edited pictures. Raises InputError where they do not
+        divide."""
+        return groups_of(rows, self.rows)
 
-    def mixes(self, reads: Sequence[Reads], progress: float, length: int) -> list[ValueMix]:
-        """How each edited picture's value rows are mixed at a share `progress` of the steps.
+    def at(self, progress: float, reads: Sequence[Reads], length: int) -> Injection:
+        """What is injected at a share `progress` of the steps.
 
         `reads` are those of the source and of every edited prompt; `length` the conditioning's, a multiple of
         each one's.
@@ -106,7 +97,8 @@ class Edit:
                 f"The edit has {self.rows} pictures, but the conditioning has {len(reads)}: use the "
                 "conditioning that was made with it."
             )
-        return [self._mix(source, row, scales, inside, length) for row, scales in zip(edited, self.scales)]
+        mixes = (self._mix(source, row, scales, inside, length) for row, scales in zip(edited, self.scales))
+        return Injection(tuple(mixes), _inside(self.self_window, progress))
 
     def _mix(
         self, source: Reads, edited: Reads, scales: Mapping[str, float], inside: bool, length: int
@@ -126,29 +118,12 @@ class Edit:
         return ValueMix(
             inside=inside,
             kept=1.0 - share,
-            given=_tiled(given, length),
-            inverse=_tiled(inverse, length),
-            own=_tiled(own, length),
+            given=tiled(given, length),
+            inverse=tiled(inverse, length),
+            own=tiled(own, length),
             gives=any(given),
             owns=any(own),
         )
-
-
-@dataclass(frozen=True)
-class ValueMix:
-    """One edited picture's value rows at one step, of a conditioning of L positions.
-
-    On the source's map: `kept` of the source's own row, and `given` [L] of the edited row number `inverse`
-    [L]. On its own map: `own` [L]. Inside the window the source's map is read with the source's queries.
-    """
-
-    inside: bool
-    kept: float
-    given: Tensor
-    inverse: Tensor
-    own: Tensor
-    gives: bool
-    owns: bool
 
 
 def encode(model: PictureModel, edit: Edit) -> Conditioning:
@@ -158,67 +133,11 @@ def encode(model: PictureModel, edit: Edit) -> Conditioning:
 
 
 def progress(sigma: float, sigmas: Sequence[float]) -> float:
-    """The share of the sampler's steps that are done at `sigma`, of its own descending `sigmas` (with the last,
-    0): between two of them, that of the higher one. So a window means the same for every scheduler."""
+    """The share of the sampler's steps that are done at `sigma`, of its own descending `sigmas` (with the
+    last, 0): between two of them, that of the higher one. So a window means the same for every scheduler."""
     steps = max(len(sigmas) - 1, 1)
     done = sum(1 for s in sigmas[1:steps] if s >= sigma * (1 - 1e-5))
     return done / steps
-
-
-def cross_attention(
-    attend: Attend, q: Tensor, k: Tensor, v: Tensor, groups: Sequence[Sequence[int]], mixes: Sequence[ValueMix]
-) -> Tensor:
-    """Cross-attention [B, ..., N, d] in which each group's edited rows borrow from its source (eq. 7, 8).
-
-    q [B, ..., N, d]; k, v [B, ..., L, d]; `attend(q, k, v)` is any attention. A group is the batch rows of a
-    source and its edited pictures, in `mixes`' order; rows of no group pass as they are.
-    """
-    queries, keys, values = q.clone(), k.clone(), v.clone()
-    rows, rest = [], []
-    for source, *edited in groups:
-        for row, mix in zip(edited, mixes):
-            own = v[row] * mix.own.to(v)[:, None]
-            if not mix.gives and not mix.kept:
-                values[row] = own
-                continue
-            given = v[row].index_select(-2, mix.inverse.to(v.device)) * mix.given.to(v)[:, None]
-            values[row] = mix.kept * v[source] + given if mix.kept else given
-            keys[row] = k[source]
-            if mix.inside:
-                queries[row] = q[source]
-            if mix.owns:
-                rows.append(row)
-                rest.append(own)
-    out = attend(queries, keys, values)
-    if rows:
-        out[rows] += attend(q[rows], k[rows], torch.stack(rest))
-    return out
-
-
-def borrow(x: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
-    """Self-attention's queries or keys [B, ...] with every edited row replaced by its source's."""
-    rows = list(range(len(x)))
-    for source, *edited in groups:
-        for row in edited:
-            rows[row] = source
-    return x[rows]
-
-
-def groups_of(rows: Sequence[int], size: int) -> list[list[int]]:
-    """Batch rows in groups of a source and its edited pictures.
-
-    Raises InputError where the batch does not divide into such groups.
-    """
-    if len(rows) % size:
-        raise InputError(
-            f"The batch has {len(rows)} latents, but this edit draws {size} together (the source and the "
-            "edited): sample the latents that came from the edit."
-        )
-    return [list(rows[start : start + size]) for start in range(0, len(rows), size)]
-
-
-def _tiled(values: list, length: int) -> Tensor:
-    return torch.tensor(values * (length // len(values)))
 
 
 def _inside(window: Window, share: float) -> bool:
@@ -230,6 +149,6 @@ def _check_window(name: str, window: Window) -> None:
     start, end = window
     if not 0 <= start <= end <= 1:
         raise InputError(
-            f"The {name} window {start:g} to {end:g} is no part of the sampling steps: give a start and an end "
-            "from 0 to 1, the start first."
+            f"The {name} window {start:g} to {end:g} is no part of the sampling steps: give a start and an "
+            "end from 0 to 1, the start first."
         )

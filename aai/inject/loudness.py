@@ -6,10 +6,12 @@ A scaled attention map enters only as scale * S[:, j] v[j], so scaling a value r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ..errors import InputError
 from ..prompt import Reads
+from .attention import Injection, groups_of, weighted
 
 REFERENCE = -23.0
 """The loudness, in LUFS, that leaves a token as it is: EBU R 128's programme level."""
@@ -45,3 +47,30 @@ def value_weights(reads: Reads, scales: Mapping[str, float]) -> list[float]:
     """Eq. 8 as weights of the value rows, one for each position: a token's scale at its places, 1
     elsewhere."""
     return [scales.get(piece[0], 1.0) if isinstance(piece, tuple) else 1.0 for piece in reads]
+
+
+@dataclass(frozen=True)
+class Reweight:
+    """Eq. 8 in plain generation: {token name: scale in [0, 2]}, once for every picture or one for each of a
+    batch. Raises InputError for a scale out of range."""
+
+    scales: tuple[Mapping[str, float], ...]
+    self_downscale: int = 1
+
+    def __post_init__(self) -> None:
+        for scales in self.scales:
+            for scale in scales.values():
+                check_scale(scale)
+
+    @property
+    def rows(self) -> int:
+        return len(self.scales)
+
+    def groups(self, rows: Sequence[int]) -> list[list[int]]:
+        """As `Edit.groups`; what would be the source takes no part."""
+        return [[group[0], *group] for group in groups_of(rows, self.rows)]
+
+    def at(self, progress: float, reads: Sequence[Reads], length: int) -> Injection:
+        """The same at every step. `reads` are those of one prompt for all pictures, or of each one's."""
+        told = list(reads) * (1 if len(reads) == self.rows else self.rows)
+        return Injection(tuple(weighted(value_weights(r, s), length) for r, s in zip(told, self.scales)))

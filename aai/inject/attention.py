@@ -1,0 +1,118 @@
+"""Injection as tensor functions: attention in which rows of a batch borrow from one another, without a map.
+
+A map S enters attention only as S @ V, so none is ever formed. With c_j the share of the source's map at
+position j of the edited prompt (0 at a sound token) and M the matrix that moves value row j to IndexProj(j),
+
+    eq. 7:  out = softmax(q_s k_s) M diag(c) v_e + softmax(q_e k_e) diag(1 - c) v_e
+
+is two ordinary attention calls, and in self-attention one. Eq. 8 multiplies the value rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Groups = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class ValueMix:
+    """One edited picture's value rows at one step, of a conditioning of L positions.
+
+    On the source's map: `kept` of the source's own row, and `given` [L] of the edited row number `inverse`
+    [L]. On its own map: `own` [L]. Inside the window the source's map is read with the source's queries.
+    """
+
+    inside: bool
+    kept: float
+    given: Tensor
+    inverse: Tensor
+    own: Tensor
+    gives: bool
+    owns: bool
+
+
+@dataclass(frozen=True)
+class Injection:
+    """What one step of the sampler injects: a mix for each edited row of a group, and whether its
+    self-attention is borrowed."""
+
+    mixes: tuple[ValueMix, ...]
+    borrows_self: bool = False
+
+    def cross_attention(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, groups: Groups) -> Tensor:
+        return cross_attention(attend, q, k, v, groups, self.mixes)
+
+    def self_attention(self, x: Tensor, groups: Groups) -> Tensor:
+        """Queries, keys, or what they are made from."""
+        return borrow(x, groups) if self.borrows_self else x
+
+
+def weighted(own: list[float], length: int) -> ValueMix:
+    """A row on its own map with weighted value rows: eq. 8 without an edit."""
+    nothing = torch.zeros(length)
+    return ValueMix(False, 0.0, nothing, nothing.long(), tiled(own, length), gives=False, owns=True)
+
+
+def tiled(values: list, length: int) -> Tensor:
+    """Values of a prompt's positions for a conditioning that repeats it to `length`."""
+    return torch.tensor(values * (length // len(values)))
+
+
+def cross_attention(
+    attend: Attend, q: Tensor, k: Tensor, v: Tensor, groups: Groups, mixes: Sequence[ValueMix]
+) -> Tensor:
+    """Cross-attention [B, ..., N, d] in which each group's edited rows borrow from its source (eq. 7, 8).
+
+    q [B, ..., N, d]; k, v [B, ..., L, d]; `attend(q, k, v)` is any attention. A group is the batch rows of a
+    source and its edited pictures, in `mixes`' order; rows of no group pass as they are.
+    """
+    queries, keys, values = q.clone(), k.clone(), v.clone()
+    rows, rest = [], []
+    for source, *edited in groups:
+        for row, mix in zip(edited, mixes):
+            own = v[row] * mix.own.to(v)[:, None]
+            if not mix.gives and not mix.kept:
+                values[row] = own
+                continue
+            given = v[row].index_select(-2, mix.inverse.to(v.device)) * mix.given.to(v)[:, None]
+            values[row] = mix.kept * v[source] + given if mix.kept else given
+            keys[row] = k[source]
+            if mix.inside:
+                queries[row] = q[source]
+            if mix.owns:
+                rows.append(row)
+                rest.append(own)
+    out = attend(queries, keys, values)
+    if rows:
+        out[rows] += attend(q[rows], k[rows], torch.stack(rest))
+    return out
+
+
+def borrow(x: Tensor, groups: Groups) -> Tensor:
+    """Self-attention's queries or keys [B, ...] with every edited row replaced by its source's."""
+    rows = list(range(len(x)))
+    for source, *edited in groups:
+        for row in edited:
+            rows[row] = source
+    return x[rows]
+
+
+def groups_of(rows: Sequence[int], size: int) -> list[list[int]]:
+    """Batch rows in groups of a source and its edited pictures.
+
+    Raises InputError where the batch does not divide into such groups.
+    """
+    if len(rows) % size:
+        raise InputError(
+            f"The batch has {len(rows)} latents, but this edit draws {size} together (the source and the "
+            "edited): sample the latents that came from the edit."
+        )
+    return [list(rows[start : start + size]) for start in range(0, len(rows), size)]
