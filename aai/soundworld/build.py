@@ -61,7 +61,7 @@ ESC10 = {
 TRAIN_SEED = 1_000_000
 # Steps, rate and the share of patches heard. Most of the way a quarter is enough, at a third of the cost; the
 # last rounds hear every patch, as the encoder does when it is used.
-HEARING_ROUNDS = ((2400, 1e-3, 0.25), (250, 3e-4, 1.0))
+HEARING_ROUNDS = ((3600, 1e-3, 0.25), (150, 2e-4, 1.0))
 FINAL_ROUND = (100, 2e-4, 1.0)
 SCENE_SEED = 1
 
@@ -246,7 +246,7 @@ class Build:
                     for e, i in zip(scenes.event, scenes.intensity)
                 ]
             )
-            synthetic = Clips(**self.keep("sounds", lambda: vars(synthetic_clips(1500, TRAIN_SEED))))
+            synthetic = Clips(**self.keep("sounds", lambda: vars(synthetic_clips(4000, TRAIN_SEED))))
             real = real_clips(self.recordings, folds) if self.recordings and folds else None
             source = batches(synthetic, real, level_vectors(reader), features, labels)
             report = self.report("hearing")

@@ -111,8 +111,7 @@ def batches(
     visual_labels: Tensor,
     real_share: float = 0.6,
 ) -> Callable[[torch.Generator, int], Pairs]:
-    """Batches for `align`: every event as often as another, at any loudness, hidden in part and turned in
-    time.
+    """Batches for `align`: every event as often as another, at any loudness, varied and hidden in part.
 
     A clip is set to a random loudness by adding to its log energies; its text and picture follow that
     loudness. `text` [events, levels, D]; `visual` [N, D] with `visual_labels` [N] = event * levels + level.
@@ -127,27 +126,65 @@ def batches(
     def pick(rows: Tensor, generator: torch.Generator) -> int:
         return int(rows[torch.randint(len(rows), (), generator=generator)])
 
+    def clip(event: int, generator: torch.Generator) -> Tensor:
+        """A clip's log energies [frames, mel] at 0 LUFS."""
+        use_real = len(real_by_event[event]) > 0 and torch.rand((), generator=generator) < real_share
+        clips, rows = (real, real_by_event) if use_real else (synthetic, by_event)
+        row = pick(rows[event], generator)
+        return clips.fbanks[row].float() - nepers(max(float(clips.loudness[row]), -65.0))
+
     def batch(generator: torch.Generator, size: int) -> Pairs:
-        features, labels, pictures = [], [], []
-        for _ in range(size):
-            event = int(torch.randint(len(EVENTS), (), generator=generator))
-            use_real = len(real_by_event[event]) > 0 and torch.rand((), generator=generator) < real_share
-            clips, rows = (real, real_by_event) if use_real else (synthetic, by_event)
-            row = pick(rows[event], generator)
-            wanted = QUIETEST + (LOUDEST - QUIETEST) * float(
-                0.02 + 0.98 * torch.rand((), generator=generator)
-            )
-            gain = wanted - max(float(clips.loudness[row]), -65.0)
-            features.append(clips.fbanks[row].float() + gain * math.log(10) / 10)
-            label = event * levels + level(intensity_of(wanted))
-            labels.append(label)
-            pictures.append(pick(by_label[label], generator))
-        fbanks = (torch.stack(features).clamp(min=SILENCE) - CONFIG.fbank_mean) / CONFIG.fbank_std
+        events = torch.randint(len(EVENTS), (size,), generator=generator)
+        first, second = (torch.stack([clip(int(e), generator) for e in events]) for _ in range(2))
+        heard = vary(mix(first, second, generator), generator)
+        wanted = QUIETEST + (LOUDEST - QUIETEST) * (0.02 + 0.98 * torch.rand(size, generator=generator))
+        fbanks = (heard + nepers(wanted)[:, None, None]).clamp(min=SILENCE)
+        labels = torch.tensor(
+            [int(e) * levels + level(intensity_of(float(w))) for e, w in zip(events, wanted)]
+        )
+        pictures = [pick(by_label[label], generator) for label in labels]
+        fbanks = (fbanks - CONFIG.fbank_mean) / CONFIG.fbank_std
         fbanks = spec_augment(fbanks, generator, floor=(SILENCE - CONFIG.fbank_mean) / CONFIG.fbank_std)
-        chosen = torch.tensor(labels)
-        return Pairs(fbanks, text.flatten(0, 1)[chosen], visual[pictures], chosen)
+        return Pairs(fbanks, text.flatten(0, 1)[labels], visual[pictures], labels)
 
     return batch
+
+
+def nepers(decibels):
+    """Decibels of power as what is added to log energies."""
+    return decibels * (math.log(10) / 10)
+
+
+def mix(first: Tensor, second: Tensor, generator: torch.Generator) -> Tensor:
+    """Log energies [B, frames, mel] with more of the same and with something else behind them.
+
+    A third of the clips are heard together with their `second`, of the same event, up to 6 dB below or
+    above; half have another clip of the batch 10 to 30 dB behind them.
+    """
+    size = len(first)
+
+    def behind(share: float, low: float, high: float) -> Tensor:
+        level = nepers(low + (high - low) * torch.rand(size, generator=generator))
+        level[torch.rand(size, generator=generator) >= share] = -math.inf
+        return level[:, None, None]
+
+    heard = torch.logaddexp(first, second + behind(1 / 3, -6, 6))
+    other = first[torch.randperm(size, generator=generator)]
+    return torch.logaddexp(heard, other + behind(1 / 2, -30, -10))
+
+
+def vary(fbanks: Tensor, generator: torch.Generator) -> Tensor:
+    """Log energies [B, frames, mel] as another microphone, room or animal would give: coloured by a smooth
+    curve of 3 dB, played up to a fifth faster or slower, and up to 4 mel bins higher or lower."""
+    size, frames, mel = fbanks.shape
+    curve = nepers(3 * torch.randn(size, 1, 6, generator=generator))
+    fbanks = fbanks + F.interpolate(curve, mel, mode="linear", align_corners=True)
+    rate = 2 ** (0.26 * (2 * torch.rand(size, 1, generator=generator) - 1))
+    times = (torch.arange(frames) * rate).long() % frames
+    shift = torch.randint(-4, 5, (size, 1), generator=generator)
+    bins = (torch.arange(mel) + shift).clamp(0, mel - 1)
+    rows = torch.arange(size)[:, None, None]
+    return fbanks[rows, times[:, :, None], bins[:, None, :]]
 
 
 def train_hearing(
