@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,12 @@ from torch.nn import functional as F
 from ..errors import InputError
 from ..prompt import SLOT, Layout, Prompt
 from . import schedule
+from .attention import injecting
 from .model import Conditioning, TextEncoderInfo, Vectors
+
+if TYPE_CHECKING:
+    from ..inject.edit import Edit
+    from ..inject.loudness import Reweight
 
 
 def load(path_or_id: str | Path, dtype: torch.dtype = torch.float32) -> DiffusersPictureModel:
@@ -234,9 +240,10 @@ class DiffusersPictureModel:
         width: int | None = None,
         height: int | None = None,
         callback: Callable[[int, int, Tensor], None] | None = None,
+        edit: Edit | Reweight | None = None,
     ) -> Tensor:
         """Euler on the "normal" schedule, as ComfyUI's KSampler with `euler` and `normal`, one picture a
-        seed."""
+        seed; with an edit, a source and its edited pictures a seed."""
         step = self.codec.downscale
         shape = [
             self.unet.config.in_channels,
@@ -246,9 +253,17 @@ class DiffusersPictureModel:
         noise = torch.stack(
             [torch.randn(1, *shape, generator=torch.Generator().manual_seed(s))[0] for s in seeds]
         )
+        noise = noise.repeat_interleave(edit.rows if edit else 1, 0)
         sigmas = schedule.sigmas_of(self.alphas_cumprod)
+        chosen = schedule.normal(sigmas, steps)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            if edit is not None:
+                share = schedule.progress(float(sigma), chosen.tolist())
+                first = 0 if guidance == 1 else len(x)
+                groups = edit.groups(range(first, first + len(x)))
+                injection = edit.at(share, cond.reads, cond.cross.shape[1])
+                injector.set(injection, groups, x, edit.self_downscale)
             t = schedule.timestep(sigma, sigmas).to(self.device).expand(len(x))
             scaled = (x / (1 + sigma**2).sqrt()).to(self.dtype)
             if guidance == 1:
@@ -259,9 +274,8 @@ class DiffusersPictureModel:
                 predicted = plain + guidance * (asked - plain)
             return schedule.denoised(x, predicted, sigma, self.v_prediction)
 
-        x = schedule.euler(
-            denoise, noise.to(self.device), schedule.normal(sigmas, steps).to(self.device), callback
-        )
+        with injecting(self.unet) if edit is not None else contextlib.nullcontext() as injector:
+            x = schedule.euler(denoise, noise.to(self.device), chosen.to(self.device), callback)
         return x.to(self.dtype)
 
     def _predict(self, latents: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
@@ -295,7 +309,8 @@ class DiffusersPictureModel:
 
 
 def _rows(values: Tensor, count: int) -> Tensor:
-    return values if len(values) == count else values.expand(count, *values.shape[1:])
+    """The rows over and over until there are `count`."""
+    return values.repeat(count // len(values), *[1] * (values.ndim - 1))
 
 
 def _joined(first: Conditioning, second: Conditioning, count: int) -> Conditioning:

@@ -14,6 +14,7 @@ from ..prompt import Prompt, Reads, token_positions
 
 if TYPE_CHECKING:
     from ..inject.edit import Edit
+    from ..inject.loudness import Reweight
 
 Vectors = Mapping[str, Mapping[str, Tensor]]
 """{token name: {text encoder: [n, d]}}"""
@@ -102,7 +103,7 @@ class PictureModel(Protocol):
         width: int | None = None,
         height: int | None = None,
         callback: Callable[[int, int, Tensor], None] | None = None,
-        edit: Edit | None = None,
+        edit: Edit | Reweight | None = None,
     ) -> Tensor:
         """One latent per seed, each as it would be alone; `callback(step, steps, denoised latents)` may
         raise. With an edit, `cond` has a row for the source and each edited picture (`inject.edit.encode`),

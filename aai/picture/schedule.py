@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -50,6 +50,14 @@ def normal(sigmas: Tensor, steps: int) -> Tensor:
 def timestep(sigma: Tensor, sigmas: Tensor) -> Tensor:
     """The timestep whose sigma is nearest, by its logarithm: a number as a float tensor."""
     return (sigma.log().to(sigmas) - sigmas.log()).abs().argmin().float()
+
+
+def progress(sigma: float, sigmas: Sequence[float]) -> float:
+    """The share of the sampler's steps that are done at `sigma`, of its own descending `sigmas` (with the
+    last, 0): between two of them, that of the higher one. So a window means the same for every scheduler."""
+    steps = max(len(sigmas) - 1, 1)
+    done = sum(1 for s in sigmas[1:steps] if s >= sigma * (1 - 1e-5))
+    return done / steps
 
 
 def denoised(x: Tensor, predicted: Tensor, sigma: Tensor, v_prediction: bool) -> Tensor:

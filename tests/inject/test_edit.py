@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from aai.errors import InputError
 from aai.inject.attention import borrow, cross_attention, groups_of
-from aai.inject.edit import STYLE_WINDOWS, Edit, progress
+from aai.inject.edit import STYLE_WINDOWS, Edit
+from aai.picture.schedule import progress
 from aai.prompt import Prompt, index_projection
 
 BEGIN, END = 1, 2

@@ -1,0 +1,86 @@
+"""Injection in diffusers' U-Nets: attention processors that come and go with a `with`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..inject.attention import Groups, Injection
+
+PLAIN = ("AttnProcessor", "AttnProcessor2_0")
+
+
+class Injector:
+    """What the U-Net's attention injects in its next call: set `step` before each, None for nothing."""
+
+    def __init__(self) -> None:
+        self.step: tuple[Injection, Groups] | None = None
+        self.borrowing_from: int = 1
+        self.latent_area: int = 1
+
+    def set(self, injection: Injection, groups: Groups, latents: Tensor, self_downscale: int) -> None:
+        """For noisy latents [B, C, h, w]; self-attention is borrowed in layers `self_downscale` coarser."""
+        self.step = injection, groups
+        self.latent_area = latents.shape[-2] * latents.shape[-1]
+        self.borrowing_from = self_downscale
+
+    def borrows_self(self, places: int) -> bool:
+        """Whether a layer of so many places takes the source's self-attention."""
+        coarse = self.latent_area / places >= self.borrowing_from**2 * 0.99
+        return coarse and self.step[0].borrows_self
+
+
+@contextmanager
+def injecting(unet: nn.Module) -> Iterator[Injector]:
+    """Inside, the U-Net's attention obeys the yielded injector; afterwards its own processors are back.
+
+    Raises InputError for a U-Net whose attention already does something of its own (IP-Adapter).
+    """
+    before = unet.attn_processors
+    other = next((type(p).__name__ for p in before.values() if type(p).__name__ not in PLAIN), None)
+    if other is not None:
+        raise InputError(
+            f"The U-Net's attention is a {other}, which edits cannot stand beside here: take it off first, "
+            "or edit in ComfyUI, where they can."
+        )
+    injector = Injector()
+    unet.set_attn_processor({name: _Processor(p, injector) for name, p in before.items()})
+    try:
+        yield injector
+    finally:
+        unet.set_attn_processor(dict(before))
+
+
+class _Processor:
+    def __init__(self, plain, injector: Injector):
+        self.plain, self.injector = plain, injector
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, **options):
+        if self.injector.step is None:
+            return self.plain(attn, hidden_states, encoder_hidden_states, attention_mask, **options)
+        injection, groups = self.injector.step
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(q, k, v)
+
+        def heads(x: Tensor) -> Tensor:
+            return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        v = heads(attn.to_v(context))
+        if encoder_hidden_states is not None:
+            q, k = heads(attn.to_q(hidden_states)), heads(attn.to_k(context))
+            out = injection.cross_attention(attend, q, k, v, groups)
+        else:
+            borrows = self.injector.borrows_self(hidden_states.shape[1])
+            asks = injection.self_attention(hidden_states, groups) if borrows else hidden_states
+            out = attend(heads(attn.to_q(asks)), heads(attn.to_k(asks)), v)
+        out = out.transpose(1, 2).flatten(2)
+        return attn.to_out[1](attn.to_out[0](out))
