@@ -1,4 +1,4 @@
-"""Injecting: sound tokens in prompts."""
+"""Injecting: sound tokens in prompts, edits beside their source, and loudness."""
 
 from __future__ import annotations
 
@@ -6,10 +6,25 @@ from comfy_api.latest import io
 
 from .types import CATEGORY, SoundTokenType
 
+WINDOWS = {"keep the scene": "scene", "change the style": "style", "as set below": "own"}
+
+
+def _token_inputs() -> list:
+    return [
+        SoundTokenType.Input("token", tooltip="The sound that * stands for."),
+        SoundTokenType.Input("token_2", optional=True, tooltip="A second sound; call it <name>."),
+        SoundTokenType.Input("token_3", optional=True, tooltip="A third sound; call it <name>."),
+    ]
+
+
+def _share(name: str, default: float, tooltip: str) -> io.Float.Input:
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.05, tooltip=tooltip)
+
 
 class SoundTokenConditioning(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        token, *more = _token_inputs()
         return io.Schema(
             node_id="AAI_SoundTokenConditioning",
             display_name="Sound Token Conditioning",
@@ -19,7 +34,7 @@ class SoundTokenConditioning(io.ComfyNode):
                 io.Clip.Input(
                     "clip", tooltip="The text encoder of the model that the token was trained with."
                 ),
-                SoundTokenType.Input("token", tooltip="The sound that * stands for."),
+                token,
                 io.String.Input(
                     "prompt",
                     default="a photo of *",
@@ -28,8 +43,7 @@ class SoundTokenConditioning(io.ComfyNode):
                     tooltip="* is the first token; <name> is the token of that name. Weights (words:1.2) and "
                     "embedding:name work as in CLIP Text Encode.",
                 ),
-                SoundTokenType.Input("token_2", optional=True, tooltip="A second sound; call it <name>."),
-                SoundTokenType.Input("token_3", optional=True, tooltip="A third sound; call it <name>."),
+                *more,
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -50,4 +64,178 @@ class SoundTokenConditioning(io.ComfyNode):
         return io.NodeOutput(clip.encode_from_tokens_scheduled(pairs, add_dict={READS: (reads,)}))
 
 
-NODES = [SoundTokenConditioning]
+class PromptToPromptEdit(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        token, *more = _token_inputs()
+        return io.Schema(
+            node_id="AAI_PromptToPromptEdit",
+            display_name="Prompt To Prompt Edit",
+            category=CATEGORY,
+            description=(
+                "A sound changes a picture and leaves the rest of it alone. The sampler draws the source and "
+                "the edited pictures side by side, of one noise; the first picture is the source."
+            ),
+            inputs=[
+                io.Model.Input("model", tooltip="A Stable Diffusion 1, 2 or XL model."),
+                io.Clip.Input("clip", tooltip="The text encoder of the model."),
+                token,
+                io.Latent.Input(
+                    "latent", tooltip="What the source is drawn from: an empty latent, or a picture's."
+                ),
+                io.String.Input(
+                    "source_prompt",
+                    default="a city",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="The picture before the edit; with its seed, the one that KSampler draws alone.",
+                ),
+                io.String.Input(
+                    "edited_prompt",
+                    default="a city under *",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="The picture after it, with * or <name> in it; each line a picture of its own.",
+                ),
+                io.String.Input(
+                    "scale",
+                    default="1",
+                    tooltip="How much of the sound, 0 to 2 (0: the source picture; 1: as it is). Several, "
+                    "'0, 0.5, 1, 1.5, 2', draw as many edited pictures.",
+                ),
+                io.Combo.Input(
+                    "windows",
+                    options=list(WINDOWS),
+                    default="keep the scene",
+                    tooltip="How long the edited picture borrows the source's attention: most of the "
+                    "steps, so that the scene stays; fewer, so that a style can change all; or as below.",
+                ),
+                _share("cross_end", 0.8, "Until which share of the steps words look where the source's do."),
+                _share("self_end", 0.4, "Until which share of the steps shapes follow the source's."),
+                io.Int.Input(
+                    "self_downscale",
+                    default=4,
+                    min=1,
+                    max=8,
+                    tooltip="Shapes follow the source's in layers this many times coarser than the latent, "
+                    "or more. Smaller holds finer shapes. 1 for SoundWorld, 4 for Stable Diffusion.",
+                ),
+                io.Combo.Input(
+                    "silence",
+                    options=["full", "literal"],
+                    default="full",
+                    tooltip="What scale 0 means. full: the source picture. literal: the paper's eq. 8 alone, "
+                    "where the words after the token still carry it.",
+                ),
+                *more,
+            ],
+            outputs=[
+                io.Model.Output("edit_model", display_name="model", tooltip="For KSampler."),
+                io.Conditioning.Output(
+                    "positive", display_name="positive", tooltip="For KSampler's positive input."
+                ),
+                io.Latent.Output(
+                    "pairs",
+                    display_name="latent",
+                    tooltip="For KSampler: the source and the edited pictures as one batch.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, clip, token, latent, source_prompt, edited_prompt, scale, windows, cross_end, self_end,
+        self_downscale, silence, token_2=None, token_3=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        from functools import partial
+
+        from ..aai.inject.edit import STYLE_WINDOWS, Edit, encode, sweep
+        from ..aai.inject.loudness import read_scales
+        from ..aai.prompt import Prompt
+        from .comfy import attention, sampling, words
+
+        chosen = {
+            "scene": {},
+            "style": STYLE_WINDOWS,
+            "own": {"cross_window": (0.0, cross_end), "self_window": (0.0, self_end)},
+        }[WINDOWS[windows]]
+        tokens = tuple(t for t in (token, token_2, token_3) if t is not None)
+        lines = [line.strip() for line in edited_prompt.splitlines() if line.strip()]
+        edited, scales = sweep([Prompt(line, tokens) for line in lines], read_scales(scale))
+        edit = Edit(
+            Prompt(source_prompt, tokens), edited, scales=scales, self_downscale=self_downscale,
+            silence=silence, **chosen,
+        )  # fmt: skip
+        cond = encode(partial(words.encode, clip), edit)
+        return io.NodeOutput(
+            attention.attach(model, edit), words.core(cond), sampling.paired(latent, edit.rows)
+        )
+
+
+class LoudnessReweight(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_LoudnessReweight",
+            display_name="Loudness Reweight",
+            category=CATEGORY,
+            description=(
+                "Sets how much of a sound the picture shows, by how loud a sound is or by a number. Stands "
+                "after Sound Token Conditioning, or after Prompt To Prompt Edit."
+            ),
+            inputs=[
+                io.Model.Input("model", tooltip="The model, or Prompt To Prompt Edit's."),
+                io.Conditioning.Input(
+                    "conditioning", tooltip="The prompt with the tokens, from either of those nodes."
+                ),
+                io.String.Input(
+                    "tokens", default="", tooltip="The tokens' names, with commas between; empty means all."
+                ),
+                io.String.Input(
+                    "scale",
+                    default="",
+                    tooltip="0 to 2, or one for each picture of the batch: '0, 0.5, 1'. Empty: by the "
+                    "loudness of the audio.",
+                ),
+                io.Float.Input(
+                    "reference",
+                    default=-23.0,
+                    min=-70.0,
+                    max=0.0,
+                    step=0.5,
+                    tooltip="The loudness in LUFS that counts as 1. 10 LUFS more count twice.",
+                ),
+                io.Audio.Input("audio", optional=True, tooltip="The sound whose loudness counts."),
+            ],
+            outputs=[
+                io.Model.Output("loud_model", display_name="model", tooltip="For KSampler."),
+                io.Float.Output(
+                    "first_scale", display_name="scale", tooltip="The scale, of the first picture."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, conditioning, tokens, scale, reference, audio=None) -> io.NodeOutput:
+        from ..aai import audio as sounds
+        from ..aai.errors import InputError
+        from ..aai.inject.edit import reweighted
+        from ..aai.inject.loudness import read_scales, scale_of
+        from .comfy import attention, words
+
+        if scale.strip():
+            scales = read_scales(scale)
+        elif audio is not None:
+            heard = sounds.from_tensor(audio["waveform"], audio["sample_rate"])
+            scales = [scale_of(sounds.loudness(heard), reference)]
+        else:
+            raise InputError(
+                "Loudness Reweight has neither a scale nor a sound: type one, or connect an audio."
+            )
+        reads = [row for _, options in conditioning for row in options.get(words.READS, ())]
+        names = [name.strip(" <>") for name in tokens.split(",") if name.strip(" <>")]
+        injection = reweighted(attention.attached(model), reads, scales, names)
+        return io.NodeOutput(attention.attach(model, injection), scales[0])
+
+
+NODES = [SoundTokenConditioning, PromptToPromptEdit, LoudnessReweight]

@@ -47,8 +47,16 @@ class Injection:
     mixes: tuple[ValueMix, ...]
     borrows_self: bool = False
 
-    def cross_attention(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, groups: Groups) -> Tensor:
-        return cross_attention(attend, q, k, v, groups, self.mixes)
+    def cross_attention(
+        self,
+        attend: Attend,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        groups: Groups,
+        attend_rest: Attend | None = None,
+    ) -> Tensor:
+        return cross_attention(attend, q, k, v, groups, self.mixes, attend_rest)
 
     def self_attention(self, x: Tensor, groups: Groups) -> Tensor:
         """Queries, keys, or what they are made from."""
@@ -67,12 +75,19 @@ def tiled(values: list, length: int) -> Tensor:
 
 
 def cross_attention(
-    attend: Attend, q: Tensor, k: Tensor, v: Tensor, groups: Groups, mixes: Sequence[ValueMix]
+    attend: Attend,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    groups: Groups,
+    mixes: Sequence[ValueMix],
+    attend_rest: Attend | None = None,
 ) -> Tensor:
     """Cross-attention [B, ..., N, d] in which each group's edited rows borrow from its source (eq. 7, 8).
 
     q [B, ..., N, d]; k, v [B, ..., L, d]; `attend(q, k, v)` is any attention. A group is the batch rows of a
-    source and its edited pictures, in `mixes`' order; rows of no group pass as they are.
+    source and its edited pictures, in `mixes`' order; rows of no group pass as they are. `attend_rest` does
+    the second call, on the edited rows alone, where `attend` must see the whole batch.
     """
     queries, keys, values = q.clone(), k.clone(), v.clone()
     rows, rest = [], []
@@ -92,7 +107,7 @@ def cross_attention(
                 rest.append(own)
     out = attend(queries, keys, values)
     if rows:
-        out[rows] += attend(q[rows], k[rows], torch.stack(rest))
+        out[rows] += (attend_rest or attend)(q[rows], k[rows], torch.stack(rest))
     return out
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ..errors import InputError
-from ..picture.model import Conditioning, PictureModel, stacked
-from ..prompt import Prompt, Reads, index_projection
+from ..picture.model import Conditioning, stacked
+from ..prompt import Prompt, Reads, index_projection, token_positions
 from .attention import Injection, ValueMix, groups_of, tiled
-from .loudness import check_scale, value_weights
+from .loudness import Reweight, check_scale, value_weights
 
 Window = tuple[float, float]
 
@@ -128,9 +128,65 @@ class Edit:
         )
 
 
-def encode(model: PictureModel, edit: Edit) -> Conditioning:
-    """The conditioning of the source and the edited prompts, a row each."""
-    rows = [model.encode_prompt(prompt) for prompt in (edit.source, *edit.edited)]
+def sweep(
+    edited: Sequence[Prompt], scales: Sequence[float]
+) -> tuple[tuple[Prompt, ...], tuple[dict[str, float], ...]]:
+    """`Edit`'s prompts and scales where every token has its picture's scale: one scale for all prompts, one
+    prompt for all scales, or as many of both.
+
+    Raises InputError for other numbers.
+    """
+    count = max(len(edited), len(scales))
+    if not edited or {len(edited), len(scales)} - {1, count}:
+        raise InputError(
+            f"{len(scales)} loudness scales do not go with {len(edited)} edited prompts: give one of either, "
+            "or as many of both."
+        )
+    prompts = tuple(edited) * (count // len(edited))
+    each = list(scales) * (count // len(scales))
+    return prompts, tuple({t.name: scale for t in prompt.used()} for prompt, scale in zip(prompts, each))
+
+
+def reweighted(
+    before: Edit | Reweight | None,
+    reads: Sequence[Reads],
+    scales: Sequence[float],
+    names: Sequence[str] = (),
+) -> Edit | Reweight:
+    """Eq. 8 added to an edit, or on its own: one scale, or one for each picture, for the tokens of these
+    names (all, where none is named) among those that were read.
+
+    Raises InputError where no such token was read, or the scales are not as many as the pictures.
+    """
+    known = list(dict.fromkeys(name for row in reads for name in token_positions(row)))
+    lost = next((name for name in names if name not in known), None)
+    if not known or lost is not None:
+        there = ", ".join(f"<{n}>" for n in known) or "none"
+        raise InputError(
+            f"The conditioning has no sound token{f' <{lost}>' if lost else ''} (there is {there}): connect "
+            "Sound Token Conditioning or Prompt To Prompt Edit, and name one of its tokens."
+        )
+    added = [{name: scale for name in names or known} for scale in scales]
+    held = [] if before is None else list(before.scales)
+    count = len(held) if isinstance(before, Edit) else max(len(added), len(held))
+    if len(added) not in (1, count) or len(held) not in (0, 1, count):
+        raise InputError(
+            f"{len(added)} loudness scales were given for {count} pictures: give one, or one for each."
+        )
+    added, held = added * (count // len(added)), (held or [{}]) * (count // len(held or [{}]))
+    if not isinstance(before, Edit):
+        return Reweight(tuple({**old, **new} for old, new in zip(held, added)))
+    told = [[token.name for token in prompt.used()] for prompt in before.edited]
+    merged = (
+        {**old, **{n: s for n, s in new.items() if n in row}} for old, new, row in zip(held, added, told)
+    )
+    return replace(before, scales=tuple(merged))
+
+
+def encode(encode_prompt: Callable[[Prompt], Conditioning], edit: Edit) -> Conditioning:
+    """The conditioning of the source and the edited prompts, a row each, by a picture model's
+    `encode_prompt`."""
+    rows = [encode_prompt(prompt) for prompt in (edit.source, *edit.edited)]
     return stacked(rows, 0 if edit.source_pooled else None)
 
 

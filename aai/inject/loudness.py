@@ -43,6 +43,19 @@ def check_scale(scale: float) -> float:
     return float(scale)
 
 
+def read_scales(text: str) -> list[float]:
+    """ "0, 0.5, 1" as numbers. Raises InputError for anything else, or a scale out of range."""
+    try:
+        scales = [float(part) for part in text.replace(";", ",").split(",") if part.strip()]
+    except ValueError:
+        scales = []
+    if not scales:
+        raise InputError(
+            f"“{text}” is no loudness scale: write a number from 0 to 2, or several with commas."
+        )
+    return [check_scale(scale) for scale in scales]
+
+
 def value_weights(reads: Reads, scales: Mapping[str, float]) -> list[float]:
     """Eq. 8 as weights of the value rows, one for each position: a token's scale at its places, 1
     elsewhere."""

@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...aai.errors import InputError
+from ...aai.inject.edit import Edit
+from ...aai.inject.loudness import Reweight
 from ...aai.picture.model import Conditioning, TextEncoderInfo, Vectors
 from ...aai.prompt import Prompt
-from . import words
+from . import attention, words
 from .training import differentiable, plain_attention, saved_copies, without_dynamic_memory
 
 
@@ -87,10 +89,9 @@ class ComfyPictureModel:
 
     def encode_prompt(self, prompt: Prompt, vectors: Vectors | None = None) -> Conditioning:
         """The prompt's conditioning; `vectors` {token name: {encoder: [n, d]}} replace the tokens' own."""
-        pairs, reads = words.tokenize(self.clip, prompt, vectors)
         if not self._in_training:
-            with torch.no_grad():
-                return Conditioning(*self.clip.encode_from_tokens(pairs, return_pooled=True), (reads,))
+            return words.encode(self.clip, prompt, vectors)
+        pairs, reads = words.tokenize(self.clip, prompt, vectors)
         with saved_copies(self.clip.cond_stage_model):
             return Conditioning(*self._encode_in_place(pairs), (reads,))
 
@@ -121,16 +122,21 @@ class ComfyPictureModel:
         width: int | None = None,
         height: int | None = None,
         callback: Callable[[int, int, Tensor], None] | None = None,
+        edit: Edit | Reweight | None = None,
     ) -> Tensor:
-        """One latent per seed, each as KSampler makes it alone; callback(step, steps, denoised)."""
+        """One latent per seed, each as KSampler makes it alone, or with an edit a source and its edited
+        pictures a seed; callback(step, steps, denoised)."""
         size = self.native_size
         shape = [1, self._latent_channels, (height or size) // 8, (width or size) // 8]
         empty = torch.zeros(shape, device=comfy.model_management.intermediate_device())
+        rows = edit.rows if edit else 1
         noise = torch.cat([comfy.sample.prepare_noise(empty, seed) for seed in seeds])
+        noise = noise.repeat_interleave(rows, 0)
+        model = self.model if edit is None else attention.attach(self.model, edit)
         report = None if callback is None else lambda step, x0, x, total: callback(step + 1, total, x0)
         samples = comfy.sample.sample(
-            self.model, noise, steps, guidance, self.sampler, self.scheduler, _core(cond), _core(uncond),
-            empty.repeat(len(seeds), 1, 1, 1), callback=report, disable_pbar=True, seed=seeds[0],
+            model, noise, steps, guidance, self.sampler, self.scheduler, words.core(cond), words.core(uncond),
+            empty.repeat(len(noise), 1, 1, 1), callback=report, disable_pbar=True, seed=seeds[0],
         )  # fmt: skip
         return self.model.model.process_latent_in(samples)
 
@@ -187,7 +193,3 @@ class ComfyPictureModel:
 
 def _wide(values: Tensor) -> Tensor:
     return values[:, None, None, None]
-
-
-def _core(cond: Conditioning) -> list:
-    return [[cond.cross, {"pooled_output": cond.pooled}]]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from ...aai.errors import InputError
-from ...aai.picture.model import Vectors
+from ...aai.picture.model import Conditioning, Vectors
 from ...aai.prompt import Prompt, Reads
 from ...aai.token import SoundToken
 
@@ -40,6 +41,18 @@ def tokenize(clip, prompt: Prompt, vectors: Vectors | None = None) -> tuple[dict
     pairs = tokenizer.tokenize_with_weights(text, **({"tokenizer_options": options} if options else {}))
     key = encoders(clip)[0]
     return pairs, _reads(pairs[key.removeprefix("clip_")], rows[key], getattr(clip.tokenizer, key).end_token)
+
+
+def encode(clip, prompt: Prompt, vectors: Vectors | None = None) -> Conditioning:
+    """The prompt's conditioning, as CLIP Text Encode makes it."""
+    pairs, reads = tokenize(clip, prompt, vectors)
+    with torch.no_grad():
+        return Conditioning(*clip.encode_from_tokens(pairs, return_pooled=True), (reads,))
+
+
+def core(cond: Conditioning) -> list:
+    """As core's CONDITIONING, which carries what was read."""
+    return [[cond.cross, {"pooled_output": cond.pooled, READS: cond.reads}]]
 
 
 def encoders(clip) -> list[str]:

@@ -32,7 +32,7 @@ def edit_of(make_token):
 def drawn(model, edit, seeds=(3,), guidance=4.0):
     uncond = model.encode_prompt(Prompt(""))
     with torch.no_grad():
-        cond = encode(model, edit)
+        cond = encode(model.encode_prompt, edit)
         return model.sample(cond, uncond, seeds=list(seeds), steps=4, guidance=guidance, edit=edit)
 
 

@@ -1,0 +1,133 @@
+"""Injection in ComfyUI's U-Nets: what a MODEL carries, and how its attention obeys.
+
+Attention patches of others stay: they are called with the queries, keys and values that the injection makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ...aai.errors import InputError
+from ...aai.inject.attention import Groups, Injection
+from ...aai.inject.edit import Edit
+from ...aai.inject.loudness import Reweight
+from ...aai.picture.schedule import progress
+from . import sampling
+
+KEY = "aai_injection"
+"""Under it a MODEL's transformer options hold its Edit or Reweight, and its wrappers are known by it."""
+
+TOLD = "aai_told"
+"""Under it the options of one sampling run hold {the conditioning's uuid: its reads}."""
+
+
+def attach(model, injection: Edit | Reweight):
+    """A clone of a MODEL that samples with the injection, in place of one that it carried before.
+
+    Raises InputError for a model without cross-attention.
+    """
+    if not _blocks(model.model.diffusion_model):
+        raise InputError(
+            "This model has no cross-attention to edit: load a Stable Diffusion 1, 2 or XL checkpoint."
+        )
+    model = model.clone()
+    model.model_options["transformer_options"][KEY] = injection
+    for kind, wrapper in (
+        (WrappersMP.SAMPLER_SAMPLE, sampling.prepared),
+        (WrappersMP.DIFFUSION_MODEL, _injected),
+    ):
+        model.remove_wrappers_with_key(kind, KEY)
+        model.add_wrapper_with_key(kind, KEY, wrapper)
+    return model
+
+
+def attached(model) -> Edit | Reweight | None:
+    return model.model_options["transformer_options"].get(KEY)
+
+
+def _injected(executor, x, timesteps, context=None, y=None, control=None, transformer_options={}, **kwargs):
+    """The U-Net's forward, its attention patched for this call alone."""
+    injection, told = transformer_options.get(KEY), transformer_options.get(TOLD)
+    if injection is None or not told:
+        return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
+    uuids = transformer_options["uuids"]
+    share = progress(float(transformer_options["sigmas"][0]), transformer_options["sample_sigmas"].tolist())
+    count = len(x) // len(uuids)
+    steps = [
+        (
+            injection.at(share, told[uuid], context.shape[1]),
+            injection.groups(range(chunk * count, (chunk + 1) * count)),
+        )
+        for chunk, uuid in enumerate(uuids)
+        if uuid in told
+    ]
+    options = dict(transformer_options)
+    patches = options.get("patches", {})
+    options["patches"] = {
+        **patches,
+        "attn1_patch": [*patches.get("attn1_patch", []), _self_attention(steps, injection.self_downscale)],
+    }
+    replace = options.get("patches_replace", {})
+    others = replace.get("attn2", {})
+    ours = {
+        block: _cross_attention(steps, others.get(block) or others.get(block[:2]))
+        for block in _blocks(executor.class_obj)
+    }
+    options["patches_replace"] = {**replace, "attn2": {**others, **ours}}
+    return executor(x, timesteps, context, y, control, options, **kwargs)
+
+
+def _self_attention(steps: list[tuple[Injection, Groups]], downscale: int) -> Callable:
+    def patch(n: Tensor, context: Tensor, value: Tensor, options: dict):
+        height, width = options["original_shape"][-2:]
+        if height * width / n.shape[1] >= downscale**2 * 0.99:
+            for injection, groups in steps:
+                n, context = injection.self_attention(n, groups), injection.self_attention(context, groups)
+        return n, context, value
+
+    return patch
+
+
+def _cross_attention(steps: list[tuple[Injection, Groups]], other: Callable | None) -> Callable:
+    def replace(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
+        def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return optimized_attention(
+                q,
+                k,
+                v,
+                options["n_heads"],
+                attn_precision=options["attn_precision"],
+                transformer_options=options,
+            )
+
+        attend = plain if other is None else lambda q, k, v: other(q, k, v, options)
+        for injection, groups in steps:
+            attend = _before(attend, plain, injection, groups)
+        return attend(q, k, v)
+
+    return replace
+
+
+def _before(attend: Callable, plain: Callable, injection: Injection, groups: Groups) -> Callable:
+    return lambda q, k, v: injection.cross_attention(attend, q, k, v, groups, plain)
+
+
+def _blocks(unet: torch.nn.Module) -> list[tuple[str, int, int]]:
+    """The names that ComfyUI gives a U-Net's attention blocks."""
+    places = [
+        *((("input", i), part) for i, part in enumerate(getattr(unet, "input_blocks", ()))),
+        (("middle", 0), getattr(unet, "middle_block", None) or ()),
+        *((("output", i), part) for i, part in enumerate(getattr(unet, "output_blocks", ()))),
+    ]
+    return [
+        (*place, index)
+        for place, part in places
+        for module in part
+        if isinstance(module, SpatialTransformer)
+        for index in range(len(module.transformer_blocks))
+    ]

@@ -1,0 +1,280 @@
+"""Pairs through core's KSampler: the source is what it would be alone, whatever samples them."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+
+SAMPLERS = """
+    euler euler_cfg_pp euler_ancestral euler_ancestral_cfg_pp heun heunpp2 dpm_2 dpm_2_ancestral lms
+    dpm_fast dpmpp_2s_ancestral dpmpp_2s_ancestral_cfg_pp dpmpp_sde dpmpp_sde_gpu dpmpp_2m
+    dpmpp_2m_cfg_pp dpmpp_2m_sde dpmpp_2m_sde_gpu dpmpp_2m_sde_heun dpmpp_2m_sde_heun_gpu dpmpp_3m_sde
+    dpmpp_3m_sde_gpu ddpm lcm ipndm ipndm_v deis res_multistep res_multistep_cfg_pp
+    res_multistep_ancestral res_multistep_ancestral_cfg_pp gradient_estimation
+    gradient_estimation_cfg_pp er_sde seeds_2 seeds_3 sa_solver sa_solver_pece ddim uni_pc uni_pc_bh2
+    exp_heun_2_x0 exp_heun_2_x0_sde
+""".split()
+STEPS, SEED = 4, 7
+
+
+@pytest.fixture(scope="session")
+def core(comfy):
+    return importlib.import_module("nodes")
+
+
+@pytest.fixture(scope="session")
+def rain(pack):
+    generator = torch.Generator().manual_seed(0)
+    vectors = {"clip_l": torch.randn(1, 192, generator=generator) * 0.05}
+    return pack.part("aai.token").SoundToken("rain", vectors)
+
+
+@pytest.fixture(scope="session")
+def encoded(core, small):
+    def encode(text):
+        with torch.inference_mode():
+            return core.CLIPTextEncode().encode(small.clip, text)[0]
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def sampled(core, small, encoded):
+    """sampled(model, positive, latent) -> the latents of core's KSampler."""
+
+    def sample(model, positive, latent, sampler="euler", cfg=4.0, scheduler="normal"):
+        with torch.inference_mode():
+            (made,) = core.common_ksampler(
+                model, SEED, STEPS, cfg, sampler, scheduler, positive, encoded("night"), latent
+            )
+        return made["samples"]
+
+    return sample
+
+
+@pytest.fixture(scope="session")
+def edit(run, small, rain):
+    """edit(**inputs) -> MODEL, CONDITIONING, LATENT of the node."""
+
+    def make(**inputs):
+        given = dict(
+            model=small.model,
+            clip=small.clip,
+            token=rain,
+            latent={"samples": torch.zeros(1, 32, 8, 8)},
+            source_prompt="a city",
+            edited_prompt="a city under *",
+            scale="1",
+            windows="as set below",
+            cross_end=0.8,
+            self_end=0.5,
+            self_downscale=1,
+            silence="full",
+        )
+        return run("AAI_PromptToPromptEdit", **{**given, **inputs})
+
+    return make
+
+
+def empty(count=1):
+    return {"samples": torch.zeros(count, 32, 8, 8)}
+
+
+def pictures(small, latents):
+    with torch.inference_mode():
+        return small.vae.decode(latents)
+
+
+def assert_same(small, found, expected):
+    """At most 2/255 apart in every pixel."""
+    assert (pictures(small, found) - pictures(small, expected)).abs().max() <= 2 / 255
+
+
+def test_the_list_of_samplers_is_cores(core):
+    known = set(core.comfy.samplers.SAMPLER_NAMES)
+    assert known - set(SAMPLERS) == {"dpm_adaptive"}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_draws_the_source_as_alone(core, small, edit, encoded, sampled, sampler):
+    if sampler not in core.comfy.samplers.SAMPLER_NAMES:
+        pytest.skip(f"this ComfyUI has no {sampler}")
+    model, positive, latent = edit()
+    pair = sampled(model, positive, latent, sampler)
+    alone = sampled(small.model, encoded("a city"), empty(), sampler)
+    assert_same(small, pair[:1], alone)
+    assert (pair[1] - pair[0]).abs().max() > 1e-3
+    silent, positive, latent = edit(scale="0")
+    pair = sampled(silent, positive, latent, sampler)
+    assert_same(small, pair[1:], pair[:1])
+
+
+def test_dpm_adaptive_is_refused(pack, edit, sampled):
+    model, positive, latent = edit()
+    with pytest.raises(pack.part("aai.errors").InputError, match="dpm_adaptive chooses its steps"):
+        sampled(model, positive, latent, "dpm_adaptive")
+
+
+@pytest.mark.parametrize("scheduler", ["simple", "karras", "exponential", "sgm_uniform", "beta"])
+def test_windows_mean_the_same_for_every_scheduler(small, edit, encoded, sampled, scheduler):
+    """With every window shut the edited picture is the plain one; shut after the last step, it is not."""
+    model, positive, latent = edit(cross_end=0.0, self_end=0.0)
+    pair = sampled(model, positive, latent, scheduler=scheduler)
+    assert_same(small, pair[:1], sampled(small.model, encoded("a city"), empty(), scheduler=scheduler))
+    later = sampled(*edit(cross_end=0.25, self_end=0.0), scheduler=scheduler)
+    latest = sampled(*edit(cross_end=0.3, self_end=0.0), scheduler=scheduler)
+    assert not torch.equal(pair[1], later[1]) and not torch.equal(later[1], latest[1])
+
+
+@pytest.mark.parametrize("cfg", [1.0, 7.5])
+def test_pairs_equal_those_through_diffusers(pack, small, edit, sampled, rain, cfg):
+    part = pack.part
+    schedule = part("aai.soundworld.models").SCHEDULER_CONFIG
+    model = part("aai.picture.diffusers").DiffusersPictureModel(
+        small.unet, small.tower, small.tokenizer, small.autoencoder, schedule
+    )
+    Prompt, editing = part("aai.prompt").Prompt, part("aai.inject.edit")
+    told = editing.Edit(
+        Prompt("a city", (rain,)),
+        (Prompt("a city under *", (rain,)),),
+        self_window=(0, 0.5),
+        self_downscale=1,
+        scales=({"rain": 0.5},),
+    )
+    cond, uncond = editing.encode(model.encode_prompt, told), model.encode_prompt(Prompt("night"))
+    expected = model.sample(
+        cond, uncond, seeds=[SEED], steps=STEPS, guidance=cfg, width=64, height=64, edit=told
+    )
+    assert_same(small, sampled(*edit(scale="0.5"), cfg=cfg), expected)
+
+
+def test_the_model_given_stays_as_it_was(small, edit, encoded, sampled):
+    before = sampled(small.model, encoded("a city"), empty())
+    sampled(*edit())
+    assert "aai_injection" not in small.model.model_options["transformer_options"]
+    assert torch.equal(sampled(small.model, encoded("a city"), empty()), before)
+
+
+def test_several_lines_and_scales_are_several_pictures(small, edit, sampled):
+    model, positive, latent = edit(edited_prompt="a city under *\n\na city with *, night")
+    assert latent["batch_index"] == [0, 0, 0]
+    three = sampled(model, positive, latent)
+    assert_same(small, three[:2], sampled(*edit()))
+    sweep = sampled(*edit(scale="0, 0.5, 1"))
+    assert_same(small, sweep[1:2], sweep[:1])
+    assert_same(small, sweep[[0, 3]], three[:2])
+
+
+def test_several_latents_are_several_pairs(small, edit, encoded, sampled):
+    pairs = sampled(*edit(latent=empty(2)))
+    assert len(pairs) == 4
+    assert_same(small, pairs[[0, 2]], sampled(small.model, encoded("a city"), empty(2)))
+    ancestral = sampled(*edit(latent=empty(2)), "euler_ancestral")
+    alone = sampled(small.model, encoded("a city"), empty(2), "euler_ancestral")
+    assert_same(small, ancestral[[0, 2]], alone)
+
+
+def test_little_memory_splits_the_batch(small, edit, sampled, monkeypatch):
+    whole = sampled(*edit())
+    monkeypatch.setattr(type(small.model.model), "memory_required", lambda *_, **__: 1e18)
+    assert_same(small, sampled(*edit()), whole)
+
+
+def test_patches_of_others_stay(small, edit, sampled):
+    plain = sampled(*edit())
+    calls = []
+
+    def replaced(q, k, v, options):
+        from comfy.ldm.modules.attention import optimized_attention
+
+        calls.append(len(q))
+        return 0.5 * optimized_attention(q, k, v, options["n_heads"])
+
+    def patched(n, context, value, options):
+        calls.append(-len(n))
+        return n, context, value
+
+    model = small.model.clone()
+    model.set_model_attn2_replace(replaced, "input", 1)
+    model.set_model_attn1_patch(patched)
+    found = sampled(*edit(model=model))
+    # The other's patch sees the whole batch, pair and negative prompt, once a step.
+    assert calls.count(4) == STEPS and set(calls) == {4, -4}
+    assert not torch.allclose(found, plain, atol=1e-3)
+    silent = sampled(*edit(model=model, scale="0"))
+    assert_same(small, silent[1:], silent[:1])
+
+
+def test_a_lora_stays(small, edit, encoded, sampled):
+    key = next(k for k in small.model.model.state_dict() if k.endswith("attn2.to_v.weight"))
+    weight = small.model.model.state_dict()[key]
+    model = small.model.clone()
+    model.add_patches({key: (0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)),)})
+    pair = sampled(*edit(model=model))
+    alone = sampled(model, encoded("a city"), empty())
+    assert_same(small, pair[:1], alone)
+    assert not torch.allclose(alone, sampled(small.model, encoded("a city"), empty()), atol=1e-3)
+
+
+def test_a_second_area_is_left_alone(core, small, edit, encoded, sampled):
+    model, positive, latent = edit()
+    area = core.ConditioningSetArea().append(encoded("fire"), 32, 64, 0, 0, 1.0)[0]
+    pair = sampled(model, positive + area, latent)
+    assert_same(small, pair[:1], sampled(small.model, encoded("a city") + area, empty()))
+
+
+def test_loudness_reweights_a_prompt_and_an_edit(pack, run, small, edit, sampled, rain):
+    conditioning = run("AAI_SoundTokenConditioning", clip=small.clip, token=rain, prompt="a city under *")[0]
+    given = dict(model=small.model, conditioning=conditioning, tokens="", reference=-23.0)
+    model, scale = run("AAI_LoudnessReweight", **given, scale="1")
+    plain = sampled(small.model, conditioning, empty())
+    assert scale == 1 and torch.allclose(sampled(model, conditioning, empty()), plain, atol=1e-4)
+    louder = sampled(run("AAI_LoudnessReweight", **given, scale="2")[0], conditioning, empty())
+    assert not torch.allclose(louder, plain, atol=1e-3)
+    each = run("AAI_LoudnessReweight", **given, scale="1, 2")[0]
+    both = sampled(each, conditioning, {**empty(2), "batch_index": [0, 0]})
+    assert_same(small, both, torch.cat([plain, louder]))
+
+    model, positive, latent = edit()
+    half = run("AAI_LoudnessReweight", model=model, conditioning=positive, tokens="rain", scale="0.5",
+               reference=-23.0)[0]  # fmt: skip
+    assert_same(small, sampled(half, positive, latent), sampled(*edit(scale="0.5")))
+
+    tone = torch.sin(torch.arange(48000) * 0.4)[None, None] * 0.01
+    audio = {"waveform": tone, "sample_rate": 48000}
+    loudness = pack.part("aai.audio").loudness(pack.part("aai.audio").from_tensor(tone, 48000))
+    found = run("AAI_LoudnessReweight", **given, scale="", audio=audio)[1]
+    assert found == pytest.approx(2 ** ((loudness + 23) / 10)) and 0 < found < 1
+
+
+@pytest.mark.parametrize(
+    "inputs, words",
+    [
+        ({"edited_prompt": "a city"}, "names no sound token"),
+        ({"scale": "3"}, "drowns"),
+        ({"scale": "loud"}, "no loudness scale"),
+        ({"edited_prompt": "a *\nthe *", "scale": "0, 1, 2"}, "do not go with 2"),
+        ({"edited_prompt": " "}, "0 edited prompts"),
+    ],
+)
+def test_bad_input_is_one_sentence(pack, edit, inputs, words):
+    with pytest.raises(pack.part("aai.errors").InputError, match=words):
+        edit(**inputs)
+
+
+def test_what_does_not_belong_together_is_refused(pack, run, small, edit, encoded, sampled, rain):
+    InputError = pack.part("aai.errors").InputError
+    model, positive, latent = edit()
+    with pytest.raises(InputError, match="draws 2 together"):
+        sampled(model, positive, empty())
+    with pytest.raises(InputError, match="connect the conditioning of the same node"):
+        sampled(model, encoded("a city"), latent)
+    given = dict(model=small.model, reference=-23.0)
+    with pytest.raises(InputError, match="no sound token"):
+        run("AAI_LoudnessReweight", **given, conditioning=encoded("a city"), tokens="", scale="1")
+    with pytest.raises(InputError, match="<dog>"):
+        run("AAI_LoudnessReweight", **given, conditioning=positive, tokens="dog", scale="1")
+    with pytest.raises(InputError, match="neither a scale nor a sound"):
+        run("AAI_LoudnessReweight", **given, conditioning=positive, tokens="", scale="")
