@@ -79,8 +79,55 @@ def token(options: argparse.Namespace) -> None:
 
 
 def generate(options: argparse.Namespace) -> None:
-    from . import token as tokens
+    from .inject.edit import reweighted
     from .prompt import Prompt
+
+    model, tokens = _model_and_tokens(options)
+    cond = model.encode_prompt(Prompt(options.prompt, tokens))
+    scales = _scales(options, tokens, None)
+    edit = None if scales is None else reweighted(None, cond.reads, scales)
+    seeds, names = list(range(options.seed, options.seed + options.count)), [""]
+    if edit is not None and edit.rows > 1:
+        names = [f"_{scale:g}" for scale in scales]
+    written = _draw(options, model, cond, seeds, names, edit)
+    report = {"prompt": options.prompt, "tokens": [t.name for t in tokens], "pictures": written}
+    _tell(options, report, "\n".join(row["file"] for row in written))
+
+
+def edit(options: argparse.Namespace) -> None:
+    from .inject.edit import STYLE_WINDOWS, Edit, encode, sweep
+    from .prompt import Prompt
+
+    model, tokens = _model_and_tokens(options)
+    scales = _scales(options, tokens, [1.0])
+    edited, each = sweep([Prompt(text, tokens) for text in options.edited], scales)
+    windows = dict(STYLE_WINDOWS) if options.style else {}
+    for name in ("cross", "self"):
+        if getattr(options, f"{name}_until") is not None:
+            windows[f"{name}_window"] = (0.0, getattr(options, f"{name}_until"))
+    # SoundWorld's latents are 16 x 16, so all of its layers are coarse ones.
+    downscale = options.self_downscale or (1 if options.model == SOUNDWORLD else 4)
+    told = Edit(
+        Prompt(options.source, tokens),
+        edited,
+        scales=each,
+        self_downscale=downscale,
+        silence=options.silence,
+        **windows,
+    )
+    count = len(edited)
+    names = ["_source", *([""] if count == 1 else (f"_{i + 1}" for i in range(count)))]
+    seeds = list(range(options.seed, options.seed + options.count))
+    written = _draw(options, model, encode(model.encode_prompt, told), seeds, names, told)
+    for row, place in zip(written, [*range(told.rows)] * len(seeds)):
+        row["prompt"] = options.source if place == 0 else edited[place - 1].text
+        row["scale"] = None if place == 0 else max(each[place - 1].values())
+    report = {"source": options.source, "tokens": [t.name for t in tokens], "pictures": written}
+    _tell(options, report, "\n".join(row["file"] for row in written))
+
+
+def _model_and_tokens(options: argparse.Namespace) -> tuple[PictureModel, tuple[SoundToken, ...]]:
+    from . import token as tokens
 
     if not options.output.parent.is_dir():
         raise InputError(f"There is no folder '{options.output.parent}' for the picture: make it first.")
@@ -88,31 +135,51 @@ def generate(options: argparse.Namespace) -> None:
     used = [tokens.load(path) for path in options.token]
     if options.sound:
         used.append(_train(options, model)[0])
-    prompt = Prompt(options.prompt, tuple(used))
-    cond, uncond = model.encode_prompt(prompt), model.encode_prompt(Prompt(options.negative))
-    seeds = list(range(options.seed, options.seed + options.count))
+    return model, tuple(used)
+
+
+def _scales(
+    options: argparse.Namespace, tokens: tuple[SoundToken, ...], without: list[float] | None
+) -> list[float] | None:
+    """Eq. 8's scales: as given, or by the first token's loudness, or what there is `without` either."""
+    from .inject.loudness import read_scales, scale_of
+
+    if options.scale is None:
+        return without
+    if options.scale != "loudness":
+        return read_scales(options.scale)
+    heard = next((t.loudness for t in tokens if t.loudness is not None), None)
+    if heard is None:
+        raise InputError("No sound token here knows its sound's loudness: give the scale as a number.")
+    return [scale_of(heard, options.reference)]
+
+
+def _draw(
+    options: argparse.Namespace, model: PictureModel, cond, seeds: list[int], names: list[str], edit
+) -> list[dict]:
+    """Samples and writes the pictures of every seed, one for each of `names`; returns a row for each."""
+    from .prompt import Prompt
+
     with _progress("drawing", options.steps, options.json) as tick:
         latents = model.sample(
             cond,
-            uncond,
+            model.encode_prompt(Prompt(options.negative)),
             seeds=seeds,
             steps=options.steps,
             guidance=options.guidance,
             width=options.width,
             height=options.height,
             callback=lambda step, total, x: tick(step),
+            edit=edit,
         )
     written = []
-    for seed, picture in zip(seeds, model.decode(latents)):
-        path = (
-            options.output
-            if options.count == 1
-            else options.output.with_stem(f"{options.output.stem}_{seed}")
-        )
+    places = [(seed, name) for seed in seeds for name in names]
+    for (seed, name), picture in zip(places, model.decode(latents)):
+        numbered = f"_{seed}" if len(seeds) > 1 else ""
+        path = options.output.with_stem(f"{options.output.stem}{numbered}{name}")
         _write_png(picture, path)
         written.append({"file": str(path), "seed": seed})
-    report = {"prompt": options.prompt, "tokens": [t.name for t in used], "pictures": written}
-    _tell(options, report, "\n".join(row["file"] for row in written))
+    return written
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -288,6 +355,39 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--name", metavar="NAME", help="the token's name (the sound file's)")
         sub.add_argument("--seed", type=int, default=0, help="the same seed, the same result (%(default)s)")
 
+    def about_drawing(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--token", action="append", default=[], metavar="FILE", help="a sound token; may be given again"
+        )
+        sub.add_argument("--sound", metavar="FILE", help="a sound: its token is trained first")
+        sub.add_argument(
+            "--scale",
+            metavar="S",
+            help="how much of the sound, 0 to 2; several with commas draw as many pictures; 'loudness' takes "
+            "the sound's own",
+        )
+        sub.add_argument(
+            "--reference",
+            type=float,
+            default=-23.0,
+            metavar="LUFS",
+            help="the loudness that counts as scale 1 (%(default)s)",
+        )
+        sub.add_argument("--negative", default="", metavar="PROMPT", help="what the picture should not be")
+        sub.add_argument("-o", "--output", type=Path, required=True, metavar="PNG", help="the picture's file")
+        sub.add_argument(
+            "--count",
+            type=_positive,
+            default=1,
+            metavar="N",
+            help="how many, with following seeds (%(default)s)",
+        )
+        sub.add_argument("--steps", type=_positive, default=30, help="sampling steps (%(default)s)")
+        sub.add_argument("--guidance", type=float, default=5.0, help="classifier-free guidance (%(default)s)")
+        sub.add_argument("--width", type=_positive, help="pixels (the model's own)")
+        sub.add_argument("--height", type=_positive, help="pixels (the model's own)")
+        about_training(sub)
+
     sub = command("hear", hear, "say what sounds are, in words", "aai hear rain.wav dog.mp3")
     sub.add_argument("files", nargs="+", metavar="FILE", help="audio files, or videos with sound")
     sub.add_argument(
@@ -311,22 +411,48 @@ def _parser() -> argparse.ArgumentParser:
         'aai generate --token rain.safetensors --prompt "a city under *" -o city.png',
     )
     sub.add_argument(
-        "--token", action="append", default=[], metavar="FILE", help="a sound token; may be given again"
-    )
-    sub.add_argument("--sound", metavar="FILE", help="a sound: its token is trained first")
-    sub.add_argument(
         "--prompt", default="a photo of *", help="* is the first token, <name> another (%(default)s)"
     )
-    sub.add_argument("--negative", default="", metavar="PROMPT", help="what the picture should not be")
-    sub.add_argument("-o", "--output", type=Path, required=True, metavar="PNG", help="the picture's file")
-    sub.add_argument(
-        "--count", type=_positive, default=1, metavar="N", help="how many, with following seeds (%(default)s)"
+    about_drawing(sub)
+
+    sub = command(
+        "edit",
+        edit,
+        "let a sound change a picture and leave the rest of it alone",
+        'aai edit --sound rain.wav --source "a city" --edited "a city under *" -o city.png',
     )
-    sub.add_argument("--steps", type=_positive, default=30, help="sampling steps (%(default)s)")
-    sub.add_argument("--guidance", type=float, default=5.0, help="classifier-free guidance (%(default)s)")
-    sub.add_argument("--width", type=_positive, help="pixels (the model's own)")
-    sub.add_argument("--height", type=_positive, help="pixels (the model's own)")
-    about_training(sub)
+    sub.add_argument(
+        "--source", required=True, metavar="PROMPT", help="the picture before; written as *_source.png"
+    )
+    sub.add_argument(
+        "--edited",
+        required=True,
+        action="append",
+        metavar="PROMPT",
+        help="the picture after, with * or <name> in it; may be given again",
+    )
+    sub.add_argument(
+        "--style", action="store_true", help='windows for "in the style of *": let go of the source earlier'
+    )
+    sub.add_argument(
+        "--cross-until", type=float, metavar="S", help="share of the steps that words keep their places (0.8)"
+    )
+    sub.add_argument(
+        "--self-until", type=float, metavar="S", help="share of the steps that shapes are kept (0.4)"
+    )
+    sub.add_argument(
+        "--self-downscale",
+        type=_positive,
+        metavar="N",
+        help="shapes are kept in layers N times coarser than the latent, or more (4; SoundWorld 1)",
+    )
+    sub.add_argument(
+        "--silence",
+        choices=("full", "literal"),
+        default="full",
+        help="scale 0 is the source picture, or eq. 8 alone (%(default)s)",
+    )
+    about_drawing(sub)
 
     sub = command("demo", demo, "turn ten sounds into pictures and show them on a page", "aai demo")
     sub.add_argument("-o", "--output", type=Path, default=Path("out/demo"), metavar="DIR", help="%(default)s")
