@@ -24,7 +24,7 @@ from . import audio, comfy_server, soundworld
 from .align.encoder import hear, nearest_words
 from .errors import InputError
 from .soundworld.sounds import synthesize
-from .soundworld.world import EVENTS
+from .soundworld.world import EVENTS, placed
 
 PACK = Path(__file__).parents[1]
 EXAMPLE = PACK / "example_workflows" / "sound_to_picture.json"
@@ -121,10 +121,8 @@ def _hear_all(output: Path, events: Sequence[str]) -> Iterator[Heard]:
         audio.save(synthesize(event, intensity, seed=8_000_000 + i), file)
         embedding = hear(encoder, audio.load(file), file.name)
         (words,) = nearest_words(encoder, embedding.f_a[None], 3)
-        placed = (
-            f"a {scene} under *" if event in ("rain", "thunder", "wind", "fireworks") else f"a {scene} with *"
-        )
-        yield Heard(event, file, intensity, embedding.loudness, words, ("a photo of *", placed))
+        prompts = ("a photo of *", placed(scene, event))
+        yield Heard(event, file, intensity, embedding.loudness, words, prompts)
 
 
 def _through_comfyui(

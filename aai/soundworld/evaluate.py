@@ -5,6 +5,7 @@
 - tokens: the oracle's reading of "a photo of *", one token per class.
 - ablations: what carries a token, the sound or the references.
 - loudness: five levels of one sound, one token a level; Spearman of level and measured intensity.
+- edits: "a city" becomes "a city under *" by eq. 7; and eq. 8's scale from 0 to 2.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ from ..errors import InputError
 from ..picture.model import PictureModel
 from ..prompt import Prompt
 from ..token import SoundToken
-from . import load_oracle, load_picture_model, load_sound_encoder, references
+from . import edits, load_oracle, load_picture_model, load_sound_encoder, references
 from .build import ESC10
+from .edits import GUIDANCE, SAMPLING_STEPS
 from .oracle import Oracle
 from .sounds import synthesize
 from .world import EVENTS
 
 UNSEEN = 9_000_000
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
-SAMPLING_STEPS, GUIDANCE = 15, 4.0
-PARTS = ("hear", "tokens", "ablations", "loudness")
+PARTS = ("hear", "tokens", "ablations", "loudness", "edits")
 
 
 def unseen_sound(event: str, seed: int, intensity: float | None = None) -> Sound:
@@ -222,7 +223,7 @@ def main() -> None:
         note("hear, synthesized", hear_synthetic(encoder))
         if real:
             note("hear, recordings of fold 4", hear_real(measured, recordings_of(arguments.recordings, 4)))
-    if {"tokens", "ablations", "loudness"} & set(arguments.parts):
+    if set(arguments.parts) - {"hear"}:
         model, oracle = load_picture_model(), load_oracle()
         settings = TrainSettings(steps=arguments.steps, rho=arguments.rho)
         seeds = range(arguments.seeds)
@@ -250,6 +251,17 @@ def main() -> None:
             for event, value in rows.items():
                 note(f"loudness, {name}; {event}", value)
             note(f"loudness, {name}; mean", float(np.mean(list(rows.values()))))
+    if "edits" in arguments.parts:
+        made = {}
+        for event in edits.EDITED:
+            f_a = encoder.embed([sounds[event]])[0]
+            made[event] = make_token(model, f_a, references(f_a, encoder)[0], settings, "sound")
+        for what, value in edits.edits(model, oracle, made, range(4), print).items():
+            note(f"edits, {what}", value)
+        swept = edits.loudness_sweep(model, oracle, made, range(2))
+        for event, value in swept.items():
+            note(f"edits, scale and intensity; {event}", value)
+        note("edits, scale and intensity; mean", float(np.mean(list(swept.values()))))
 
 
 if __name__ == "__main__":

@@ -13,3 +13,12 @@ EVENTS = (
     "helicopter",
     "clock",
 )
+
+OUTLINED = ("thunder", "fire", "fireworks", "dog", "rooster", "helicopter", "clock")
+"""The events that fill a part of a picture; the others fill all of it."""
+
+
+def placed(scene: str, event: str, sound: str = "*") -> str:
+    """A prompt of an event in a place: "a city under *", "a village with *"."""
+    above = event in ("rain", "thunder", "wind", "fireworks")
+    return f"a {scene} {'under' if above else 'with'} {sound}"

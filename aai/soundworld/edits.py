@@ -1,0 +1,108 @@
+"""What edits do on SoundWorld, as figures: is the event there, is the scene still, is the rest as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..align.evaluate import Share
+from ..inject.edit import Edit, encode, sweep
+from ..picture.model import PictureModel
+from ..prompt import Prompt
+from ..token import SoundToken
+from .oracle import CALM, Oracle
+from .world import EVENTS, OUTLINED, SCENES, placed
+
+EDITED = tuple(event for event in EVENTS if event != "sea waves")
+"""A sound of the sea is no change to a beach, so it is left out."""
+
+SCALES = (0.0, 0.5, 1.0, 1.5, 2.0)
+SAMPLING_STEPS, GUIDANCE = 15, 4.0
+
+
+def draw_edit(model: PictureModel, edit: Edit, seeds: Iterable[int]) -> Tensor:
+    """Pictures [seeds, rows, 3, H, W] in [0, 1]: for each seed the source and the edited ones."""
+    cond, uncond = encode(model.encode_prompt, edit), model.encode_prompt(Prompt(""))
+    latents = model.sample(
+        cond, uncond, seeds=list(seeds), steps=SAMPLING_STEPS, guidance=GUIDANCE, edit=edit
+    )
+    return model.decode(latents).clamp(0, 1).unflatten(0, (-1, edit.rows))
+
+
+def similarity_outside(source: Tensor, edited: Tensor, mask: Tensor) -> float:
+    """Mean SSIM of two pictures [3, H, W] outside a mask [h, w] of the edited one."""
+    from skimage.metrics import structural_similarity
+
+    _, similar = structural_similarity(
+        *(p.permute(1, 2, 0).numpy() for p in (source, edited)), channel_axis=2, data_range=1.0, full=True
+    )
+    outside = F.interpolate(mask[None, None].float(), source.shape[-2:])[0, 0].numpy() < 0.5
+    return float(similar.mean(2)[outside].mean()) if outside.any() else 1.0
+
+
+def edits(
+    model: PictureModel,
+    oracle: Oracle,
+    tokens: Mapping[str, SoundToken],
+    seeds: Iterable[int],
+    say: Callable[[str], None],
+    windows: Mapping[str, tuple[float, float]] | None = None,
+) -> dict[str, Share | float]:
+    """ "a city" becomes "a city under *", for every scene and every token's event; beside it the edited prompt
+    sampled without the edit, of the same noise."""
+    seeds = list(seeds)
+    hits: dict[str, list[bool]] = {}
+    alike: dict[str, list[float]] = {"edited": [], "without the edit": []}
+    for event, token in tokens.items():
+        for scene in SCENES:
+            prompts = Prompt(f"a {scene}", (token,)), (Prompt(placed(scene, event), (token,)),)
+            for way, settings in (
+                ("edited", windows or {}),
+                ("without the edit", {"cross_window": (0.0, 0.0), "self_window": (0.0, 0.0)}),
+            ):
+                pairs = draw_edit(model, Edit(*prompts, self_downscale=1, **settings), seeds)
+                sources, changed = oracle.grade(pairs[:, 0]), oracle.grade(pairs[:, 1])
+                add = hits.setdefault
+                add(f"{way}: the event is in the edited picture and not in the source", []).extend(
+                    e == event and s != event for e, s in zip(changed.events, sources.events)
+                )
+                add(f"{way}: the scene's class stays", []).extend(s == scene for s in changed.scenes)
+                if way == "edited":
+                    add("the source shows its scene and nothing else", []).extend(
+                        e == CALM and s == scene for e, s in zip(sources.events, sources.scenes)
+                    )
+                if event in OUTLINED:
+                    alike[way] += [
+                        similarity_outside(pair[0], pair[1], mask) for pair, mask in zip(pairs, changed.masks)
+                    ]
+        say(f"{event}: edited in {len(SCENES)} scenes")
+    figures: dict[str, Share | float] = {what: Share(sum(h), len(h)) for what, h in hits.items()}
+    for way, values in alike.items():
+        figures[f"{way}: SSIM to the source outside the event"] = float(np.mean(values))
+    return figures
+
+
+def loudness_sweep(
+    model: PictureModel, oracle: Oracle, tokens: Mapping[str, SoundToken], seeds: Iterable[int]
+) -> dict[str, float]:
+    """Per event, Spearman of eq. 8's scale and the intensity that the oracle measures (0 where it sees
+    nothing)."""
+    from scipy.stats import spearmanr
+
+    seeds, found = list(seeds), {}
+    for event, token in tokens.items():
+        scales, measured = [], []
+        for scene in SCENES:
+            edited, each = sweep([Prompt(placed(scene, event), (token,))], SCALES)
+            edit = Edit(Prompt(f"a {scene}"), edited, scales=each, self_downscale=1)
+            for row in draw_edit(model, edit, seeds):
+                grades = oracle.grade(row[1:])
+                scales += SCALES
+                measured += [
+                    0.0 if seen == CALM else value for seen, value in zip(grades.events, grades.intensities)
+                ]
+        found[event] = float(spearmanr(scales, measured).statistic)
+    return found
