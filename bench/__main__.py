@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import torch
 
-from . import fbank, token
+from . import edit, fbank, token
 
-BENCHES = {"fbank": fbank.rows, "token": token.rows}
+BENCHES = {"edit": edit.rows, "fbank": fbank.rows, "token": token.rows}
 
 
 def interleaved(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:

@@ -1,0 +1,23 @@
+"""What the benches compare does the same."""
+
+import torch
+
+from bench.edit import step_jobs
+
+
+def test_the_edit_by_maps_is_the_edit():
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        block_out_channels=(32, 32, 64), layers_per_block=1, cross_attention_dim=768, attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
+    ).eval()  # fmt: skip
+    made = {}
+    unet.register_forward_hook(lambda module, given, output: made.setdefault(name, output.sample))
+    for name, job in step_jobs(unet, 128).items():
+        job()
+    plain, edited, by_maps = made.values()
+    torch.testing.assert_close(by_maps, edited, rtol=0, atol=1e-5)
+    assert torch.allclose(edited[0], plain[0], atol=1e-5) and not torch.allclose(edited[1], plain[1], atol=1e-3)
