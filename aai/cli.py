@@ -95,7 +95,7 @@ def generate(options: argparse.Namespace) -> None:
 
 
 def edit(options: argparse.Namespace) -> None:
-    from .inject.edit import STYLE_WINDOWS, Edit, encode, sweep
+    from .inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
     from .prompt import Prompt
 
     model, tokens = _model_and_tokens(options)
@@ -116,6 +116,7 @@ def edit(options: argparse.Namespace) -> None:
         **windows,
     )
     count = len(edited)
+    told = blended(told, model.encode_prompt, options.blend, _mask(options.mask))
     names = ["_source", *([""] if count == 1 else (f"_{i + 1}" for i in range(count)))]
     seeds = list(range(options.seed, options.seed + options.count))
     written = _draw(options, model, encode(model.encode_prompt, told), seeds, names, told)
@@ -124,6 +125,15 @@ def edit(options: argparse.Namespace) -> None:
         row["scale"] = None if place == 0 else max(each[place - 1].values())
     report = {"source": options.source, "tokens": [t.name for t in tokens], "pictures": written}
     _tell(options, report, "\n".join(row["file"] for row in written))
+
+
+def _mask(path: Path | None):
+    """A picture's brightness [H, W] in [0, 1]; None for no file."""
+    if path is None:
+        return None
+    from . import image
+
+    return image.load(path).mean(0)
 
 
 def _model_and_tokens(options: argparse.Namespace) -> tuple[PictureModel, tuple[SoundToken, ...]]:
@@ -158,6 +168,7 @@ def _draw(
     options: argparse.Namespace, model: PictureModel, cond, seeds: list[int], names: list[str], edit
 ) -> list[dict]:
     """Samples and writes the pictures of every seed, one for each of `names`; returns a row for each."""
+    from . import image
     from .prompt import Prompt
 
     with _progress("drawing", options.steps, options.json) as tick:
@@ -177,7 +188,7 @@ def _draw(
     for (seed, name), picture in zip(places, model.decode(latents)):
         numbered = f"_{seed}" if len(seeds) > 1 else ""
         path = options.output.with_stem(f"{options.output.stem}{numbered}{name}")
-        _write_png(picture, path)
+        image.save(picture, path)
         written.append({"file": str(path), "seed": seed})
     return written
 
@@ -255,23 +266,6 @@ def _model(name: str) -> PictureModel:
     from .picture.diffusers import load
 
     return load(name)
-
-
-def _write_png(picture, path: Path) -> None:
-    """A picture [3, H, W] in [0, 1] as a PNG file, in one move."""
-    from PIL import Image
-
-    pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        Image.fromarray(pixels).save(unfinished, format="PNG")
-        unfinished.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"'{path}' cannot be written ({error.strerror or error}): check the folder and the free space."
-        )
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 class _progress:
@@ -445,6 +439,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         metavar="N",
         help="shapes are kept in layers N times coarser than the latent, or more (4; SoundWorld 1)",
+    )
+    sub.add_argument(
+        "--blend", default="", metavar="WORDS", help='only where these words look may it change: "*, fire"'
+    )
+    sub.add_argument(
+        "--mask", type=Path, metavar="FILE", help="only where this picture is white may it change"
     )
     sub.add_argument(
         "--silence",

@@ -23,6 +23,7 @@ from torch import Tensor
 from . import audio, comfy_server, soundworld
 from .align.encoder import hear, nearest_words
 from .errors import InputError
+from .image import to_pil
 from .soundworld.sounds import synthesize
 from .soundworld.world import EVENTS, placed
 
@@ -184,10 +185,6 @@ def _from_png(data: bytes) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _to_image(picture: Tensor) -> Image.Image:
-    return Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy())
-
-
 def _finish(output: Path, engine: str, drawn: list[Drawn], complaints: list[str], seconds: float) -> None:
     """Grades the pictures and writes them, report.json, contact_sheet.png and index.html."""
     oracle = soundworld.load_oracle()
@@ -198,7 +195,7 @@ def _finish(output: Path, engine: str, drawn: list[Drawn], complaints: list[str]
         grades = oracle.grade(group.images)
         for i, picture in enumerate(group.images):
             name = f"{group.token}-{'photo' if group.prompt.startswith('a photo') else 'scene'}-{i + 1}.png"
-            _to_image(picture).save(folder / name)
+            to_pil(picture).save(folder / name)
             rows.append(
                 {
                     "file": f"pictures/{name}",
@@ -273,7 +270,7 @@ def contact_sheet(drawn: list[Drawn]) -> Image.Image:
             shown = group.prompt.replace("*", f"<{group.token}>")
             pen.text((x, y + side + 2), shown, FAINT, small)
             for picture in group.images:
-                sheet.paste(_to_image(picture).resize((side, side)), (x, y))
+                sheet.paste(to_pil(picture).resize((side, side)), (x, y))
                 x += side + gap
             x += gap
     return sheet

@@ -127,7 +127,16 @@ class PromptToPromptEdit(io.ComfyNode):
                     tooltip="What scale 0 means. full: the source picture. literal: the paper's eq. 8 alone, "
                     "where the words after the token still carry it.",
                 ),
+                io.String.Input(
+                    "blend_words",
+                    default="",
+                    tooltip="Only where these words look may the picture change: * or words of either "
+                    "prompt, with commas between. Empty: everywhere.",
+                ),
                 *more,
+                io.Mask.Input(
+                    "mask", optional=True, tooltip="Only here may the picture change; of any size."
+                ),
             ],
             outputs=[
                 io.Model.Output("edit_model", display_name="model", tooltip="For KSampler."),
@@ -145,11 +154,11 @@ class PromptToPromptEdit(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, clip, token, latent, source_prompt, edited_prompt, scale, windows, cross_end, self_end,
-        self_downscale, silence, token_2=None, token_3=None,
+        self_downscale, silence, blend_words="", token_2=None, token_3=None, mask=None,
     ) -> io.NodeOutput:  # fmt: skip
         from functools import partial
 
-        from ..aai.inject.edit import STYLE_WINDOWS, Edit, encode, sweep
+        from ..aai.inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
         from ..aai.inject.loudness import read_scales
         from ..aai.prompt import Prompt
         from .comfy import attention, sampling, words
@@ -166,7 +175,9 @@ class PromptToPromptEdit(io.ComfyNode):
             Prompt(source_prompt, tokens), edited, scales=scales, self_downscale=self_downscale,
             silence=silence, **chosen,
         )  # fmt: skip
-        cond = encode(partial(words.encode, clip), edit)
+        encode_prompt = partial(words.encode, clip)
+        edit = blended(edit, encode_prompt, blend_words, mask)
+        cond = encode(encode_prompt, edit)
         return io.NodeOutput(
             attention.attach(model, edit), words.core(cond), sampling.paired(latent, edit.rows)
         )

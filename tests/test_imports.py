@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors",),
-    ("audio", "fbank", "comfy_server"),
+    ("audio", "fbank", "image", "comfy_server"),
     ("token",),
     ("prompt",),
     ("picture",),

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
+from .. import image
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -53,31 +53,11 @@ def picture_paths(folder: str | os.PathLike) -> list[Path]:
     return found
 
 
-def load_picture(path: str | os.PathLike, size: int) -> Tensor:
-    """A picture file as [3, size, size] in [0, 1]: its middle square, upright, transparency over white.
-
-    Raises InputError for a file that is missing or no picture.
-    """
-    try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            square = ImageOps.fit(_eight_bit(image).convert("RGB"), (size, size), Image.Resampling.LANCZOS)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"'{path}' cannot be read as a picture ({error}): leave it out or save it again."
-        ) from error
-    pixels = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
-    return pixels.view(size, size, 3).permute(2, 0, 1).float() / 255
-
-
 def load_pictures(paths: Sequence[str | os.PathLike], size: int) -> Tensor:
     """Picture files of any sizes as [N, 3, size, size] in [0, 1], for encode_images and train_token."""
     if not paths:
         raise InputError("There are no reference pictures: name 3 to 5 or a folder of them.")
-    return torch.stack([load_picture(path, size) for path in paths])
+    return torch.stack([image.load(path, size) for path in paths])
 
 
 def index(
@@ -98,7 +78,7 @@ def index(
         images = []
         for path in paths[start : start + batch]:
             try:
-                images.append(load_picture(path, size))
+                images.append(image.load(path, size))
             except InputError as error:
                 log.warning("%s", error)
             else:
@@ -133,10 +113,3 @@ def references(f_a: Tensor, library: Library, k: int = 4) -> list[Reference]:
     """The k pictures of a library that a sound's embedding f_a [dim] is nearest to, best first."""
     rows, scores = rank(f_a, library.features, k)
     return [Reference(library.paths[row], score) for row, score in zip(rows, scores)]
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    # Pillow's own conversion of 16-bit grey cuts off everything above 255.
-    if not image.mode.startswith("I"):
-        return image
-    return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import audio
+from .. import audio, image
 from ..errors import InputError
 from ..fbank import EPSILON
 from .cavmae import CAVMAE, CAVMAEConfig, pool
@@ -131,8 +131,8 @@ def encode(
         for path in clip.pictures:
             if path not in rows:
                 rows[path] = len(rows)
-                for image in encoder.image_batches(load_picture(path)[None]):
-                    tokens = encoder.model.visual_tokens(image)
+                for part in encoder.image_batches(image.load(path)[None]):
+                    tokens = encoder.model.visual_tokens(part)
                     f_v.append(F.normalize(pool(encoder.model.see(tokens)), dim=-1).cpu())
                     if keep_tokens:
                         tokens_v.append(tokens.half().cpu())
@@ -149,23 +149,6 @@ def encode(
         torch.stack([vectors[word].float().cpu() for word in words]),
         torch.cat(tokens_v) if keep_tokens else None,
     )
-
-
-def load_picture(path: Path) -> Tensor:
-    """A picture file as [3, H, W] in [0, 1], turned as its camera says, transparency on white."""
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"“{path}” cannot be read as a picture ({error}): replace it, or take it out."
-        ) from error
-    white = Image.new("RGBA", picture.size, "white")
-    pixels = np.array(Image.alpha_composite(white, picture).convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
 @dataclass(frozen=True)

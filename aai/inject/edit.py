@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from ..errors import InputError
 from ..picture.model import Conditioning, stacked
 from ..prompt import Prompt, Reads, index_projection, token_positions
 from .attention import Injection, ValueMix, groups_of, tiled
+from .blend import Blend, BlendRun, word_positions
 from .loudness import Reweight, check_scale, value_weights
 
 Window = tuple[float, float]
@@ -31,6 +34,7 @@ class Edit:
     silence: "full", scale 0 gives the source picture; "literal", eq. 8 alone, where the words after a token
     still carry it, since CLIP reads forwards.
     source_pooled: SDXL's pooled embedding is the source's in every row, which keeps the composition.
+    blend: where the edited pictures may differ at all; None for everywhere.
 
     Raises InputError for windows or scales out of range, an edited prompt without a sound token, or a scale
     for a token that its prompt does not name.
@@ -44,6 +48,7 @@ class Edit:
     scales: tuple[Mapping[str, float], ...] = ()
     silence: str = "full"
     source_pooled: bool = True
+    blend: Blend | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "edited", tuple(self.edited))
@@ -99,6 +104,10 @@ class Edit:
             )
         mixes = (self._mix(source, row, number, inside, length) for number, row in enumerate(edited))
         return Injection(tuple(mixes), _inside(self.self_window, progress))
+
+    def blending(self, size: tuple[int, int]) -> BlendRun | None:
+        """The blend of one sampling of latents of `size` (h, w)."""
+        return self.blend and BlendRun(self.blend, self.rows, size)
 
     def _mix(self, source: Reads, edited: Reads, number: int, inside: bool, length: int) -> ValueMix:
         projection = index_projection(source, edited)
@@ -181,6 +190,31 @@ def reweighted(
         {**old, **{n: s for n, s in new.items() if n in row}} for old, new, row in zip(held, added, told)
     )
     return replace(before, scales=tuple(merged))
+
+
+def blended(
+    edit: Edit, encode_prompt: Callable[[Prompt], Conditioning], words: str = "", mask: Tensor | None = None
+) -> Edit:
+    """The edit kept to where words look ("*, fire": a prompt's own words, commas between them), to a mask, or
+    both.
+
+    Raises InputError for a word that stands in neither prompt, or a mask of another shape than `Blend`'s.
+    """
+    names = [name.strip() for name in words.split(",") if name.strip()]
+    if not names and mask is None:
+        return edit
+    prompts = (edit.source, *edit.edited)
+    tokens = edit.edited[0].tokens
+
+    def read(text: str) -> Reads:
+        return encode_prompt(Prompt(text, tokens)).reads[0]
+
+    places = word_positions(names, read, [read(p.text) for p in prompts]) if names else ()
+    if mask is not None and mask.ndim == 3 and len(mask) not in (1, len(edit.edited)):
+        raise InputError(
+            f"{len(mask)} masks were given for {len(edit.edited)} edited pictures: give one, or one for each."
+        )
+    return replace(edit, blend=Blend(places, mask))
 
 
 def encode(encode_prompt: Callable[[Prompt], Conditioning], edit: Edit) -> Conditioning:

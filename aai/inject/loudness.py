@@ -83,6 +83,9 @@ class Reweight:
         """As `Edit.groups`; what would be the source takes no part."""
         return [[group[0], *group] for group in groups_of(rows, self.rows)]
 
+    def blending(self, size: tuple[int, int]) -> None:
+        """Nothing is blended without a source."""
+
     def at(self, progress: float, reads: Sequence[Reads], length: int) -> Injection:
         """The same at every step. `reads` are those of one prompt for all pictures, or of each one's."""
         told = list(reads) * (1 if len(reads) == self.rows else self.rows)

@@ -13,6 +13,7 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..inject.attention import Groups, Injection
+    from ..inject.blend import BlendRun
 
 PLAIN = ("AttnProcessor", "AttnProcessor2_0")
 
@@ -22,6 +23,7 @@ class Injector:
 
     def __init__(self) -> None:
         self.step: tuple[Injection, Groups] | None = None
+        self.blending: BlendRun | None = None
         self.borrowing_from: int = 1
         self.latent_area: int = 1
 
@@ -77,6 +79,9 @@ class _Processor:
         v = heads(attn.to_v(context))
         if encoder_hidden_states is not None:
             q, k = heads(attn.to_q(hidden_states)), heads(attn.to_k(context))
+            blending = self.injector.blending
+            if blending is not None and blending.looks_at(hidden_states.shape[1]):
+                blending.look(attend, q, k, groups)
             out = injection.cross_attention(attend, q, k, v, groups)
         else:
             borrows = self.injector.borrows_self(hidden_states.shape[1])

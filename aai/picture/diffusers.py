@@ -272,9 +272,13 @@ class DiffusersPictureModel:
                 both = _joined(uncond, cond, len(x))
                 plain, asked = self._predict(scaled.repeat(2, 1, 1, 1), t.repeat(2), both).float().chunk(2)
                 predicted = plain + guidance * (asked - plain)
-            return schedule.denoised(x, predicted, sigma, self.v_prediction)
+            clean = schedule.denoised(x, predicted, sigma, self.v_prediction)
+            return clean if blending is None else blending.blended(clean, share)
 
+        blending = edit.blending(tuple(noise.shape[-2:])) if edit is not None else None
         with injecting(self.unet) if edit is not None else contextlib.nullcontext() as injector:
+            if blending is not None:
+                injector.blending = blending
             x = schedule.euler(denoise, noise.to(self.device), chosen.to(self.device), callback)
         return x.to(self.dtype)
 

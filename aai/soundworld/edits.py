@@ -51,8 +51,8 @@ def edits(
     say: Callable[[str], None],
     windows: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, Share | float]:
-    """ "a city" becomes "a city under *", for every scene and every token's event; beside it the edited prompt
-    sampled without the edit, of the same noise."""
+    """A scene becomes the scene under a sound, for every scene and every token's event; beside it the edited
+    prompt sampled without the edit, of the same noise."""
     seeds = list(seeds)
     hits: dict[str, list[bool]] = {}
     alike: dict[str, list[float]] = {"edited": [], "without the edit": []}

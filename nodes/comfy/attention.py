@@ -11,9 +11,11 @@ import torch
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from ...aai.errors import InputError
 from ...aai.inject.attention import Groups, Injection
+from ...aai.inject.blend import BlendRun
 from ...aai.inject.edit import Edit
 from ...aai.inject.loudness import Reweight
 from ...aai.picture.schedule import progress
@@ -21,6 +23,9 @@ from . import sampling
 
 KEY = "aai_injection"
 """Under it a MODEL's transformer options hold its Edit or Reweight, and its wrappers are known by it."""
+
+BLENDING = "aai_blending"
+"""Under it the options of one sampling run hold its BlendRun, where it has one."""
 
 TOLD = "aai_told"
 """Under it the options of one sampling run hold {the conditioning's uuid: its reads}."""
@@ -74,8 +79,9 @@ def _injected(executor, x, timesteps, context=None, y=None, control=None, transf
     }
     replace = options.get("patches_replace", {})
     others = replace.get("attn2", {})
+    blending = transformer_options.get(BLENDING)
     ours = {
-        block: _cross_attention(steps, others.get(block) or others.get(block[:2]))
+        block: _cross_attention(steps, others.get(block) or others.get(block[:2]), blending)
         for block in _blocks(executor.class_obj)
     }
     options["patches_replace"] = {**replace, "attn2": {**others, **ours}}
@@ -93,7 +99,9 @@ def _self_attention(steps: list[tuple[Injection, Groups]], downscale: int) -> Ca
     return patch
 
 
-def _cross_attention(steps: list[tuple[Injection, Groups]], other: Callable | None) -> Callable:
+def _cross_attention(
+    steps: list[tuple[Injection, Groups]], other: Callable | None, blending: BlendRun | None
+) -> Callable:
     def replace(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
         def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return optimized_attention(
@@ -105,12 +113,21 @@ def _cross_attention(steps: list[tuple[Injection, Groups]], other: Callable | No
                 transformer_options=options,
             )
 
+        if blending is not None and blending.looks_at(q.shape[1]):
+            heads = options["n_heads"]
+            for _, groups in steps:
+                blending.look(scaled_dot_product_attention, _split(q, heads), _split(k, heads), groups)
         attend = plain if other is None else lambda q, k, v: other(q, k, v, options)
         for injection, groups in steps:
             attend = _before(attend, plain, injection, groups)
         return attend(q, k, v)
 
     return replace
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """[B, N, heads * d] to [B, heads, N, d]."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _before(attend: Callable, plain: Callable, injection: Injection, groups: Groups) -> Callable:

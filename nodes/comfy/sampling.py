@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from ...aai.errors import InputError
+from ...aai.inject.blend import BlendRun
 from ...aai.inject.edit import Edit
 from ...aai.inject.loudness import Reweight
+from ...aai.picture.schedule import progress
 from .words import READS
 
 
 def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **named):
     """A sampler's `sample`, told which conditionings the injection belongs to; an edit's rows share the noise
     that the sampler draws."""
-    from .attention import KEY, TOLD
+    from .attention import BLENDING, KEY, TOLD
 
     options = extra_args["model_options"]["transformer_options"]
     injection: Edit | Reweight | None = options.get(KEY)
@@ -30,6 +32,13 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
     sampler = executor.class_obj
     if isinstance(injection, Reweight):
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
+    blending = injection.blending(tuple(noise.shape[-2:]))
+    if blending is not None:
+        options[BLENDING] = blending
+        model_options = extra_args["model_options"]
+        model_options["sampler_pre_cfg_function"] = [
+            *model_options.get("sampler_pre_cfg_function", []), _blended(blending, sigmas.tolist()),
+        ]  # fmt: skip
     function = getattr(sampler, "sampler_function", None)
     if "adaptive" in getattr(function, "__name__", ""):
         raise InputError(
@@ -60,6 +69,16 @@ def shared_noise(function: Callable, noise: Tensor, sigmas: Tensor, seed: int | 
     else:
         draw = k_diffusion.default_noise_sampler(latents, seed=seed)
     return lambda sigma, sigma_next: draw(sigma, sigma_next).repeat_interleave(rows, 0)
+
+
+def _blended(blending: BlendRun, sigmas: list[float]) -> Callable:
+    """A step before guidance, so that samplers that read the unconditional prediction see it blended too."""
+
+    def step(given: dict) -> list:
+        share = progress(float(given["sigma"][0]), sigmas)
+        return [out if out is None else blending.blended(out, share) for out in given["conds_out"]]
+
+    return step
 
 
 def _draws_noise(function: Callable | None) -> bool:

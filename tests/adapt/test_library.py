@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from aai.adapt.library import Library, index, load_picture, load_pictures, picture_paths, rank, references
+from aai.adapt.library import Library, index, load_pictures, picture_paths, rank, references
 from aai.errors import InputError
 
 
@@ -80,57 +80,3 @@ def test_the_middle_square_is_taken(tmp_path):
     images = load_pictures([tmp_path / "wide.png", tmp_path / "tall.png"], 10)
     assert images.shape == (2, 3, 10, 10) and images.dtype == torch.float32
     assert_close(images, torch.tensor([0.0, 1.0, 0.0])[None, :, None, None].expand(2, 3, 10, 10))
-
-
-def test_rows_and_columns_stay_in_place(tmp_path):
-    values = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    Image.fromarray(values).save(tmp_path / "a.png")
-    assert_close(load_picture(tmp_path / "a.png", 4), torch.tensor(values / 255).permute(2, 0, 1).float())
-
-
-@pytest.mark.parametrize(
-    "name, mode, colour, expected",
-    [
-        ("clear.png", "RGBA", (255, 0, 0, 0), (1, 1, 1)),
-        ("half.png", "RGBA", (255, 0, 0, 51), (1, 0.8, 0.8)),
-        ("grey.png", "L", 51, (0.2, 0.2, 0.2)),
-        ("grey_alpha.png", "LA", (0, 255), (0, 0, 0)),
-        ("deep.png", "I;16", 13107, (0.2, 0.2, 0.2)),
-        ("ink.jpg", "CMYK", (0, 255, 255, 0), (1, 0, 0)),
-        ("bits.png", "1", 1, (1, 1, 1)),
-    ],
-)
-def test_every_kind_of_picture_becomes_rgb(tmp_path, name, mode, colour, expected):
-    picture = load_picture(flat(tmp_path / name, colour, mode=mode), 6)
-    # A JPEG keeps colours to a few levels.
-    tolerance = 0.02 if name.endswith("jpg") else 0.005
-    assert_close(
-        picture, torch.tensor(expected).float()[:, None, None].expand(3, 6, 6), atol=tolerance, rtol=0
-    )
-
-
-def test_a_palettes_transparency_is_white(tmp_path):
-    image = Image.new("P", (8, 8), 0)
-    image.putpalette([255, 0, 0, 0, 255, 0])
-    image.save(tmp_path / "p.png", transparency=0)
-    assert load_picture(tmp_path / "p.png", 4).min() > 0.99
-
-
-def test_photographs_are_turned_upright(tmp_path):
-    image = Image.new("RGB", (8, 8), (0, 0, 0))
-    image.paste((255, 255, 255), (0, 0, 8, 4))
-    turn = Image.Exif()
-    turn[0x0112] = 3
-    image.save(tmp_path / "turned.png", exif=turn)
-    picture = load_picture(tmp_path / "turned.png", 8)
-    assert picture[:, :3].max() < 0.1 and picture[:, 5:].min() > 0.9
-
-
-def test_files_that_are_no_pictures_are_named(folder):
-    for name in ("broken.png", "notes.txt", "nowhere.png"):
-        with pytest.raises(InputError, match=rf"{name}'.*cannot be read"):
-            load_picture(folder / name, 8)
-    whole = (folder / "red.png").read_bytes()
-    (folder / "cut.png").write_bytes(whole[: len(whole) - 30])
-    with pytest.raises(InputError, match="cut.png"):
-        load_picture(folder / "cut.png", 8)

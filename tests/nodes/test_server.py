@@ -16,13 +16,15 @@ from aai.comfy_server import ComfyError, ComfyServer
 from aai.soundworld.sounds import synthesize
 
 ROOT = Path(__file__).parents[2]
-WORKFLOW = json.loads((ROOT / "example_workflows" / "sound_to_picture.json").read_text())
+WORKFLOWS = {p.stem: json.loads(p.read_text()) for p in (ROOT / "example_workflows").glob("*.json")}
+WORKFLOW = WORKFLOWS["sound_to_picture"]
 
 
 @pytest.fixture(scope="module")
 def server(comfy_path, tmp_path_factory):
     with ComfyServer(comfy_path, tmp_path_factory.mktemp("server"), ROOT) as server:
-        audio.save(synthesize("thunder", 0.8, seed=11), server.input / "thunder.wav")
+        for event in ("thunder", "fire"):
+            audio.save(synthesize(event, 0.8, seed=11), server.input / f"{event}.wav")
         yield server
 
 
@@ -80,9 +82,23 @@ def test_the_web_folder_is_served(server):
     )
 
 
-def test_every_slot_of_the_example_is_the_nodes_own(server):
+@pytest.mark.parametrize(("name", "count"), [("edit", 2), ("stylize", 2), ("loudness_sweep", 6)])
+def test_the_edit_examples_give_the_source_and_its_edits(server, name, count):
+    graph = server.prompt(WORKFLOWS[name])
+    node(graph, "AAI_TrainSoundToken")["inputs"]["steps"] = 6
+    node(graph, "AAI_SaveSoundToken")["inputs"]["overwrite"] = True
+    node(graph, "KSampler")["inputs"]["steps"] = 6
+    saved = [i for i in server.run(graph, timeout=300).images() if i["type"] == "output"]
+    pixels = [Image.open(io.BytesIO(server.image(i))).convert("RGB").tobytes() for i in saved]
+    assert len(pixels) == count
+    # Scale 0 is the source picture; every other is another.
+    assert len(set(pixels)) == count - (name == "loudness_sweep")
+
+
+@pytest.mark.parametrize("name", sorted(WORKFLOWS))
+def test_every_slot_of_the_examples_is_the_nodes_own(server, name):
     info = server.object_info()
-    for saved in WORKFLOW["nodes"]:
+    for saved in WORKFLOWS[name]["nodes"]:
         if saved["type"] == "MarkdownNote":
             continue
         spec = info[saved["type"]]

@@ -1,0 +1,74 @@
+"""Picture files in and out: tensors [3, H, W] in [0, 1]."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+
+def load(path: str | os.PathLike, size: int | None = None) -> Tensor:
+    """A picture file as [3, H, W] in [0, 1], upright, transparency over white; `size` takes its middle square
+    at so many pixels a side.
+
+    Raises InputError for a file that is missing or no picture.
+    """
+    import numpy as np
+    import torch
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            image = ImageOps.exif_transpose(image)
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = _eight_bit(image).convert("RGB")
+            if size is not None:
+                image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"'{path}' cannot be read as a picture ({error}): leave it out or save it again."
+        ) from error
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+
+
+def to_pil(picture: Tensor) -> Image.Image:
+    """A picture [3, H, W] in [0, 1] as an 8-bit PIL picture."""
+    from PIL import Image
+
+    pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(pixels)
+
+
+def save(picture: Tensor, path: str | os.PathLike) -> None:
+    """Writes a picture [3, H, W] in [0, 1] as a PNG file, in one move.
+
+    Raises InputError where the disk does not take it.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        to_pil(picture).save(unfinished, format="PNG")
+        unfinished.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"'{path}' cannot be written ({error.strerror or error}): check the folder and the free space."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    # Pillow's own conversion of 16-bit grey cuts off everything above 255.
+    if not image.mode.startswith("I"):
+        return image
+    return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")

@@ -1,0 +1,140 @@
+"""Local blend: where an edited picture may differ from its source.
+
+The place is a mask that the user gives, or where chosen words look. Their attention maps are never formed
+whole: a column comes out of an ordinary attention call whose values are ones at the words' positions.
+Outside the place the edited row's clean latents are the source's, at every step, before guidance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import InputError
+from ..prompt import Reads
+from .attention import Attend, Groups
+
+START, THRESHOLD = 0.2, 0.3
+FINEST = 8
+"""A layer of fewer places a side tells too little about where a word looks."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Where edited pictures may differ from their source.
+
+    words: the positions of the blend words in each row's prompt, the source's first; () where there are none.
+    mask: [H, W] or [edited, H, W] in [0, 1], of any size; 1 where the picture may change. With words too,
+    both must allow it. Words' places are used from a share `start` of the steps on, where their map is above
+    `threshold` of its largest value.
+    """
+
+    words: tuple[tuple[int, ...], ...] = ()
+    mask: Tensor | None = None
+    start: float = START
+    threshold: float = THRESHOLD
+
+    def __post_init__(self) -> None:
+        if self.mask is not None and self.mask.ndim not in (2, 3):
+            raise InputError(
+                f"A mask of shape {list(self.mask.shape)} is none: give one [H, W], or one for each edited "
+                "picture."
+            )
+
+
+def positions_of(word: Reads, reads: Reads, name: str) -> tuple[int, ...]:
+    """Where the pieces of a word or phrase, read alone between its begin and end, stand in a prompt.
+
+    Raises InputError where they do not.
+    """
+    pieces = [piece for piece in word if piece is not None][1:-1]
+    found = [
+        start + i
+        for start in range(len(reads) - len(pieces) + 1)
+        if pieces and list(reads[start : start + len(pieces)]) == pieces
+        for i in range(len(pieces))
+    ]
+    if not found:
+        raise InputError(f"The blend word “{name}” is not in the prompt: take a word that it has.")
+    return tuple(found)
+
+
+def word_positions(
+    words: Sequence[str], read: Callable[[str], Reads], rows: Sequence[Reads]
+) -> tuple[tuple[int, ...], ...]:
+    """`Blend.words` for the rows' prompts; a word need stand in one of them only. `read(word)` gives what is
+    read of a word alone.
+
+    Raises InputError for a word that no prompt has.
+    """
+    found: list[list[int]] = [[] for _ in rows]
+    for word in words:
+        pieces, missing = read(word), 0
+        for places, reads in zip(found, rows):
+            try:
+                places += positions_of(pieces, reads, word)
+            except InputError:
+                missing += 1
+                if missing == len(rows):
+                    raise
+    return tuple(tuple(places) for places in found)
+
+
+class BlendRun:
+    """One sampling's blend: gathers the words' maps, and gives the mask. `size` is the latents' (h, w)."""
+
+    def __init__(self, blend: Blend, rows: int, size: tuple[int, int]):
+        self.blend, self.rows, self.size = blend, rows, size
+        coarse = 4
+        while coarse > 1 and min(size) / coarse < FINEST:
+            coarse //= 2
+        self.layer = tuple(math.ceil(side / coarse) for side in size)
+        self.gathered: Tensor | None = None
+
+    def looks_at(self, places: int) -> bool:
+        """Whether the words' maps are taken in a layer of so many places."""
+        return bool(self.blend.words) and places == self.layer[0] * self.layer[1]
+
+    def look(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups) -> None:
+        """Gathers where the words look in a layer of q [B, heads, N, d], k [B, heads, L, d]."""
+        rows = [row for group in groups for row in group]
+        # Every value of a position says whether a word stands there, so any one of the output's is its map.
+        ones = torch.zeros_like(k[: self.rows])
+        for row, places in enumerate(self.blend.words):
+            ones[row, :, list(places)] = 1
+        maps = attend(q[rows], k[rows], ones.repeat(len(groups), 1, 1, 1))[..., 0].mean(1).float()
+        maps = maps.unflatten(-1, self.layer).unflatten(0, (-1, self.rows))
+        self.gathered = maps if self.gathered is None else self.gathered + maps
+
+    def mask(self, progress: float) -> Tensor | None:
+        """Where the edited rows may differ now, [groups, edited, 1, h, w] in [0, 1]; None for everywhere."""
+        allowed = None
+        if self.blend.mask is not None:
+            given = self.blend.mask.float()
+            given = given[None] if given.ndim == 2 else given
+            given = F.interpolate(given[:, None], self.size, mode="area")
+            allowed = given.expand(self.rows - 1, -1, -1, -1)[None]
+        if self.gathered is not None and progress >= self.blend.start:
+            maps = F.max_pool2d(self.gathered.flatten(0, 1)[:, None], 3, stride=1, padding=1)
+            maps = F.interpolate(maps, self.size, mode="bilinear")
+            seen = maps > self.blend.threshold * maps.amax((2, 3), keepdim=True)
+            seen = seen.unflatten(0, (-1, self.rows))
+            seen = (seen[:, 1:] | seen[:, :1]).float()
+            allowed = seen if allowed is None else allowed.to(seen) * seen
+        return allowed
+
+    def blended(self, latents: Tensor, progress: float) -> Tensor:
+        """Clean latents [groups * rows, C, h, w] with the edited rows' kept to the mask."""
+        mask = self.mask(progress)
+        if mask is None:
+            return latents
+        grouped = latents.unflatten(0, (-1, self.rows))
+        source, edited = grouped[:, :1], grouped[:, 1:]
+        # Where the mask is 0 or 1 nothing rounds: the source's latents are taken as they are.
+        kept = torch.lerp(source.expand_as(edited), edited, mask.to(latents))
+        return torch.cat([source, kept], 1).flatten(0, 1)

@@ -1,0 +1,82 @@
+"""Picture files become tensors, and tensors files."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from aai import image
+from aai.errors import InputError
+
+
+def test_rows_and_columns_stay_in_place(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert_close(image.load(tmp_path / "a.png", 4), torch.tensor(values / 255).permute(2, 0, 1).float())
+
+
+@pytest.mark.parametrize(
+    "name, mode, colour, expected",
+    [
+        ("clear.png", "RGBA", (255, 0, 0, 0), (1, 1, 1)),
+        ("half.png", "RGBA", (255, 0, 0, 51), (1, 0.8, 0.8)),
+        ("grey.png", "L", 51, (0.2, 0.2, 0.2)),
+        ("grey_alpha.png", "LA", (0, 255), (0, 0, 0)),
+        ("deep.png", "I;16", 13107, (0.2, 0.2, 0.2)),
+        ("ink.jpg", "CMYK", (0, 255, 255, 0), (1, 0, 0)),
+        ("bits.png", "1", 1, (1, 1, 1)),
+    ],
+)
+def test_every_kind_of_picture_becomes_rgb(tmp_path, name, mode, colour, expected):
+    Image.new(mode, (9, 9), colour).save(tmp_path / name)
+    picture = image.load(tmp_path / name, 6)
+    # A JPEG keeps colours to a few levels.
+    tolerance = 0.02 if name.endswith("jpg") else 0.005
+    assert_close(
+        picture, torch.tensor(expected).float()[:, None, None].expand(3, 6, 6), atol=tolerance, rtol=0
+    )
+
+
+def test_a_palettes_transparency_is_white(tmp_path):
+    drawn = Image.new("P", (8, 8), 0)
+    drawn.putpalette([255, 0, 0, 0, 255, 0])
+    drawn.save(tmp_path / "p.png", transparency=0)
+    assert image.load(tmp_path / "p.png", 4).min() > 0.99
+
+
+def test_photographs_are_turned_upright(tmp_path):
+    drawn = Image.new("RGB", (8, 8), (0, 0, 0))
+    drawn.paste((255, 255, 255), (0, 0, 8, 4))
+    turn = Image.Exif()
+    turn[0x0112] = 3
+    drawn.save(tmp_path / "turned.png", exif=turn)
+    picture = image.load(tmp_path / "turned.png", 8)
+    assert picture[:, :3].max() < 0.1 and picture[:, 5:].min() > 0.9
+
+
+def test_files_that_are_no_pictures_are_named(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG and no more")
+    (tmp_path / "notes.txt").write_text("no picture")
+    for name in ("broken.png", "notes.txt", "nowhere.png"):
+        with pytest.raises(InputError, match=rf"{name}'.*cannot be read"):
+            image.load(tmp_path / name, 8)
+    Image.effect_noise((40, 40), 90).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="cut.png"):
+        image.load(tmp_path / "cut.png", 8)
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    picture = torch.rand(3, 5, 7)
+    image.save(picture, tmp_path / "a.png")
+    assert_close(image.load(tmp_path / "a.png"), picture, atol=0.5 / 255 + 1e-6, rtol=0)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_picture_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(InputError, match="a.png' cannot be written"):
+        image.save(torch.zeros(3, 2, 2), tmp_path / "a.png")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
