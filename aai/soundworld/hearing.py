@@ -159,7 +159,7 @@ def mix(first: Tensor, second: Tensor, generator: torch.Generator) -> Tensor:
     """Log energies [B, frames, mel] with more of the same and with something else behind them.
 
     A third of the clips are heard together with their `second`, of the same event, up to 6 dB below or
-    above; half have another clip of the batch 10 to 30 dB behind them.
+    above; half have another clip of the batch 5 to 30 dB behind them.
     """
     size = len(first)
 
@@ -170,14 +170,14 @@ def mix(first: Tensor, second: Tensor, generator: torch.Generator) -> Tensor:
 
     heard = torch.logaddexp(first, second + behind(1 / 3, -6, 6))
     other = first[torch.randperm(size, generator=generator)]
-    return torch.logaddexp(heard, other + behind(1 / 2, -30, -10))
+    return torch.logaddexp(heard, other + behind(1 / 2, -30, -5))
 
 
 def vary(fbanks: Tensor, generator: torch.Generator) -> Tensor:
     """Log energies [B, frames, mel] as another microphone, room or animal would give: coloured by a smooth
-    curve of 3 dB, played up to a fifth faster or slower, and up to 4 mel bins higher or lower."""
+    curve of 5 dB, played up to a fifth faster or slower, and up to 4 mel bins higher or lower."""
     size, frames, mel = fbanks.shape
-    curve = nepers(3 * torch.randn(size, 1, 6, generator=generator))
+    curve = nepers(5 * torch.randn(size, 1, 6, generator=generator))
     fbanks = fbanks + F.interpolate(curve, mel, mode="linear", align_corners=True)
     rate = 2 ** (0.26 * (2 * torch.rand(size, 1, generator=generator) - 1))
     times = (torch.arange(frames) * rate).long() % frames
