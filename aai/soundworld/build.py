@@ -59,8 +59,8 @@ ESC10 = {
     "clock_tick": "clock",
 }
 TRAIN_SEED = 1_000_000
-# Steps, rate and the share of patches heard: a quarter is enough, at a third of the cost, until the last round,
-# which hears every patch, as the encoder does when it is used.
+# Steps, rate and the share of patches heard: a quarter is enough, at a third of the cost, until the last
+# round, which hears every patch, as the encoder does when it is used.
 HEARING_ROUNDS = ((3600, 1e-3, 0.25), (2000, 6e-4, 0.25))
 FINAL_ROUND = (100, 2e-4, 1.0)
 SCENE_SEED = 1

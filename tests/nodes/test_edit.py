@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -249,6 +250,23 @@ def test_loudness_reweights_a_prompt_and_an_edit(pack, run, small, edit, sampled
     assert found == pytest.approx(2 ** ((loudness + 23) / 10)) and 0 < found < 1
 
 
+def test_blends_keep_to_a_mask_or_to_words(pack, small, edit, encoded, sampled):
+    mask = torch.zeros(1, 64, 64)
+    mask[:, :, 32:] = 1
+    source, edited = sampled(*edit(mask=mask))
+    assert_same(small, source[None], sampled(small.model, encoded("a city"), empty()))
+    assert torch.equal(edited[..., :4], source[..., :4])
+    assert not torch.allclose(edited[..., 4:], source[..., 4:], atol=1e-3)
+    model, positive, latent = edit(blend_words="*")
+    assert_same(small, sampled(model, positive, latent)[:1], source[None])
+    # Nothing looks more than its most, so at a threshold of 1 nothing may change.
+    attention = pack.part("nodes.comfy.attention")
+    told = attention.attached(model)
+    nowhere = replace(told, blend=replace(told.blend, start=0.0, threshold=1.0))
+    pair = sampled(attention.attach(model, nowhere), positive, latent)
+    assert_same(small, pair[1:], pair[:1])
+
+
 @pytest.mark.parametrize(
     "inputs, words",
     [
@@ -257,6 +275,8 @@ def test_loudness_reweights_a_prompt_and_an_edit(pack, run, small, edit, sampled
         ({"scale": "loud"}, "no loudness scale"),
         ({"edited_prompt": "a *\nthe *", "scale": "0, 1, 2"}, "do not go with 2"),
         ({"edited_prompt": " "}, "0 edited prompts"),
+        ({"blend_words": "sea"}, "“sea” is not in the prompt"),
+        ({"mask": torch.zeros(3, 8, 8)}, "3 masks were given for 1"),
     ],
 )
 def test_bad_input_is_one_sentence(pack, edit, inputs, words):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from aai.errors import InputError
-from aai.inject.edit import Edit, encode
+from aai.inject.edit import Edit, blended, encode
 from aai.inject.loudness import Reweight
 from aai.picture.attention import injecting
 from aai.picture.diffusers import DiffusersPictureModel
@@ -114,3 +116,29 @@ def test_loudness_without_an_edit(model, make_token):
 def test_a_conditioning_of_another_edit_is_refused(model, edit_of):
     with pytest.raises(InputError, match="has 2 pictures, but the conditioning has 1"):
         plain(model, Prompt("a photo of rain"), edit=edit_of())
+
+
+def test_a_mask_keeps_the_source_outside(model, edit_of):
+    mask = torch.zeros(16, 16)
+    mask[:, 8:] = 1
+    plain = drawn(model, edit_of())
+    source, edited = drawn(model, blended(edit_of(), model.encode_prompt, mask=mask))
+    assert_close(source, plain[0], rtol=0, atol=1e-5)
+    assert torch.equal(edited[..., :4], source[..., :4])
+    assert not torch.allclose(edited[..., 4:], source[..., 4:], atol=1e-3)
+
+
+def test_words_decide_where_the_picture_changes(model, edit_of):
+    """From the first step on, words that look everywhere change everything, and a threshold of 1 nothing."""
+    edit = blended(edit_of(), model.encode_prompt, "*, rain")
+    assert edit.blend.words[0] and len(edit.blend.words[1]) == 2
+    everywhere = replace(edit, blend=replace(edit.blend, start=0.0, threshold=0.0))
+    assert_close(drawn(model, everywhere), drawn(model, edit_of()), rtol=0, atol=1e-5)
+    nowhere = replace(edit, blend=replace(edit.blend, start=0.0, threshold=1.0))
+    source, edited = drawn(model, nowhere)
+    assert_close(edited, source, rtol=0, atol=1e-5)
+
+
+def test_a_blend_word_that_is_not_in_the_prompts_is_named(model, edit_of):
+    with pytest.raises(InputError, match="“fire” is not in the prompt"):
+        blended(edit_of(), model.encode_prompt, "fire")

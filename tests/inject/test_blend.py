@@ -1,0 +1,87 @@
+"""Local blend: where words look, or a mask, and nowhere else."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from aai.errors import InputError
+from aai.inject.blend import Blend, BlendRun, positions_of, word_positions
+from aai.inject.edit import Edit, blended
+from aai.picture.model import Conditioning
+from aai.prompt import Prompt
+
+READS = (1, 10, 11, 12, ("rain", 0), 2, None, None)
+
+
+def test_words_are_found_by_their_pieces():
+    assert positions_of((1, 11, 12, 2, None), READS, "city lights") == (2, 3)
+    assert positions_of((1, ("rain", 0), 2), READS, "*") == (4,)
+    alone = {"*": (1, ("rain", 0), 2), "x": (1, 10, 2)}
+    assert word_positions(["*", "x"], alone.get, [(1, 10, 2), READS]) == ((1,), (4, 1))
+
+
+def test_a_word_that_is_nowhere_is_named():
+    with pytest.raises(InputError, match="“sea” is not in the prompt"):
+        word_positions(["sea"], lambda word: (1, 99, 2), [READS, READS])
+    with pytest.raises(InputError, match="not in the prompt"):
+        positions_of((1, 2), READS, "")
+
+
+@pytest.mark.parametrize(
+    "size, layer",
+    [((64, 64), (16, 16)), ((64, 96), (16, 24)), ((16, 16), (8, 8)), ((9, 8), (9, 8))],
+)
+def test_the_layer_is_a_quarter_but_not_too_coarse(size, layer):
+    run = BlendRun(Blend(((1,), (1,))), 2, size)
+    assert run.looks_at(layer[0] * layer[1]) and not run.looks_at(size[0] * size[1] * 4)
+
+
+def test_gathered_maps_are_the_words_columns():
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(4, 2, 64, 8, generator=generator)
+    k = torch.randn(4, 2, 12, 8, generator=generator)
+    run = BlendRun(Blend(((3,), (3, 5))), 2, (16, 16))
+    run.look(F.scaled_dot_product_attention, q, k, [[2, 3]])
+    maps = (q @ k.mT * 8**-0.5).softmax(-1).mean(1)
+    expected = torch.stack([maps[2][:, 3], maps[3][:, [3, 5]].sum(-1)]).view(1, 2, 8, 8)
+    torch.testing.assert_close(run.gathered, expected)
+    run.look(F.scaled_dot_product_attention, q, k, [[2, 3]])
+    torch.testing.assert_close(run.gathered, 2 * expected)
+
+
+def test_the_place_is_where_the_map_is_high_widened_by_one():
+    run = BlendRun(Blend(((1,), (1,))), 2, (16, 16))
+    run.gathered = torch.full((1, 2, 8, 8), 0.01)
+    run.gathered[0, 1, 2, 2] = 1
+    # The source's own map is even, so it is above the threshold everywhere.
+    assert run.mask(1.0).mean() == 1
+    run.gathered[0, 0, 6, 6] = 1
+    mask = run.mask(1.0)[0, 0, 0]
+    assert mask[4, 4] == 1 and mask[12, 12] == 1 and mask[4, 12] == 0 and mask.mean() < 0.4
+    assert run.mask(0.1) is None
+
+
+def test_a_mask_of_any_size_keeps_the_source_outside():
+    given = torch.zeros(37, 50)
+    given[:, 25:] = 1
+    run = BlendRun(Blend(mask=given), 3, (8, 12))
+    latents = torch.randn(6, 4, 8, 12)
+    kept = run.blended(latents, 0.0).unflatten(0, (2, 3))
+    grouped = latents.unflatten(0, (2, 3))
+    assert torch.equal(kept[:, 0], grouped[:, 0])
+    assert torch.equal(kept[:, 1:, :, :, :6], grouped[:, :1, :, :, :6].expand(-1, 2, -1, -1, -1))
+    assert torch.equal(kept[:, 1:, :, :, 6:], grouped[:, 1:, :, :, 6:])
+
+
+def test_masks_that_do_not_fit_are_refused(make_token):
+    token = make_token("rain")
+    edit = Edit(Prompt("a city"), (Prompt("a city *", (token,)),))
+
+    def encode(prompt):
+        return Conditioning(torch.zeros(1, 8, 4), None, (READS,))
+
+    with pytest.raises(InputError, match="3 masks were given for 1"):
+        blended(edit, encode, mask=torch.zeros(3, 8, 8))
+    with pytest.raises(InputError, match="shape"):
+        blended(edit, encode, mask=torch.zeros(8))
+    assert blended(edit, encode) is edit
