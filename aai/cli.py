@@ -96,10 +96,19 @@ def generate(options: argparse.Namespace) -> None:
 
 def edit(options: argparse.Namespace) -> None:
     from .inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
+    from .inject.invert import load
     from .prompt import Prompt
 
     model, tokens = _model_and_tokens(options)
     scales = _scales(options, tokens, [1.0])
+    source, way = options.source, None
+    if options.trajectory:
+        way, prompt = load(options.trajectory)
+        source = source or prompt
+    if not source:
+        raise InputError("There is no source prompt: say what the picture before shows with --source.")
+    if options.picture:
+        way = _inverted(options, model, options.picture, source)
     edited, each = sweep([Prompt(text, tokens) for text in options.edited], scales)
     windows = dict(STYLE_WINDOWS) if options.style else {}
     for name in ("cross", "self"):
@@ -108,9 +117,10 @@ def edit(options: argparse.Namespace) -> None:
     # SoundWorld's latents are 16 x 16, so all of its layers are coarse ones.
     downscale = options.self_downscale or (1 if options.model == SOUNDWORLD else 4)
     told = Edit(
-        Prompt(options.source, tokens),
+        Prompt(source, tokens),
         edited,
         scales=each,
+        trajectory=way,
         self_downscale=downscale,
         silence=options.silence,
         **windows,
@@ -121,10 +131,34 @@ def edit(options: argparse.Namespace) -> None:
     seeds = list(range(options.seed, options.seed + options.count))
     written = _draw(options, model, encode(model.encode_prompt, told), seeds, names, told)
     for row, place in zip(written, [*range(told.rows)] * len(seeds)):
-        row["prompt"] = options.source if place == 0 else edited[place - 1].text
+        row["prompt"] = source if place == 0 else edited[place - 1].text
         row["scale"] = None if place == 0 else max(each[place - 1].values())
-    report = {"source": options.source, "tokens": [t.name for t in tokens], "pictures": written}
+    report = {"source": source, "tokens": [t.name for t in tokens], "pictures": written}
     _tell(options, report, "\n".join(row["file"] for row in written))
+
+
+def invert(options: argparse.Namespace) -> None:
+    model = _model(options.model)
+    way = _inverted(options, model, options.picture, options.prompt)
+    way.save(options.output, options.prompt)
+    report = {"file": str(options.output), "prompt": options.prompt, "steps": options.invert_steps}
+    _tell(options, report, f"{options.output}: {options.picture} in {options.invert_steps} steps")
+
+
+def _inverted(options: argparse.Namespace, model: PictureModel, path: Path, prompt: str):
+    from . import image
+    from .inject.invert import invert
+    from .prompt import Prompt
+
+    latents = model.encode_images(image.load(path)[None])
+    with _progress("inverting", options.invert_steps, options.json) as tick:
+        return invert(
+            model,
+            latents,
+            model.encode_prompt(Prompt(prompt)),
+            options.invert_steps,
+            lambda step, _: tick(step),
+        )
 
 
 def _mask(path: Path | None):
@@ -349,6 +383,15 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--name", metavar="NAME", help="the token's name (the sound file's)")
         sub.add_argument("--seed", type=int, default=0, help="the same seed, the same result (%(default)s)")
 
+    def about_inverting(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--invert-steps",
+            type=_positive,
+            default=50,
+            metavar="N",
+            help="steps of an inversion; more follow the picture more closely (%(default)s)",
+        )
+
     def about_drawing(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--token", action="append", default=[], metavar="FILE", help="a sound token; may be given again"
@@ -415,9 +458,14 @@ def _parser() -> argparse.ArgumentParser:
         "let a sound change a picture and leave the rest of it alone",
         'aai edit --sound rain.wav --source "a city" --edited "a city under *" -o city.png',
     )
+    sub.add_argument("--source", metavar="PROMPT", help="the picture before; written as *_source.png")
     sub.add_argument(
-        "--source", required=True, metavar="PROMPT", help="the picture before; written as *_source.png"
+        "--picture", type=Path, metavar="FILE", help="a picture of yours to edit; inverted first"
     )
+    sub.add_argument(
+        "--trajectory", type=Path, metavar="FILE", help="one that `aai invert` has inverted already"
+    )
+    about_inverting(sub)
     sub.add_argument(
         "--edited",
         required=True,
@@ -453,6 +501,22 @@ def _parser() -> argparse.ArgumentParser:
         help="scale 0 is the source picture, or eq. 8 alone (%(default)s)",
     )
     about_drawing(sub)
+
+    sub = command(
+        "invert",
+        invert,
+        "find the noise that a picture of yours would come from, to edit it more than once",
+        'aai invert house.png --prompt "a village" -o house.safetensors',
+    )
+    sub.add_argument("picture", type=Path, metavar="PICTURE", help="a picture file")
+    sub.add_argument("--prompt", required=True, help="what it shows")
+    sub.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="the .safetensors file of its way"
+    )
+    sub.add_argument(
+        "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
+    )
+    about_inverting(sub)
 
     sub = command("demo", demo, "turn ten sounds into pictures and show them on a page", "aai demo")
     sub.add_argument("-o", "--output", type=Path, default=Path("out/demo"), metavar="DIR", help="%(default)s")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import files
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -53,18 +53,9 @@ def save(picture: Tensor, path: str | os.PathLike) -> None:
 
     Raises InputError where the disk does not take it.
     """
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        to_pil(picture).save(unfinished, format="PNG")
-        unfinished.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"'{path}' cannot be written ({error.strerror or error}): check the folder and the free space."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+    content = io.BytesIO()
+    to_pil(picture).save(content, format="PNG")
+    files.write(path, content.getvalue(), "The picture")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -7,12 +7,10 @@ ComfyUI's `embedding:` read it); the sound, the adapter and where they come from
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import pickle
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import files
 from .errors import InputError
 
 WIDTHS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
@@ -168,19 +167,7 @@ class SoundToken:
             "provenance": {str(k): str(v) for k, v in self.provenance.items()},
         }
         content = save(tensors, metadata={METADATA: json.dumps(notes)})
-        path = Path(path)
-        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-        try:
-            unfinished.write_bytes(content)
-            os.replace(unfinished, path)
-        except OSError as error:
-            raise InputError(
-                f"The sound token cannot be saved as '{path}' ({error.strerror or error}): check the "
-                "folder and the free space."
-            ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
+        files.write(path, content, "The sound token")
 
 
 def _ours(tensors: dict[str, Tensor], notes: dict) -> SoundToken:

@@ -81,7 +81,7 @@ class PromptToPromptEdit(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="The text encoder of the model."),
                 token,
                 io.Latent.Input(
-                    "latent", tooltip="What the source is drawn from: an empty latent, or a picture's."
+                    "latent", tooltip="An empty latent; or Invert Image's, to edit a photograph."
                 ),
                 io.String.Input(
                     "source_prompt",
@@ -173,7 +173,7 @@ class PromptToPromptEdit(io.ComfyNode):
         edited, scales = sweep([Prompt(line, tokens) for line in lines], read_scales(scale))
         edit = Edit(
             Prompt(source_prompt, tokens), edited, scales=scales, self_downscale=self_downscale,
-            silence=silence, **chosen,
+            silence=silence, trajectory=latent.get(sampling.TRAJECTORY), **chosen,
         )  # fmt: skip
         encode_prompt = partial(words.encode, clip)
         edit = blended(edit, encode_prompt, blend_words, mask)
@@ -181,6 +181,54 @@ class PromptToPromptEdit(io.ComfyNode):
         return io.NodeOutput(
             attention.attach(model, edit), words.core(cond), sampling.paired(latent, edit.rows)
         )
+
+
+class InvertImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_InvertImage",
+            display_name="Invert Image",
+            category=CATEGORY,
+            description=(
+                "Finds the noise that a photograph would come from, so that Prompt To Prompt Edit can change "
+                "it. The source picture of the pair is then the photograph itself."
+            ),
+            inputs=[
+                io.Model.Input("model", tooltip="The model that will edit it."),
+                io.Clip.Input("clip", tooltip="Its text encoder."),
+                io.Vae.Input("vae", tooltip="Its autoencoder."),
+                io.Image.Input("image", tooltip="One picture; best of the size that the model draws."),
+                io.String.Input(
+                    "prompt",
+                    default="a city",
+                    multiline=True,
+                    tooltip="What the picture shows; use the same as Prompt To Prompt Edit's source prompt.",
+                ),
+                io.Int.Input(
+                    "steps", default=50, min=1, max=1000, tooltip="More follow the picture more closely."
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    "latent", display_name="latent", tooltip="For Prompt To Prompt Edit; carries the way."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, clip, vae, image, prompt, steps) -> io.NodeOutput:
+        from ..aai.inject.invert import invert
+        from ..aai.prompt import Prompt
+        from .comfy.picture import ComfyPictureModel
+        from .comfy.progress import Bar
+        from .comfy.sampling import TRAJECTORY
+
+        picture = ComfyPictureModel(model, clip, vae)
+        latents = picture.encode_images(image[..., :3].movedim(-1, 1))
+        way = invert(picture, latents, picture.encode_prompt(Prompt(prompt)), steps, Bar(steps))
+        samples = model.model.process_latent_out(way.clean[None])
+        return io.NodeOutput({"samples": samples.cpu(), TRAJECTORY: way})
 
 
 class LoudnessReweight(io.ComfyNode):
@@ -249,4 +297,4 @@ class LoudnessReweight(io.ComfyNode):
         return io.NodeOutput(attention.attach(model, injection), scales[0])
 
 
-NODES = [SoundTokenConditioning, PromptToPromptEdit, LoudnessReweight]
+NODES = [SoundTokenConditioning, PromptToPromptEdit, InvertImage, LoudnessReweight]

@@ -77,6 +77,6 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 def test_a_picture_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "a.png").mkdir()
-    with pytest.raises(InputError, match="a.png' cannot be written"):
+    with pytest.raises(InputError, match="cannot be saved as .*a.png"):
         image.save(torch.zeros(3, 2, 2), tmp_path / "a.png")
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

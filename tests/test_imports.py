@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("errors",),
+    ("files",),
     ("audio", "fbank", "image", "comfy_server"),
     ("token",),
     ("prompt",),

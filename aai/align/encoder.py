@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .. import files
 from ..audio import SILENCE, Sound, loudness, sound_hash
 from ..errors import InputError
 from ..fbank import fbank
@@ -194,9 +195,8 @@ def save(
 
     Raises InputError where the disk does not take it.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    path = Path(path)
     # Copies: a block that both modalities share stands under two names, and safetensors takes no aliases.
     tensors = {
         f"model.{k}": v.to("cpu", dtype, copy=True).contiguous()
@@ -212,16 +212,7 @@ def save(
         tau=str(encoder.tau),
         **notes,
     )
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(tensors, str(unfinished), metadata)
-        os.replace(unfinished, path)
-    except Exception as error:
-        raise InputError(
-            f"“{path}” cannot be written ({error}): check the folder and the free space."
-        ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    files.write(path, save(tensors, metadata), "The sound encoder")
 
 
 def load(path: str | os.PathLike) -> CAVMAEEncoder:

@@ -12,6 +12,7 @@ from ..picture.model import Conditioning, stacked
 from ..prompt import Prompt, Reads, index_projection, token_positions
 from .attention import Injection, ValueMix, groups_of, tiled
 from .blend import Blend, BlendRun, word_positions
+from .invert import Trajectory
 from .loudness import Reweight, check_scale, value_weights
 
 Window = tuple[float, float]
@@ -35,6 +36,7 @@ class Edit:
     still carry it, since CLIP reads forwards.
     source_pooled: SDXL's pooled embedding is the source's in every row, which keeps the composition.
     blend: where the edited pictures may differ at all; None for everywhere.
+    trajectory: the source's way, where it is a picture of the user's own (`invert`).
 
     Raises InputError for windows or scales out of range, an edited prompt without a sound token, or a scale
     for a token that its prompt does not name.
@@ -49,6 +51,7 @@ class Edit:
     silence: str = "full"
     source_pooled: bool = True
     blend: Blend | None = None
+    trajectory: Trajectory | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "edited", tuple(self.edited))

@@ -69,6 +69,7 @@ class Reweight:
 
     scales: tuple[Mapping[str, float], ...]
     self_downscale: int = 1
+    trajectory: None = None
 
     def __post_init__(self) -> None:
         for scales in self.scales:

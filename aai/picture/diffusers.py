@@ -161,6 +161,11 @@ class DiffusersPictureModel:
         """The side in pixels of the pictures that it was trained on."""
         return self.unet.config.sample_size * self.codec.downscale
 
+    @property
+    def sigmas(self) -> Tensor:
+        """Noise over signal at each timestep [T], ascending."""
+        return schedule.sigmas_of(self.alphas_cumprod)
+
     def to(self, *place: torch.device | torch.dtype | str) -> DiffusersPictureModel:
         """Moves all modules to a device or a dtype."""
         for module in (self.unet, self.vae, *(t.model for t in self._towers.values())):
@@ -250,14 +255,24 @@ class DiffusersPictureModel:
             (height or self.native_size) // step,
             (width or self.native_size) // step,
         ]
+        way = edit.trajectory if edit is not None else None
+        if way is not None:
+            shape = list(way.clean.shape)
         noise = torch.stack(
             [torch.randn(1, *shape, generator=torch.Generator().manual_seed(s))[0] for s in seeds]
         )
         noise = noise.repeat_interleave(edit.rows if edit else 1, 0)
-        sigmas = schedule.sigmas_of(self.alphas_cumprod)
+        sigmas = self.sigmas
         chosen = schedule.normal(sigmas, steps)
 
+        if way is not None:
+            # Euler's start has this variance, and the way's end is to be it.
+            start = way.at(float(chosen[0])) / (1 + chosen[0] ** 2).sqrt()
+            noise = start.cpu().expand(len(noise), -1, -1, -1)
+
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            if way is not None:
+                x = way.enter(x, float(sigma), edit.rows)
             if edit is not None:
                 share = schedule.progress(float(sigma), chosen.tolist())
                 first = 0 if guidance == 1 else len(x)
@@ -273,6 +288,8 @@ class DiffusersPictureModel:
                 plain, asked = self._predict(scaled.repeat(2, 1, 1, 1), t.repeat(2), both).float().chunk(2)
                 predicted = plain + guidance * (asked - plain)
             clean = schedule.denoised(x, predicted, sigma, self.v_prediction)
+            if way is not None:
+                clean = way.leave(clean, edit.rows)
             return clean if blending is None else blending.blended(clean, share)
 
         blending = edit.blending(tuple(noise.shape[-2:])) if edit is not None else None

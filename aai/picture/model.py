@@ -75,6 +75,10 @@ class PictureModel(Protocol):
     def native_size(self) -> int:
         """The side in pixels of the pictures that it was trained on."""
 
+    @property
+    def sigmas(self) -> Tensor:
+        """Noise over signal at each timestep [T], ascending."""
+
     def encode_images(self, images: Tensor) -> Tensor:
         """Pictures to latents."""
 

@@ -44,6 +44,7 @@ def attach(model, injection: Edit | Reweight):
     model.model_options["transformer_options"][KEY] = injection
     for kind, wrapper in (
         (WrappersMP.SAMPLER_SAMPLE, sampling.prepared),
+        (WrappersMP.CALC_COND_BATCH, sampling.kept_to_source),
         (WrappersMP.DIFFUSION_MODEL, _injected),
     ):
         model.remove_wrappers_with_key(kind, KEY)

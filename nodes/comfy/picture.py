@@ -52,6 +52,11 @@ class ComfyPictureModel:
         return self.model.model.get_dtype_inference()
 
     @property
+    def sigmas(self) -> Tensor:
+        """Noise over signal at each timestep [T], ascending."""
+        return self.model.get_model_object("model_sampling").sigmas
+
+    @property
     def text_encoders(self) -> dict[str, TextEncoderInfo]:
         """Vocabulary statistics of each CLIP text encoder."""
         found = {}
@@ -128,6 +133,8 @@ class ComfyPictureModel:
         pictures a seed; callback(step, steps, denoised)."""
         size = self.native_size
         shape = [1, self._latent_channels, (height or size) // 8, (width or size) // 8]
+        if edit is not None and edit.trajectory is not None:
+            shape = [1, *edit.trajectory.clean.shape]
         empty = torch.zeros(shape, device=comfy.model_management.intermediate_device())
         rows = edit.rows if edit else 1
         noise = torch.cat([comfy.sample.prepare_noise(empty, seed) for seed in seeds])

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ...aai.errors import InputError
-from ...aai.inject.blend import BlendRun
 from ...aai.inject.edit import Edit
+from ...aai.inject.invert import check_size
 from ...aai.inject.loudness import Reweight
 from ...aai.picture.schedule import progress
 from .words import READS
@@ -35,16 +35,14 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
     blending = injection.blending(tuple(noise.shape[-2:]))
     if blending is not None:
         options[BLENDING] = blending
-        model_options = extra_args["model_options"]
-        model_options["sampler_pre_cfg_function"] = [
-            *model_options.get("sampler_pre_cfg_function", []), _blended(blending, sigmas.tolist()),
-        ]  # fmt: skip
     function = getattr(sampler, "sampler_function", None)
     if "adaptive" in getattr(function, "__name__", ""):
         raise InputError(
             "The sampler dpm_adaptive chooses its steps by the whole batch, so a source would change with "
             "its edited picture: choose another sampler."
         )
+    if injection.trajectory is not None:
+        noise = _from_the_end(injection, guider, sampler, sigmas, noise, rest[0])
     before = sampler.extra_options, sampler.inpaint_options
     try:
         if _draws_noise(function) and sampler.extra_options.get("noise_sampler") is None:
@@ -55,6 +53,26 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     finally:
         sampler.extra_options, sampler.inpaint_options = before
+
+
+def kept_to_source(executor, model, conds, x_in, timestep, model_options):
+    """The model's predictions before guidance: an inverted picture's row keeps to its way, and the edited
+    rows to where they may differ."""
+    from .attention import BLENDING, KEY
+
+    options = model_options.get("transformer_options", {})
+    injection, blending = options.get(KEY), options.get(BLENDING)
+    way = injection.trajectory if injection is not None else None
+    sigma = float(timestep[0])
+    if way is not None:
+        x_in = way.enter(x_in, sigma, injection.rows)
+    predictions = executor(model, conds, x_in, timestep, model_options)
+    if way is not None:
+        predictions = [way.leave(clean, injection.rows) for clean in predictions]
+    if blending is not None:
+        share = progress(sigma, options["sample_sigmas"].tolist())
+        predictions = [blending.blended(clean, share) for clean in predictions]
+    return predictions
 
 
 def shared_noise(function: Callable, noise: Tensor, sigmas: Tensor, seed: int | None, rows: int) -> Callable:
@@ -71,14 +89,14 @@ def shared_noise(function: Callable, noise: Tensor, sigmas: Tensor, seed: int | 
     return lambda sigma, sigma_next: draw(sigma, sigma_next).repeat_interleave(rows, 0)
 
 
-def _blended(blending: BlendRun, sigmas: list[float]) -> Callable:
-    """A step before guidance, so that samplers that read the unconditional prediction see it blended too."""
-
-    def step(given: dict) -> list:
-        share = progress(float(given["sigma"][0]), sigmas)
-        return [out if out is None else blending.blended(out, share) for out in given["conds_out"]]
-
-    return step
+def _from_the_end(injection: Edit, guider, sampler, sigmas: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
+    """The noise with which the sampler starts where the inverted picture's way is at its first sigma."""
+    way = injection.trajectory
+    check_size(way, noise.shape[1:])
+    sigma = float(sigmas[0])
+    # What core's noise_scaling does with noise and latent, undone.
+    amount = (1 + sigma**2) ** 0.5 if sampler.max_denoise(guider, sigmas) else sigma
+    return (way.at(sigma).to(noise) - latent) / amount
 
 
 def _draws_noise(function: Callable | None) -> bool:
@@ -113,6 +131,10 @@ def _told(conds: dict[str, list[dict]], injection: Edit | Reweight) -> dict:
             "positive conditioning is another: connect the conditioning of the same node."
         )
     return found
+
+
+TRAJECTORY = "aai_trajectory"
+"""The key of a LATENT that holds an inverted picture's Trajectory."""
 
 
 def paired(latent: dict, rows: int) -> dict:

@@ -210,7 +210,7 @@ def test_an_encoder_with_one_shared_block_is_saved_as_two(tmp_path):
 
 
 def test_a_folder_that_takes_nothing_gives_a_sentence(encoder, tmp_path):
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot be saved"):
         encoders.save(encoder, tmp_path / "missing" / "tiny.safetensors")
 
 

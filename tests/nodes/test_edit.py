@@ -298,3 +298,29 @@ def test_what_does_not_belong_together_is_refused(pack, run, small, edit, encode
         run("AAI_LoudnessReweight", **given, conditioning=positive, tokens="dog", scale="1")
     with pytest.raises(InputError, match="neither a scale nor a sound"):
         run("AAI_LoudnessReweight", **given, conditioning=positive, tokens="", scale="")
+
+
+@pytest.mark.parametrize(
+    "sampler, cfg", [("euler", 4.0), ("dpmpp_2m_sde", 4.0), ("euler_ancestral_cfg_pp", 1.0)]
+)
+def test_an_inverted_picture_is_the_source(pack, run, small, edit, sampled, sampler, cfg):
+    picture = torch.rand(1, 8, 8, 3, generator=torch.Generator().manual_seed(5))
+    picture = picture.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    inverted = run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae, image=picture,
+                   prompt="a city", steps=8)[0]  # fmt: skip
+    model, positive, latent = edit(latent=inverted)
+    pair = sampled(model, positive, latent, sampler, cfg)
+    assert_same(small, pair[:1], inverted["samples"])
+    assert (pair[1] - pair[0]).abs().max() > 1e-3
+    with pytest.raises(pack.part("aai.errors").InputError, match="latents are"):
+        sampled(model, positive, {"samples": torch.zeros(2, 32, 8, 16)}, sampler, cfg)
+
+
+def test_an_inversion_can_be_cancelled(run, small):
+    from comfy import model_management
+
+    model_management.interrupt_current_processing()
+    with pytest.raises(model_management.InterruptProcessingException):
+        run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae, image=torch.rand(1, 64, 64, 3),
+            prompt="a city", steps=8)  # fmt: skip
+    model_management.interrupt_current_processing(False)

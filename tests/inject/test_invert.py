@@ -1,0 +1,88 @@
+"""A picture's way into noise, and edits that follow it."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from aai.errors import InputError
+from aai.inject.edit import Edit, encode
+from aai.inject.invert import Trajectory, check_size, invert, load
+from aai.picture.diffusers import DiffusersPictureModel
+from aai.prompt import Prompt
+
+
+@pytest.fixture(params=["epsilon", "v_prediction"])
+def model(make_parts, request):
+    return DiffusersPictureModel(**vars(make_parts(prediction_type=request.param)))
+
+
+@pytest.fixture
+def latents():
+    return 0.5 * torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+
+
+def test_the_way_between_and_beyond_its_points():
+    way = Trajectory(torch.tensor([4.0, 1.0, 0.0]), torch.tensor([40.0, 10.0, 2.0])[:, None, None, None])
+    found = [way.at(sigma).item() for sigma in (0.0, 0.5, 1.0, 2.5, 4.0, 8.0)]
+    assert found == pytest.approx([2, 6, 10, 25, 40, 78])
+
+
+class StandardNormal:
+    """The ideal model of latents that are standard normal: its ways are known, x(sigma) = x(0) sqrt(1 +
+    sigma^2)."""
+
+    sigmas = torch.logspace(-1.5, 1.2, 1000)
+
+    def predict_noise(self, latents, t, cond):
+        sigma = self.sigmas[t][:, None, None, None]
+        return latents * sigma / (1 + sigma**2).sqrt()
+
+
+def test_the_way_is_that_of_the_ideal_model(latents):
+    steps = []
+    way = invert(StandardNormal(), latents, None, 200, lambda step, total: steps.append((step, total)))
+    assert steps[-1] == (200, 200) and way.latents.shape == (201, 4, 8, 8)
+    assert torch.equal(way.clean, latents[0])
+    expected = latents * (1 + way.sigmas**2).sqrt()[:, None, None, None]
+    assert_close(way.latents, expected, rtol=0.05, atol=1e-3)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_the_source_of_an_edit_is_the_picture_itself(model, latents, make_token, guidance):
+    token = make_token("dog")
+    way = invert(model, latents, model.encode_prompt(Prompt("a photo of rain")), 10)
+    edit = Edit(
+        Prompt("a photo of rain"),
+        (Prompt("a photo of rain, *", (token,)),),
+        self_downscale=1,
+        trajectory=way,
+    )
+    with torch.no_grad():
+        cond = encode(model.encode_prompt, edit)
+        source, edited = model.sample(
+            cond, model.encode_prompt(Prompt("")), seeds=[1], steps=6, guidance=guidance, edit=edit
+        )
+    assert_close(source, latents[0], rtol=0, atol=1e-5)
+    assert (edited - source).abs().mean() > 1e-3
+
+
+def test_a_saved_way_is_loaded(tmp_path):
+    way = Trajectory(torch.tensor([1.0, 0.0]), torch.randn(2, 4, 3, 3))
+    way.save(tmp_path / "house.safetensors", "a village")
+    found, prompt = load(tmp_path / "house.safetensors")
+    assert prompt == "a village" and torch.equal(found.latents, way.latents)
+    assert torch.equal(found.sigmas, way.sigmas)
+
+
+def test_bad_input(tmp_path, model, latents):
+    cond = model.encode_prompt(Prompt(""))
+    with pytest.raises(InputError, match="2 pictures"):
+        invert(model, latents.repeat(2, 1, 1, 1), cond)
+    with pytest.raises(InputError, match="0 steps"):
+        invert(model, latents, cond, 0)
+    (tmp_path / "other.safetensors").write_bytes(b"nothing")
+    for name in ("other.safetensors", "nowhere.safetensors"):
+        with pytest.raises(InputError, match=f"{name}' is no inverted picture"):
+            load(tmp_path / name)
+    with pytest.raises(InputError, match="sampler's are"):
+        check_size(Trajectory(torch.tensor([1.0, 0.0]), torch.zeros(2, 4, 8, 8)), (4, 8, 9))
