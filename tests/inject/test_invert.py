@@ -44,7 +44,7 @@ def test_the_way_is_that_of_the_ideal_model(latents):
     assert steps[-1] == (200, 200) and way.latents.shape == (201, 4, 8, 8)
     assert torch.equal(way.clean, latents[0])
     expected = latents * (1 + way.sigmas**2).sqrt()[:, None, None, None]
-    assert_close(way.latents, expected, rtol=0.05, atol=1e-3)
+    assert_close(way.latents, expected, rtol=0.07, atol=1e-3)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 5.0])

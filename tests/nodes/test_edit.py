@@ -319,8 +319,9 @@ def test_an_inverted_picture_is_the_source(pack, run, small, edit, sampled, samp
 def test_an_inversion_can_be_cancelled(run, small):
     from comfy import model_management
 
+    picture = torch.rand(1, 64, 64, 3)
     model_management.interrupt_current_processing()
     with pytest.raises(model_management.InterruptProcessingException):
-        run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae, image=torch.rand(1, 64, 64, 3),
+        run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae, image=picture,
             prompt="a city", steps=8)  # fmt: skip
     model_management.interrupt_current_processing(False)
