@@ -177,6 +177,55 @@ def test_other_bad_input_gets_one_sentence(aai, folder, rain_token, arguments, s
     assert not list(folder.glob("x.*")) and not list(folder.rglob("*.part"))
 
 
+def test_edit_draws_the_source_and_its_edits(aai, rain_token, folder):
+    asked = ("edit", "--token", str(rain_token), "--source", "a city", "--steps", "3", "--json")
+    code, out, _ = aai(*asked, "--edited", "a city under *", "--scale", "0, 1", "-o", "city.png")
+    rows = json.loads(out)["pictures"]
+    assert code == 0
+    assert [row["file"] for row in rows] == ["city_source.png", "city_1.png", "city_2.png"]
+    assert [row["scale"] for row in rows] == [None, 0, 1] and rows[2]["prompt"] == "a city under *"
+    source, silent, loud = (np.array(Image.open(folder / row["file"])).astype(int) for row in rows)
+    assert abs(silent - source).max() <= 2 < abs(loud - source).max()
+    aai("generate", "--prompt", "a city", "--steps", "3", "-o", "alone.png", "--seed", "0")
+    assert abs(np.array(Image.open(folder / "alone.png")).astype(int) - source).max() <= 2
+    code, out, _ = aai(*asked, "--edited", "* city", "--blend", "*", "--scale", "loudness", "-o", "b.png")
+    assert code == 0 and 0 <= json.loads(out)["pictures"][1]["scale"] <= 2
+
+
+def test_a_picture_is_inverted_once_and_edited(aai, rain_token, folder):
+    Image.effect_noise((128, 128), 60).resize((64, 96)).save(folder / "mine.png")
+    code, _, _ = aai(
+        "invert", "mine.png", "--prompt", "a city", "-o", "way.safetensors", "--invert-steps", "4"
+    )
+    assert code == 0
+    asked = ("edit", "--token", str(rain_token), "--edited", "a city under *", "--steps", "3", "-o", "m.png")
+    code, out, err = aai(*asked, "--trajectory", "way.safetensors", "--json")
+    assert code == 0, err
+    assert json.loads(out)["source"] == "a city"
+    kept = np.array(Image.open(folder / "m_source.png")).astype(int)
+    assert kept.shape == (96, 64, 3)
+    aai(*asked, "--picture", "mine.png", "--source", "a city", "--invert-steps", "4")
+    assert abs(np.array(Image.open(folder / "m_source.png")).astype(int) - kept).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--edited", "a city", "--source", "a city"), "names no sound token"),
+        (("--edited", "a *"), "no source prompt"),
+        (("--edited", "a *", "--source", "a city", "--scale", "5"), "drowns"),
+        (("--edited", "a *", "--source", "a city", "--cross-until", "1.5"), "cross window"),
+        (("--edited", "a *", "--source", "a city", "--blend", "sea"), "not in the prompt"),
+        (("--edited", "a *", "--trajectory", "rain.wav"), "no inverted picture"),
+        (("--edited", "a *", "--source", "a city", "--picture", "rain.wav"), "cannot be read as a picture"),
+    ],
+)
+def test_bad_edits_get_one_sentence(aai, rain_token, arguments, says):
+    code, out, err = aai("edit", "--token", str(rain_token), "-o", "e.png", *arguments)
+    assert code == 2 and not out
+    assert says in err and err.count("\n") == 1
+
+
 def test_help_and_wrong_options(capsys):
     for arguments in (["--help"], *([c, "--help"] for c in ("hear", "token", "generate", "demo"))):
         with pytest.raises(SystemExit) as stop:
