@@ -1,9 +1,8 @@
-"""The demo: ten sounds nobody has heard become tokens, the tokens pictures, and a page shows them."""
+"""The demo: ten unheard sounds become tokens, the tokens pictures and edits, and a page shows them."""
 
 from __future__ import annotations
 
 import copy
-import html
 import importlib.metadata
 import io
 import json
@@ -12,23 +11,30 @@ import sys
 import time
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from . import audio, comfy_server, soundworld
 from .align.encoder import hear, nearest_words
+from .demo_page import Drawn, Edited, Heard, contact_sheet, page
 from .errors import InputError
 from .image import to_pil
 from .soundworld.sounds import synthesize
 from .soundworld.world import EVENTS, placed
 
 PACK = Path(__file__).parents[1]
-EXAMPLE = PACK / "example_workflows" / "sound_to_picture.json"
+EXAMPLES = PACK / "example_workflows"
+EDITS = {
+    "edit": "A sound changes a picture",
+    "loudness_sweep": "A louder sound changes it more",
+    "stylize": "A sound as a style",
+    "photograph": "A picture of one's own",
+}
+"""The example workflows of edits, and what each shows."""
 SCENES = {
     "rain": "city",
     "thunder": "village",
@@ -44,32 +50,8 @@ SCENES = {
 SEED = 1
 PER_PROMPT = 4
 STEPS = 60
+GUIDANCE = 4.0
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A sound of the demo: its event, its file, and what the encoder makes of it."""
-
-    event: str
-    file: Path
-    intensity: float
-    lufs: float
-    words: list[tuple[str, float]]
-    prompts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Pictures [N, 3, H, W] in [0, 1] of one prompt, each with its seed, and the seconds that they took
-    together."""
-
-    heard: Heard
-    prompt: str
-    token: str
-    images: Tensor
-    seeds: list[str]
-    seconds: float
 
 
 def run(
@@ -128,8 +110,8 @@ def _hear_all(output: Path, events: Sequence[str]) -> Iterator[Heard]:
 
 def _through_comfyui(
     server: comfy_server.ComfyServer, sounds: list[Heard], steps: int, say: Say
-) -> Iterator[Drawn]:
-    example = server.prompt(json.loads(EXAMPLE.read_text()))
+) -> Iterator[Drawn | Edited]:
+    example = server.prompt(_example("sound_to_picture"))
     for heard in sounds:
         graph = copy.deepcopy(example)
         name = heard.file.stem
@@ -145,16 +127,33 @@ def _through_comfyui(
             seeds = [f"{SEED}, picture {i + 1} of the batch" for i in range(len(images))]
             say(f"{heard.event}: {prompt} ({result.seconds:.0f} s)")
             yield Drawn(heard, prompt, name, images, seeds, result.seconds)
+    for name, heard in _edits_of(sounds):
+        graph = server.prompt(_example(name))
+        _node(graph, "AAI_LoadAudio")["audio"] = server.upload(heard.file)
+        _node(graph, "AAI_TrainSoundToken").update(name=heard.file.stem, steps=steps)
+        _node(graph, "KSampler")["seed"] = SEED
+        if name == "photograph":
+            _node(graph, "LoadImage")["image"] = server.upload(_photograph(heard.file.parent))
+        result = server.run(graph)
+        saved = [image for image in result.images() if image["type"] == "output"]
+        images = torch.stack([_from_png(server.image(image)) for image in saved])
+        say(f"{name}: {heard.event} ({result.seconds:.0f} s)")
+        yield _edited(name, heard, images, result.seconds)
 
 
-def _through_diffusers(output: Path, sounds: list[Heard], steps: int, say: Say) -> Iterator[Drawn]:
+def _through_diffusers(output: Path, sounds: list[Heard], steps: int, say: Say) -> Iterator[Drawn | Edited]:
+    from . import image
     from .adapt.train import TrainSettings, train_token
+    from .inject.edit import STYLE_WINDOWS, Edit, encode, sweep
+    from .inject.invert import invert
+    from .inject.loudness import read_scales
     from .prompt import Prompt
 
     model, encoder = soundworld.load_picture_model(), soundworld.load_sound_encoder()
     folder = output / "tokens"
     folder.mkdir(exist_ok=True)
     settings = TrainSettings(steps=steps)
+    tokens = {}
     for heard in sounds:
         begin = time.monotonic()
         embedding = hear(encoder, audio.load(heard.file), heard.file.name)
@@ -162,18 +161,73 @@ def _through_diffusers(output: Path, sounds: list[Heard], steps: int, say: Say) 
         made = train_token(
             model, embedding.f_a, images, settings, heard.file.stem, loudness=embedding.loudness
         ).token
+        tokens[heard.event] = made
         made.save(folder / f"{heard.file.stem}.safetensors")
         seeds = list(range(SEED, SEED + PER_PROMPT))
         for prompt in heard.prompts:
             cond, uncond = model.encode_prompt(Prompt(prompt, (made,))), model.encode_prompt(Prompt(""))
             pictures = (
-                model.decode(model.sample(cond, uncond, seeds=seeds, steps=30, guidance=5.0))
+                model.decode(model.sample(cond, uncond, seeds=seeds, steps=30, guidance=GUIDANCE))
                 .clamp(0, 1)
                 .cpu()
             )
             seconds, begin = time.monotonic() - begin, time.monotonic()
             say(f"{heard.event}: {prompt} ({seconds:.0f} s)")
             yield Drawn(heard, prompt, made.name, pictures, [str(s) for s in seeds], seconds)
+    for name, heard in _edits_of(sounds):
+        begin = time.monotonic()
+        told = _edit_widgets(name)
+        token = (tokens[heard.event],)
+        edited, scales = sweep([Prompt(told["edited_prompt"], token)], read_scales(told["scale"]))
+        source = Prompt(told["source_prompt"], token)
+        way = None
+        if name == "photograph":
+            latents = model.encode_images(image.load(_photograph(output / "sounds"))[None])
+            way = invert(model, latents, model.encode_prompt(source))
+        windows = STYLE_WINDOWS if told["windows"] == "change the style" else {}
+        edit = Edit(source, edited, scales=scales, self_downscale=1, trajectory=way, **windows)
+        cond, uncond = encode(model.encode_prompt, edit), model.encode_prompt(Prompt(""))
+        latents = model.sample(cond, uncond, seeds=[SEED], steps=30, guidance=GUIDANCE, edit=edit)
+        seconds = time.monotonic() - begin
+        say(f"{name}: {heard.event} ({seconds:.0f} s)")
+        yield _edited(name, heard, model.decode(latents).clamp(0, 1).cpu(), seconds)
+
+
+def _example(name: str) -> dict:
+    return json.loads((EXAMPLES / f"{name}.json").read_text())
+
+
+def _edit_widgets(name: str) -> dict:
+    """What an example's Prompt To Prompt Edit says, by widget."""
+    node = next(n for n in _example(name)["nodes"] if n["type"] == "AAI_PromptToPromptEdit")
+    names = [i["name"] for i in node["inputs"] if "widget" in i]
+    return dict(zip(names, node["widgets_values"]))
+
+
+def _edits_of(sounds: list[Heard]) -> Iterator[tuple[str, Heard]]:
+    """The examples whose sound is among the demo's."""
+    for name in EDITS:
+        node = next(n for n in _example(name)["nodes"] if n["type"] == "AAI_LoadAudio")
+        for heard in sounds:
+            if heard.file.name == node["widgets_values"][0]:
+                yield name, heard
+
+
+def _photograph(folder: Path) -> Path:
+    """A beach that no model has drawn, as a file."""
+    from .soundworld.pictures import render
+
+    path = folder.parent / "beach.png"
+    Image.fromarray(render("beach", None, 0.5, seed=8_000_000)).save(path)
+    return path
+
+
+def _edited(name: str, heard: Heard, images: Tensor, seconds: float) -> Edited:
+    told = _edit_widgets(name)
+    scales = [part.strip() for part in told["scale"].split(",")]
+    word = told["edited_prompt"].replace("*", f"<{heard.file.stem}>")
+    captions = [told["source_prompt"], *(word if len(scales) == 1 else f"scale {s}" for s in scales)]
+    return Edited(EDITS[name], name, heard.event, images, tuple(captions), seconds)
 
 
 def _node(graph: dict, kind: str) -> dict:
@@ -185,12 +239,35 @@ def _from_png(data: bytes) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _finish(output: Path, engine: str, drawn: list[Drawn], complaints: list[str], seconds: float) -> None:
+def _finish(
+    output: Path, engine: str, made: list[Drawn | Edited], complaints: list[str], seconds: float
+) -> None:
     """Grades the pictures and writes them, report.json, contact_sheet.png and index.html."""
     oracle = soundworld.load_oracle()
     folder = output / "pictures"
     folder.mkdir(exist_ok=True)
-    rows = []
+    drawn = [group for group in made if isinstance(group, Drawn)]
+    edits = [group for group in made if isinstance(group, Edited)]
+    rows, edited = [], []
+    for group in edits:
+        grades = oracle.grade(group.images)
+        for i, picture in enumerate(group.images):
+            name = f"{group.name}-{i}.png"
+            to_pil(picture).save(folder / name)
+            edited.append(
+                {
+                    "file": f"pictures/{name}",
+                    "example": group.name,
+                    "event": group.event,
+                    "shows": group.captions[i],
+                    "seconds": round(group.seconds / len(group.images), 2),
+                    "grade": {
+                        "event": grades.events[i],
+                        "scene": grades.scenes[i],
+                        "intensity": round(grades.intensities[i], 2),
+                    },
+                }
+            )
     for group in drawn:
         grades = oracle.grade(group.images)
         for i, picture in enumerate(group.images):
@@ -233,87 +310,8 @@ def _finish(output: Path, engine: str, drawn: list[Drawn], complaints: list[str]
         },
         "complaints_in_the_log": complaints,
         "pictures": rows,
+        "edits": edited,
     }
-    contact_sheet(drawn).save(output / "contact_sheet.png")
-    (output / "index.html").write_text(_page(report, drawn), encoding="utf-8")
+    contact_sheet(drawn, edits).save(output / "contact_sheet.png")
+    (output / "index.html").write_text(page(report, drawn), encoding="utf-8")
     (output / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-
-
-INK, PAPER, FAINT, WAVE = (34, 32, 40), (250, 248, 244), (120, 114, 124), (90, 96, 190)
-
-
-def contact_sheet(drawn: list[Drawn]) -> Image.Image:
-    """A row for each sound: its waveform and what was heard, then its pictures prompt by prompt."""
-    sounds = list(dict.fromkeys(group.heard.file for group in drawn))
-    side, gap, left, top = 128, 8, 250, 84
-    columns = max(sum(len(g.images) for g in drawn if g.heard.file == file) for file in sounds)
-    sheet = Image.new(
-        "RGB", (left + columns * (side + gap) + 2 * gap, top + len(sounds) * (side + 26) + gap), PAPER
-    )
-    pen = ImageDraw.Draw(sheet)
-    title, words, small = (ImageFont.load_default(size) for size in (26, 16, 12))
-    pen.text((16, 14), "A sound becomes a picture", INK, title)
-    pen.text((16, 50), "unheard sounds, one token each, SoundWorld's models", FAINT, words)
-    for row, file in enumerate(sounds):
-        groups = [g for g in drawn if g.heard.file == file]
-        heard, y = groups[0].heard, top + row * (side + 26)
-        pen.text((16, y), heard.event, INK, words)
-        pen.text(
-            (16, y + 22),
-            f"{heard.lufs:.0f} LUFS   heard: {heard.words[0][0]} {heard.words[0][1]:.0%}",
-            FAINT,
-            small,
-        )
-        _wave(pen, file, (16, y + 44, left - 20, y + side))
-        x = left
-        for group in groups:
-            shown = group.prompt.replace("*", f"<{group.token}>")
-            pen.text((x, y + side + 2), shown, FAINT, small)
-            for picture in group.images:
-                sheet.paste(to_pil(picture).resize((side, side)), (x, y))
-                x += side + gap
-            x += gap
-    return sheet
-
-
-def _wave(pen: ImageDraw.ImageDraw, file: Path, box: tuple[int, int, int, int]) -> None:
-    left, top, right, bottom = box
-    waveform = audio.load(file).mono().waveform[0]
-    columns = (right - left) // 3
-    peaks = waveform[: len(waveform) // columns * columns].view(columns, -1).abs().amax(1)
-    middle, half = (top + bottom) / 2, (bottom - top) / 2
-    for i, peak in enumerate(peaks.sqrt().tolist()):
-        x = left + 3 * i
-        pen.rectangle((x, middle - half * peak, x + 1, middle + half * peak + 1), WAVE)
-
-
-def _page(report: dict, drawn: list[Drawn]) -> str:
-    """One page: a player beside the pictures of each sound."""
-    share = report["event_named_by_the_oracle"]
-    parts = []
-    for file in dict.fromkeys(group.heard.file for group in drawn):
-        rows = [row for row in report["pictures"] if row["sound"].endswith(f"/{file.name}")]
-        heard = next(group.heard for group in drawn if group.heard.file == file)
-        words = ", ".join(f"{html.escape(word)} {score:.0%}" for word, score in heard.words)
-        figures = "".join(
-            f'<figure><img src="{row["file"]}" alt="{html.escape(row["prompt"])}" width="128" height="128">'
-            f"<figcaption>{html.escape(row['prompt'])}<br>seen: {row['grade']['event']}</figcaption></figure>"
-            for row in rows
-        )
-        parts.append(
-            f"<section><h2>{html.escape(heard.event)}</h2><p>{heard.lufs:.1f} LUFS. Heard: {words}.</p>"
-            f'<audio controls preload="none" src="sounds/{file.name}"></audio><div>{figures}</div></section>'
-        )
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>A sound becomes a picture</title><style>'
-        "body{font:16px system-ui,sans-serif;max-width:1200px;margin:2rem auto;padding:0 1rem;"
-        "background:#faf8f4;color:#222}"
-        "section{border-top:1px solid #ddd;padding:1rem 0}div{display:flex;flex-wrap:wrap;gap:8px}"
-        "figure{margin:0;width:128px}figcaption{font-size:12px;color:#666}"
-        "img{border-radius:6px}h2{margin:.2em 0}"
-        "</style><h1>A sound becomes a picture</h1>"
-        f"<p>{html.escape(report['engine'])}, {report['seconds']:.0f} s. "
-        f"The oracle names the sound's event in {share['right']} of {share['pictures']} pictures.</p>"
-        + "".join(parts)
-        + "</html>"
-    )

@@ -10,7 +10,7 @@ from aai import demo
 from aai.comfy_server import find_comfy
 from aai.errors import InputError
 
-EVENTS = ("rain", "clock")
+EVENTS = ("fire", "clock")
 
 
 def check(folder: Path, report: dict, engine: str) -> None:
@@ -24,14 +24,17 @@ def check(folder: Path, report: dict, engine: str) -> None:
         with Image.open(folder / row["file"]) as picture:
             assert picture.size == (128, 128)
         assert (folder / row["sound"]).stat().st_size > 10_000
-        assert row["seed"] and row["seconds"] > 0 and row["token"] in ("rain", "clock")
+        assert row["seed"] and row["seconds"] > 0 and row["token"] in ("fire", "clock")
         assert set(row["grade"]) == {"event", "scene", "intensity"}
     right = sum(row["grade"]["event"] == row["event"] for row in rows)
     assert report["event_named_by_the_oracle"]["right"] == right
     with Image.open(folder / "contact_sheet.png") as sheet:
         assert sheet.width > 1000 and sheet.height > 300
     page = (folder / "index.html").read_text()
-    assert page.count("<audio") == len(EVENTS) and page.count("<img") == len(rows)
+    edits = report["edits"]
+    assert [row["example"] for row in edits] == ["edit"] * 2 + ["loudness_sweep"] * 6 + ["stylize"] * 2
+    assert all((folder / row["file"]).is_file() and row["file"] in page for row in edits)
+    assert page.count("<audio") == len(EVENTS) and page.count("<img") == len(rows) + len(edits)
     assert all(row["file"] in page and row["sound"] in page for row in rows)
 
 
@@ -39,10 +42,10 @@ def test_through_diffusers(tmp_path):
     said = []
     report = demo.run(tmp_path, "diffusers", say=said.append, events=EVENTS, steps=3)
     check(tmp_path, report, "diffusers")
-    assert len(said) == 2 * len(EVENTS)
+    assert len(said) == 2 * len(EVENTS) + 3
     assert sorted(p.name for p in (tmp_path / "tokens").iterdir()) == [
         "clock.safetensors",
-        "rain.safetensors",
+        "fire.safetensors",
     ]
 
 

@@ -18,6 +18,7 @@ LAYERS = (
     ("align",),
     ("adapt", "inject"),
     ("soundworld",),
+    ("demo_page",),
     ("demo",),
     ("cli",),
     ("__main__",),

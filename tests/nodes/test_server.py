@@ -13,6 +13,7 @@ from PIL import Image
 
 from aai import audio
 from aai.comfy_server import ComfyError, ComfyServer
+from aai.soundworld.pictures import render
 from aai.soundworld.sounds import synthesize
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +24,9 @@ WORKFLOW = WORKFLOWS["sound_to_picture"]
 @pytest.fixture(scope="module")
 def server(comfy_path, tmp_path_factory):
     with ComfyServer(comfy_path, tmp_path_factory.mktemp("server"), ROOT) as server:
-        for event in ("thunder", "fire"):
+        for event in ("thunder", "fire", "fireworks"):
             audio.save(synthesize(event, 0.8, seed=11), server.input / f"{event}.wav")
+        Image.fromarray(render("beach", None, 0.5, seed=11)).save(server.input / "beach.png")
         yield server
 
 
@@ -82,7 +84,9 @@ def test_the_web_folder_is_served(server):
     )
 
 
-@pytest.mark.parametrize(("name", "count"), [("edit", 2), ("stylize", 2), ("loudness_sweep", 6)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("edit", 2), ("stylize", 2), ("loudness_sweep", 6), ("photograph", 2)]
+)
 def test_the_edit_examples_give_the_source_and_its_edits(server, name, count):
     graph = server.prompt(WORKFLOWS[name])
     node(graph, "AAI_TrainSoundToken")["inputs"]["steps"] = 6
