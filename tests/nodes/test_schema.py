@@ -5,7 +5,8 @@ from __future__ import annotations
 IDS = {
     "AAI_LoadSoundWorld", "AAI_LoadAudio", "AAI_LoadSoundEncoder", "AAI_EncodeSound",
     "AAI_RetrieveReferenceImages", "AAI_TrainSoundToken", "AAI_RebindSoundToken", "AAI_SaveSoundToken",
-    "AAI_LoadSoundToken", "AAI_SoundTokenConditioning",
+    "AAI_LoadSoundToken", "AAI_SoundTokenConditioning", "AAI_PromptToPromptEdit", "AAI_LoudnessReweight",
+    "AAI_InvertImage",
 }  # fmt: skip
 
 
