@@ -147,18 +147,18 @@ def invert(options: argparse.Namespace) -> None:
 
 def _inverted(options: argparse.Namespace, model: PictureModel, path: Path, prompt: str):
     from . import image
-    from .inject.invert import invert
+    from .inject.invert import invert, null_text
     from .prompt import Prompt
 
     latents = model.encode_images(image.load(path)[None])
-    with _progress("inverting", options.invert_steps, options.json) as tick:
-        return invert(
-            model,
-            latents,
-            model.encode_prompt(Prompt(prompt)),
-            options.invert_steps,
-            lambda step, _: tick(step),
-        )
+    told, steps = model.encode_prompt(Prompt(prompt)), options.invert_steps
+    with _progress("inverting", steps, options.json) as tick:
+        way = invert(model, latents, told, steps, lambda step, _: tick(step))
+    if not options.null_text:
+        return way
+    with _progress("null-text", steps, options.json) as tick:
+        empty = model.encode_prompt(Prompt(""))
+        return null_text(model, way, told, empty, options.guidance, callback=lambda step, _: tick(step))
 
 
 def _mask(path: Path | None):
@@ -391,6 +391,11 @@ def _parser() -> argparse.ArgumentParser:
             metavar="N",
             help="steps of an inversion; more follow the picture more closely (%(default)s)",
         )
+        sub.add_argument(
+            "--null-text",
+            action="store_true",
+            help="optimise the unconditional embedding, so that guidance follows the picture too; takes long",
+        )
 
     def about_drawing(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
@@ -510,6 +515,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("picture", type=Path, metavar="PICTURE", help="a picture file")
     sub.add_argument("--prompt", required=True, help="what it shows")
+    sub.add_argument(
+        "--guidance", type=float, default=5.0, help="the guidance that --null-text is for (%(default)s)"
+    )
     sub.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the .safetensors file of its way"
     )

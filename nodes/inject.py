@@ -208,6 +208,20 @@ class InvertImage(io.ComfyNode):
                 io.Int.Input(
                     "steps", default=50, min=1, max=1000, tooltip="More follow the picture more closely."
                 ),
+                io.Boolean.Input(
+                    "null_text",
+                    default=False,
+                    tooltip="Null-text optimisation: guidance follows the picture too. Takes minutes; give "
+                    "KSampler the same steps and cfg, and an empty negative prompt.",
+                ),
+                io.Float.Input(
+                    "guidance",
+                    default=7.5,
+                    min=1.0,
+                    max=30.0,
+                    step=0.5,
+                    tooltip="The cfg that null-text optimisation is for.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -217,8 +231,8 @@ class InvertImage(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, clip, vae, image, prompt, steps) -> io.NodeOutput:
-        from ..aai.inject.invert import invert
+    def execute(cls, model, clip, vae, image, prompt, steps, null_text, guidance) -> io.NodeOutput:
+        from ..aai.inject import invert
         from ..aai.prompt import Prompt
         from .comfy.picture import ComfyPictureModel
         from .comfy.progress import Bar
@@ -226,7 +240,11 @@ class InvertImage(io.ComfyNode):
 
         picture = ComfyPictureModel(model, clip, vae)
         latents = picture.encode_images(image[..., :3].movedim(-1, 1))
-        way = invert(picture, latents, picture.encode_prompt(Prompt(prompt)), steps, Bar(steps))
+        told, empty = picture.encode_prompt(Prompt(prompt)), picture.encode_prompt(Prompt(""))
+        way = invert.invert(picture, latents, told, steps, Bar(steps))
+        if null_text:
+            with picture.training() as inner:
+                way = invert.null_text(inner, way, told, empty, guidance, callback=Bar(steps))
         samples = model.model.process_latent_out(way.clean[None])
         return io.NodeOutput({"samples": samples.cpu(), TRAJECTORY: way})
 

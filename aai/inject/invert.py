@@ -3,16 +3,21 @@
 DDIM runs backwards from the picture's latents into noise, at guidance 1, and every latent on the way is kept.
 In an edit the source row follows that way exactly, whatever the sampler does, so nothing is optimised and the
 source comes back as it was; the edited row starts where the way ends.
+
+Null-text optimisation (Mokady et al. 2023) is the option: for each step the unconditional embedding is
+optimised so that guidance keeps to the way too. It takes minutes, and holds for one guidance and number of
+steps.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .. import files
 from ..errors import InputError
@@ -24,10 +29,12 @@ METADATA = "aai_trajectory"
 @dataclass(frozen=True)
 class Trajectory:
     """A picture's way into noise: descending sigmas [n + 1], the last 0, and its latents there [n + 1, C, h,
-    w], clean + sigma noise, scaled as the U-Net knows them."""
+    w], clean + sigma noise, scaled as the U-Net knows them; with null-text optimisation, the unconditional
+    embeddings from each sigma to the next [n, L, D]."""
 
     sigmas: Tensor
     latents: Tensor
+    nulls: Tensor | None = None
 
     @property
     def clean(self) -> Tensor:
@@ -44,6 +51,11 @@ class Trajectory:
         share = (sigma - descending[below]) / (descending[below - 1] - descending[below])
         return torch.lerp(self.latents[below], self.latents[below - 1], share)
 
+    def null(self, sigma: float) -> Tensor:
+        """The unconditional embedding [L, D] of the step that starts at a sigma or above it."""
+        started = int((self.sigmas[:-1] >= sigma * (1 - 1e-5)).sum())
+        return self.nulls[max(started - 1, 0)]
+
     def enter(self, x: Tensor, sigma: float, rows: int) -> Tensor:
         """Noisy latents of groups of `rows`, every source on its way: what the U-Net is to see."""
         x = x.clone()
@@ -57,7 +69,8 @@ class Trajectory:
         """
         from safetensors.torch import save
 
-        tensors = {"sigmas": self.sigmas.cpu(), "latents": self.latents.cpu().contiguous()}
+        held = {"sigmas": self.sigmas, "latents": self.latents, "nulls": self.nulls}
+        tensors = {name: value.cpu().contiguous() for name, value in held.items() if value is not None}
         content = save(tensors, metadata={METADATA: prompt})
         files.write(path, content, "The inverted picture")
 
@@ -75,8 +88,8 @@ def load(path: str | os.PathLike) -> tuple[Trajectory, str]:
     try:
         with safe_open(str(path), "pt") as file:
             prompt = (file.metadata() or {})[METADATA]
-            return Trajectory(file.get_tensor("sigmas"), file.get_tensor("latents")), prompt
-    except (OSError, SafetensorError, KeyError) as error:
+            return Trajectory(**{name: file.get_tensor(name) for name in file.keys()}), prompt
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise InputError(f"'{path}' is no inverted picture ({error}): make one with `aai invert`.") from error
 
 
@@ -110,6 +123,62 @@ def invert(
             if callback:
                 callback(i + 1, steps)
     return Trajectory(torch.tensor(rising[::-1]), torch.cat(way[::-1]))
+
+
+def null_text(
+    model: PictureModel,
+    way: Trajectory,
+    cond: Conditioning,
+    uncond: Conditioning,
+    guidance: float,
+    inner: int = 10,
+    callback: Callable[[int, int], None] | None = None,
+) -> Trajectory:
+    """The way with the unconditional embedding of each step optimised, so that guidance follows it.
+
+    Adam for up to `inner` steps at each, from the embedding of the step before; it stops early below 1e-5 +
+    2e-5 for each step done (the reference's). The model's predictions must be differentiable in the
+    embedding. `callback(step, steps)` may raise to stop.
+    """
+    # Copies, because what was made in inference mode takes no part in a gradient.
+    latents, null, found = way.latents.clone(), uncond.cross.detach().clone().float(), []
+    cond, uncond = (
+        replace(c, cross=c.cross.clone(), pooled=None if c.pooled is None else c.pooled.clone())
+        for c in (cond, uncond)
+    )
+    x = latents[:1]
+    steps = len(way.sigmas) - 1
+    times = (model.sigmas.cpu()[None] - way.sigmas.cpu()[:-1, None]).abs().argmin(1)
+
+    def predicted(x: Tensor, sigma: float, t: Tensor, told: Conditioning) -> Tensor:
+        return model.predict_noise(x / (1 + sigma**2) ** 0.5, t[None], told).float().to(x)
+
+    def guided(null: Tensor, x: Tensor, asked: Tensor, i: int) -> Tensor:
+        sigma, following = float(way.sigmas[i]), float(way.sigmas[i + 1])
+        plain = predicted(x, sigma, times[i], Conditioning(null, uncond.pooled, uncond.reads))
+        return x + (following - sigma) * (plain + guidance * (asked - plain))
+
+    for i in range(steps):
+        with torch.no_grad():
+            asked = predicted(x, float(way.sigmas[i]), times[i], cond)
+        # Compared at unit variance, as the reference's latents are.
+        target, variance = latents[i + 1 : i + 2], 1 + float(way.sigmas[i + 1]) ** 2
+        null = null.clone().requires_grad_()
+        optimizer = torch.optim.Adam([null], lr=1e-2 * (1 - i / max(100, steps)))
+        for _ in range(inner):
+            loss = F.mse_loss(guided(null, x, asked, i), target) / variance
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if loss.item() < 1e-5 + 2e-5 * i:
+                break
+        null = null.detach()
+        with torch.no_grad():
+            x = guided(null, x, asked, i)
+        found.append(null)
+        if callback:
+            callback(i + 1, steps)
+    return replace(way, nulls=torch.cat(found))
 
 
 def check_size(trajectory: Trajectory, size: Sequence[int]) -> None:

@@ -281,10 +281,13 @@ class DiffusersPictureModel:
                 injector.set(injection, groups, x, edit.self_downscale)
             t = schedule.timestep(sigma, sigmas).to(self.device).expand(len(x))
             scaled = (x / (1 + sigma**2).sqrt()).to(self.dtype)
+            without = uncond
+            if way is not None and way.nulls is not None:
+                without = Conditioning(way.null(float(sigma))[None], uncond.pooled)
             if guidance == 1:
                 predicted = self._predict(scaled, t, cond).float()
             else:
-                both = _joined(uncond, cond, len(x))
+                both = _joined(without, cond, len(x))
                 plain, asked = self._predict(scaled.repeat(2, 1, 1, 1), t.repeat(2), both).float().chunk(2)
                 predicted = plain + guidance * (asked - plain)
             clean = schedule.denoised(x, predicted, sigma, self.v_prediction)

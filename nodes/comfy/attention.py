@@ -62,7 +62,8 @@ def _injected(executor, x, timesteps, context=None, y=None, control=None, transf
     if injection is None or not told:
         return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
     uuids = transformer_options["uuids"]
-    share = progress(float(transformer_options["sigmas"][0]), transformer_options["sample_sigmas"].tolist())
+    sigma = float(transformer_options["sigmas"][0])
+    share = progress(sigma, transformer_options["sample_sigmas"].tolist())
     count = len(x) // len(uuids)
     steps = [
         (
@@ -72,6 +73,8 @@ def _injected(executor, x, timesteps, context=None, y=None, control=None, transf
         for chunk, uuid in enumerate(uuids)
         if uuid in told
     ]
+    if injection.trajectory is not None and injection.trajectory.nulls is not None:
+        context = _with_null(context, injection.trajectory.null(sigma), transformer_options["cond_or_uncond"])
     options = dict(transformer_options)
     patches = options.get("patches", {})
     options["patches"] = {
@@ -87,6 +90,16 @@ def _injected(executor, x, timesteps, context=None, y=None, control=None, transf
     }
     options["patches_replace"] = {**replace, "attn2": {**others, **ours}}
     return executor(x, timesteps, context, y, control, options, **kwargs)
+
+
+def _with_null(context: Tensor, null: Tensor, cond_or_uncond: list[int]) -> Tensor:
+    """The context with the unconditional chunks' rows replaced by the step's optimised embedding."""
+    chunks = list(context.chunk(len(cond_or_uncond)))
+    null = null.to(context).repeat(context.shape[1] // len(null), 1)
+    for i, kind in enumerate(cond_or_uncond):
+        if kind == 1:
+            chunks[i] = null.expand_as(chunks[i])
+    return torch.cat(chunks)
 
 
 def _self_attention(steps: list[tuple[Injection, Groups]], downscale: int) -> Callable:

@@ -6,8 +6,9 @@ from torch.testing import assert_close
 
 from aai.errors import InputError
 from aai.inject.edit import Edit, encode
-from aai.inject.invert import Trajectory, check_size, invert, load
+from aai.inject.invert import Trajectory, check_size, invert, load, null_text
 from aai.picture.diffusers import DiffusersPictureModel
+from aai.picture.model import Conditioning
 from aai.prompt import Prompt
 
 
@@ -66,12 +67,50 @@ def test_the_source_of_an_edit_is_the_picture_itself(model, latents, make_token,
     assert (edited - source).abs().mean() > 1e-3
 
 
+def test_null_text_makes_guidance_follow_the_way(model, latents, make_token):
+    told, empty = model.encode_prompt(Prompt("a photo of rain")), model.encode_prompt(Prompt(""))
+    way = invert(model, latents, told, 3)
+    done = []
+    held = null_text(model, way, told, empty, 5.0, callback=lambda step, total: done.append(step))
+    assert done == [1, 2, 3] and held.nulls.shape == (3, *empty.cross.shape[1:])
+    assert torch.equal(held.null(float(way.sigmas[1])), held.nulls[1])
+    assert not any(p.requires_grad for p in model.unet.parameters())
+
+    def strayed(nulls):
+        """How far guidance along the way's own sigmas ends from the picture."""
+        x = way.latents[:1]
+        with torch.no_grad():
+            for i, null in enumerate(nulls):
+                sigma, following = way.sigmas[i], way.sigmas[i + 1]
+                t = (model.sigmas - sigma).abs().argmin()[None]
+                asked, plain = (
+                    model.predict_noise(x / (1 + sigma**2) ** 0.5, t, cond)
+                    for cond in (told, Conditioning(null[None]))
+                )
+                x = x + (following - sigma) * (plain + 5.0 * (asked - plain))
+        return (x - latents).square().mean()
+
+    assert strayed(held.nulls) < strayed(empty.cross.expand(3, -1, -1))
+    token = make_token("dog")
+    edits = [
+        Edit(Prompt("a photo of rain"), (Prompt("a photo of rain, *", (token,)),), trajectory=t)
+        for t in (way, held)
+    ]
+    with torch.no_grad():
+        cond = encode(model.encode_prompt, edits[0])
+        without, with_nulls = (
+            model.sample(cond, empty, seeds=[1], steps=6, guidance=5.0, edit=edit) for edit in edits
+        )
+    assert_close(with_nulls[0], latents[0], rtol=0, atol=1e-5)
+    assert not torch.allclose(without[1], with_nulls[1], atol=1e-3)
+
+
 def test_a_saved_way_is_loaded(tmp_path):
     way = Trajectory(torch.tensor([1.0, 0.0]), torch.randn(2, 4, 3, 3))
     way.save(tmp_path / "house.safetensors", "a village")
     found, prompt = load(tmp_path / "house.safetensors")
     assert prompt == "a village" and torch.equal(found.latents, way.latents)
-    assert torch.equal(found.sigmas, way.sigmas)
+    assert torch.equal(found.sigmas, way.sigmas) and found.nulls is None
 
 
 def test_bad_input(tmp_path, model, latents):

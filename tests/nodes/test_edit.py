@@ -307,13 +307,30 @@ def test_an_inverted_picture_is_the_source(pack, run, small, edit, sampled, samp
     picture = torch.rand(1, 8, 8, 3, generator=torch.Generator().manual_seed(5))
     picture = picture.repeat_interleave(8, 1).repeat_interleave(8, 2)
     inverted = run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae, image=picture,
-                   prompt="a city", steps=8)[0]  # fmt: skip
+                   prompt="a city", steps=8, null_text=False, guidance=4.0)[0]  # fmt: skip
     model, positive, latent = edit(latent=inverted)
     pair = sampled(model, positive, latent, sampler, cfg)
     assert_same(small, pair[:1], inverted["samples"])
     assert (pair[1] - pair[0]).abs().max() > 1e-3
     with pytest.raises(pack.part("aai.errors").InputError, match="latents are"):
         sampled(model, positive, {"samples": torch.zeros(2, 32, 8, 16)}, sampler, cfg)
+
+
+def test_null_text_in_a_node(run, small, edit, encoded, core):
+    picture = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(5))
+    given = dict(model=small.model, clip=small.clip, vae=small.vae, image=picture, prompt="a city", steps=4,
+                 guidance=4.0)  # fmt: skip
+    pairs = []
+    for null_text in (False, True):
+        model, positive, latent = edit(latent=run("AAI_InvertImage", **given, null_text=null_text)[0])
+        with torch.inference_mode():
+            (made,) = core.common_ksampler(
+                model, SEED, STEPS, 4.0, "euler", "normal", positive, encoded(""), latent
+            )
+        pairs.append(made["samples"])
+    assert_same(small, pairs[0][:1], pairs[1][:1])
+    assert not torch.allclose(pairs[0][1], pairs[1][1], atol=1e-3)
+    assert all(p.is_inference() for p in small.model.model.diffusion_model.parameters())
 
 
 def test_an_inversion_can_be_cancelled(run, small):
@@ -323,5 +340,5 @@ def test_an_inversion_can_be_cancelled(run, small):
     model_management.interrupt_current_processing()
     with pytest.raises(model_management.InterruptProcessingException):
         run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae, image=picture,
-            prompt="a city", steps=8)  # fmt: skip
+            prompt="a city", steps=8, null_text=False, guidance=4.0)  # fmt: skip
     model_management.interrupt_current_processing(False)
