@@ -93,6 +93,46 @@ def make_parts(make_tokenizer):
 
 
 @pytest.fixture
+def make_sdxl_parts(make_parts, make_tokenizer):
+    """make_sdxl_parts() -> the parts of a small SDXL: two text encoders, pooled and size conditioning."""
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    def make() -> SimpleNamespace:
+        parts = make_parts()
+        tokenizer = make_tokenizer(pad_token="!")
+        parts.tokenizer_2 = tokenizer
+        parts.text_encoder_2 = CLIPTextModelWithProjection(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=64,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                projection_dim=24,
+                hidden_act="gelu",
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        )
+        parts.unet = UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(32, 64),
+            layers_per_block=1,
+            cross_attention_dim=96,
+            attention_head_dim=4,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + 24,
+        )
+        return parts
+
+    return make
+
+
+@pytest.fixture
 def make_token():
     """make_token(name, rows) -> a SoundToken of width 32, from a random sound and adapter."""
     from aai.token import SoundToken, word_vectors

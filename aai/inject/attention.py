@@ -11,7 +11,7 @@ is two ordinary attention calls, and in self-attention one. Eq. 8 multiplies the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,6 +57,14 @@ class Injection:
         attend_rest: Attend | None = None,
     ) -> Tensor:
         return cross_attention(attend, q, k, v, groups, self.mixes, attend_rest)
+
+    def to(self, like: Tensor) -> Injection:
+        """With its tensors on a tensor's device and of its type, so that no layer has to move them."""
+        mixes = (
+            replace(mix, given=mix.given.to(like), own=mix.own.to(like), inverse=mix.inverse.to(like.device))
+            for mix in self.mixes
+        )
+        return replace(self, mixes=tuple(mixes))
 
     def self_attention(self, x: Tensor, groups: Groups) -> Tensor:
         """Queries, keys, or what they are made from."""

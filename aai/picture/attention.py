@@ -29,7 +29,7 @@ class Injector:
 
     def set(self, injection: Injection, groups: Groups, latents: Tensor, self_downscale: int) -> None:
         """For noisy latents [B, C, h, w]; self-attention is borrowed in layers `self_downscale` coarser."""
-        self.step = injection, groups
+        self.step = injection.to(latents), groups
         self.latent_area = latents.shape[-2] * latents.shape[-1]
         self.borrowing_from = self_downscale
 

@@ -67,7 +67,7 @@ def _injected(executor, x, timesteps, context=None, y=None, control=None, transf
     count = len(x) // len(uuids)
     steps = [
         (
-            injection.at(share, told[uuid], context.shape[1]),
+            injection.at(share, told[uuid], context.shape[1]).to(context),
             injection.groups(range(chunk * count, (chunk + 1) * count)),
         )
         for chunk, uuid in enumerate(uuids)

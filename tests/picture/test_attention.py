@@ -142,3 +142,24 @@ def test_words_decide_where_the_picture_changes(model, edit_of):
 def test_a_blend_word_that_is_not_in_the_prompts_is_named(model, edit_of):
     with pytest.raises(InputError, match="“fire” is not in the prompt"):
         blended(edit_of(), model.encode_prompt, "fire")
+
+
+@pytest.mark.parametrize("source_pooled", [True, False])
+def test_sdxl_edits_keep_the_sources_pooled_embedding(make_sdxl_parts, make_token, source_pooled):
+    model = DiffusersPictureModel(**vars(make_sdxl_parts()))
+    token = make_token("dog")
+    token.vectors["clip_g"] = torch.randn(1, 64, generator=torch.Generator().manual_seed(0)) * 0.05
+    edit = Edit(
+        Prompt("a photo of rain", (token,)),
+        (Prompt("a photo of rain under *", (token,)),),
+        self_downscale=1,
+        source_pooled=source_pooled,
+    )
+    with torch.no_grad():
+        cond = encode(model.encode_prompt, edit)
+    assert cond.cross.shape == (2, 77, 96) and torch.equal(*cond.pooled) == source_pooled
+    source, edited = drawn(model, edit)
+    assert_close(source, plain(model, edit.source)[0], rtol=0, atol=1e-4)
+    assert (edited - source).abs().mean() > 1e-3
+    silent = drawn(model, replace(edit, scales=({"dog": 0.0},), source_pooled=True))
+    assert_close(silent[1], silent[0], rtol=0, atol=1e-5)

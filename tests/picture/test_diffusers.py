@@ -243,53 +243,25 @@ def test_folders_without_a_model_are_refused(tmp_path):
         load(tmp_path)
 
 
-def test_sdxl_reads_both_text_encoders(make_parts, make_tokenizer, make_token):
-    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+def test_sdxl_reads_both_text_encoders(make_sdxl_parts, make_token):
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
-    parts = make_parts()
-    second = make_tokenizer(pad_token="!")
-    text_encoder_2 = CLIPTextModelWithProjection(
-        CLIPTextConfig(
-            vocab_size=len(second),
-            hidden_size=64,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            projection_dim=24,
-            hidden_act="gelu",
-            bos_token_id=second.bos_token_id,
-            eos_token_id=second.eos_token_id,
-        )
-    )
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        cross_attention_dim=96,
-        attention_head_dim=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=6 * 8 + 24,
-    )
+    parts = make_sdxl_parts()
+    second, text_encoder_2 = parts.tokenizer_2, parts.text_encoder_2
     pipeline = StableDiffusionXLPipeline(
         vae=parts.vae,
         text_encoder=parts.text_encoder,
         text_encoder_2=text_encoder_2,
         tokenizer=parts.tokenizer,
         tokenizer_2=second,
-        unet=unet,
+        unet=parts.unet,
         add_watermarker=False,
         force_zeros_for_empty_prompt=False,
         scheduler=EulerDiscreteScheduler.from_config(
             {**parts.scheduler_config, "timestep_spacing": "linspace", "steps_offset": 1}
         ),
     )
-    model = DiffusersPictureModel(
-        unet, parts.text_encoder, parts.tokenizer, parts.vae, parts.scheduler_config, text_encoder_2, second
-    )
+    model = DiffusersPictureModel(**vars(parts))
     assert {k: v.dim for k, v in model.text_encoders.items()} == {"clip_l": 32, "clip_g": 64}
     text = "a photo of rain, at night"
     cross, _, pooled, _ = pipeline.encode_prompt(text, device="cpu", do_classifier_free_guidance=False)
