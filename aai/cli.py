@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .token import SoundToken
 
 SOUNDWORLD = "soundworld"
+LARGEST_SIDE = 2
+"""Pictures to edit are reduced to so many times the model's own size."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -107,6 +109,10 @@ def edit(options: argparse.Namespace) -> None:
         source = source or prompt
     if not source:
         raise InputError("There is no source prompt: say what the picture before shows with --source.")
+    if options.picture and options.trajectory:
+        raise InputError("A picture and a trajectory are two sources: give --picture or --trajectory.")
+    if (options.picture or options.trajectory) and options.count > 1:
+        raise InputError("An inverted picture has one noise, so --count would repeat it: leave --count out.")
     if options.picture:
         way = _inverted(options, model, options.picture, source)
     edited, each = sweep([Prompt(text, tokens) for text in options.edited], scales)
@@ -114,14 +120,12 @@ def edit(options: argparse.Namespace) -> None:
     for name in ("cross", "self"):
         if getattr(options, f"{name}_until") is not None:
             windows[f"{name}_window"] = (0.0, getattr(options, f"{name}_until"))
-    # SoundWorld's latents are 16 x 16, so all of its layers are coarse ones.
-    downscale = options.self_downscale or (1 if options.model == SOUNDWORLD else 4)
     told = Edit(
         Prompt(source, tokens),
         edited,
         scales=each,
         trajectory=way,
-        self_downscale=downscale,
+        self_downscale=options.self_downscale,
         silence=options.silence,
         **windows,
     )
@@ -138,11 +142,12 @@ def edit(options: argparse.Namespace) -> None:
 
 
 def invert(options: argparse.Namespace) -> None:
+    _check_folder(options.output)
     model = _model(options.model)
     way = _inverted(options, model, options.picture, options.prompt)
     way.save(options.output, options.prompt)
-    report = {"file": str(options.output), "prompt": options.prompt, "steps": options.invert_steps}
-    _tell(options, report, f"{options.output}: {options.picture} in {options.invert_steps} steps")
+    report = {"file": str(options.output), "prompt": options.prompt, "steps": len(way.sigmas) - 1}
+    _tell(options, report, f"{options.output}: {options.picture} in {report['steps']} steps")
 
 
 def _inverted(options: argparse.Namespace, model: PictureModel, path: Path, prompt: str):
@@ -150,8 +155,19 @@ def _inverted(options: argparse.Namespace, model: PictureModel, path: Path, prom
     from .inject.invert import invert, null_text
     from .prompt import Prompt
 
-    latents = model.encode_images(image.load(path)[None])
-    told, steps = model.encode_prompt(Prompt(prompt)), options.invert_steps
+    picture = image.load(path)[None]
+    largest = LARGEST_SIDE * model.native_size
+    if max(picture.shape[-2:]) > largest:
+        import torch
+
+        factor = largest / max(picture.shape[-2:])
+        picture = torch.nn.functional.interpolate(
+            picture, scale_factor=factor, mode="bicubic", antialias=True
+        ).clamp(0, 1)
+    latents = model.encode_images(picture)
+    # Null embeddings belong to the sampler's own steps.
+    steps = options.invert_steps or (getattr(options, "steps", 50) if options.null_text else 50)
+    told = model.encode_prompt(Prompt(prompt))
     with _progress("inverting", steps, options.json) as tick:
         way = invert(model, latents, told, steps, lambda step, _: tick(step))
     if not options.null_text:
@@ -170,11 +186,15 @@ def _mask(path: Path | None):
     return image.load(path).mean(0)
 
 
+def _check_folder(output: Path) -> None:
+    if not output.parent.is_dir():
+        raise InputError(f"There is no folder '{output.parent}' for '{output.name}': make it first.")
+
+
 def _model_and_tokens(options: argparse.Namespace) -> tuple[PictureModel, tuple[SoundToken, ...]]:
     from . import token as tokens
 
-    if not options.output.parent.is_dir():
-        raise InputError(f"There is no folder '{options.output.parent}' for the picture: make it first.")
+    _check_folder(options.output)
     model = _model(options.model)
     used = [tokens.load(path) for path in options.token]
     if options.sound:
@@ -387,9 +407,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--invert-steps",
             type=_positive,
-            default=50,
             metavar="N",
-            help="steps of an inversion; more follow the picture more closely (%(default)s)",
+            help="steps of an inversion; more follow the picture more closely (50; with --null-text, the "
+            "sampler's)",
         )
         sub.add_argument(
             "--null-text",
@@ -490,8 +510,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--self-downscale",
         type=_positive,
+        default=4,
         metavar="N",
-        help="shapes are kept in layers N times coarser than the latent, or more (4; SoundWorld 1)",
+        help="shapes are kept in layers N times coarser than the latent, or more (%(default)s)",
     )
     sub.add_argument(
         "--blend", default="", metavar="WORDS", help='only where these words look may it change: "*, fire"'

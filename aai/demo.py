@@ -185,7 +185,7 @@ def _through_diffusers(output: Path, sounds: list[Heard], steps: int, say: Say) 
             latents = model.encode_images(image.load(_photograph(output / "sounds"))[None])
             way = invert(model, latents, model.encode_prompt(source))
         windows = STYLE_WINDOWS if told["windows"] == "change the style" else {}
-        edit = Edit(source, edited, scales=scales, self_downscale=1, trajectory=way, **windows)
+        edit = Edit(source, edited, scales=scales, trajectory=way, **windows)
         cond, uncond = encode(model.encode_prompt, edit), model.encode_prompt(Prompt(""))
         latents = model.sample(cond, uncond, seeds=[SEED], steps=30, guidance=GUIDANCE, edit=edit)
         seconds = time.monotonic() - begin

@@ -89,7 +89,7 @@ def step_jobs(unet: torch.nn.Module, size: int) -> dict[str, Callable[[], object
 
     def edited_step() -> None:
         with injecting(unet) as injector:
-            injector.set(injection, [[0, 1]], latents, edit.self_downscale)
+            injector.set(injection, [[0, 1]], latents)
             step()
 
     def edited_by_maps() -> None:

@@ -118,7 +118,7 @@ class PromptToPromptEdit(io.ComfyNode):
                     min=1,
                     max=8,
                     tooltip="Shapes follow the source's in layers this many times coarser than the latent, "
-                    "or more. Smaller holds finer shapes. 1 for SoundWorld, 4 for Stable Diffusion.",
+                    "or more. Smaller holds finer shapes.",
                 ),
                 io.Combo.Input(
                     "silence",
@@ -173,7 +173,7 @@ class PromptToPromptEdit(io.ComfyNode):
         edited, scales = sweep([Prompt(line, tokens) for line in lines], read_scales(scale))
         edit = Edit(
             Prompt(source_prompt, tokens), edited, scales=scales, self_downscale=self_downscale,
-            silence=silence, trajectory=latent.get(sampling.TRAJECTORY), **chosen,
+            silence=silence, trajectory=sampling.trajectory_of(latent), **chosen,
         )  # fmt: skip
         encode_prompt = partial(words.encode, clip)
         edit = blended(edit, encode_prompt, blend_words, mask)
@@ -245,8 +245,8 @@ class InvertImage(io.ComfyNode):
         if null_text:
             with picture.training() as inner:
                 way = invert.null_text(inner, way, told, empty, guidance, callback=Bar(steps))
-        samples = model.model.process_latent_out(way.clean[None])
-        return io.NodeOutput({"samples": samples.cpu(), TRAJECTORY: way})
+        samples = model.model.process_latent_out(way.clean[None]).cpu()
+        return io.NodeOutput({"samples": samples, TRAJECTORY: (way, samples)})
 
 
 class LoudnessReweight(io.ComfyNode):

@@ -10,6 +10,7 @@ is two ordinary attention calls, and in self-attention one. Eq. 8 multiplies the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -42,10 +43,11 @@ class ValueMix:
 @dataclass(frozen=True)
 class Injection:
     """What one step of the sampler injects: a mix for each edited row of a group, and whether its
-    self-attention is borrowed."""
+    self-attention is borrowed, in layers `self_downscale` coarser than the latent, or more."""
 
     mixes: tuple[ValueMix, ...]
     borrows_self: bool = False
+    self_downscale: int = 1
 
     def cross_attention(
         self,
@@ -66,9 +68,11 @@ class Injection:
         )
         return replace(self, mixes=tuple(mixes))
 
-    def self_attention(self, x: Tensor, groups: Groups) -> Tensor:
-        """Queries, keys, or what they are made from."""
-        return borrow(x, groups) if self.borrows_self else x
+    def self_attention(self, x: Tensor, groups: Groups, size: tuple[int, int]) -> Tensor:
+        """Queries, keys, or what they are made from [B, N, C] in a layer of latents of `size` (h, w)."""
+        # A layer's sides are rounded up, as strided convolutions do.
+        places = math.prod(math.ceil(side / self.self_downscale) for side in size)
+        return borrow(x, groups) if self.borrows_self and x.shape[1] <= places else x
 
 
 def weighted(own: list[float], length: int) -> ValueMix:
@@ -115,7 +119,10 @@ def cross_attention(
                 rest.append(own)
     out = attend(queries, keys, values)
     if rows:
-        out[rows] += (attend_rest or attend)(q[rows], k[rows], torch.stack(rest))
+        # Rows are taken one by one: an index list would be copied to the device in every layer.
+        taken = (torch.stack([x[row] for row in rows]) for x in (q, k))
+        for row, part in zip(rows, (attend_rest or attend)(*taken, torch.stack(rest))):
+            out[row] += part
     return out
 
 
@@ -125,7 +132,7 @@ def borrow(x: Tensor, groups: Groups) -> Tensor:
     for source, *edited in groups:
         for row in edited:
             rows[row] = source
-    return x[rows]
+    return torch.stack([x[row] for row in rows])
 
 
 def groups_of(rows: Sequence[int], size: int) -> list[list[int]]:

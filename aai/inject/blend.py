@@ -42,8 +42,8 @@ class Blend:
     def __post_init__(self) -> None:
         if self.mask is not None and self.mask.ndim not in (2, 3):
             raise InputError(
-                f"A mask of shape {list(self.mask.shape)} is none: give one [H, W], or one for each edited "
-                "picture."
+                f"A mask of shape {list(self.mask.shape)} is no mask for a picture: give one [H, W], or one "
+                "for each edited picture."
             )
 
 

@@ -106,7 +106,7 @@ class Edit:
                 "conditioning that was made with it."
             )
         mixes = (self._mix(source, row, number, inside, length) for number, row in enumerate(edited))
-        return Injection(tuple(mixes), _inside(self.self_window, progress))
+        return Injection(tuple(mixes), _inside(self.self_window, progress), self.self_downscale)
 
     def blending(self, size: tuple[int, int]) -> BlendRun | None:
         """The blend of one sampling of latents of `size` (h, w)."""
@@ -177,6 +177,11 @@ def reweighted(
         raise InputError(
             f"The conditioning has no sound token{f' <{lost}>' if lost else ''} (there is {there}): connect "
             "Sound Token Conditioning or Prompt To Prompt Edit, and name one of its tokens."
+        )
+    if not isinstance(before, Edit) and len(reads) > 1:
+        raise InputError(
+            "The conditioning is an edit's, but the model is not: connect Prompt To Prompt Edit's model "
+            "as well."
         )
     added = [{name: scale for name in names or known} for scale in scales]
     held = [] if before is None else list(before.scales)

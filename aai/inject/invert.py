@@ -11,6 +11,7 @@ steps.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -52,9 +53,18 @@ class Trajectory:
         return torch.lerp(self.latents[below], self.latents[below - 1], share)
 
     def null(self, sigma: float) -> Tensor:
-        """The unconditional embedding [L, D] of the step that starts at a sigma or above it."""
-        started = int((self.sigmas[:-1] >= sigma * (1 - 1e-5)).sum())
-        return self.nulls[max(started - 1, 0)]
+        """The unconditional embedding [L, D] of the step that starts nearest to a sigma, by its logarithm."""
+        # A sampler's sigmas are not quite the way's, which stand at whole timesteps.
+        starts = self.sigmas[:-1].log()
+        return self.nulls[int((starts - math.log(max(sigma, 1e-6))).abs().argmin())]
+
+    def check_size(self, size: Sequence[int]) -> None:
+        """Raises InputError where latents of `size` (C, h, w) cannot follow this way."""
+        if tuple(self.clean.shape) != tuple(size):
+            raise InputError(
+                f"The inverted picture's latents are {list(self.clean.shape)}, but the sampler's are "
+                f"{list(size)}: sample the latent that came from the edit, with the model that inverted it."
+            )
 
     def enter(self, x: Tensor, sigma: float, rows: int) -> Tensor:
         """Noisy latents of groups of `rows`, every source on its way: what the U-Net is to see."""
@@ -179,12 +189,3 @@ def null_text(
         if callback:
             callback(i + 1, steps)
     return replace(way, nulls=torch.cat(found))
-
-
-def check_size(trajectory: Trajectory, size: Sequence[int]) -> None:
-    """Raises InputError where latents of `size` (C, h, w) cannot follow a trajectory."""
-    if tuple(trajectory.clean.shape) != tuple(size):
-        raise InputError(
-            f"The inverted picture's latents are {list(trajectory.clean.shape)}, but the sampler's are "
-            f"{list(size)}: sample the latent that came from the edit."
-        )

@@ -68,7 +68,6 @@ class Reweight:
     batch. Raises InputError for a scale out of range."""
 
     scales: tuple[Mapping[str, float], ...]
-    self_downscale: int = 1
     trajectory: None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +81,11 @@ class Reweight:
 
     def groups(self, rows: Sequence[int]) -> list[list[int]]:
         """As `Edit.groups`; what would be the source takes no part."""
+        if len(rows) % self.rows:
+            raise InputError(
+                f"{self.rows} loudness scales were given for a batch of {len(rows)} pictures: give one, or "
+                "one for each."
+            )
         return [[group[0], *group] for group in groups_of(rows, self.rows)]
 
     def blending(self, size: tuple[int, int]) -> None:
@@ -89,5 +93,5 @@ class Reweight:
 
     def at(self, progress: float, reads: Sequence[Reads], length: int) -> Injection:
         """The same at every step. `reads` are those of one prompt for all pictures, or of each one's."""
-        told = list(reads) * (1 if len(reads) == self.rows else self.rows)
+        told = list(reads) * self.rows if len(reads) == 1 else list(reads)
         return Injection(tuple(weighted(value_weights(r, s), length) for r, s in zip(told, self.scales)))

@@ -24,19 +24,12 @@ class Injector:
     def __init__(self) -> None:
         self.step: tuple[Injection, Groups] | None = None
         self.blending: BlendRun | None = None
-        self.borrowing_from: int = 1
-        self.latent_area: int = 1
+        self.size: tuple[int, int] = (1, 1)
 
-    def set(self, injection: Injection, groups: Groups, latents: Tensor, self_downscale: int) -> None:
-        """For noisy latents [B, C, h, w]; self-attention is borrowed in layers `self_downscale` coarser."""
+    def set(self, injection: Injection, groups: Groups, latents: Tensor) -> None:
+        """For noisy latents [B, C, h, w]."""
         self.step = injection.to(latents), groups
-        self.latent_area = latents.shape[-2] * latents.shape[-1]
-        self.borrowing_from = self_downscale
-
-    def borrows_self(self, places: int) -> bool:
-        """Whether a layer of so many places takes the source's self-attention."""
-        coarse = self.latent_area / places >= self.borrowing_from**2 * 0.99
-        return coarse and self.step[0].borrows_self
+        self.size = tuple(latents.shape[-2:])
 
 
 @contextmanager
@@ -84,8 +77,7 @@ class _Processor:
                 blending.look(attend, q, k, groups)
             out = injection.cross_attention(attend, q, k, v, groups)
         else:
-            borrows = self.injector.borrows_self(hidden_states.shape[1])
-            asks = injection.self_attention(hidden_states, groups) if borrows else hidden_states
+            asks = injection.self_attention(hidden_states, groups, self.injector.size)
             out = attend(heads(attn.to_q(asks)), heads(attn.to_k(asks)), v)
         out = out.transpose(1, 2).flatten(2)
         return attn.to_out[1](attn.to_out[0](out))

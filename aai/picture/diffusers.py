@@ -257,7 +257,8 @@ class DiffusersPictureModel:
         ]
         way = edit.trajectory if edit is not None else None
         if way is not None:
-            shape = list(way.clean.shape)
+            shape[1:] = way.clean.shape[1:]
+            way.check_size(shape)
         noise = torch.stack(
             [torch.randn(1, *shape, generator=torch.Generator().manual_seed(s))[0] for s in seeds]
         )
@@ -278,7 +279,7 @@ class DiffusersPictureModel:
                 first = 0 if guidance == 1 else len(x)
                 groups = edit.groups(range(first, first + len(x)))
                 injection = edit.at(share, cond.reads, cond.cross.shape[1])
-                injector.set(injection, groups, x, edit.self_downscale)
+                injector.set(injection, groups, x)
             t = schedule.timestep(sigma, sigmas).to(self.device).expand(len(x))
             scaled = (x / (1 + sigma**2).sqrt()).to(self.dtype)
             without = uncond

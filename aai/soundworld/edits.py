@@ -20,6 +20,9 @@ EDITED = tuple(event for event in EVENTS if event != "sea waves")
 """A sound of the sea is no change to a beach, so it is left out."""
 
 SCALES = (0.0, 0.5, 1.0, 1.5, 2.0)
+INTENSITY = 0.8
+"""Of the sounds: a faint one may leave a picture as it is, and rightly."""
+
 SAMPLING_STEPS, GUIDANCE = 15, 4.0
 
 
@@ -63,7 +66,7 @@ def edits(
                 ("edited", windows or {}),
                 ("without the edit", {"cross_window": (0.0, 0.0), "self_window": (0.0, 0.0)}),
             ):
-                pairs = draw_edit(model, Edit(*prompts, self_downscale=1, **settings), seeds)
+                pairs = draw_edit(model, Edit(*prompts, **settings), seeds)
                 sources, changed = oracle.grade(pairs[:, 0]), oracle.grade(pairs[:, 1])
                 add = hits.setdefault
                 add(f"{way}: the event is in the edited picture and not in the source", []).extend(
@@ -97,7 +100,7 @@ def loudness_sweep(
         scales, measured = [], []
         for scene in SCENES:
             edited, each = sweep([Prompt(placed(scene, event), (token,))], SCALES)
-            edit = Edit(Prompt(f"a {scene}"), edited, scales=each, self_downscale=1)
+            edit = Edit(Prompt(f"a {scene}"), edited, scales=each)
             for row in draw_edit(model, edit, seeds):
                 grades = oracle.grade(row[1:])
                 scales += SCALES

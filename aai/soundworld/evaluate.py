@@ -254,7 +254,8 @@ def main() -> None:
     if "edits" in arguments.parts:
         made = {}
         for event in edits.EDITED:
-            f_a = encoder.embed([sounds[event]])[0]
+            sound = unseen_sound(event, 500 + EVENTS.index(event), edits.INTENSITY)
+            f_a = encoder.embed([sound])[0]
             made[event] = make_token(model, f_a, references(f_a, encoder)[0], settings, "sound")
         for what, value in edits.edits(model, oracle, made, range(4), print).items():
             note(f"edits, {what}", value)

@@ -27,6 +27,9 @@ KEY = "aai_injection"
 BLENDING = "aai_blending"
 """Under it the options of one sampling run hold its BlendRun, where it has one."""
 
+NEGATIVE = "aai_negative"
+"""Under it those of one sampling run hold the negative conditionings' uuids."""
+
 TOLD = "aai_told"
 """Under it the options of one sampling run hold {the conditioning's uuid: its reads}."""
 
@@ -74,12 +77,14 @@ def _injected(executor, x, timesteps, context=None, y=None, control=None, transf
         if uuid in told
     ]
     if injection.trajectory is not None and injection.trajectory.nulls is not None:
-        context = _with_null(context, injection.trajectory.null(sigma), transformer_options["cond_or_uncond"])
+        negative = [uuid in transformer_options[NEGATIVE] for uuid in uuids]
+        context = _with_null(context, injection.trajectory.null(sigma), negative)
     options = dict(transformer_options)
     patches = options.get("patches", {})
     options["patches"] = {
         **patches,
-        "attn1_patch": [*patches.get("attn1_patch", []), _self_attention(steps, injection.self_downscale)],
+        # First: others' (HyperTile, ToMe) change what a row and a place are.
+        "attn1_patch": [_self_attention(steps), *patches.get("attn1_patch", [])],
     }
     replace = options.get("patches_replace", {})
     others = replace.get("attn2", {})
@@ -92,22 +97,23 @@ def _injected(executor, x, timesteps, context=None, y=None, control=None, transf
     return executor(x, timesteps, context, y, control, options, **kwargs)
 
 
-def _with_null(context: Tensor, null: Tensor, cond_or_uncond: list[int]) -> Tensor:
-    """The context with the unconditional chunks' rows replaced by the step's optimised embedding."""
-    chunks = list(context.chunk(len(cond_or_uncond)))
+def _with_null(context: Tensor, null: Tensor, negative: list[bool]) -> Tensor:
+    """The context with the negative chunks' rows replaced by the step's optimised embedding."""
+    chunks = list(context.chunk(len(negative)))
     null = null.to(context).repeat(context.shape[1] // len(null), 1)
-    for i, kind in enumerate(cond_or_uncond):
-        if kind == 1:
+    for i, is_negative in enumerate(negative):
+        if is_negative:
             chunks[i] = null.expand_as(chunks[i])
     return torch.cat(chunks)
 
 
-def _self_attention(steps: list[tuple[Injection, Groups]], downscale: int) -> Callable:
+def _self_attention(steps: list[tuple[Injection, Groups]]) -> Callable:
     def patch(n: Tensor, context: Tensor, value: Tensor, options: dict):
-        height, width = options["original_shape"][-2:]
-        if height * width / n.shape[1] >= downscale**2 * 0.99:
-            for injection, groups in steps:
-                n, context = injection.self_attention(n, groups), injection.self_attention(context, groups)
+        size = tuple(options["original_shape"][-2:])
+        for injection, groups in steps:
+            asks = injection.self_attention(n, groups, size)
+            context = asks if context is n else injection.self_attention(context, groups, size)
+            n = asks
         return n, context, value
 
     return patch

@@ -4,6 +4,8 @@ pictures."""
 from __future__ import annotations
 
 import inspect
+import math
+import uuid
 from collections.abc import Callable
 
 import comfy.k_diffusion.sampling as k_diffusion
@@ -12,37 +14,47 @@ from torch import Tensor
 
 from ...aai.errors import InputError
 from ...aai.inject.edit import Edit
-from ...aai.inject.invert import check_size
+from ...aai.inject.invert import Trajectory
 from ...aai.inject.loudness import Reweight
 from ...aai.picture.schedule import progress
+from ...aai.prompt import Reads
 from .words import READS
 
 
 def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **named):
     """A sampler's `sample`, told which conditionings the injection belongs to; an edit's rows share the noise
     that the sampler draws."""
-    from .attention import BLENDING, KEY, TOLD
+    from .attention import BLENDING, KEY, NEGATIVE, TOLD
 
     options = extra_args["model_options"]["transformer_options"]
     injection: Edit | Reweight | None = options.get(KEY)
     if injection is None:
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     injection.groups(range(len(noise)))
-    options[TOLD] = _told(guider.conds, injection)
+    options[TOLD], options[NEGATIVE] = _told(guider.conds, injection)
     sampler = executor.class_obj
     if isinstance(injection, Reweight):
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     blending = injection.blending(tuple(noise.shape[-2:]))
     if blending is not None:
         options[BLENDING] = blending
+    rows = injection.rows
+    if not torch.equal(noise, noise[::rows].repeat_interleave(rows, 0)):
+        raise InputError(
+            "The source and its edited pictures have noise of their own: sample the latent that came from "
+            "Prompt To Prompt Edit."
+        )
     function = getattr(sampler, "sampler_function", None)
     if "adaptive" in getattr(function, "__name__", ""):
         raise InputError(
             "The sampler dpm_adaptive chooses its steps by the whole batch, so a source would change with "
             "its edited picture: choose another sampler."
         )
-    if injection.trajectory is not None:
+    # A later stage of several adds no noise, and goes on from the latents of the stage before.
+    if injection.trajectory is not None and noise.any():
         noise = _from_the_end(injection, guider, sampler, sigmas, noise, rest[0])
+    if function is None:
+        return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     before = sampler.extra_options, sampler.inpaint_options
     try:
         if _draws_noise(function) and sampler.extra_options.get("noise_sampler") is None:
@@ -63,6 +75,8 @@ def kept_to_source(executor, model, conds, x_in, timestep, model_options):
     options = model_options.get("transformer_options", {})
     injection, blending = options.get(KEY), options.get(BLENDING)
     way = injection.trajectory if injection is not None else None
+    if way is None and blending is None:
+        return executor(model, conds, x_in, timestep, model_options)
     sigma = float(timestep[0])
     if way is not None:
         x_in = way.enter(x_in, sigma, injection.rows)
@@ -92,49 +106,73 @@ def shared_noise(function: Callable, noise: Tensor, sigmas: Tensor, seed: int | 
 def _from_the_end(injection: Edit, guider, sampler, sigmas: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
     """The noise with which the sampler starts where the inverted picture's way is at its first sigma."""
     way = injection.trajectory
-    check_size(way, noise.shape[1:])
+    way.check_size(noise.shape[1:])
     sigma = float(sigmas[0])
     # What core's noise_scaling does with noise and latent, undone.
     amount = (1 + sigma**2) ** 0.5 if sampler.max_denoise(guider, sigmas) else sigma
     return (way.at(sigma).to(noise) - latent) / amount
 
 
-def _draws_noise(function: Callable | None) -> bool:
-    if function is None:
-        return False
+def _draws_noise(function: Callable) -> bool:
     return "noise_sampler" in inspect.signature(inspect.unwrap(function)).parameters
 
 
 def _is_brownian(function: Callable) -> bool:
     """Whether a sampler's own noise is a Brownian tree's, which it may leave to another sampler to make."""
-    names = inspect.unwrap(function).__code__.co_names
+    names = getattr(inspect.unwrap(function), "__code__", _is_brownian.__code__).co_names
     called = (
         getattr(k_diffusion, n, None) for n in names if n.startswith("sample_") and n != function.__name__
     )
     return "BrownianTreeNoiseSampler" in names or any(_is_brownian(f) for f in called if callable(f))
 
 
-def _told(conds: dict[str, list[dict]], injection: Edit | Reweight) -> dict:
-    """{uuid: reads} of the conditionings that the injection belongs to.
+def _told(conds: dict[str, list[dict]], injection: Edit | Reweight) -> tuple[dict, set]:
+    """{uuid: reads} of the conditionings that the injection belongs to, and the negative ones' uuids.
 
-    Raises InputError where there is none.
+    Raises InputError where it belongs to none.
     """
-    found = {
-        c["uuid"]: c[READS]
-        for held in conds.values()
+    ours = {
+        id(c["cross_attn"]): _read_along(c)
+        for kind, held in conds.items()
+        if "negative" not in kind
         for c in held
         if READS in c and (isinstance(injection, Reweight) or len(c[READS]) == injection.rows)
     }
+    found, negative = {}, set()
+    for kind, held in conds.items():
+        for c in held:
+            # Core copies a conditioning with an area to the other side, with its uuid and the other's words.
+            c["uuid"] = uuid.uuid4()
+            if "negative" in kind:
+                negative.add(c["uuid"])
+            cross = c["model_conds"].get("c_crossattn")
+            if cross is not None and id(cross.cond) in ours:
+                found[c["uuid"]] = ours[id(cross.cond)]
     if not found:
         raise InputError(
             "This model was prepared by Prompt To Prompt Edit or Loudness Reweight, but the sampler's "
             "positive conditioning is another: connect the conditioning of the same node."
         )
-    return found
+    return found, negative
+
+
+def _read_along(conditioning: dict) -> tuple[Reads, ...]:
+    """What is read all along a conditioning: nothing of ours where core has added another at its end."""
+    reads, length = conditioning[READS], conditioning["cross_attn"].shape[1]
+    own = math.lcm(*(len(row) for row in reads))
+    if length % own == 0 and length // own < 2:
+        return reads
+    return tuple(row * (own // len(row)) + (None,) * (length - own) for row in reads)
 
 
 TRAJECTORY = "aai_trajectory"
-"""The key of a LATENT that holds an inverted picture's Trajectory."""
+"""The key of a LATENT that holds an inverted picture's Trajectory, and the samples that it is the way of."""
+
+
+def trajectory_of(latent: dict) -> Trajectory | None:
+    """The way of a LATENT that is an inverted picture still: what other nodes have changed, has none."""
+    way, samples = latent.get(TRAJECTORY, (None, None))
+    return way if way is not None and torch.equal(samples, latent["samples"]) else None
 
 
 def paired(latent: dict, rows: int) -> dict:
@@ -146,6 +184,8 @@ def paired(latent: dict, rows: int) -> dict:
         "samples": samples.repeat_interleave(rows, 0),
         "batch_index": [i for i in indices for _ in range(rows)],
     }
+    # The edit holds the way from here on.
+    made.pop(TRAJECTORY, None)
     if "noise_mask" in latent:
         mask = latent["noise_mask"]
         mask = mask.repeat(-(-len(samples) // len(mask)), *[1] * (mask.ndim - 1))[: len(samples)]

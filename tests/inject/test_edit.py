@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from aai.errors import InputError
-from aai.inject.attention import borrow, cross_attention, groups_of
+from aai.inject.attention import Injection, borrow, cross_attention, groups_of
 from aai.inject.edit import STYLE_WINDOWS, Edit
 from aai.picture.schedule import progress
 from aai.prompt import Prompt, index_projection
@@ -198,6 +198,17 @@ def test_several_edited_pictures_from_one_source(edit_of, make_token):
     one = edit_of("a city <dog> <dog>", scales={"dog": 2.0}).at(0, [told[0], told[2]], LENGTH).mixes
     alone = cross_attention(F.scaled_dot_product_attention, q[[5, 7]], k[[5, 7]], v[[5, 7]], [[0, 1]], one)
     torch.testing.assert_close(found[7], alone[1])
+
+
+@pytest.mark.parametrize("size", [(64, 64), (75, 75), (75, 50), (128, 125)])
+def test_coarse_layers_are_known_at_any_picture_size(size):
+    """Strided convolutions round a layer's sides up."""
+    injection = Injection((), borrows_self=True, self_downscale=4)
+    for factor in (1, 2, 4, 8):
+        places = math.ceil(size[0] / factor) * math.ceil(size[1] / factor)
+        x = torch.randn(2, places, 3)
+        borrowed = torch.equal(*injection.self_attention(x, [[0, 1]], size))
+        assert borrowed == (factor >= 4)
 
 
 def test_progress_counts_the_samplers_own_steps():

@@ -1,14 +1,17 @@
 """A picture's way into noise, and edits that follow it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from aai.errors import InputError
 from aai.inject.edit import Edit, encode
-from aai.inject.invert import Trajectory, check_size, invert, load, null_text
+from aai.inject.invert import Trajectory, invert, load, null_text
 from aai.picture.diffusers import DiffusersPictureModel
 from aai.picture.model import Conditioning
+from aai.picture.schedule import normal
 from aai.prompt import Prompt
 
 
@@ -46,6 +49,15 @@ def test_the_way_is_that_of_the_ideal_model(latents):
     assert torch.equal(way.clean, latents[0])
     expected = latents * (1 + way.sigmas**2).sqrt()[:, None, None, None]
     assert_close(way.latents, expected, rtol=0.07, atol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [8, 20, 30, 50])
+def test_a_samplers_steps_find_their_own_null(model, latents, steps):
+    """A sampler's sigmas stand between the whole timesteps that an inversion stops at."""
+    way = invert(model, latents, model.encode_prompt(Prompt("")), steps)
+    held = replace(way, nulls=torch.arange(steps).float()[:, None, None])
+    sigmas = normal(model.sigmas, steps)[:-1].tolist()
+    assert [int(held.null(sigma)) for sigma in sigmas] == list(range(steps))
 
 
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
@@ -124,4 +136,4 @@ def test_bad_input(tmp_path, model, latents):
         with pytest.raises(InputError, match=f"{name}' is no inverted picture"):
             load(tmp_path / name)
     with pytest.raises(InputError, match="sampler's are"):
-        check_size(Trajectory(torch.tensor([1.0, 0.0]), torch.zeros(2, 4, 8, 8)), (4, 8, 9))
+        Trajectory(torch.tensor([1.0, 0.0]), torch.zeros(2, 4, 8, 8)).check_size((4, 8, 9))

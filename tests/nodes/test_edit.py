@@ -119,11 +119,13 @@ def test_dpm_adaptive_is_refused(pack, edit, sampled):
 
 
 @pytest.mark.parametrize("scheduler", ["simple", "karras", "exponential", "sgm_uniform", "beta"])
-def test_windows_mean_the_same_for_every_scheduler(small, edit, encoded, sampled, scheduler):
+def test_windows_mean_the_same_for_every_scheduler(run, small, rain, edit, encoded, sampled, scheduler):
     """With every window shut the edited picture is the plain one; shut after the last step, it is not."""
     model, positive, latent = edit(cross_end=0.0, self_end=0.0)
     pair = sampled(model, positive, latent, scheduler=scheduler)
     assert_same(small, pair[:1], sampled(small.model, encoded("a city"), empty(), scheduler=scheduler))
+    told = run("AAI_SoundTokenConditioning", clip=small.clip, token=rain, prompt="a city under *")[0]
+    assert_same(small, pair[1:], sampled(small.model, told, empty(), scheduler=scheduler))
     later = sampled(*edit(cross_end=0.25, self_end=0.0), scheduler=scheduler)
     latest = sampled(*edit(cross_end=0.3, self_end=0.0), scheduler=scheduler)
     assert not torch.equal(pair[1], later[1]) and not torch.equal(later[1], latest[1])
@@ -226,6 +228,27 @@ def test_a_second_area_is_left_alone(core, small, edit, encoded, sampled):
     assert_same(small, pair[:1], sampled(small.model, encoded("a city") + area, empty()))
 
 
+def test_an_area_of_ours_leaves_the_negative_prompt_alone(core, small, edit, encoded, sampled):
+    """Core gives the negative side a copy of a conditioning with an area, with the negative's own words."""
+    model, positive, latent = edit(scale="0.5")
+    whole = core.ConditioningSetArea().append(positive, 64, 64, 0, 0, 1.0)[0]
+    assert_same(small, sampled(model, whole, latent), sampled(model, positive, latent))
+
+
+def test_a_prompt_that_is_added_at_the_end_is_left_alone(core, run, small, encoded, sampled, rain):
+    told = run("AAI_SoundTokenConditioning", clip=small.clip, token=rain, prompt="a city under *")[0]
+    for other in ("fire", "fire " * 80):
+        (longer,) = core.ConditioningConcat().concat(told, encoded(other))
+        given = dict(model=small.model, conditioning=longer, tokens="", reference=-23.0)
+        model = run("AAI_LoudnessReweight", **given, scale="0.5")[0]
+        # Only the token's own row is scaled: once where the other prompt follows, and not in it.
+        plain, half = sampled(small.model, longer, empty()), sampled(model, longer, empty())
+        assert not torch.allclose(plain, half, atol=1e-4)
+        assert_same(
+            small, sampled(run("AAI_LoudnessReweight", **given, scale="1")[0], longer, empty()), plain
+        )
+
+
 def test_loudness_reweights_a_prompt_and_an_edit(pack, run, small, edit, sampled, rain):
     conditioning = run("AAI_SoundTokenConditioning", clip=small.clip, token=rain, prompt="a city under *")[0]
     given = dict(model=small.model, conditioning=conditioning, tokens="", reference=-23.0)
@@ -289,6 +312,17 @@ def test_what_does_not_belong_together_is_refused(pack, run, small, edit, encode
     model, positive, latent = edit()
     with pytest.raises(InputError, match="draws 2 together"):
         sampled(model, positive, empty())
+    with pytest.raises(InputError, match="noise of their own"):
+        sampled(model, positive, empty(2))
+    with pytest.raises(InputError, match="connect Prompt To Prompt Edit's model"):
+        run(
+            "AAI_LoudnessReweight",
+            model=small.model,
+            conditioning=positive,
+            tokens="",
+            scale="1",
+            reference=-23.0,
+        )
     with pytest.raises(InputError, match="connect the conditioning of the same node"):
         sampled(model, encoded("a city"), latent)
     given = dict(model=small.model, reference=-23.0)
@@ -313,7 +347,7 @@ def test_an_inverted_picture_is_the_source(pack, run, small, edit, sampled, samp
     assert_same(small, pair[:1], inverted["samples"])
     assert (pair[1] - pair[0]).abs().max() > 1e-3
     with pytest.raises(pack.part("aai.errors").InputError, match="latents are"):
-        sampled(model, positive, {"samples": torch.zeros(2, 32, 8, 16)}, sampler, cfg)
+        sampled(model, positive, {"samples": torch.zeros(2, 32, 8, 16), "batch_index": [0, 0]}, sampler, cfg)
 
 
 def test_null_text_in_a_node(run, small, edit, encoded, core):
