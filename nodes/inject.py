@@ -188,7 +188,7 @@ class InvertImage(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="AAI_InvertImage",
-            display_name="Invert Image",
+            display_name="Invert Image (AAI)",
             category=CATEGORY,
             description=(
                 "Finds the noise that a photograph would come from, so that Prompt To Prompt Edit can change "

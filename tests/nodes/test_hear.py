@@ -64,7 +64,7 @@ def test_encoding_gives_an_embedding_and_words(run, pack, ear, rain):
     [
         (torch.rand(1, 8, 8000) - 0.5, 8000),
         (torch.rand(1, 2, 192000) - 0.5, 192000),
-        (torch.rand(1, 1, 800) - 0.5, 16000),
+        (torch.rand(1, 1, 2000) - 0.5, 16000),
     ],
 )
 def test_odd_sounds_are_heard(run, ear, waveform, rate):
@@ -79,6 +79,7 @@ def test_odd_sounds_are_heard(run, ear, waveform, rate):
     [
         (torch.full((1, 1, 16000), float("nan")), "not numbers"),
         (torch.zeros(1, 1, 0), "no samples"),
+        (torch.rand(1, 1, 800) - 0.5, "too short"),
         (torch.rand(2, 1, 16000), "batch of 2"),
     ],
 )
