@@ -30,7 +30,7 @@ PACK = Path(__file__).parents[1]
 EXAMPLES = PACK / "example_workflows"
 EDITS = {
     "edit": "A sound changes a picture",
-    "loudness_sweep": "A louder sound changes it more",
+    "loudness_sweep": "Louder, step by step",
     "stylize": "A sound as a style",
     "photograph": "A picture of one's own",
 }
