@@ -160,7 +160,7 @@ def _read_along(conditioning: dict) -> tuple[Reads, ...]:
     """What is read all along a conditioning: nothing of ours where core has added another at its end."""
     reads, length = conditioning[READS], conditioning["cross_attn"].shape[1]
     own = math.lcm(*(len(row) for row in reads))
-    if length % own == 0 and length // own < 2:
+    if length == own:
         return reads
     return tuple(row * (own // len(row)) + (None,) * (length - own) for row in reads)
 
