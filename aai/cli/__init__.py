@@ -1,0 +1,44 @@
+"""The `aai` command: hear a sound, make a token of it, draw pictures with it.
+
+Each module declares its commands in `add`; what they need is imported when one runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from ..errors import InputError
+from . import demo, hear, picture, token
+from .terminal import Commands
+
+MODULES = (hear, token, picture, demo)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; returns the exit code: 0, or 2 with one sentence on stderr where the input is at
+    fault."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        options.run(options)
+    except InputError as error:
+        print(f"aai: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("aai: stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aai",
+        description="Paint with sound: a recording becomes one word of a picture model, a sound token.",
+        epilog="Without other models, every command uses SoundWorld, the small world that comes with aai.",
+    )
+    commands = Commands(parser)
+    for module in MODULES:
+        module.add(commands)
+    return parser

@@ -1,0 +1,117 @@
+"""What commands are given: models and encoders by name, reference pictures, and a token trained from a
+sound."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .terminal import positive, progress
+
+if TYPE_CHECKING:
+    from ..align.encoder import SoundEncoder
+    from ..picture.model import PictureModel
+    from ..token import SoundToken
+
+SOUNDWORLD = "soundworld"
+
+
+def about_sound(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--encoder", default=SOUNDWORLD, metavar="FILE", help="a sound encoder's file (%(default)s)"
+    )
+    sub.add_argument(
+        "--start", type=float, default=0.0, metavar="S", help="where the sound begins, in seconds"
+    )
+    sub.add_argument("--length", type=float, metavar="S", help="how much of it, in seconds (all)")
+
+
+def about_training(sub: argparse.ArgumentParser) -> None:
+    about_sound(sub)
+    sub.add_argument(
+        "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
+    )
+    sub.add_argument(
+        "--refs",
+        default="auto",
+        metavar="DIR",
+        help="pictures to adapt to; auto: SoundWorld's own (%(default)s)",
+    )
+    sub.add_argument(
+        "-k", type=positive, default=4, help="how many pictures, the nearest to the sound (%(default)s)"
+    )
+    sub.add_argument(
+        "--train-steps", type=positive, default=60, metavar="N", help="training steps (%(default)s)"
+    )
+    sub.add_argument("--name", metavar="NAME", help="the token's name (the sound file's)")
+    sub.add_argument("--seed", type=int, default=0, help="the same seed, the same result (%(default)s)")
+
+
+def train(options: argparse.Namespace, model: PictureModel) -> tuple[SoundToken, list[float]]:
+    from .. import audio
+    from ..adapt.train import TrainSettings, train_token
+    from ..align.encoder import hear as hear_sound
+
+    sound = audio.load(options.sound, options.start, options.length)
+    encoder = load_encoder(options.encoder)
+    heard = hear_sound(encoder, sound, Path(options.sound).name)
+    images, names = references(options, encoder, heard.f_a, model)
+    settings = TrainSettings(steps=options.train_steps, seed=options.seed)
+    with progress("training", settings.steps, options.json) as tick:
+        result = train_token(
+            model,
+            heard.f_a,
+            images,
+            settings,
+            options.name or Path(options.sound).stem,
+            loudness=heard.loudness,
+            provenance={
+                "sound": heard.sound,
+                "encoder": heard.encoder,
+                "model": options.model,
+                "pictures": names,
+            },
+            callback=lambda step, total, loss: tick(step),
+        )
+    return result.token, result.losses
+
+
+def references(options: argparse.Namespace, encoder: SoundEncoder, f_a, model: PictureModel):
+    """The reference pictures [N, 3, H, W] and their names in one line."""
+    if options.refs == "auto":
+        from .. import soundworld
+
+        images, scores = soundworld.references(f_a, encoder, options.k)
+        return images, "SoundWorld's library: " + ", ".join(f"{s:.3f}" for s in scores)
+    from ..adapt import library
+
+    found = library.references(f_a, library.index(options.refs, encoder), options.k)
+    names = ", ".join(f"{r.path.name} {r.score:.3f}" for r in found)
+    return library.load_pictures([r.path for r in found], model.native_size), names
+
+
+def load_encoder(name: str) -> SoundEncoder:
+    if name == SOUNDWORLD:
+        from ..soundworld import load_sound_encoder
+
+        return load_sound_encoder()
+    from ..align.encoder import load
+
+    return load(name)
+
+
+def load_model(name: str) -> PictureModel:
+    if name == SOUNDWORLD:
+        from ..soundworld import load_picture_model
+
+        return load_picture_model()
+    from ..picture.diffusers import load
+
+    return load(name)
+
+
+def check_folder(output: Path) -> None:
+    if not output.parent.is_dir():
+        raise InputError(f"There is no folder '{output.parent}' for '{output.name}': make it first.")

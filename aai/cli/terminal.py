@@ -1,0 +1,74 @@
+"""What every command shares: how it is declared, how it reports, and its bar."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+
+
+class Commands:
+    """The commands of a parser, as `aai` or `aai align` offers them."""
+
+    def __init__(self, parser: argparse.ArgumentParser):
+        self.parser = parser
+        self.parsers = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(
+        self, name: str, run: Callable[[argparse.Namespace], None], text: str, example: str
+    ) -> argparse.ArgumentParser:
+        """A command that calls `run`, with `--json` and an example below its help."""
+        sub = self._parser(name, text, f"Example: {example}")
+        sub.set_defaults(run=run)
+        sub.add_argument("--json", action="store_true", help="print the result as JSON")
+        return sub
+
+    def group(self, name: str, text: str) -> Commands:
+        """A command that is a family of commands: `aai NAME COMMAND`."""
+        return Commands(self._parser(name, text, f"aai {name} COMMAND --help tells more."))
+
+    def _parser(self, name: str, text: str, epilog: str) -> argparse.ArgumentParser:
+        return self.parsers.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog
+        )
+
+
+class progress:
+    """A bar on a terminal's stderr, nothing elsewhere: with progress("drawing", 30, quiet) as tick:
+    tick(step)."""
+
+    def __init__(self, what: str, total: int, quiet: bool):
+        self.what, self.total, self.shown = what, total, sys.stderr.isatty() and not quiet
+
+    def __enter__(self) -> Callable[[int], None]:
+        return self.tick
+
+    def tick(self, step: int) -> None:
+        if self.shown:
+            done = round(30 * step / self.total)
+            print(
+                f"\r{self.what} [{'#' * done}{' ' * (30 - done)}] {step}/{self.total}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def __exit__(self, *_) -> None:
+        if self.shown:
+            print(file=sys.stderr)
+
+
+def say(options: argparse.Namespace) -> Callable[[str], None]:
+    return lambda text: print(text, file=sys.stderr if options.json else sys.stdout, flush=True)
+
+
+def tell(options: argparse.Namespace, report: dict, text: str) -> None:
+    print(json.dumps(report, indent=1) if options.json else text)
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
