@@ -120,7 +120,10 @@ def scale_of(model: nn.Module) -> float:
 
 
 class Reader:
-    """Encodes captions with a tokenizer and a tower; a starred caption's `*` takes a word vector [D]."""
+    """Encodes captions with a tokenizer and a tower; a starred caption's `*` takes a word vector [D]. It is a
+    TextTower (align/text.py), too."""
+
+    name, dim = "SoundWorld", DIM
 
     def __init__(self, tokenizer, model: nn.Module):
         self.tokenizer, self.model = tokenizer, model
@@ -147,6 +150,11 @@ class Reader:
 
     def sentence(self, texts: list[str]) -> Tensor:
         return self.states(texts)[1]
+
+    @torch.no_grad()
+    def embed(self, texts: list[str]) -> Tensor:
+        """B texts to [B, DIM], as alignment asks for them."""
+        return self.sentence(texts) if texts else torch.zeros(0, DIM)
 
 
 def as_word(f: Tensor, s: float) -> Tensor:
