@@ -1,7 +1,8 @@
 """CAV-MAE's towers (Gong et al., ICLR 2023; YuanGongND/cav-mae), the encoder that the paper tunes.
 
 One transformer for sound and one for pictures, then a block that both share. The keys of the weights are the
-published ones; the decoder, which only pre-training uses, is left out.
+published ones; the decoder, which only pre-training uses, is in `cavmae_decoder.py`; `checkpoint.py` reads
+public files.
 
 The shared block is kept twice: `blocks_u` hears, `blocks_u_v` sees. They start equal (`load_published`), and
 tuning the first cannot move the visual features. `share_unified` gives the published single block back, for
@@ -20,7 +21,7 @@ from ..errors import InputError
 
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # What the published files hold besides the towers: pre-training's decoder, fine-tuning's classifier.
-NOT_TOWERS = ("decoder_", "mask_token", "mlp_head.")
+DECODER, CLASSIFIER = ("decoder_", "mask_token"), ("mlp_head.",)
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,26 @@ class CAVMAE(nn.Module):
         """[B, 3, S, S] to tokens [B, n, dim], row by row."""
         return self.see(self.visual_tokens(images))
 
+    def forward_joint(self, fbanks: Tensor, images: Tensor, keep_a: Tensor, keep_v: Tensor) -> Tensor:
+        """Sounds and pictures in one sequence, as pre-training's decoder and the classifier take them: the
+        patches `keep_a` [B, k_a] and `keep_v` [B, k_v] to tokens [B, k_a + k_v, dim].
+
+        Through the block that hears, which alignment may have moved away from the block that sees.
+        """
+        a = self.patch_embed_a(fbanks.transpose(1, 2)[:, None]) + self.pos_embed_a + self.modality_a
+        v = self.patch_embed_v(images) + self.pos_embed_v + self.modality_v
+        a, v = (
+            x.gather(1, keep[..., None].expand(-1, -1, x.shape[-1])) for x, keep in ((a, keep_a), (v, keep_v))
+        )
+        for block in self.blocks_a:
+            a = block(a)
+        for block in self.blocks_v:
+            v = block(v)
+        x = torch.cat([a, v], 1)
+        for block in self.blocks_u:
+            x = block(x)
+        return self.norm(x)
+
     def audio_features(self, fbanks: Tensor, keep: Tensor | None = None) -> Tensor:
         """[B, frames, mel_bins] to the mean over tokens [B, dim]."""
         return pool(self.forward_audio(fbanks, keep))
@@ -182,7 +203,7 @@ class CAVMAE(nn.Module):
         tower's weight is missing or has another size, or where the file holds something unknown.
         """
         weights = {key.removeprefix("module."): value for key, value in tensors.items()}
-        weights = {key: value for key, value in weights.items() if not key.startswith(NOT_TOWERS)}
+        weights = {key: value for key, value in weights.items() if not key.startswith(DECODER + CLASSIFIER)}
         for key in [key for key in weights if key.startswith("blocks_u.")]:
             weights.setdefault(key.replace("blocks_u.", "blocks_u_v."), weights[key])
         self.take(weights, name)
@@ -190,15 +211,21 @@ class CAVMAE(nn.Module):
     def take(self, weights: dict[str, Tensor], name: str) -> None:
         """Loads all weights, or raises InputError naming the first that is missing, unknown or of another
         size."""
-        own = self.state_dict()
-        for problem, keys in (
-            ("lacks", sorted(own.keys() - weights.keys())),
-            ("holds unknown", sorted(weights.keys() - own.keys())),
-            ("holds other sizes of", [k for k in own if k in weights and own[k].shape != weights[k].shape]),
-        ):
-            if keys:
-                raise InputError(
-                    f"“{name}” {problem} {len(keys)} of CAV-MAE's weights ({keys[0]}, ...): choose another "
-                    "file, or save or download it again."
-                )
-        self.load_state_dict(weights)
+        take(self, weights, name)
+
+
+def take(module: nn.Module, weights: dict[str, Tensor], name: str) -> None:
+    """Loads all of a part's weights from the file called `name`, or raises InputError naming the first that
+    is missing, unknown or of another size."""
+    own = module.state_dict()
+    for problem, keys in (
+        ("lacks", sorted(own.keys() - weights.keys())),
+        ("holds unknown", sorted(weights.keys() - own.keys())),
+        ("holds other sizes of", [k for k in own if k in weights and own[k].shape != weights[k].shape]),
+    ):
+        if keys:
+            raise InputError(
+                f"“{name}” {problem} {len(keys)} of CAV-MAE's weights ({keys[0]}, ...): choose another "
+                "file, or save or download it again."
+            )
+    module.load_state_dict(weights)
