@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -85,26 +86,31 @@ def from_tensor(waveform: Tensor, rate: int, name: str = "The sound") -> Sound:
     return Sound(waveform, int(rate))
 
 
-def load(path: str | os.PathLike, start: float = 0.0, seconds: float | None = None) -> Sound:
+def load(
+    path: str | os.PathLike | BinaryIO, start: float = 0.0, seconds: float | None = None, name: str = ""
+) -> Sound:
     """Reads the first sound track of an audio or video file, from `start` for `seconds` (None: all of it).
 
     wav, flac, ogg, mp3, m4a, and whatever else PyAV decodes; any rate and channel count. Only the part that
-    is asked for is kept in memory. Raises InputError for a missing, empty, damaged or soundless file, and
-    where nothing is left after trimming.
+    is asked for is kept in memory. An open file that can seek may stand in for the path, `name` is what
+    errors call it. Raises InputError for a missing, empty, damaged or soundless file, and where nothing is
+    left after trimming.
     """
     import av
 
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no file “{path}”: check its name and folder.")
-    if path.stat().st_size == 0:
-        raise InputError(f"“{path}” is empty (0 bytes): choose another file.")
+    source = path if hasattr(path, "read") else str(path)
+    path = name or path
+    if isinstance(source, str):
+        if not Path(source).is_file():
+            raise InputError(f"There is no file “{path}”: check its name and folder.")
+        if Path(source).stat().st_size == 0:
+            raise InputError(f"“{path}” is empty (0 bytes): choose another file.")
     if start < 0 or (seconds is not None and seconds <= 0):
         raise InputError(
             f"“{path}” cannot be cut at {start:g} s for {seconds} s: use a start of 0 or more and a length."
         )
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(source, metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise InputError(f"“{path}” has no sound track: choose an audio file, or a video with sound.")
             stream = container.streams.audio[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from . import files
 from .errors import InputError
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def load(path: str | os.PathLike, size: int | None = None) -> Tensor:
+def load(path: str | os.PathLike | BinaryIO, size: int | None = None, name: str = "") -> Tensor:
     """A picture file as [3, H, W] in [0, 1], upright, transparency over white; `size` takes its middle square
-    at so many pixels a side.
+    at so many pixels a side. `name` is what errors call it, where it is an open file.
 
     Raises InputError for a file that is missing or no picture.
     """
@@ -35,7 +35,7 @@ def load(path: str | os.PathLike, size: int | None = None) -> Tensor:
                 image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
-            f"'{path}' cannot be read as a picture ({error}): leave it out or save it again."
+            f"'{name or path}' cannot be read as a picture ({error}): leave it out or save it again."
         ) from error
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 

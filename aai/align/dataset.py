@@ -1,69 +1,26 @@
-"""A folder of classes as stage 1's training data: `class/clip.wav` beside `class/*.jpg`.
+"""Clips (`clips.py`) as stage 1's training data.
 
-`scan` finds the clips, `encode` sends them through the frozen towers once, `batches` deals them out, and
+`split` holds some out, `encode` sends them through the frozen towers once, `batches` deals them out, and
 `align_encoder` does the training with all three.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import audio, image
 from ..errors import InputError
 from ..fbank import EPSILON
 from .cavmae import CAVMAE, CAVMAEConfig, pool
+from .clips import Clip, File
 from .encoder import CAVMAEEncoder
 from .evaluate import Share, nearest_label
 from .train import AlignResult, AlignSettings, Pairs, align, spec_augment
-
-SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".mp4", ".mkv", ".webm"}
-PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A sound file, its label, and the pictures that belong with it."""
-
-    sound: Path
-    label: str
-    pictures: tuple[Path, ...]
-
-
-def scan(folder: str | os.PathLike) -> list[Clip]:
-    """The clips of a folder of classes, in the order of their names.
-
-    A class is a subfolder; its name, underscores read as spaces, is the label. A clip's pictures are those
-    called like it (`7.wav`: `7.jpg`, `7_*.jpg`), else all of its class. Raises InputError for a missing
-    folder, one without classes, and a class that has sounds but no pictures.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"There is no folder “{folder}”: give a folder with one subfolder for each class.")
-    clips = []
-    for group in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = sorted(path for path in group.iterdir() if path.is_file() and not path.name.startswith("."))
-        sounds = [path for path in files if path.suffix.lower() in SOUNDS]
-        pictures = [path for path in files if path.suffix.lower() in PICTURES]
-        if sounds and not pictures:
-            raise InputError(f"“{group}” holds sounds but no pictures: add some, or take the folder out.")
-        for sound in sounds:
-            own = [p for p in pictures if p.stem == sound.stem or p.stem.startswith(f"{sound.stem}_")]
-            clips.append(Clip(sound, group.name.replace("_", " "), tuple(own or pictures)))
-    labels = {clip.label for clip in clips}
-    if len(labels) < 2:
-        raise InputError(
-            f"“{folder}” holds {len(labels)} classes with sounds: make a subfolder for each of at least two, "
-            "since sounds are told from one another."
-        )
-    return clips
 
 
 def split(clips: list[Clip], share: float = 0.2, seed: int = 0) -> tuple[list[Clip], list[Clip]]:
@@ -121,22 +78,22 @@ def encode(
             f"{', '.join(sorted(vectors)[:12])}, or give a text encoder."
         )
     fbanks, windows, f_v, tokens_v, pictures = [], [], [], [], []
-    rows: dict[Path, int] = {}
+    rows: dict[File, int] = {}
     heard = 0
     for done, clip in enumerate(clips):
-        parts = encoder.fbanks(encoder.windows(audio.load(clip.sound)))
+        parts = encoder.fbanks(encoder.windows(clip.load_sound()))
         fbanks.append(parts.half().cpu())
         windows.append(torch.arange(heard, heard + len(parts)))
         heard += len(parts)
-        for path in clip.pictures:
-            if path not in rows:
-                rows[path] = len(rows)
-                for part in encoder.image_batches(image.load(path)[None]):
+        for number, file in enumerate(clip.pictures):
+            if file not in rows:
+                rows[file] = len(rows)
+                for part in encoder.image_batches(clip.load_picture(number)[None]):
                     tokens = encoder.model.visual_tokens(part)
                     f_v.append(F.normalize(pool(encoder.model.see(tokens)), dim=-1).cpu())
                     if keep_tokens:
                         tokens_v.append(tokens.half().cpu())
-        pictures.append(torch.tensor([rows[path] for path in clip.pictures]))
+        pictures.append(torch.tensor([rows[file] for file in clip.pictures]))
         if callback:
             callback(done + 1, len(clips))
     return Examples(

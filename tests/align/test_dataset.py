@@ -8,13 +8,13 @@ from PIL import Image
 
 from aai import image
 from aai.align.cavmae import CAVMAE, CAVMAEConfig
+from aai.align.clips import scan
 from aai.align.dataset import (
     Augment,
     align_encoder,
     batches,
     encode,
     label_accuracy,
-    scan,
     split,
 )
 from aai.align.encoder import CAVMAEEncoder
@@ -103,14 +103,14 @@ def test_files_that_cannot_be_read_are_refused_by_name(folder, tmp_path):
         image.load(tmp_path / "torn.jpg")
     Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     assert torch.equal(image.load(tmp_path / "clear.png"), torch.ones(3, 4, 4))
-    assert image.load(clips[0].pictures[0]).shape == (3, 60, 20)
+    assert clips[0].load_picture(0).shape == (3, 60, 20)
 
 
 def test_the_frozen_towers_see_what_the_encoder_sees(folder, examples):
     encoder, clips = make_encoder(), scan(folder)
     assert len(examples.f_v) == 4 and len(examples.fbanks) == 6 * 1 + 2 * 3
     row = int(examples.pictures[0][0])
-    seen = encoder.embed_images(image.load(clips[0].pictures[0])[None])[0]
+    seen = encoder.embed_images(clips[0].load_picture(0)[None])[0]
     torch.testing.assert_close(examples.f_v[row], seen)
     assert examples.words == ["high whistle", "low hum"]
     torch.testing.assert_close(examples.f_t, torch.eye(16)[[1, 0]])

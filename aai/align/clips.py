@@ -1,0 +1,214 @@
+"""Clips to train and measure on: a sound, its label and its pictures, wherever they are kept.
+
+`scan` reads three kinds of folder alike: a folder of classes (`class/clip.wav` beside `class/*.jpg`), one
+that `aai data prepare` wrote (its manifest is `clips.jsonl`), and WebDataset shards (`*.tar`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from .. import audio, image
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".mp4", ".mkv", ".webm"}
+PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
+MANIFEST = "clips.jsonl"
+UNFINISHED = "progress.jsonl"
+"""The journal of an `aai data prepare` that has not come to its end."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file, or `size` bytes of one from `offset` on: a member of a tar shard, called `member`."""
+
+    path: Path
+    offset: int = 0
+    size: int | None = None
+    member: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.member or self.path.name
+
+    def __str__(self) -> str:
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+    def open(self) -> Path | BinaryIO:
+        """What `audio.load` and `image.load` take. Raises InputError for a shard that cannot be read."""
+        if self.size is None:
+            return self.path
+        try:
+            with self.path.open("rb") as shard:
+                shard.seek(self.offset)
+                return io.BytesIO(shard.read(self.size))
+        except OSError as error:
+            raise InputError(f"“{self.path}” cannot be read ({error.strerror}): make the shard again.")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sound, its label, and the pictures that belong with it.
+
+    `id` is its own among the clips of one `scan`; `split` is "train", "test" or whatever its list calls it,
+    and "" where there is none. Picture i of a video is the i-th in time.
+    """
+
+    id: str
+    label: str
+    sound: File
+    pictures: tuple[File, ...]
+    split: str = ""
+
+    def load_sound(self) -> audio.Sound:
+        """The whole sound as it is stored. Raises InputError where it cannot be read."""
+        return audio.load(self.sound.open(), name=str(self.sound))
+
+    def load_picture(self, i: int, size: int | None = None) -> Tensor:
+        """Picture i as [3, H, W] in [0, 1]; `size` takes its middle square. Raises InputError where it
+        cannot be read."""
+        return image.load(self.pictures[i].open(), size, name=str(self.pictures[i]))
+
+    @property
+    def middle(self) -> int:
+        """The number of the picture that evaluation takes: the middle one (CAV-MAE: 5 of 10)."""
+        return len(self.pictures) // 2
+
+
+def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
+    """The clips of a folder of classes, of a prepared folder, or of shards; in the order of their names
+    (of their list, where they were prepared).
+
+    Of a folder of classes, a subfolder's name, underscores read as spaces, is the label, and a clip's
+    pictures are those called like it (`7.wav`: `7.jpg`, `7_*.jpg`), else all of its class. `split` takes
+    only the clips of "train" or "test". Raises InputError for a missing folder, one without clips or
+    with a single class, a class that has sounds but no pictures, and a list that cannot be read.
+    """
+    folder = Path(folder)
+    shards = [folder] if folder.suffix == ".tar" and folder.is_file() else []
+    if not shards and not folder.is_dir():
+        raise InputError(f"There is no folder “{folder}”: give a folder with one subfolder for each class.")
+    if (folder / MANIFEST).is_file():
+        clips = list(_listed(folder))
+    elif (folder / UNFINISHED).is_file():
+        raise InputError(f"“{folder}” is not finished: run the same `aai data prepare` again.")
+    elif shards := shards or sorted(folder.glob("*.tar")):
+        clips = [clip for shard in shards for clip in shard_clips(shard)]
+    else:
+        clips = list(_classes(folder))
+    if split is not None:
+        found = sorted({clip.split for clip in clips} - {""})
+        clips = [clip for clip in clips if clip.split == split]
+        if not clips:
+            raise InputError(
+                f"“{folder}” has no clips of the split “{split}”: "
+                + (f"choose one of {', '.join(found)}." if found else "it is not split, so leave that out.")
+            )
+    labels = {clip.label for clip in clips}
+    if len(labels) < 2:
+        raise InputError(
+            f"“{folder}” holds {len(labels)} classes with sounds: make a subfolder for each of at least two, "
+            "since sounds are told from one another."
+        )
+    return clips
+
+
+def _classes(folder: Path) -> Iterator[Clip]:
+    for group in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files = sorted(path for path in group.iterdir() if path.is_file() and not path.name.startswith("."))
+        sounds = [path for path in files if path.suffix.lower() in SOUNDS]
+        pictures = [path for path in files if path.suffix.lower() in PICTURES]
+        if sounds and not pictures:
+            raise InputError(f"“{group}” holds sounds but no pictures: add some, or take the folder out.")
+        for sound in sounds:
+            own = [p for p in pictures if p.stem == sound.stem or p.stem.startswith(f"{sound.stem}_")]
+            kept = tuple(File(path) for path in own or pictures)
+            yield Clip(f"{group.name}/{sound.stem}", group.name.replace("_", " "), File(sound), kept)
+
+
+def as_row(clip: Clip, folder: Path) -> dict:
+    """A clip as a line of the manifest of `folder`."""
+
+    def place(file: File) -> str | list:
+        path = file.path.relative_to(folder).as_posix()
+        return path if file.size is None else [path, file.member, file.offset, file.size]
+
+    row = {"id": clip.id, "label": clip.label, "split": clip.split, "sound": place(clip.sound)}
+    return {**row, "pictures": [place(file) for file in clip.pictures]}
+
+
+def from_row(row: dict, folder: Path) -> Clip:
+    """The clip that `as_row` wrote."""
+
+    def file(place: str | list) -> File:
+        if isinstance(place, str):
+            return File(folder / place)
+        path, member, offset, size = place
+        return File(folder / path, int(offset), int(size), member)
+
+    pictures = tuple(file(place) for place in row["pictures"])
+    return Clip(row["id"], row["label"], file(row["sound"]), pictures, row.get("split", ""))
+
+
+def _listed(folder: Path) -> Iterator[Clip]:
+    lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            yield from_row(json.loads(line), folder)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"Line {number} of “{folder / MANIFEST}” cannot be read ({error}): prepare the data again."
+            )
+
+
+def shard_clips(shard: Path) -> list[Clip]:
+    """The clips of one WebDataset tar: members share the name before the first dot; a sound, pictures, and
+    the label in a .json ("label", "split") or a .txt.
+
+    Raises InputError for a file that is no tar, or holds none.
+    """
+    members: dict[tuple[str, str], list[File]] = {}
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                if member.isfile():
+                    folder, _, name = member.name.rpartition("/")
+                    file = File(shard, member.offset_data, member.size, member.name)
+                    members.setdefault((folder, name.split(".", 1)[0]), []).append(file)
+    except (tarfile.TarError, OSError) as error:
+        raise InputError(f"“{shard}” cannot be read as a shard ({error}): make it again.")
+    clips = []
+    for (_, key), files in members.items():
+        told = _label(files)
+        sounds = [file for file in files if Path(file.name).suffix.lower() in SOUNDS]
+        pictures = tuple(file for file in files if Path(file.name).suffix.lower() in PICTURES)
+        if told and sounds and pictures:
+            clips.append(Clip(key, told[0], sounds[0], pictures, told[1]))
+    if not clips:
+        raise InputError(f"“{shard}” holds no clips: each needs a sound, pictures, and a .json with “label”.")
+    return clips
+
+
+def _label(files: list[File]) -> tuple[str, str] | None:
+    """The label and the split of a shard's clip."""
+    for file in files:
+        content = file.open().read() if Path(file.name).suffix.lower() in (".json", ".txt") else b""
+        try:
+            if file.name.endswith(".json"):
+                row = json.loads(content)
+                return str(row["label"]), str(row.get("split", ""))
+            if content:
+                return content.decode().strip(), ""
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return None
