@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import InputError
 
 
-def write(path: str | os.PathLike, content: bytes, what: str) -> None:
-    """Writes a file in one move; one that stood there stays as it was until then.
+@contextlib.contextmanager
+def placed(path: str | os.PathLike, what: str) -> Iterator[Path]:
+    """Gives the name under which to write a file that is then put in its place in one move; one that stood
+    there stays as it was until then.
 
     Raises InputError, which calls the file `what`, where the disk does not take it.
     """
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        unfinished.write_bytes(content)
+        yield unfinished
         os.replace(unfinished, path)
     except OSError as error:
         raise InputError(
@@ -28,3 +31,9 @@ def write(path: str | os.PathLike, content: bytes, what: str) -> None:
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def write(path: str | os.PathLike, content: bytes, what: str) -> None:
+    """Writes a file in one move. Raises InputError as `placed` does."""
+    with placed(path, what) as unfinished:
+        unfinished.write_bytes(content)

@@ -1,0 +1,95 @@
+"""The processes of one training, as `accelerate launch` or `torchrun` starts them: who this one is, and how
+rows and figures cross between them. Alone, a process is rank 0 of 1 and nothing crosses."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..errors import InputError
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all ranks, in their order; a row's gradient is the sum of what every rank's loss says of it."""
+
+    @staticmethod
+    def forward(context, rows: Tensor) -> Tensor:
+        context.size = len(rows)
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        first = dist.get_rank() * context.size
+        return gradient[first : first + context.size]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process, its device, and how many work together."""
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device = torch.device("cpu")
+
+    def share(self, total: int) -> slice:
+        """This rank's rows of `total`, which is a multiple of `count`."""
+        size = total // self.count
+        return slice(self.rank * size, (self.rank + 1) * size)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Every rank's rows [B, ...] as [count * B, ...], on all ranks, with gradients."""
+        return _Gather.apply(rows) if self.count > 1 else rows
+
+    def agree(self, value: float) -> float:
+        """Rank 0's value, on all ranks."""
+        if self.count == 1:
+            return value
+        held = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(held, 0)
+        return held.item()
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.count > 1:
+            dist.barrier()
+
+    def check(self, batch: int) -> None:
+        """Raises InputError where a batch cannot be dealt out evenly."""
+        if batch % self.count:
+            raise InputError(
+                f"A batch of {batch} cannot be shared by {self.count} processes: take a multiple of "
+                f"{self.count}."
+            )
+
+
+ALONE = Ranks()
+
+
+def join() -> Ranks:
+    """Joins the processes that the launcher started with this one, on GPUs where there are (NCCL), else on
+    CPUs (gloo); alone, it only picks the device."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    on_gpu = torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true"
+    if count == 1:
+        return Ranks(device=torch.device("cuda" if on_gpu else "cpu"))
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    # Reading a large set may take one rank much longer than another.
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(hours=2))
+    return Ranks(dist.get_rank(), dist.get_world_size(), device)
+
+
+def leave() -> None:
+    """Ends what `join` began."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
