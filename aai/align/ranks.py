@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
 
@@ -48,6 +48,18 @@ class Ranks:
     def gather(self, rows: Tensor) -> Tensor:
         """Every rank's rows [B, ...] as [count * B, ...], on all ranks, with gradients."""
         return _Gather.apply(rows) if self.count > 1 else rows
+
+    def averaging(self, module: nn.Module) -> nn.Module:
+        """The module, whose backward pass leaves the mean of all ranks' gradients; alone, as it is.
+
+        With losses over rows that were gathered, which every rank's gradient counts `count` times, the mean is
+        the gradient of one process with all rows.
+        """
+        if self.count == 1:
+            return module
+        devices = [self.device] if self.device.type == "cuda" else None
+        # Of a CAV-MAE block's three pairs of norms, a pass through one modality uses one.
+        return nn.parallel.DistributedDataParallel(module, devices, find_unused_parameters=True)
 
     def agree(self, value: float) -> float:
         """Rank 0's value, on all ranks."""

@@ -141,8 +141,8 @@ class Rows:
 
     def _full(self, error: OSError) -> InputError:
         return InputError(
-            f"The towers' features cannot be stored in “{self.folder}” ({error.strerror or error}): make room "
-            "there, or give another folder; what is stored already will be used."
+            f"The towers' features cannot be stored in “{self.folder}” ({error.strerror or error}): make "
+            "room there, or give another folder; what is stored already will be used."
         )
 
 

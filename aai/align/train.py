@@ -3,10 +3,14 @@
 The frozen towers are encoded once, before training: a step sees sounds as filter banks, and texts and
 pictures as the vectors they have become. Only `momentum="literal_shared"` sends pictures through the last
 block at every step, from the tokens that come before it.
+
+Many processes share a batch (`ranks.py`): each hears its own sounds, and all compare all of them, so that the
+loss and the gradients are those of one process with the whole batch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable
@@ -18,6 +22,8 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .cavmae import CAVMAE, pool
 from .losses import alignment_loss, info_nce, momentum_contrastive, same_label_targets
+from .ranks import ALONE, Ranks
+from .resume import Checkpoint, Training
 
 MOMENTA = ("audio", "literal", "literal_shared", "none")
 TAU_RANGE = (0.001, 0.5)
@@ -34,6 +40,10 @@ class AlignSettings:
     twin and no L_t. `learn_tau` learns the temperature from `tau` on, within TAU_RANGE (ALBEF starts at
     0.07). `multi_positive` shares a label's positives in L_c(A, T). `keep` is the share of patches that a
     training step hears (patchout; 1 hears all). alpha rises from 0 over `ramp_steps`, ALBEF's first epoch.
+
+    `batch` counts the sounds that are told from one another, over all processes. A step gathers the gradients
+    of `accumulate` such batches: it sees accumulate * batch sounds, but the negatives of a sound are those of
+    its own batch alone. `bf16` runs the audio tower in bfloat16 (autocast); weights and losses stay float32.
     """
 
     steps: int = 1000
@@ -52,6 +62,8 @@ class AlignSettings:
     keep: float = 1.0
     warmup: int = 50
     seed: int = 0
+    accumulate: int = 1
+    bf16: bool = False
 
     def __post_init__(self) -> None:
         if self.momentum not in MOMENTA:
@@ -61,6 +73,12 @@ class AlignSettings:
                 f"{self.steps} steps of {self.batch} sounds teach nothing: take at least 1 step and 2 "
                 "sounds, since a sound is told from the others of its batch."
             )
+        if self.accumulate < 1 or self.warmup < 1:
+            raise InputError(
+                f"accumulate {self.accumulate} and warmup {self.warmup} must be 1 or more: 1 does without."
+            )
+        if not 0 < self.keep <= 1:
+            raise InputError(f"A share of {self.keep:g} of the patches cannot be heard: take 0 < keep <= 1.")
 
 
 @dataclass(frozen=True)
@@ -86,11 +104,24 @@ class AlignResult:
     measured: float | None = None
 
 
-def _patches_to_hear(model: CAVMAE, batch: int, keep: float, generator: torch.Generator) -> Tensor | None:
+class _Hearing(nn.Module):
+    """The audio branch as a module of its own, which is what torch averages gradients for."""
+
+    def __init__(self, model: CAVMAE):
+        super().__init__()
+        self.model = model
+
+    def forward(self, fbanks: Tensor, keep: Tensor | None) -> Tensor:
+        return self.model.audio_features(fbanks, keep)
+
+
+def _patches_to_hear(
+    model: CAVMAE, batch: int, keep: float, generator: torch.Generator, ranks: Ranks
+) -> Tensor | None:
     if keep >= 1:
         return None
     count = model.config.audio_tokens
-    scores = torch.rand(batch, count, generator=generator)
+    scores = torch.rand(batch * ranks.count, count, generator=generator)[ranks.share(batch * ranks.count)]
     return scores.argsort(-1)[:, : max(1, round(keep * count))].to(model.modality_a.device)
 
 
@@ -102,24 +133,37 @@ def eq1(
     alpha: float,
     keep: Tensor | None,
     tau: Tensor | None = None,
+    ranks: Ranks = ALONE,
+    hear: Callable[[Tensor, Tensor | None], Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Eq. 1 on a batch: the loss, and its parts as numbers. `tau` is a learned temperature."""
+    """Eq. 1 on a batch, of which `pairs` is this rank's share: the loss, and its parts as numbers.
+
+    `tau` is a learned temperature; `hear` stands in for the model's `audio_features`.
+    """
     tau = settings.tau if tau is None else tau
-    f_a, f_v = model.audio_features(pairs.fbanks, keep), pairs.f_v
+    hear = hear or model.audio_features
+
+    def heard(by: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
+        with torch.autocast(pairs.fbanks.device.type, torch.bfloat16, enabled=settings.bf16):
+            features = by(pairs.fbanks, keep)
+        return ranks.gather(features.float())
+
+    f_a, f_t, f_v, labels = heard(hear), *map(ranks.gather, (pairs.f_t, pairs.f_v, pairs.labels))
     if settings.momentum == "literal_shared":
         # The visual encoder counts as frozen: its block moves, but through sound alone.
         with torch.no_grad():
-            f_v = pool(model.see(pairs.tokens_v))
+            f_v = ranks.gather(pool(model.see(pairs.tokens_v)))
     zero = f_a.sum() * 0
-    targets = same_label_targets(pairs.labels) if settings.multi_positive else None
-    a_t = info_nce(f_a, pairs.f_t, tau, targets) if settings.audio_text else zero
+    targets = same_label_targets(labels) if settings.multi_positive else None
+    a_t = info_nce(f_a, f_t, tau, targets) if settings.audio_text else zero
     a_v = info_nce(f_a, f_v, tau) if settings.audio_visual else zero
     l_t = zero
     if settings.momentum != "none" and settings.audio_visual:
         with torch.no_grad():
             # A twin of what never moves is what it is a twin of: literally, q = p.
-            q_a = twin.audio_features(pairs.fbanks, keep) if settings.momentum == "audio" else f_a
-            q_v = pool(twin.see(pairs.tokens_v)) if settings.momentum == "literal_shared" else f_v
+            q_a = heard(twin.audio_features) if settings.momentum == "audio" else f_a
+            shared = settings.momentum == "literal_shared"
+            q_v = ranks.gather(pool(twin.see(pairs.tokens_v))) if shared else f_v
         l_t = momentum_contrastive(f_a, f_v, q_a, q_v, tau)
     loss = alignment_loss(a_t, a_v, l_t, alpha)
     return loss, {"loss": loss.item(), "a_t": a_t.item(), "a_v": a_v.item(), "l_t": l_t.item()}
@@ -148,13 +192,18 @@ def align(
     callback: Callable[[int, int, dict], None] | None = None,
     measure: Callable[[CAVMAE], float] | None = None,
     measure_every: int = 100,
+    ranks: Ranks = ALONE,
+    checkpoint: Checkpoint | None = None,
 ) -> AlignResult:
     """Tunes the audio branch in place.
 
-    `batches(generator, size)` gives the next batch. `callback(step, total, losses)` may raise to stop.
-    `measure(model)` is a quality, more is better, taken every `measure_every` steps and after the last: at
-    the end, or where the callback stops it, the model has the weights that measured best; without it, the
-    latest. Raises InputError where a batch or the model does not fit `settings.momentum`.
+    `batches(generator, size)` gives the next batch, of which each of `ranks` takes its own rows; all draw
+    from the same random numbers. `callback(step, total, losses)` may raise to stop. `measure(model)` is a
+    quality, more is better, taken every `measure_every` steps and after the last: at the end, or where the
+    callback stops it, the model has the weights that measured best; without it, the latest. With a
+    `checkpoint`, a training that was stopped or killed goes on from the last state that it kept, to the same
+    curve. Raises InputError where a batch or the model does not fit `settings.momentum`, or the checkpoint is
+    another training's.
     """
     shared = model.blocks_u_v is model.blocks_u
     if shared != (settings.momentum == "literal_shared"):
@@ -163,6 +212,7 @@ def align(
             f"{'one for both' if shared else 'kept twice'}: make the model with "
             f"share_unified={not shared}, or choose another momentum."
         )
+    ranks.check(settings.batch)
     generator = torch.Generator().manual_seed(settings.seed)
     model.requires_grad_(False)
     parameters = model.audio_parameters()
@@ -178,38 +228,71 @@ def align(
     optimizer = torch.optim.AdamW(
         groups, lr=settings.rate, betas=(0.95, 0.999), weight_decay=settings.weight_decay
     )
-    curve, best = [], None
+    followers = twin.audio_parameters() if twin else []
+    training = Training(parameters, followers, optimizer, tau, generator, batches)
     try:
-        for step in range(settings.steps):
+        if checkpoint:
+            training.restore(checkpoint, settings)
+        hear = ranks.averaging(_Hearing(model))
+        for step in range(len(training.curve), settings.steps):
             set_rate(optimizer, settings.rate, step, settings.steps, settings.warmup)
-            pairs = batches(generator, settings.batch)
-            keep = _patches_to_hear(model, len(pairs.fbanks), settings.keep, generator)
             alpha = settings.alpha * min(1, step / max(settings.ramp_steps, 1))
-            loss, figures = eq1(model, twin, pairs, settings, alpha, keep, tau)
-            optimizer.zero_grad()
-            loss.backward()
+            figures = _gradients(
+                model, twin, batches, settings, alpha, tau, generator, ranks, hear, optimizer
+            )
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             with torch.no_grad():
                 tau.clamp_(*TAU_RANGE)
             if twin is not None:
                 follow(twin, model, settings.m)
-            curve.append(figures)
-            if measure and ((step + 1) % measure_every == 0 or step + 1 == settings.steps):
+            training.curve.append(figures)
+            last = step + 1 == settings.steps
+            if measure and ((step + 1) % measure_every == 0 or last):
                 with torch.no_grad():
-                    quality = measure(model)
-                if best is None or quality > best[0]:
-                    best = quality, step + 1, tau.item(), [p.detach().clone() for p in parameters]
+                    quality = ranks.agree(measure(model) if ranks.rank == 0 else 0.0)
+                if training.best is None or quality > training.best[0]:
+                    weights = [p.detach().clone() for p in parameters]
+                    training.best = quality, step + 1, tau.item(), weights
+            if checkpoint and ranks.rank == 0 and ((step + 1) % checkpoint.every == 0 or last):
+                training.save(checkpoint, settings)
             if callback:
                 callback(step + 1, settings.steps, figures)
     finally:
         model.requires_grad_(False)
-        if best:
-            for parameter, value in zip(parameters, best[3]):
+        if training.best:
+            for parameter, value in zip(parameters, training.best[3]):
                 parameter.copy_(value)
-    if best:
-        return AlignResult(curve, best[2], best[1], best[0])
-    return AlignResult(curve, tau.item(), settings.steps)
+    if training.best:
+        return AlignResult(training.curve, training.best[2], training.best[1], training.best[0])
+    return AlignResult(training.curve, tau.item(), settings.steps)
+
+
+def _gradients(
+    model: CAVMAE,
+    twin: CAVMAE | None,
+    batches: Callable[[torch.Generator, int], Pairs],
+    settings: AlignSettings,
+    alpha: float,
+    tau: Tensor,
+    generator: torch.Generator,
+    ranks: Ranks,
+    hear: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> dict[str, float]:
+    """Leaves a step's gradients, the mean over its batches, in the parameters; the mean losses."""
+    optimizer.zero_grad()
+    parts = []
+    for part in range(settings.accumulate):
+        pairs = batches(generator, settings.batch)
+        keep = _patches_to_hear(model, len(pairs.fbanks), settings.keep, generator, ranks)
+        # Ranks average their gradients once a step.
+        waits = ranks.count > 1 and part + 1 < settings.accumulate
+        with hear.no_sync() if waits else contextlib.nullcontext():
+            loss, figures = eq1(model, twin, pairs, settings, alpha, keep, tau, ranks, hear)
+            (loss / settings.accumulate).backward()
+        parts.append(figures)
+    return {name: sum(figures[name] for figures in parts) / len(parts) for name in parts[0]}
 
 
 def spec_augment(fbanks: Tensor, generator: torch.Generator, floor: float) -> Tensor:
