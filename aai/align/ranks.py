@@ -52,8 +52,8 @@ class Ranks:
     def averaging(self, module: nn.Module) -> nn.Module:
         """The module, whose backward pass leaves the mean of all ranks' gradients; alone, as it is.
 
-        With losses over rows that were gathered, which every rank's gradient counts `count` times, the mean is
-        the gradient of one process with all rows.
+        A gathered row's gradient is the sum over all ranks' losses; with the same loss on all of them, this
+        mean is the gradient of one process with all rows.
         """
         if self.count == 1:
             return module

@@ -7,17 +7,12 @@ import torch
 from PIL import Image
 
 from aai import image
+from aai.align.batches import Augment, Batches
 from aai.align.cavmae import CAVMAE, CAVMAEConfig
 from aai.align.clips import scan
-from aai.align.dataset import (
-    Augment,
-    align_encoder,
-    batches,
-    encode,
-    label_accuracy,
-    split,
-)
+from aai.align.dataset import align_encoder, label_accuracy, split
 from aai.align.encoder import CAVMAEEncoder
+from aai.align.examples import encode
 from aai.align.train import AlignSettings
 from aai.audio import Sound, save
 from aai.errors import InputError
@@ -117,7 +112,7 @@ def test_the_frozen_towers_see_what_the_encoder_sees(folder, examples):
 
 
 def test_batches_pair_clips_with_what_belongs_to_them(examples):
-    deal = batches(examples, TINY)
+    deal = Batches(examples, TINY)
     pairs = deal(torch.Generator().manual_seed(0), 6)
     assert pairs.fbanks.shape == (6, 64, 32) and pairs.tokens_v.shape == (6, 4, 16)
     owners = {int(row): i for i, rows in enumerate(examples.windows) for row in rows}
