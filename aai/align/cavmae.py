@@ -129,6 +129,24 @@ class CAVMAE(nn.Module):
         for parameter in (self.modality_a, self.modality_v, self.pos_embed_a, self.pos_embed_v):
             nn.init.normal_(parameter, std=0.02)
 
+    def shared(self) -> CAVMAE:
+        """A copy in which one block hears and sees, for momentum "literal_shared".
+
+        Raises InputError where tuning has already moved the two apart.
+        """
+        weights = self.state_dict()
+        twins = {
+            key: key.replace("blocks_u.", "blocks_u_v.") for key in weights if key.startswith("blocks_u.")
+        }
+        if any(not torch.equal(weights[hears], weights[sees]) for hears, sees in twins.items()):
+            raise InputError(
+                "This encoder's last block hears otherwise than it sees, since it was aligned already: start "
+                "from a public CAV-MAE file, or choose another momentum."
+            )
+        model = CAVMAE(self.config, share_unified=True).to(self.modality_a.device)
+        model.load_state_dict(weights)
+        return model.requires_grad_(False)
+
     def audio_parameters(self) -> list[nn.Parameter]:
         """What alignment tunes: the audio branch, its copy of the shared block with it."""
         parts = (self.patch_embed_a, self.blocks_a, self.blocks_u, self.norm_a)

@@ -7,6 +7,7 @@ fine-tuned (towers and classifier), and fine-tuned on sound alone, which has no 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import Tensor
 from ..errors import InputError
 from .cavmae import CAVMAE, CLASSIFIER, DECODER, CAVMAEConfig, take
 from .cavmae_decoder import Decoder, DecoderConfig
-from .encoder import CAVMAEEncoder
+from .encoder import FORMAT, CAVMAEEncoder, load
 
 PARTS = {
     "audio": ("patch_embed_a.", "modality_a", "pos_embed_a", "blocks_a.", "norm_a."),
@@ -121,6 +122,29 @@ def encoder_of(published: Published, config: CAVMAEConfig | None = None) -> CAVM
     model.load_published(published.tensors, published.name)
     name = f"CAV-MAE {Path(published.name).stem}"
     return CAVMAEEncoder(model.requires_grad_(False), [], torch.zeros(0, model.config.dim), name=name)
+
+
+def load_start(path: str | os.PathLike) -> CAVMAEEncoder:
+    """What a training starts from: an encoder that this pack saved, or a public CAV-MAE file.
+
+    Raises InputError where either does, and for an encoder of another family.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    ours = False
+    if path.suffix.lower() == ".safetensors" and path.is_file():
+        with contextlib.suppress(SafetensorError, OSError), safe_open(str(path), "pt") as file:
+            ours = (file.metadata() or {}).get("format") == FORMAT
+    if not ours:
+        return load_published(path)
+    encoder = load(path)
+    if not isinstance(encoder, CAVMAEEncoder):
+        raise InputError(
+            f"“{path.name}” is an encoder of another family ({encoder.name}): choose a CAV-MAE, which "
+            "alone is tuned this way."
+        )
+    return encoder
 
 
 def decoder_of(

@@ -1,0 +1,48 @@
+"""`aai align`: encoders that place sounds in a text encoder's space."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from . import align_train
+from .inputs import check_folder
+from .terminal import Commands, tell
+
+
+def add(commands: Commands) -> None:
+    align = commands.group("align", "teach encoders where sounds belong among a text encoder's words")
+    align_train.add(align)
+    _add_convert(align)
+
+
+def _add_convert(align: Commands) -> None:
+    sub = align.add(
+        "convert",
+        convert,
+        "make a public CAV-MAE file an encoder of this pack, to be aligned",
+        "aai align convert audio_model.21.pth -o cavmae.safetensors",
+    )
+    sub.add_argument("file", metavar="FILE", help="a .pth as upstream publishes it, or its safetensors")
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the encoder's file")
+    sub.add_argument("--half", action="store_true", help="in half precision")
+
+
+def convert(options: argparse.Namespace) -> None:
+    import torch
+
+    from ..align import checkpoint
+    from ..align.encoder import save
+
+    check_folder(options.output)
+    published = checkpoint.read(options.file)
+    encoder = checkpoint.encoder_of(published)
+    precision = torch.float16 if options.half else torch.float32
+    save(encoder, options.output, precision, made_by="aai align convert", source=published.name)
+    report = {"file": str(options.output), "layout": published.layout, "parts": published.parts}
+    tell(
+        options,
+        report,
+        f"{published.name} is {published}.\n{options.output}: both towers; not aligned yet, so it knows no "
+        "words: aai align train tunes it.",
+    )
