@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,7 @@ def _about_settings(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--learn-tau", action="store_true", help="learn it, from --tau on")
     group.add_argument("--alpha", type=float, default=0.4, metavar="X", help="weight of L_t (%(default)s)")
     group.add_argument("--ramp-steps", type=int, metavar="N", help="steps until alpha is whole (one epoch)")
-    group.add_argument("--m", type=float, default=0.995, metavar="X", help="the twin's momentum (%(default)s)")
+    group.add_argument("--m", type=float, default=0.995, metavar="X", help="the twin's part (%(default)s)")
     group.add_argument(
         "--momentum", choices=("audio", "literal", "literal_shared", "none"), default="audio",
         help="what the twin follows: the audio branch, or the paper's words in two readings (%(default)s)",
@@ -167,7 +168,7 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> None:
         _finish(options, encoder, tower, settings, result, len(clips), len(held_out))
 
 
-def _clips(options: argparse.Namespace, told) -> tuple[list[Clip], list[Clip]]:
+def _clips(options: argparse.Namespace, told: Callable[[str], None]) -> tuple[list[Clip], list[Clip]]:
     """What to train on and what to measure on."""
     from ..align.clips import scan
     from ..align.dataset import split
@@ -271,13 +272,18 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _tensorboard(work: Path, ranks: Ranks):
+def _tensorboard(work: Path, ranks: Ranks) -> Callable[[int, dict], None]:
     """What takes every step's losses down for TensorBoard, where it is installed."""
-    from importlib.util import find_spec
 
-    if ranks.rank or find_spec("tensorboard") is None:
-        return lambda step, figures: None
-    from torch.utils.tensorboard import SummaryWriter
+    def nothing(step: int, figures: dict) -> None:
+        pass
+
+    if ranks.rank:
+        return nothing
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return nothing
 
     writers = []
 
