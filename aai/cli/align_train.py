@@ -7,9 +7,10 @@ the processes share a batch, the work of encoding and its store, so all hosts mu
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,9 +154,8 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> None:
     checkpoint = Checkpoint(
         state, options.save_every, digest(start, examples.f_t, options.augment, options.gain)
     )
-    log = _tensorboard(work, ranks)
     every = options.measure_every or max(1, _epoch(options, len(clips)))
-    with progress("training", settings.steps, quiet) as tick:
+    with progress("training", settings.steps, quiet) as tick, _tensorboard(work, ranks) as log:
 
         def follow(step: int, total: int, figures: dict) -> None:
             tick(step)
@@ -272,29 +272,25 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _tensorboard(work: Path, ranks: Ranks) -> Callable[[int, dict], None]:
-    """What takes every step's losses down for TensorBoard, where it is installed."""
+@contextlib.contextmanager
+def _tensorboard(work: Path, ranks: Ranks) -> Iterator[Callable[[int, dict], None]]:
+    """Gives what takes every step's losses down for TensorBoard, where it is installed."""
+    SummaryWriter = None
+    if ranks.rank == 0:
+        with contextlib.suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+    with contextlib.ExitStack() as writers:
+        writer = None
 
-    def nothing(step: int, figures: dict) -> None:
-        pass
+        def log(step: int, figures: dict) -> None:
+            nonlocal writer
+            if SummaryWriter and writer is None:
+                # A training that goes on takes back what was written after its last state.
+                writer = writers.enter_context(SummaryWriter(str(work / "tensorboard"), purge_step=step))
+            for name, value in figures.items() if writer else ():
+                writer.add_scalar(f"align/{name}", value, step)
 
-    if ranks.rank:
-        return nothing
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return nothing
-
-    writers = []
-
-    def log(step: int, figures: dict) -> None:
-        if not writers:
-            # A training that goes on takes back what was written after its last state.
-            writers.append(SummaryWriter(str(work / "tensorboard"), purge_step=step))
-        for name, value in figures.items():
-            writers[0].add_scalar(f"align/{name}", value, step)
-
-    return log
+        yield log
 
 
 def _finish(
