@@ -8,6 +8,7 @@ import torch
 
 from aai.align.cavmae import CAVMAE, CAVMAEConfig
 from aai.align.losses import momentum_contrastive
+from aai.align.resume import Checkpoint
 from aai.align.train import AlignSettings, Pairs, align, eq1, follow, spec_augment
 from aai.errors import InputError
 
@@ -168,6 +169,126 @@ def test_patchout_hears_a_share_of_the_patches(model, pairs):
     assert some.shape == all_of_them.shape
     in_order = torch.arange(TINY.audio_tokens).expand(8, -1)
     torch.testing.assert_close(model.audio_features(pairs.fbanks, in_order), all_of_them)
+
+
+def test_a_step_over_several_batches_has_their_mean_gradient(model, pairs):
+    rows = {k: getattr(pairs, k).split(4) for k in ("fbanks", "f_t", "f_v", "labels")}
+    halves = [Pairs(**{k: parts[i] for k, parts in rows.items()}) for i in range(2)]
+    settings = AlignSettings(steps=1, batch=4, accumulate=2, momentum="none")
+    losses = [eq1(model, None, half, settings, 0.0, None)[0] for half in halves]
+    expected = torch.autograd.grad(sum(losses) / 2, model.modality_a)[0]
+    dealt = iter(halves)
+    curve = align(model, lambda *_: next(dealt), settings).curve
+    assert curve[0]["loss"] == pytest.approx(sum(loss.item() for loss in losses) / 2)
+    # Gradients are clipped as a whole, so their direction tells.
+    assert torch.cosine_similarity(model.modality_a.grad.flatten(), expected.flatten(), dim=0) > 0.9999
+
+
+def test_bfloat16_hears_nearly_the_same_and_learns_in_float32(model, pairs):
+    whole = eq1(model, copy.deepcopy(model), pairs, AlignSettings(), 0.4, None)[0]
+    half = eq1(model, copy.deepcopy(model), pairs, AlignSettings(bf16=True), 0.4, None)[0]
+    assert half.dtype == torch.float32 and whole.item() != half.item()
+    assert half.item() == pytest.approx(whole.item(), rel=0.05)
+    settings = AlignSettings(steps=40, batch=8, rate=3e-3, warmup=5, bf16=True)
+    curve = align(model, lambda *_: pairs, settings).curve
+    assert curve[-1]["a_t"] < 0.5 * curve[0]["a_t"]
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+class Shuffled:
+    """Batches with a place of their own in the data."""
+
+    def __init__(self, pairs):
+        self.pairs, self.count = pairs, torch.zeros((), dtype=torch.int64)
+
+    def __call__(self, generator, size):
+        self.count = self.count + 1
+        rows = torch.randperm(8, generator=generator)[:size].roll(int(self.count))
+        kept = {k: getattr(self.pairs, k)[rows] for k in ("fbanks", "f_t", "f_v", "labels")}
+        return dataclasses.replace(self.pairs, **kept)
+
+    def state(self):
+        return {"count": self.count}
+
+    def restore(self, state):
+        self.count = state["count"]
+
+
+def test_a_stopped_training_goes_on_to_the_same_curve_and_weights(model, pairs, tmp_path):
+    settings = AlignSettings(
+        steps=12, batch=6, rate=1e-3, warmup=2, ramp_steps=4, keep=0.5, learn_tau=True, m=0.9
+    )
+    models = [copy.deepcopy(model) for _ in range(3)]
+    quality = {4: 0.9, 8: 0.5, 12: 0.7}
+
+    def run(model, name, stop=None):
+        seen = []
+
+        def callback(step, total, figures):
+            seen.append(step)
+            if step == stop:
+                raise KeyboardInterrupt
+
+        at = iter(step for step in (4, 8, 12) if step > (0 if name == "whole" or stop else 5))
+        result = align(
+            model, Shuffled(pairs), settings, callback, lambda _: quality[next(at)], 4,
+            checkpoint=Checkpoint(tmp_path / name, every=5, about="these"),
+        )  # fmt: skip
+        return result, seen
+
+    whole, _ = run(models[0], "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(models[1], "stopped", stop=7)
+    again, seen = run(models[2], "stopped")
+    assert seen[0] == 6
+    assert again.curve == whole.curve and again.tau == whole.tau
+    assert (again.step, again.measured) == (whole.step, whole.measured) == (4, 0.9)
+    for own, other in zip(models[2].parameters(), models[0].parameters()):
+        assert torch.equal(own, other)
+    finished, seen = run(copy.deepcopy(model), "stopped")
+    assert finished.curve == whole.curve and not seen
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stopped", "whole"]
+
+
+def test_a_state_goes_on_only_with_what_it_was_begun_with(model, pairs, tmp_path):
+    settings = AlignSettings(steps=2, batch=8)
+    kept = Checkpoint(tmp_path / "state", 1, "these")
+    align(copy.deepcopy(model), lambda *_: pairs, settings, checkpoint=kept)
+    for other, about, says in (
+        (dataclasses.replace(settings, rate=1.0), "these", "rate 5e-05, not 1.0"),
+        (settings, "those", "other data"),
+    ):
+        with pytest.raises(InputError, match=says):
+            align(model, lambda *_: pairs, other, checkpoint=Checkpoint(tmp_path / "state", 1, about))
+    for content in (b"", b"not a state" * 10):
+        (tmp_path / "torn").write_bytes(content)
+        with pytest.raises(InputError, match="torn.*training state"):
+            align(model, lambda *_: pairs, settings, checkpoint=Checkpoint(tmp_path / "torn"))
+
+
+def test_a_disk_that_fills_up_leaves_the_last_state(model, pairs, tmp_path):
+    resource = pytest.importorskip("resource")
+    kept = Checkpoint(tmp_path / "state", 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(step, total, figures):
+        if step == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+
+    try:
+        with pytest.raises(InputError, match="training's state cannot be saved"):
+            align(model, lambda *_: pairs, AlignSettings(steps=4, batch=8), fill, checkpoint=kept)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    result = align(model, lambda *_: pairs, AlignSettings(steps=4, batch=8), checkpoint=kept)
+    assert len(result.curve) == 4
+
+
+@pytest.mark.parametrize("settings", [{"accumulate": 0}, {"warmup": 0}, {"keep": 0.0}, {"keep": 1.5}])
+def test_settings_that_make_no_sense_are_refused(settings):
+    with pytest.raises(InputError):
+        AlignSettings(**settings)
 
 
 def test_an_unknown_momentum_is_refused():
