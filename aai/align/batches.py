@@ -55,12 +55,13 @@ PAPERS = Augment(hide=False, noise=True, turn=True)
 
 @dataclass(frozen=True)
 class Hand:
-    """A batch as it was drawn: of each clip of this rank's share, a window, a picture and a seed for its
-    changes."""
+    """A batch as it was drawn: of each clip of this rank's share, a window, a picture, its tokens, and a seed
+    for the sound's changes."""
 
     clips: list[int]
     windows: list[int]
     pictures: list[int]
+    tokens: list[int]
     seeds: list[int]
 
 
@@ -136,9 +137,10 @@ class Batches:
         def picks(rows: tuple, shares: list[float]) -> list[int]:
             return [int(rows[i][int(share * len(rows[i]))]) for i, share in zip(clips, shares)]
 
-        own = ranks.share(size)
-        windows, pictures = picks(self.examples.windows, which[0]), picks(self.examples.pictures, which[1])
-        return Hand(clips[own], windows[own], pictures[own], seeds[own])
+        own, given = ranks.share(size), self.examples
+        windows, pictures = picks(given.windows, which[0]), picks(given.pictures, which[1])
+        tokens = picks(given.token_rows, which[1]) if given.token_rows else []
+        return Hand(clips[own], windows[own], pictures[own], tokens[own], seeds[own])
 
     def _read(self, hand: Hand) -> Pairs:
         fbanks = self.examples.fbanks[hand.windows].float()
@@ -152,5 +154,5 @@ class Batches:
             self.examples.f_t[labels],
             self.examples.f_v[hand.pictures],
             labels,
-            None if tokens is None else tokens[hand.pictures].float(),
+            None if tokens is None else tokens[hand.tokens].float(),
         )

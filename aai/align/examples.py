@@ -29,8 +29,9 @@ class Examples:
 
     `fbanks` [W, frames, mel], normalised, float16: every window of every clip; `f_v` [P, D]: every picture;
     `windows` and `pictures`: each clip's rows in them; `labels` [N]: each clip's number in `words`, whose
-    vectors are `f_t` [L, D]. `tokens_v` [P, n, D], float16: the pictures for momentum "literal_shared". The
-    arrays are tensors, or `Rows` on the disk: both give the rows of a list of numbers.
+    vectors are `f_t` [L, D]. For momentum "literal_shared", `tokens_v` [P, n, D], float16, are the pictures
+    and `token_rows` each clip's rows in them. The arrays are tensors, or `Rows` on the disk: both give the
+    rows of a list of numbers.
     """
 
     fbanks: Tensor | Rows
@@ -41,6 +42,7 @@ class Examples:
     words: list[str]
     f_t: Tensor
     tokens_v: Tensor | Rows | None = None
+    token_rows: tuple[Sequence[int], ...] = ()
 
 
 @torch.no_grad()
@@ -66,7 +68,7 @@ def encode(
         raise InputError("Several processes share their work through a store: name a folder for it.")
     sounds, pictures, tokens = _arrays(encoder, store, keep_tokens, ranks)
     marks = {file: stamp(file) for clip in clips for file in (clip.sound, *clip.pictures)}
-    jobs = _jobs(clips, marks, sounds, tokens or pictures)
+    jobs = _jobs(clips, marks, sounds, [array for array in (pictures, tokens) if array is not None])
     own = jobs[ranks.rank :: ranks.count]
     done = len(clips) - len(jobs)
     for chunk in _prepared(encoder, own):
@@ -92,20 +94,27 @@ def encode(
                 callback(min(done, len(clips)), len(clips))
     ranks.wait()
     held = [None if array is None else array.reopen() for array in (sounds, pictures, tokens)]
-    unseen = [file for clip in clips for file in (clip.sound, *clip.pictures)
-              if (sounds if file == clip.sound else pictures).find(marks[file]) is None]  # fmt: skip
-    if unseen:
-        raise InputError(f"“{store}” does not hold “{unseen[0]}”: name a folder that all processes see.")
     number = {word: i for i, word in enumerate(words)}
+
+    def rows(array: Held | Rows, file: File) -> range:
+        found = array.find(marks[file])
+        if found is None:
+            raise InputError(f"“{store}” does not hold “{file}”: name a folder that all processes see.")
+        return found
+
+    def picture_rows(array: Held | Rows) -> tuple[tuple[int, ...], ...]:
+        return tuple(tuple(rows(array, file)[0] for file in clip.pictures) for clip in clips)
+
     return Examples(
         held[0],
-        tuple(sounds.find(marks[clip.sound]) for clip in clips),
+        tuple(rows(sounds, clip.sound) for clip in clips),
         held[1],
-        tuple(tuple(pictures.find(marks[file])[0] for file in clip.pictures) for clip in clips),
+        picture_rows(pictures),
         torch.tensor([number[clip.label] for clip in clips]),
         words,
         f_t,
         held[2],
+        () if tokens is None else picture_rows(tokens),
     )
 
 
@@ -161,7 +170,8 @@ def _jobs(clips: list[Clip], marks: dict[File, str], sounds: Held | Rows, pictur
         hear = clip.sound not in planned and sounds.find(marks[clip.sound]) is None
         numbers = []
         for i, file in enumerate(clip.pictures):
-            if file not in planned and pictures.find(marks[file]) is None:
+            known = all(array.find(marks[file]) is not None for array in pictures)
+            if file not in planned and not known:
                 planned.add(file)
                 numbers.append(i)
         planned.add(clip.sound)

@@ -136,7 +136,6 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> None:
     vectors = dict(zip(words, label_vectors(tower, words, options.template))) if tower else None
     start = digest(*encoder.model.parameters(), [(clip.id, clip.label) for clip in (*clips, *held_out)])
     encoder.model.to(ranks.device)
-    encoder.name = options.output.stem
 
     work = options.work or options.output.with_suffix(".training")
     store = options.store or work / "towers"
@@ -308,6 +307,7 @@ def _finish(
 
     from ..align.encoder import save
 
+    encoder.name = options.output.stem
     save(
         encoder,
         options.output,

@@ -8,11 +8,12 @@ from PIL import Image
 
 from aai import image
 from aai.align.batches import Augment, Batches
-from aai.align.cavmae import CAVMAE, CAVMAEConfig
+from aai.align.cavmae import CAVMAE, CAVMAEConfig, pool
 from aai.align.clips import scan
 from aai.align.dataset import align_encoder, label_accuracy, split
 from aai.align.encoder import CAVMAEEncoder
 from aai.align.examples import encode
+from aai.align.ranks import Ranks
 from aai.align.train import AlignSettings
 from aai.audio import Sound, save
 from aai.errors import InputError
@@ -109,6 +110,59 @@ def test_the_frozen_towers_see_what_the_encoder_sees(folder, examples):
     torch.testing.assert_close(examples.f_v[row], seen)
     assert examples.words == ["high whistle", "low hum"]
     torch.testing.assert_close(examples.f_t, torch.eye(16)[[1, 0]])
+
+
+def test_a_store_gives_what_memory_gives_and_makes_nothing_twice(folder, examples, tmp_path):
+    encoder, clips = make_encoder(), scan(folder)
+    # Pictures are known before their tokens are, and in another order.
+    encode(encoder, clips[::-2], store=tmp_path)
+    ticks = []
+    for _ in range(2):
+        kept = encode(encoder, clips, keep_tokens=True, store=tmp_path, callback=lambda i, n: ticks.append(i))
+        for i in range(len(clips)):
+            assert torch.equal(kept.fbanks[kept.windows[i]], examples.fbanks[examples.windows[i]].float())
+            torch.testing.assert_close(kept.f_v[kept.pictures[i]], examples.f_v[list(examples.pictures[i])])
+            ours, theirs = kept.tokens_v[kept.token_rows[i]], examples.tokens_v[list(examples.token_rows[i])]
+            torch.testing.assert_close(ours, theirs.float(), rtol=1e-2, atol=1e-3)
+    assert ticks and ticks[-1] == 8 and len(ticks) <= 8
+    pairs = Batches(kept, TINY)(torch.Generator().manual_seed(0), 6)
+    again = Batches(examples, TINY)(torch.Generator().manual_seed(0), 6)
+    torch.testing.assert_close(pairs.f_v, again.f_v)
+    torch.testing.assert_close(pairs.tokens_v, again.tokens_v, rtol=1e-2, atol=1e-3)
+    seen = pool(encoder.model.see(pairs.tokens_v)).detach()
+    torch.testing.assert_close(torch.nn.functional.normalize(seen, dim=-1), pairs.f_v, rtol=0, atol=1e-3)
+    # Other weights see otherwise, and hear the same.
+    other = make_encoder()
+    other.model.norm_v.weight.add_(1)
+    encode(other, clips, store=tmp_path)
+    assert len(list(tmp_path.glob("pictures-*"))) == 2 and len(list(tmp_path.glob("sounds-*"))) == 1
+
+
+def test_every_clip_comes_once_an_epoch_and_ranks_share_a_batch(examples):
+    alone, ranks = Batches(examples, TINY, Augment(noise=True)), [Ranks(i, 2) for i in range(2)]
+    shared = [Batches(examples, TINY, Augment(noise=True), ranks=rank) for rank in ranks]
+    drawn = []
+    for _ in range(6):
+        generators = [torch.Generator().manual_seed(5) for _ in range(3)]
+        whole, *parts = (deal(g, 4) for deal, g in zip((alone, *shared), generators))
+        for name in ("fbanks", "f_t", "f_v", "labels"):
+            assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
+        drawn.append(whole.labels)
+    for epoch in range(3):
+        labels = torch.cat(drawn[2 * epoch : 2 * epoch + 2])
+        assert labels.bincount().tolist() == [4, 4]
+
+
+def test_batches_go_on_from_where_they_were(examples):
+    generator = torch.Generator().manual_seed(0)
+    deal = Batches(examples, TINY, Augment(noise=True))
+    deal(generator, 3)
+    state = {key: value.clone() for key, value in deal.state().items()}
+    expected = [deal(generator, size).fbanks for size in (3, 3, 2, 2)]
+    again = Batches(examples, TINY, Augment(noise=True))
+    again.restore(state)
+    for size, fbanks in zip((3, 3, 2, 2), expected):
+        assert torch.equal(again(generator, size).fbanks, fbanks)
 
 
 def test_batches_pair_clips_with_what_belongs_to_them(examples):
