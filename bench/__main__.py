@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import torch
 
-from . import edit, fbank, token
+from . import align, edit, fbank, token
 
-BENCHES = {"edit": edit.rows, "fbank": fbank.rows, "token": token.rows}
+BENCHES = {"align": align.rows, "edit": edit.rows, "fbank": fbank.rows, "token": token.rows}
 
 
 def interleaved(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:

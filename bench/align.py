@@ -1,0 +1,115 @@
+"""A training step of stage 1 with the frozen towers' features stored, against the same step that reads its
+files and runs the towers again; and the filter bank of a batch against torchaudio one clip at a time."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+
+from aai.align.batches import PAPERS, Batches
+from aai.align.cavmae import CAVMAE, CAVMAEConfig
+from aai.align.clips import Clip, scan
+from aai.align.encoder import CAVMAEEncoder
+from aai.align.examples import encode
+from aai.align.text import CLIPText, TextTower, label_vectors
+from aai.align.train import AlignSettings, Pairs, eq1, follow
+from aai.audio import Sound, save
+
+from . import fbank
+
+RATE, SECONDS = 44100, 10
+
+
+def make_clips(folder: Path, count: int, pictures: int = 10) -> list[Clip]:
+    """Sounds of 10 s at 44.1 kHz in stereo, each with its own ten pictures of 640 x 360, in two classes."""
+    for i in range(count):
+        group = folder / ("rain", "dog")[i % 2]
+        group.mkdir(exist_ok=True)
+        save(Sound(0.1 * torch.randn(2, SECONDS * RATE), RATE), group / f"{i}.wav")
+        for j in range(pictures):
+            colours = torch.randint(256, (9, 16, 3), dtype=torch.uint8).numpy()
+            Image.fromarray(colours).resize((640, 360)).save(group / f"{i}_{j}.jpg", quality=90)
+    return scan(folder)
+
+
+def stepper(encoder: CAVMAEEncoder) -> Callable[[Pairs], None]:
+    """A training step as `align` makes it."""
+    model, settings = encoder.model, AlignSettings(batch=2)
+    parameters = model.audio_parameters()
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    twin = copy.deepcopy(model).requires_grad_(False)
+    optimizer = torch.optim.AdamW(parameters, lr=1e-6)
+
+    def step(pairs: Pairs) -> None:
+        optimizer.zero_grad()
+        eq1(model, twin, pairs, settings, 0.4, None)[0].backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        follow(twin, model, settings.m)
+
+    return step
+
+
+def jobs(encoder: CAVMAEEncoder, tower: TextTower, clips: list[Clip]) -> dict[str, Callable[[], None]]:
+    """One step on all the clips: from what was stored, and from their files (one picture of each)."""
+    step, random, size = stepper(encoder), torch.Generator().manual_seed(0), len(clips)
+    config, words = encoder.model.config, sorted({clip.label for clip in clips})
+
+    def vectors() -> dict[str, torch.Tensor]:
+        return dict(zip(words, label_vectors(tower, words)))
+
+    stored = Batches(encode(encoder, clips, vectors()), config, PAPERS)
+
+    def recomputed() -> None:
+        # Text is said again for every sound of the batch, as a loop that keeps nothing does.
+        tower.embed([clip.label for clip in clips])
+        which = torch.randint(10, (size,), generator=random).tolist()
+        seen = [Clip(c.id, c.label, c.sound, (c.pictures[i],)) for c, i in zip(clips, which)]
+        step(Batches(encode(encoder, seen, vectors()), config, PAPERS)(random, size))
+
+    return {"stored": lambda: step(stored(random, size)), "recomputed": recomputed}
+
+
+def cavmae_and_clip() -> tuple[CAVMAEEncoder, TextTower]:
+    """Both at their published sizes, with random weights; words are tokens by chance."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    def tokenizer(texts: list[str], max_length: int, **_) -> dict[str, torch.Tensor]:
+        return {"input_ids": torch.randint(49405, (len(texts), max_length))}
+
+    # CLIP ViT-L/14's text encoder.
+    sizes = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12)
+    model = CAVMAE(CAVMAEConfig()).requires_grad_(False)
+    return CAVMAEEncoder(model, [], torch.zeros(0, 768)), CLIPText(tokenizer, CLIPTextModel(sizes))
+
+
+def soundworlds() -> tuple[CAVMAEEncoder, TextTower]:
+    from aai.soundworld import WEIGHTS, load_sound_encoder
+    from aai.soundworld.text import Reader, load_text
+
+    return load_sound_encoder(), Reader(*load_text(WEIGHTS))
+
+
+def rows(measure) -> list[dict]:
+    made = []
+    for name, towers, count in (("SoundWorld's", soundworlds, 16), ("CAV-MAE's", cavmae_and_clip, 2)):
+        with tempfile.TemporaryDirectory() as folder:
+            clips = make_clips(Path(folder), count)
+            seconds = measure(jobs(*towers(), clips))
+        for job, how in (("stored", "features stored"), ("recomputed", "files and towers again")):
+            made.append(
+                {
+                    "what": f"step, {name} size, {count} clips, {how}",
+                    "value": count / seconds[job],
+                    "unit": "clips/s",
+                    "ratio": seconds["recomputed"] / seconds[job],
+                }
+            )
+    return made + fbank.rows(measure)
