@@ -28,8 +28,10 @@ def split(clips: list[Clip], share: float = 0.2, seed: int = 0) -> tuple[list[Cl
     """Clips to train on and `share` of every class held out; a class keeps at least one clip to train on."""
     generator = torch.Generator().manual_seed(seed)
     train, held_out = [], []
-    for label in sorted({clip.label for clip in clips}):
-        members = [clip for clip in clips if clip.label == label]
+    classes: dict[str, list[Clip]] = {}
+    for clip in clips:
+        classes.setdefault(clip.label, []).append(clip)
+    for _, members in sorted(classes.items()):
         order = torch.randperm(len(members), generator=generator).tolist()
         count = min(round(share * len(members)), len(members) - 1)
         held_out += [members[i] for i in sorted(order[:count])]

@@ -147,13 +147,14 @@ def _arrays(
     """Where filter banks, pictures' features and, if they are wanted, pictures' tokens are kept."""
     if store is None:
         return Held(), Held(), Held() if keep_tokens else None
-    c, part = encoder.model.config, f"{ranks.rank}-of-{ranks.count}"
+    c = encoder.model.config
     listens = digest(c.rate, c.seconds, c.mel_bins, c.frames, c.fbank_mean, c.fbank_std)
     sees = digest(astuple(c), *encoder.model.visual_parameters())
-    sounds = Rows(store / f"sounds-{listens}", (c.frames, c.mel_bins), torch.float16, part)
-    pictures = Rows(store / f"pictures-{sees}", (c.dim,), torch.float32, part)
+    sounds = Rows(store / f"sounds-{listens}", (c.frames, c.mel_bins), torch.float16)
+    pictures = Rows(store / f"pictures-{sees}", (c.dim,), torch.float32)
     shape = (c.image_tokens, c.dim)
-    tokens = Rows(store / f"tokens-{sees}", shape, torch.float16, part) if keep_tokens else None
+    tokens = Rows(store / f"tokens-{sees}", shape, torch.float16) if keep_tokens else None
+    # What one rank finds, all must find, or they would not share the same work.
     ranks.wait()
     return sounds, pictures, tokens
 

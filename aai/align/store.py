@@ -2,7 +2,8 @@
 
 A `Rows` is a growing array [N, ...] in a folder: raw numbers that are memory-mapped, and a journal that says
 which file gave which rows. A row counts once its line is in the journal, so whoever stops in the middle loses
-a few files' work. Each process appends to a part of its own; all read all parts.
+a few files' work. Each process writes parts of its own and all read all parts: several trainings may share
+one store, at the same time too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,25 +71,23 @@ class Held:
 class Rows:
     """Rows of one shape on the disk, by the file that they come from, as `stamp` names it.
 
-    `folder` is this array's own; `shape` a row's; `part` names what this process appends to. Rows are float16
-    or float32 there. Indexing with a list of row numbers reads them as [n, *shape], float32.
+    `folder` is this array's own; `shape` a row's. Rows are float16 or float32 there. Indexing with a list of
+    row numbers reads them as [n, *shape], float32.
     """
 
-    def __init__(self, folder: Path, shape: Sequence[int], dtype: torch.dtype, part: str = "0"):
+    def __init__(self, folder: Path, shape: Sequence[int], dtype: torch.dtype):
         self.folder, self.shape, self.dtype = folder, tuple(shape), np.dtype(FLOATS[dtype])
         self.width = math.prod(shape)
-        self.data, self.journal = folder / f"{part}.bin", folder / f"{part}.jsonl"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for path in (self.data, self.journal):
-                path.touch()
-            rows = sum(json.loads(line)["rows"] for line in _lines(self.journal))
-            # What was being written when an earlier process stopped.
-            os.truncate(self.data, rows * self.width * self.dtype.itemsize)
-            os.truncate(self.journal, sum(len(line) + 1 for line in _lines(self.journal)))
         except OSError as error:
             raise self._full(error) from error
+        self._begin_part()
         self.reopen()
+
+    def _begin_part(self) -> None:
+        part = self.folder / uuid.uuid4().hex
+        self.data, self.journal = part.with_suffix(".bin"), part.with_suffix(".jsonl")
 
     def reopen(self) -> Rows:
         """Reads the journals again: what any process has added counts from now on, under new numbers."""
@@ -122,7 +122,7 @@ class Rows:
         return self.known.get(_key(stamp))
 
     def add(self, entries: list[Entry]) -> None:
-        """Appends the entries to this process's part; they are found after `reopen`.
+        """Adds the entries to this process's part; they are found after `reopen`.
 
         Raises InputError where the disk does not take them; what was stored before stays.
         """
@@ -137,6 +137,8 @@ class Rows:
                 for name, rows in entries:
                     file.write(json.dumps({"file": name, "rows": len(rows)}) + "\n")
         except OSError as error:
+            # Behind what was written in part, rows would stand elsewhere than the journal says.
+            self._begin_part()
             raise self._full(error) from error
 
     def _full(self, error: OSError) -> InputError:

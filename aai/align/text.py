@@ -82,7 +82,7 @@ def load_clip(source: str | os.PathLike) -> CLIPText:
             return CLIPText(
                 CLIPTokenizer.from_pretrained(name, subfolder=tokenizer),
                 CLIPTextModel.from_pretrained(name, subfolder=model, use_safetensors=True),
-                name,
+                Path(name).resolve().name if Path(name).is_dir() else name,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             reasons.append(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,14 +175,14 @@ def _clips(options: argparse.Namespace, told: Callable[[str], None]) -> tuple[li
 
     clips = scan(options.data, options.split)
     if options.split is None and {"train"} < {clip.split for clip in clips}:
-        clips = scan(options.data, "train")
+        clips = [clip for clip in clips if clip.split == "train"]
         told(f"training on the {len(clips)} clips of the split “train”; --split takes another")
     if not 0 <= options.held_out < 1:
         raise InputError(f"A share of {options.held_out:g} cannot be held out: take 0 or more, and below 1.")
     if not options.held_out:
         return clips, []
-    members = [clip.label for clip in clips]
-    single = sorted({label for label in members if members.count(label) == 1})
+    counts = Counter(clip.label for clip in clips)
+    single = sorted(label for label, count in counts.items() if count == 1)
     clips, held_out = split(clips, options.held_out, options.seed)
     if not held_out:
         raise InputError(
@@ -308,6 +309,8 @@ def _finish(
     from ..align.encoder import save
 
     encoder.name = options.output.stem
+    if tower:
+        encoder.space = tower.name
     save(
         encoder,
         options.output,
