@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from ..audio import Sound
+    from .encoder import SoundEncoder
 
 # Equal features' cosines differ by how a matrix product rounds, in double precision by less than this.
 TIE = 1e-12
@@ -119,3 +126,31 @@ def retrieval_tables(
         if whole:
             break
     return tables
+
+
+def hear_all(
+    encoder: SoundEncoder,
+    sounds: Iterable[Sound],
+    callback: Callable[[int], None] | None = None,
+    batch: int = 16,
+) -> Tensor:
+    """Sounds, read as they are needed, to [N, dim]; `callback(done)` may raise to stop."""
+    sounds, parts, done = iter(sounds), [], 0
+    while some := list(islice(sounds, batch)):
+        parts.append(encoder.embed(some).float().cpu())
+        done += len(some)
+        if callback:
+            callback(done)
+    return torch.cat(parts)
+
+
+def see_all(
+    encoder: SoundEncoder, pictures: Iterable[Tensor], callback: Callable[[int], None] | None = None
+) -> Tensor:
+    """Pictures [3, H, W] in [0, 1], each of its own size, to [N, dim]."""
+    parts = []
+    for done, picture in enumerate(pictures, 1):
+        parts.append(encoder.embed_images(picture[None]).float().cpu())
+        if callback:
+            callback(done)
+    return torch.cat(parts)

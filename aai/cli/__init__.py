@@ -10,10 +10,10 @@ import logging
 import sys
 
 from ..errors import InputError
-from . import align, demo, hear, picture, token
+from . import align, data, demo, evaluate, hear, picture, token
 from .terminal import Commands
 
-MODULES = (hear, token, picture, align, demo)
+MODULES = (hear, token, picture, align, data, evaluate, demo)
 
 
 def main(arguments: list[str] | None = None) -> int:

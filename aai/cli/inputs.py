@@ -12,6 +12,7 @@ from .terminal import positive, progress
 
 if TYPE_CHECKING:
     from ..align.encoder import SoundEncoder
+    from ..align.text import TextTower
     from ..picture.model import PictureModel
     from ..token import SoundToken
 
@@ -100,6 +101,17 @@ def load_encoder(name: str) -> SoundEncoder:
     from ..align.encoder import load
 
     return load(name)
+
+
+def load_text_tower(name: str) -> TextTower:
+    if name == SOUNDWORLD:
+        from ..soundworld import WEIGHTS
+        from ..soundworld.text import Reader, load_text
+
+        return Reader(*load_text(WEIGHTS))
+    from ..align.text import load_clip
+
+    return load_clip(name)
 
 
 def load_model(name: str) -> PictureModel:

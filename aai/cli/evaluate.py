@@ -1,0 +1,255 @@
+"""`aai eval retrieval`, `aai eval zeroshot`, `aai eval audiotext`: the paper's Tables 1 to 3."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .inputs import SOUNDWORLD, load_encoder, load_text_tower
+from .terminal import Commands, progress, tell
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..align.clips import Clip
+    from ..align.encoder import SoundEncoder
+    from ..align.text import TextTower
+
+TEMPLATES = ("{label}", "the sound of {label}")
+WAYS = ("sound to picture", "picture to sound", "sound to text", "text to sound")
+
+
+def add(commands: Commands) -> None:
+    group = commands.group("eval", "measure sound encoders as the paper does, beside its figures")
+    sub = group.add(
+        "retrieval",
+        retrieval,
+        "R@1, R@5, R@10 and the median rank between sounds, pictures and labels (Table 1)",
+        "aai eval retrieval vggsound --split test --encoder cavt.safetensors --text stable-diffusion-v1-5",
+    )
+    sub.add_argument("data", type=Path, metavar="DATA", help="a prepared dataset, shards, or classes")
+    sub.add_argument("--seed", type=int, default=0, help="draws the subsets (%(default)s)")
+    _about(sub, split=True)
+
+    sub = group.add(
+        "zeroshot",
+        zeroshot,
+        "the label nearest to a sound, on a set that no training has seen (Table 2)",
+        "aai eval zeroshot ESC-50-master --encoder cavt.safetensors --text stable-diffusion-v1-5",
+    )
+    sub.add_argument("data", type=Path, metavar="DATA", help="ESC-50's or UrbanSound8K's folder, or classes")
+    sub.add_argument("--esc10", action="store_true", help="only ESC-10's ten classes of ESC-50")
+    sub.add_argument("--folds", metavar="N,N", help="only these folds (all)")
+    _about(sub)
+
+    sub = group.add(
+        "audiotext",
+        audiotext,
+        "the label nearest to a sound, among all labels of the set (Table 3)",
+        "aai eval audiotext vggsound --split test --encoder cavt.safetensors --text stable-diffusion-v1-5",
+    )
+    sub.add_argument("data", type=Path, metavar="DATA", help="a prepared dataset, shards, or classes")
+    _about(sub, split=True)
+
+
+def _about(sub: argparse.ArgumentParser, split: bool = False) -> None:
+    sub.add_argument(
+        "--encoder",
+        action="append",
+        metavar="FILE",
+        help=f"a sound encoder's file; may be given again, a row for each ({SOUNDWORLD})",
+    )
+    sub.add_argument(
+        "--text",
+        metavar="DIR",
+        help=f"the text tower: a Stable Diffusion folder, a CLIP, or {SOUNDWORLD} (the encoder's own labels)",
+    )
+    if split:
+        sub.add_argument("--split", metavar="NAME", help='only the clips of this split, as "test" (all)')
+    sub.add_argument("--device", default="cpu", help="where the encoder runs (%(default)s)")
+    sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the result as JSON too")
+
+
+def retrieval(options: argparse.Namespace) -> None:
+    import torch
+
+    from ..align.clips import scan
+    from ..align.evaluate import retrieval_tables, see_all
+    from ..align.published import NO_TARGETS, RETRIEVAL
+
+    clips = scan(options.data, options.split)
+    words, numbers = _labels(clips)
+    rows, lines, notes = [], [], [NO_TARGETS["retrieval"]]
+    for name, encoder in _encoders(options):
+        f_a, f_v, f_t = _heard(options, encoder, clips), None, None
+        if hasattr(encoder, "embed_images"):
+            with progress("seeing", len(clips), options.json) as tick:
+                f_v = see_all(encoder, (clip.load_picture(clip.middle) for clip in clips), tick)
+        else:
+            notes.append(f"{name} has no visual tower, so it finds no pictures.")
+        try:
+            f_t = _vectors(options, encoder, words, TEMPLATES[0])
+        except InputError as error:
+            if options.text or f_v is None:
+                raise
+            notes.append(f"{name}: no text. {error}")
+        tables = retrieval_tables(f_a, f_v, f_t, torch.tensor(numbers), options.seed)
+        rows.append({"encoder": name, "subsets": tables})
+        for table in tables:
+            for way in (way for way in WAYS if way in table):
+                found = table[way]
+                rates = [f"{100 * found[f'R@{k}']:.2f}" for k in (1, 5, 10)]
+                size = f"{table['clips']} clips, {table['classes']} classes"
+                lines.append((table["subset"], name, way, *rates, f"{found['MedR']:g}", size))
+    for name, subsets in RETRIEVAL.items():
+        for subset, rates in subsets.items():
+            shown = [f"{rate:.2f}" for rate in rates]
+            lines.append((subset, f"paper: {name}", "sound, picture", *shown, "", "VGGSound"))
+    order = {"5 a class": 0, "10 a class": 1, "all": 2}
+    lines.sort(key=lambda line: order[line[0]])
+    head = ("subset", "encoder", "from, to", "R@1 %", "R@5 %", "R@10 %", "MedR", "set")
+    report = {"data": str(options.data), "split": options.split, "encoders": rows, "paper": RETRIEVAL}
+    _report(options, report, head, lines, notes)
+
+
+def zeroshot(options: argparse.Namespace) -> None:
+    import torch
+
+    from ..align.evaluate import nearest_label
+    from ..align.layouts import read_recordings
+    from ..align.published import NO_TARGETS, ZERO_SHOT
+
+    folds = _folds(options.folds)
+    name_of_set, recordings = read_recordings(options.data, folds, options.esc10)
+    words, numbers = _labels(recordings)
+    rows, lines = [], []
+    for name, encoder in _encoders(options):
+        f_a = _heard(options, encoder, recordings)
+        for template in TEMPLATES if options.text else TEMPLATES[:1]:
+            found = nearest_label(f_a, _vectors(options, encoder, words, template), torch.tensor(numbers))
+            rows.append({"encoder": name, "template": template, **_share(found)})
+            lines.append((name, template, _percent(found.value), _between(found), name_of_set))
+    for name, sets in ZERO_SHOT.items():
+        for name_of, value in sets.items():
+            if name_of_set in (name_of, "ESC-10") or name_of_set not in ("ESC-50", "UrbanSound8K"):
+                lines.append((f"paper: {name}", "", f"{value:.2f}", "", name_of))
+    notes = [NO_TARGETS["zeroshot"], f"{len(recordings)} recordings of {len(words)} classes."]
+    if not options.text:
+        notes.append("Without --text only the encoder's own labels: the template was not tried.")
+    head = ("encoder", "label as", "top-1 %", "95 % interval", "set")
+    report = {"data": str(options.data), "set": name_of_set, "folds": folds, "labels": words}
+    _report(options, {**report, "encoders": rows, "paper": ZERO_SHOT}, head, lines, notes)
+
+
+def audiotext(options: argparse.Namespace) -> None:
+    import torch
+
+    from ..align.clips import scan
+    from ..align.evaluate import nearest_label
+    from ..align.published import AUDIO_TEXT
+
+    clips = scan(options.data, options.split)
+    words, numbers = _labels(clips)
+    rows, lines = [], []
+    for name, encoder in _encoders(options):
+        f_t = _vectors(options, encoder, words, TEMPLATES[0])
+        found = nearest_label(_heard(options, encoder, clips), f_t, torch.tensor(numbers))
+        rows.append({"encoder": name, **_share(found)})
+        lines.append((name, _percent(found.value), _between(found), f"{len(words)} labels"))
+    lines += [(f"paper: {name}", f"{value:.2f}", "", "VGGSound") for name, value in AUDIO_TEXT.items()]
+    head = ("encoder", "top-1 %", "95 % interval", "set")
+    report = {"data": str(options.data), "split": options.split, "labels": words, "encoders": rows}
+    _report(options, {**report, "paper": AUDIO_TEXT}, head, lines, [])
+
+
+def _encoders(options: argparse.Namespace):
+    """Each encoder with its name in the table, loaded when its turn comes."""
+    for name in options.encoder or [SOUNDWORLD]:
+        encoder = load_encoder(name)
+        if options.device != "cpu":
+            encoder.model.to(options.device)
+        yield Path(name).name, encoder
+
+
+def _labels(clips: list) -> tuple[list[str], list[int]]:
+    """The labels in order, and each clip's number among them."""
+    words = sorted({clip.label for clip in clips})
+    places = {word: number for number, word in enumerate(words)}
+    return words, [places[clip.label] for clip in clips]
+
+
+def _heard(options: argparse.Namespace, encoder: SoundEncoder, clips: list) -> Tensor:
+    from .. import audio
+    from ..align.evaluate import hear_all
+
+    def load(clip: Clip):
+        return clip.load_sound() if hasattr(clip, "load_sound") else audio.load(clip.path)
+
+    with progress("hearing", len(clips), options.json) as tick:
+        return hear_all(encoder, map(load, clips), tick)
+
+
+_towers: dict[str, TextTower] = {}
+
+
+def _vectors(options: argparse.Namespace, encoder: SoundEncoder, words: list[str], template: str) -> Tensor:
+    """The labels' text vectors [L, dim]: of the text tower, or of the encoder's own table."""
+    import torch
+
+    if options.text:
+        if options.text not in _towers:
+            _towers[options.text] = load_text_tower(options.text)
+        tower = _towers[options.text]
+        if tower.dim != encoder.dim:
+            raise InputError(
+                f"The text tower {options.text} has vectors of {tower.dim} numbers, but {encoder.name} of "
+                f"{encoder.dim}: give the text tower that the encoder was aligned with."
+            )
+        return tower.embed([template.format(label=word) for word in words])
+    table = dict(zip(encoder.labels, encoder.label_vectors))
+    unknown = [word for word in words if word not in table]
+    if unknown:
+        raise InputError(
+            f"The encoder {encoder.name} has no vector of the label “{unknown[0]}”: give the text tower that it "
+            "was aligned with (--text)."
+        )
+    return torch.stack([table[word] for word in words])
+
+
+def _folds(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"“{text}” names no folds: write them as 1,2,3.")
+
+
+def _share(found) -> dict:
+    low, high = found.interval
+    return {"hits": found.hits, "count": found.count, "top1": found.value, "interval": [low, high]}
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _between(found) -> str:
+    low, high = found.interval
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def _report(options: argparse.Namespace, report: dict, head: tuple, lines: list, notes: list[str]) -> None:
+    from .. import files
+
+    report["notes"] = notes
+    if options.output:
+        files.write(options.output, json.dumps(report, indent=1).encode(), "The result")
+    widths = [max(len(str(line[i])) for line in (head, *lines)) for i in range(len(head))]
+    shown = [
+        "  ".join(str(cell).ljust(width) for cell, width in zip(line, widths)) for line in (head, *lines)
+    ]
+    tell(options, report, "\n".join(line.rstrip() for line in [*shown, *notes]))
