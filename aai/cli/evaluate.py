@@ -213,8 +213,8 @@ def _vectors(options: argparse.Namespace, encoder: SoundEncoder, words: list[str
     unknown = [word for word in words if word not in table]
     if unknown:
         raise InputError(
-            f"The encoder {encoder.name} has no vector of the label “{unknown[0]}”: give the text tower that it "
-            "was aligned with (--text)."
+            f"The encoder {encoder.name} has no vector of the label “{unknown[0]}”: give the text tower that "
+            "it was aligned with (--text)."
         )
     return torch.stack([table[word] for word in words])
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from aai.align.evaluate import Share, nearest_label, retrieval
+from aai.align.evaluate import Share, nearest_label, per_class, retrieval, retrieval_tables
 
 
 def test_ties_count_against_the_model():
@@ -51,3 +51,50 @@ def test_ranks_by_hand():
 
 def test_nothing_measured_says_nothing():
     assert Share(0, 0).interval == (0.0, 1.0)
+
+
+def test_of_several_right_answers_the_nearest_counts_and_ties_with_wrong_ones_are_behind_them():
+    """Labels 0, 1 and a gallery of 0, 0, 1: ranks by hand."""
+    gallery = torch.tensor([[1.0, 0, 0], [0.8, 0.6, 0], [0.6, 0.8, 0]])
+    labels = torch.tensor([0, 0, 1])
+    found = retrieval(torch.tensor([[0.0, 1, 0], [0.0, 1, 0]]), gallery, torch.tensor([0, 1]), labels)
+    # The query of label 0: its best is second; of label 1: first.
+    assert found["R@1"] == 0.5 and found["MedR"] == 1.5
+    tied = torch.tensor([[1.0, 0, 0], [1.0, 0, 0]])
+    assert retrieval(tied[:1], tied, torch.tensor([0]), torch.tensor([0, 1]))["R@1"] == 0
+
+
+def test_a_label_that_the_gallery_lacks_is_never_found():
+    found = retrieval(torch.eye(3)[:1], torch.eye(3), torch.tensor([9]), torch.arange(3))
+    assert found["R@1"] == 0 and found["MedR"] == 4
+
+
+def test_long_queries_are_ranked_in_parts_alike():
+    generator = torch.Generator().manual_seed(0)
+    rows, gallery = torch.randn(1500, 4, generator=generator), torch.randn(1500, 4, generator=generator)
+    scores = (
+        torch.nn.functional.normalize(rows.double(), dim=-1)
+        @ torch.nn.functional.normalize(gallery.double(), dim=-1).T
+    )
+    rank = (scores > scores.diag()[:, None]).sum(1) + 1
+    assert retrieval(rows, gallery)["MedR"] == torch.quantile(rank.float(), 0.5)
+
+
+def test_subsets_take_so_many_of_each_class_by_seed():
+    labels = torch.tensor([0] * 12 + [1] * 3 + [2])
+    rows = per_class(labels, 5)
+    assert labels[rows].bincount().tolist() == [5, 3, 1]
+    assert torch.equal(rows, per_class(labels, 5)) and not torch.equal(rows, per_class(labels, 5, seed=1))
+    assert torch.equal(per_class(labels, None), torch.arange(16))
+
+
+def test_tables_of_the_subsets_that_differ():
+    labels = torch.arange(3).repeat_interleave(7)
+    f_a = torch.eye(21)
+    tables = retrieval_tables(f_a, f_a, None, labels)
+    assert [(t["subset"], t["clips"], t["classes"]) for t in tables] == [("5 a class", 15, 3), ("all", 21, 3)]
+    assert tables[0]["picture to sound"]["R@1"] == 1 and "sound to text" not in tables[0]
+    f_t = torch.eye(21)[[0, 7, 14]]
+    (*_, whole) = retrieval_tables(f_a, None, f_t, labels)
+    # Each label is the very sound of one of its clips; the other clips are as far from all labels: ties.
+    assert whole["text to sound"]["R@1"] == 1 and whole["sound to text"]["R@1"] == pytest.approx(3 / 21)
