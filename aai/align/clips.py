@@ -12,6 +12,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -28,7 +29,7 @@ UNFINISHED = "progress.jsonl"
 """The journal of an `aai data prepare` that has not come to its end."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """A file, or `size` bytes of one from `offset` on: a member of a tar shard, called `member`."""
 
@@ -56,7 +57,7 @@ class File:
             raise InputError(f"“{self.path}” cannot be read ({error.strerror}): make the shard again.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """A sound, its label, and the pictures that belong with it.
 
@@ -154,10 +155,16 @@ def from_row(row: dict, folder: Path) -> Clip:
         if isinstance(place, str):
             return File(folder / place)
         path, member, offset, size = place
-        return File(folder / path, int(offset), int(size), member)
+        return File(_shard(folder, path), int(offset), int(size), member)
 
     pictures = tuple(file(place) for place in row["pictures"])
     return Clip(row["id"], row["label"], file(row["sound"]), pictures, row.get("split", ""))
+
+
+@lru_cache(maxsize=1024)
+def _shard(folder: Path, name: str) -> Path:
+    """One path for all members of a shard: a large set has millions."""
+    return folder / name
 
 
 def _listed(folder: Path) -> Iterator[Clip]:

@@ -46,6 +46,7 @@ VARIANTS = {
     "without L_c(A, V)": {"audio_visual": False, "momentum": "none"},
     "without L_c(A, T)": {"audio_text": False},
 }
+ROUNDS = (1e-3, 8e-4, 6e-4, 4e-4)
 ARMS = ("from nothing", "from SoundWorld")
 
 
@@ -190,6 +191,28 @@ def recorded_batches(
     return deal
 
 
+def pretrained(study: Study, steps: int) -> CAVMAE:
+    """Eq. 1 whole on synthesized sounds, in ROUNDS like SoundWorld's own encoder; each round is kept."""
+    model = new_model(study, 0)
+    for number, rate in enumerate(ROUNDS):
+        path = study.out / f"pretrained_{steps}_{number}.safetensors"
+        if not path.exists():
+            part = max(steps // len(ROUNDS), 1)
+            settings = AlignSettings(
+                steps=part,
+                batch=40,
+                rate=rate,
+                multi_positive=True,
+                keep=0.25,
+                ramp_steps=part // 4,
+                seed=number,
+            )
+            align(model, study.training(), settings, reporting(study, f"pre-training, round {number + 1}"))
+            save_encoder(as_encoder(model, study.reader), path, torch.float32)
+        model = load_encoder(path).model
+    return model
+
+
 def real(study: Study, steps: int, pretrain: int) -> dict:
     """Every fold held out in turn, from nothing and from SoundWorld."""
     clips, words = study.real(), study.words()
@@ -198,15 +221,7 @@ def real(study: Study, steps: int, pretrain: int) -> dict:
     levels = clips["loudness"]
     heard_as = clips["fbanks"].float() + nepers(-25 - levels.clamp(min=-65.0))[:, None, None]
     heard_as = heard_as.clamp(min=SILENCE)
-    pretrained = study.out / f"pretrained_{pretrain}.safetensors"
-    if not pretrained.exists():
-        model = new_model(study, 0)
-        settings = AlignSettings(
-            steps=pretrain, batch=40, rate=1e-3, multi_positive=True, keep=0.25, ramp_steps=pretrain // 4
-        )
-        align(model, study.training(), settings, reporting(study, "pre-training"))
-        save_encoder(as_encoder(model, study.reader), pretrained, torch.float32)
-    start = load_encoder(pretrained).model
+    start = pretrained(study, pretrain)
     known = torch.tensor([event_of(words[label]) is not None for label in clips["labels"].tolist()])
     untuned = nearest_label(hear(start, heard_as[known]), f_t, clips["labels"][known])
     study.say(f"from SoundWorld, not tuned, the {known.sum()} recordings of classes it knows: {untuned}")
