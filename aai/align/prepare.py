@@ -115,12 +115,19 @@ def _begin(out: Path, settings: PrepareSettings) -> None:
 def _done(out: Path, retry: bool) -> tuple[dict[str, dict], dict[str, list[str]]]:
     """Rows and bad clips by their ids, of a finished run and of one that was stopped."""
     rows, bad = {}, {}
-    if (out / MANIFEST).is_file():
-        for line in (out / MANIFEST).read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            rows[row["id"]] = row
-        with (out / BAD).open(newline="", encoding="utf-8") as file:
-            bad = {row[0]: row for row in list(csv.reader(file))[1:]}
+    try:
+        if (out / MANIFEST).is_file():
+            for line in (out / MANIFEST).read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                rows[row["id"]] = row
+        if (out / BAD).is_file():
+            with (out / BAD).open(newline="", encoding="utf-8") as file:
+                bad = {row[0]: row for row in list(csv.reader(file))[1:]}
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise InputError(
+            f"“{out}” has lists that cannot be read ({error}): take {MANIFEST} and {BAD} away, and all is "
+            "made anew."
+        )
     if (out / UNFINISHED).is_file():
         for line in (out / UNFINISHED).read_text(encoding="utf-8", errors="replace").splitlines():
             try:

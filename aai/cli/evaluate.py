@@ -104,8 +104,9 @@ def retrieval(options: argparse.Namespace) -> None:
                 rates = [f"{100 * found[f'R@{k}']:.2f}" for k in (1, 5, 10)]
                 size = f"{table['clips']} clips, {table['classes']} classes"
                 lines.append((table["subset"], name, way, *rates, f"{found['MedR']:g}", size))
+    measured = {line[0] for line in lines}
     for name, subsets in RETRIEVAL.items():
-        for subset, rates in subsets.items():
+        for subset, rates in ((s, r) for s, r in subsets.items() if s in measured):
             shown = [f"{rate:.2f}" for rate in rates]
             lines.append((subset, f"paper: {name}", "sound, picture", *shown, "", "VGGSound"))
     order = {"5 a class": 0, "10 a class": 1, "all": 2}

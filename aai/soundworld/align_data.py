@@ -36,11 +36,18 @@ class Study:
     """SoundWorld's frozen towers and its sounds, each made once and kept in `out`."""
 
     def __init__(
-        self, out: Path, recordings: Path | None, sounds: int = 2000, pictures: int = 40, tests: int = 10
+        self,
+        out: Path,
+        recordings: Path | None,
+        sounds: int = 2000,
+        pictures: int = 40,
+        tests: int = 10,
+        batch: int = 40,
     ):
-        """`sounds` to train on, `pictures` of each of the 50 labels, and `tests`, pairs of each label."""
+        """`sounds` to train on, `pictures` of each of the 50 labels, and `tests`, pairs of each label;
+        `batch` sounds a training step."""
         self.out, self.recordings, self.start = out, recordings, time.monotonic()
-        self.sounds, self.pictures, self.tests = sounds, pictures, tests
+        self.sounds, self.pictures, self.tests, self.batch = sounds, pictures, tests, batch
         out.mkdir(parents=True, exist_ok=True)
         self.encoder = load_sound_encoder()
         self.reader = Reader(*load_text(WEIGHTS))

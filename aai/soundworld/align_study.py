@@ -61,7 +61,7 @@ def ablation(study: Study, steps: int, seeds: int) -> dict:
     """Every variant and seed; a table of means."""
     deal = study.training()
     settings = AlignSettings(
-        steps=steps, batch=40, rate=1e-3, multi_positive=True, keep=0.25, ramp_steps=steps // 4
+        steps=steps, batch=study.batch, rate=1e-3, multi_positive=True, keep=0.25, ramp_steps=steps // 4
     )
     results: dict[str, list[dict]] = {name: [] for name in VARIANTS}
     # Seed by seed, so that a study that is stopped has compared all variants.
@@ -178,7 +178,8 @@ def recorded_batches(
         chosen = torch.randint(len(f_t), (size,), generator=generator)
 
         def some() -> Tensor:
-            rows = [by_label[i][torch.randint(len(by_label[i]), (), generator=generator)] for i in chosen]
+            of = [by_label[i] for i in chosen.tolist()]
+            rows = torch.stack([r[torch.randint(len(r), (), generator=generator)] for r in of])
             loud = nepers(levels[rows].clamp(min=-65.0))[:, None, None]
             return fbanks[rows].float() - loud
 
@@ -200,7 +201,7 @@ def pretrained(study: Study, steps: int) -> CAVMAE:
             part = max(steps // len(ROUNDS), 1)
             settings = AlignSettings(
                 steps=part,
-                batch=40,
+                batch=study.batch,
                 rate=rate,
                 multi_positive=True,
                 keep=0.25,
@@ -245,7 +246,7 @@ def real(study: Study, steps: int, pretrain: int) -> dict:
 
                 rate = 1e-3 if arm == ARMS[0] else 6e-4
                 settings = AlignSettings(
-                    steps=steps, batch=40, rate=rate, multi_positive=True, keep=0.25, seed=fold,
+                    steps=steps, batch=study.batch, rate=rate, multi_positive=True, keep=0.25, seed=fold,
                     audio_visual=False, momentum="none",
                 )  # fmt: skip
                 align(model, deal, settings, measure)

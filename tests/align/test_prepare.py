@@ -312,6 +312,9 @@ def test_what_cannot_be_prepared_is_refused(videos, classes, tmp_path):
     prepare(classes, tmp_path / "set", PrepareSettings(keep=2))
     with pytest.raises(InputError, match="begun with keep 2, not 3"):
         prepare(classes, tmp_path / "set", PrepareSettings(keep=3))
+    (tmp_path / "set" / "clips.jsonl").write_text("{}\n")
+    with pytest.raises(InputError, match="cannot be read"):
+        prepare(classes, tmp_path / "set", PrepareSettings(keep=2))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="thesis.txt"):

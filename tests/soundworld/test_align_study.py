@@ -22,7 +22,7 @@ def study(tmp_path_factory):
         for fold in range(1, 5):
             save(synthesize(event, 0.6, fold), folder / "esc10" / name / f"{fold}-1-A.wav")
         (folder / "esc10" / name / "5-1-A.wav").write_bytes(b"not to be opened")
-    return Study(folder / "out", folder / "esc10", sounds=10, pictures=1, tests=1)
+    return Study(folder / "out", folder / "esc10", sounds=10, pictures=1, tests=1, batch=4)
 
 
 def test_the_ablation_compares_all_variants_on_the_same_start(study, capsys):
