@@ -9,6 +9,8 @@ from comfy_api.latest import io
 
 from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType
 
+NO_WORDS = "no words: this encoder is not aligned with a text encoder yet"
+
 
 class LoadAudio(io.ComfyNode):
     @classmethod
@@ -161,7 +163,7 @@ class EncodeSound(io.ComfyNode):
         heard = encoder.hear(sound_encoder, sounds.from_tensor(audio["waveform"], audio["sample_rate"]))
         ranked = encoder.nearest_words(sound_encoder, heard.f_a[None], k=max(5, count))[0]
         scores = "\n".join(f"{word} {100 * score:.0f} %" for word, score in ranked[:5])
-        return io.NodeOutput(heard, ", ".join(word for word, _ in ranked[:count]), scores)
+        return io.NodeOutput(heard, ", ".join(word for word, _ in ranked[:count]), scores or NO_WORDS)
 
 
 def _sound_files() -> list[str]:

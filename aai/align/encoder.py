@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -28,21 +28,27 @@ SHORTEST = 0.1
 """Seconds below which a sound is refused: three frames of a filter bank tell nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SoundEmbedding:
-    """A sound as its encoder hears it: f_a [dim], its loudness in LUFS, and where both come from."""
+    """A sound as its encoder hears it: f_a [dim], its loudness in LUFS, and where both come from.
+
+    `labels` and `label_vectors` [L, dim] are the words that the encoder knows, in f_a's space: what another
+    space's words can be fitted on. An encoder that is not aligned yet has none.
+    """
 
     f_a: Tensor
     loudness: float
     sound: str
     encoder: str
+    labels: list[str] = field(default_factory=list)
+    label_vectors: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
 
 
 class SoundEncoder(Protocol):
     """Sounds, and where the family can, pictures, as vectors of length one in the text encoder's space.
 
     It hears `seconds` at a time at `rate` Hz. `labels` and `label_vectors` [L, dim] are the words that it
-    knows; `tau` is the temperature of their scores.
+    knows (none before it is aligned: [] and [0, dim]); `tau` is the temperature of their scores.
     """
 
     name: str
@@ -173,15 +179,21 @@ def hear(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEmbedding:
             f"{called} is silent (below -70 LUFS): choose a part with sound in it, or make it louder."
         )
     f_a = encoder.embed([sound])[0].cpu()
-    return SoundEmbedding(f_a, level, name or sound_hash(sound)[:12], encoder.name)
+    return SoundEmbedding(
+        f_a,
+        level,
+        name or sound_hash(sound)[:12],
+        encoder.name,
+        list(encoder.labels),
+        encoder.label_vectors.float().cpu(),
+    )
 
 
 def nearest_words(encoder: SoundEncoder, embeddings: Tensor, k: int = 5) -> list[list[tuple[str, float]]]:
-    """The k labels nearest to each of [B, dim], with scores that add up to 1 over all labels."""
-    cosine = F.normalize(embeddings.float().cpu(), dim=-1) @ encoder.label_vectors.cpu().T
-    scores, rows = (
-        (cosine / getattr(encoder, "tau", 0.05)).softmax(-1).topk(min(k, len(encoder.labels)), dim=-1)
-    )
+    """The k labels nearest to each of [B, dim], with scores that add up to 1 over all labels; none from an
+    encoder without labels."""
+    cosine = F.normalize(embeddings.float().cpu(), dim=-1) @ encoder.label_vectors.float().cpu().T
+    scores, rows = (cosine / encoder.tau).softmax(-1).topk(min(k, len(encoder.labels)), dim=-1)
     return [
         [(encoder.labels[i], float(s)) for i, s in zip(row, score)]
         for row, score in zip(rows.tolist(), scores.tolist())

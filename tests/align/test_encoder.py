@@ -158,6 +158,19 @@ def test_nearest_words_are_sorted_and_add_up(encoder):
     assert [s for _, s in words] == sorted((s for _, s in words), reverse=True)
 
 
+def test_what_is_heard_carries_the_encoders_words(encoder):
+    heard = encoders.hear(encoder, noise(1))
+    assert heard.labels == ["rain", "dog", "clock"] and heard.labels is not encoder.labels
+    assert torch.equal(heard.label_vectors, encoder.label_vectors)
+
+
+def test_an_encoder_that_is_not_aligned_has_no_words():
+    raw = encoders.CAVMAEEncoder(CAVMAE(TINY), [], torch.zeros(0, 16), name="raw")
+    heard = encoders.hear(raw, noise(1))
+    assert heard.labels == [] and heard.label_vectors.shape == (0, 16)
+    assert encoders.nearest_words(raw, heard.f_a[None].expand(2, -1)) == [[], []]
+
+
 def test_a_file_brings_the_encoder_back(encoder, tmp_path):
     encoders.save(encoder, tmp_path / "tiny.safetensors", dtype=torch.float32, made_by="a test")
     again = encoders.load(tmp_path / "tiny.safetensors")

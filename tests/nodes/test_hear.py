@@ -59,6 +59,12 @@ def test_encoding_gives_an_embedding_and_words(run, pack, ear, rain):
     assert [line.rsplit(" ", 2)[0] for line in scores.splitlines()] == [word for word, _ in ranked]
 
 
+def test_an_encoder_without_words_says_so(run, pack, ear, rain):
+    encoder = pack.part("aai.align.encoder").CAVMAEEncoder(ear.model, [], torch.zeros(0, 192), name="raw")
+    heard, words, scores = run("AAI_EncodeSound", sound_encoder=encoder, audio=core_audio(rain), count=2)
+    assert heard.labels == [] and words == "" and "no words" in scores
+
+
 @pytest.mark.parametrize(
     ("waveform", "rate"),
     [
