@@ -1,14 +1,15 @@
 """Sound encoders: what hears a sound and places it in the text encoder's space.
 
-`SoundEncoder` is what every family offers; this file holds CAV-MAE's and the file that an encoder is kept in:
-one safetensors file with the weights, a table of labels and their text vectors, and the settings as metadata.
+`SoundEncoder` is what every family offers; this file holds CAV-MAE's (CLAP's are in `clap.py` and
+`bridge.py`) and the file that an encoder of any family is kept in: one safetensors file with the weights, a
+table of labels and their text vectors, and the settings as metadata.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,12 @@ from ..fbank import fbank
 from .cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig
 
 FORMAT = "aai-sound-encoder-1"
+SETTINGS = ("format", "family", "name", "labels", "tau", "space", "config", "extractor", "bridge")
+"""The metadata that are read back as what they are; all others are notes."""
+SOURCES = (
+    "Public ones: CAV-MAE (audio_model.21.pth, github.com/YuanGongND/cav-mae, BSD-2-Clause) and LAION-CLAP "
+    "(the folder of huggingface.co/laion/clap-htsat-unfused, Apache-2.0)."
+)
 SHORTEST = 0.1
 """Seconds below which a sound is refused: three frames of a filter bank tell nothing."""
 
@@ -45,10 +52,14 @@ class SoundEmbedding:
 
 
 class SoundEncoder(Protocol):
-    """Sounds, and where the family can, pictures, as vectors of length one in the text encoder's space.
+    """Sounds as vectors of length one in the text encoder's space.
 
     It hears `seconds` at a time at `rate` Hz. `labels` and `label_vectors` [L, dim] are the words that it
-    knows (none before it is aligned: [] and [0, dim]); `tau` is the temperature of their scores.
+    knows (none before it is aligned: [] and [0, dim]); `tau` is the temperature of their scores. `space`
+    names the text encoder whose space it is, "" where that is not known. `notes` tell where it comes from.
+
+    A family that also sees has `embed_images(images [B, 3, H, W] in [0, 1]) -> [B, dim]`; CLAP's have not:
+    `hasattr` tells. Pictures are found for them through the CLIP of `space`.
     """
 
     name: str
@@ -58,12 +69,20 @@ class SoundEncoder(Protocol):
     labels: list[str]
     label_vectors: Tensor
     tau: float
+    space: str
+    notes: dict[str, str]
 
     def embed(self, sounds: list[Sound]) -> Tensor:
         """[B, dim]"""
 
-    def embed_images(self, images: Tensor) -> Tensor:
-        """Pictures [B, 3, H, W] in [0, 1] to [B, dim]."""
+
+def windows(sound: Sound, rate: int, seconds: float) -> list[Tensor]:
+    """A sound as mono waveforms [up to rate * seconds] at `rate`; the last one is left out when it is shorter
+    than a quarter of a whole one and not alone."""
+    waveform = sound.mono().resample(rate).waveform[0]
+    size = round(seconds * rate)
+    parts = list(waveform.split(size))
+    return parts[:-1] if len(parts) > 1 and len(parts[-1]) < size // 4 else parts
 
 
 class CAVMAEEncoder:
@@ -76,6 +95,8 @@ class CAVMAEEncoder:
     of length one. Its level is not normalised: loudness reaches the embedding.
     """
 
+    family = "cavmae"
+
     def __init__(
         self,
         model: CAVMAE,
@@ -83,14 +104,12 @@ class CAVMAEEncoder:
         label_vectors: Tensor,
         tau: float = 0.05,
         name: str = "CAV-MAE",
+        space: str = "",
+        notes: Mapping[str, str] | None = None,
     ):
         self.model = model.eval()
-        self.labels, self.label_vectors, self.tau, self.name = (
-            labels,
-            F.normalize(label_vectors.float(), dim=-1),
-            tau,
-            name,
-        )
+        self.labels, self.label_vectors = labels, F.normalize(label_vectors.float(), dim=-1)
+        self.tau, self.name, self.space, self.notes = tau, name, space, dict(notes or {})
         self.rate, self.seconds, self.dim = model.config.rate, model.config.seconds, model.config.dim
 
     @property
@@ -105,12 +124,9 @@ class CAVMAEEncoder:
 
     def windows(self, sound: Sound) -> Tensor:
         """The sound as [W, samples of one window]."""
-        waveform = sound.mono().resample(self.rate).waveform[0]
         size = round(self.seconds * self.rate)
-        rest = len(waveform) % size
-        if len(waveform) > size and rest < size // 4:
-            waveform = waveform[: len(waveform) - rest]
-        return F.pad(waveform, (0, -len(waveform) % size)).unflatten(0, (-1, size))
+        parts = windows(sound, self.rate, self.seconds)
+        return torch.stack([F.pad(part, (0, size - len(part))) for part in parts])
 
     @torch.no_grad()
     def embed(self, sounds: list[Sound], first_window: bool = False) -> Tensor:
@@ -161,6 +177,19 @@ class CAVMAEEncoder:
         for part in images.cpu().split(64):
             yield ((part - mean) / std).to(self.device)
 
+    def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """What only this family's files hold: weights, and settings."""
+        return self.model.state_dict(), {"config": json.dumps(asdict(self.model.config))}
+
+    @classmethod
+    def restore(
+        cls, weights: dict[str, Tensor], settings: Mapping[str, str], file: str, **common
+    ) -> CAVMAEEncoder:
+        """What `state` gave, as an encoder again; `common` is what every family's files hold."""
+        model = CAVMAE(CAVMAEConfig(**json.loads(settings["config"])))
+        model.take(weights, file)
+        return cls(model.requires_grad_(False), **common)
+
 
 def hear(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEmbedding:
     """One sound through an encoder, with its loudness.
@@ -201,65 +230,119 @@ def nearest_words(encoder: SoundEncoder, embeddings: Tensor, k: int = 5) -> list
 
 
 def save(
-    encoder: CAVMAEEncoder, path: str | os.PathLike, dtype: torch.dtype = torch.float16, **notes: str
+    encoder: SoundEncoder, path: str | os.PathLike, dtype: torch.dtype = torch.float16, **notes: str
 ) -> None:
-    """Writes an encoder in one move; `notes` (how it was made) join the metadata.
+    """Writes an encoder in one move; `notes` (how it was made) join its own in the metadata.
 
-    Raises InputError where the disk does not take it.
+    Raises InputError for a family that has no file of its own, and where the disk does not take it.
     """
     from safetensors.torch import save
 
+    if not hasattr(encoder, "state"):
+        raise InputError(
+            f"“{encoder.name}” is in no text encoder's space yet, and its folder keeps it: bridge it, "
+            "then save that."
+        )
+    weights, settings = encoder.state()
     # Copies: a block that both modalities share stands under two names, and safetensors takes no aliases.
     tensors = {
-        f"model.{k}": v.to("cpu", dtype, copy=True).contiguous()
-        for k, v in encoder.model.state_dict().items()
+        f"model.{k}": v.detach()
+        .to("cpu", dtype if v.is_floating_point() else v.dtype, copy=True)
+        .contiguous()
+        for k, v in weights.items()
     }
     tensors["label_vectors"] = encoder.label_vectors.float().cpu().contiguous()
-    metadata = dict(
-        format=FORMAT,
-        family="cavmae",
-        name=encoder.name,
-        config=json.dumps(asdict(encoder.model.config)),
-        labels=json.dumps(encoder.labels),
-        tau=str(encoder.tau),
+    metadata = {
+        **encoder.notes,
         **notes,
-    )
+        **settings,
+        "format": FORMAT,
+        "family": encoder.family,
+        "name": encoder.name,
+        "labels": json.dumps(encoder.labels),
+        "tau": str(encoder.tau),
+        "space": encoder.space,
+    }
     files.write(path, save(tensors, metadata), "The sound encoder")
 
 
-def load(path: str | os.PathLike) -> CAVMAEEncoder:
-    """Reads an encoder that `save` wrote.
+def load(path: str | os.PathLike) -> SoundEncoder:
+    """Reads an encoder: a file that `save` wrote, a public CAV-MAE file (.pth or safetensors), or the folder
+    of a CLAP as transformers keeps it.
 
-    Raises InputError for a missing file, one that is not safetensors, not a sound encoder, or lacks weights.
+    The last two are not aligned yet: they have no words. Raises InputError for a missing file, one that is
+    none of these, and one that lacks weights.
     """
+    path = Path(path)
+    if path.is_dir():
+        from .clap import load_folder
+
+        return load_folder(path)[0]
+    if not path.is_file():
+        raise InputError(
+            f"There is no sound encoder “{path}”: check its name, or use SoundWorld's. {SOURCES}"
+        )
+    if path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt"):
+        from .checkpoint import load_published
+
+        return load_published(path)
+    tensors, metadata = _read(path)
+    if metadata.get("format") != FORMAT:
+        from .checkpoint import load_published
+
+        return load_published(path)
+    return _ours(tensors, metadata, path.name)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no sound encoder “{path}”: check its name, or use SoundWorld's.")
     try:
         with safe_open(str(path), "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"“{path.name}” is no readable safetensors file ({error}): convert it, others are never opened."
         ) from error
-    if metadata.get("format") != FORMAT or "label_vectors" not in tensors:
-        raise InputError(f"“{path.name}” is no sound encoder of this pack: choose a file that aai saved.")
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, metadata
+
+
+def _ours(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -> SoundEncoder:
+    from .bridge import BridgedCLAP
+
+    families = {family.family: family for family in (CAVMAEEncoder, BridgedCLAP)}
+    family = families.get(metadata.get("family", ""))
+    if family is None or "label_vectors" not in tensors:
+        raise InputError(
+            f"“{file}” holds a sound encoder of the family “{metadata.get('family')}”, not one of "
+            f"{', '.join(families)}: take a newer version of this pack, or another file."
+        )
+    vectors = tensors.pop("label_vectors")
+    weights = {key.removeprefix("model."): value for key, value in tensors.items()}
     try:
-        config = CAVMAEConfig(**json.loads(metadata["config"]))
-        labels, tau, name = json.loads(metadata["labels"]), float(metadata["tau"]), metadata["name"]
+        common = dict(
+            labels=json.loads(metadata["labels"]),
+            tau=float(metadata["tau"]),
+            name=metadata["name"],
+            space=metadata.get("space", ""),
+            notes={k: v for k, v in metadata.items() if k not in SETTINGS},
+        )
+        if len(vectors) != len(common["labels"]):
+            raise InputError(
+                f"“{file}” names {len(common['labels'])} labels but holds vectors of shape "
+                f"{tuple(vectors.shape)}: save or download it again."
+            )
+        encoder = family.restore(weights, metadata, file, label_vectors=vectors, **common)
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"“{path.name}” has settings that cannot be read ({error}): save or download it again."
+            f"“{file}” has settings that cannot be read ({error}): save or download it again."
         ) from error
-    vectors = tensors.pop("label_vectors")
-    if vectors.shape != (len(labels), config.dim):
+    if vectors.shape[1] != encoder.dim:
         raise InputError(
-            f"“{path.name}” names {len(labels)} labels but holds vectors of shape {tuple(vectors.shape)}: "
+            f"“{file}” holds vectors of shape {tuple(vectors.shape)} for sounds of {encoder.dim} numbers: "
             "save or download it again."
         )
-    model = CAVMAE(config)
-    model.take({key.removeprefix("model."): value for key, value in tensors.items()}, path.name)
-    return CAVMAEEncoder(model.requires_grad_(False), labels, vectors, tau, name)
+    return encoder

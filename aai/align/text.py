@@ -54,7 +54,7 @@ class CLIPText:
         for begin in range(0, len(texts), 64):
             ids = self.tokenizer(
                 texts[begin : begin + 64],
-                padding="max_length",
+                padding=True,
                 max_length=self.model.config.max_position_embeddings,
                 truncation=True,
                 return_tensors="pt",

@@ -1,0 +1,357 @@
+"""A bridge from CLAP's space to a picture model's text space, learned from words alone.
+
+Both spaces know words, so words are the pairs that no sound is needed for: x, what CLAP's text tower makes
+of a label as sounds are spoken of ("this is a sound of rain"), and y, what the picture model's makes of the
+label itself ("rain"). A ridge regression from x to y is closed form; CLAP's sounds cross by the same map.
+
+Sounds and texts lie apart in CLAP, two clouds with a gap between them (Liang et al., NeurIPS 2022), so a
+sound is brought into the cloud of texts first. With some sounds at hand their mean is taken away and the
+texts' mean added: the gap is nearly one constant vector. Without any, the sound becomes the mean of the
+caption embeddings weighted by a sharp softmax of its cosines to them (the support memory of DeCap, Li et al.,
+ICLR 2023; Kouzelis and Katsouros, 2023, do both with CLAP): a constant in all the cosines leaves no trace in
+a softmax.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..audio import Sound
+from ..errors import InputError
+from .clap import CLAPEncoder, CLAPText, restore_sound_tower, sound_tower_state
+from .evaluate import Share, nearest_label
+from .sound_words import LABELS, WAYS, unique
+from .text import TextTower, label_vectors
+
+KINDS = ("ridge", "mlp")
+MEMORY_TAU = 0.01
+"""DeCap's temperature of the softmax over caption embeddings."""
+LAMBDAS = torch.logspace(-6, 2, 25, dtype=torch.float64)
+"""What leave-one-out chooses from, in units of the captions' mean variance along a direction."""
+TAUS = torch.logspace(-3, math.log10(0.5), 28)
+FEWEST_SOUNDS = 8
+
+
+@dataclass(frozen=True)
+class BridgeSettings:
+    """`kind`: "ridge", closed form, or "mlp", which lets a small network correct it. The rest is the
+    network's: its hidden width, steps, Adam's rate, and the noise on what it is shown, as a share of the
+    captions' spread (C3, Zhang et al., ICLR 2024: noise stands for how sounds scatter about their words)."""
+
+    kind: str = "ridge"
+    hidden: int = 512
+    steps: int = 300
+    rate: float = 1e-3
+    noise: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"There is no bridge “{self.kind}”: choose one of {', '.join(KINDS)}.")
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """y = mean_y + weight (x - mean_x), and each row's prediction by the fit that never saw its label."""
+
+    weight: Tensor
+    mean_x: Tensor
+    mean_y: Tensor
+    lam: float
+    left_out: Tensor
+
+
+@dataclass(frozen=True)
+class BridgeReport:
+    """How well captions cross that the map was not fitted on: `cosine` to their own label's vector, beside
+    what the mean of all labels gets (`cosine_of_mean`), and `named`, how many are nearest to it of all."""
+
+    labels: int
+    captions: int
+    sounds: int
+    gap: str
+    lam: float
+    cosine: float
+    cosine_of_mean: float
+    named: Share
+
+
+class Bridge(nn.Module):
+    """CLAP's sounds [B, d] to a text space [B, e], both of length one.
+
+    With `memory` [N, d] a sound becomes the texts it is near to; else the clouds' means, `mean_a` and
+    `mean_x`, change places.
+    """
+
+    def __init__(self, d: int, e: int, memory: int = 0, hidden: int = 0):
+        super().__init__()
+        for name, shape in (
+            ("weight", (e, d)),
+            ("mean_a", (d,)),
+            ("mean_x", (d,)),
+            ("mean_y", (e,)),
+            ("memory", (memory, d)),
+            # How far the map's answers are spread out about mean_y, so that they spread as the words do.
+            ("stretch", ()),
+        ):
+            self.register_buffer(name, torch.zeros(shape))
+        self.mlp = None
+        if hidden:
+            self.mlp = nn.Sequential(nn.Linear(d, hidden), nn.GELU(), nn.Linear(hidden, e))
+            nn.init.zeros_(self.mlp[-1].weight)
+            nn.init.zeros_(self.mlp[-1].bias)
+
+    def cross(self, x: Tensor) -> Tensor:
+        """Texts [B, d] of CLAP, less their mean, to y less its mean, [B, e]."""
+        y = x @ self.weight.T
+        return y if self.mlp is None else y + self.mlp(x)
+
+    @torch.no_grad()
+    def texts(self, x: Tensor) -> Tensor:
+        """CLAP's texts [B, d] to [B, e]."""
+        return F.normalize(self.mean_y + self.stretch * self.cross(x - self.mean_x), dim=-1)
+
+    @torch.no_grad()
+    def forward(self, a: Tensor) -> Tensor:
+        if not len(self.memory):
+            return self.texts(a - self.mean_a + self.mean_x)
+        near = (a @ self.memory.T / MEMORY_TAU).softmax(-1)
+        return self.texts(F.normalize(near @ self.memory, dim=-1))
+
+
+class BridgedCLAP:
+    """CLAP's sound tower and a bridge, as a SoundEncoder of a picture model's text space.
+
+    A sound's windows are averaged in CLAP's space, then cross. It sees no pictures.
+    """
+
+    family = "clap-bridge"
+
+    def __init__(
+        self,
+        clap: CLAPEncoder,
+        bridge: Bridge,
+        labels: list[str],
+        label_vectors: Tensor,
+        tau: float = 0.05,
+        name: str = "CLAP",
+        space: str = "",
+        notes: Mapping[str, str] | None = None,
+    ):
+        self.clap, self.bridge = clap, bridge.eval().requires_grad_(False)
+        self.labels, self.label_vectors = labels, F.normalize(label_vectors.float(), dim=-1)
+        self.tau, self.name, self.space, self.notes = tau, name, space, dict(notes or {})
+        self.rate, self.seconds, self.dim = clap.rate, clap.seconds, len(bridge.mean_y)
+
+    def embed(self, sounds: list[Sound]) -> Tensor:
+        """Sounds of any rate, channel count and length to [B, dim] of length one."""
+        return self.bridge(self.clap.embed(sounds))
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """What only this family's files hold: weights, and settings."""
+        tower, settings = sound_tower_state(self.clap)
+        weights = {f"clap.{k}": v for k, v in tower.items()}
+        weights |= {f"bridge.{k}": v for k, v in self.bridge.state_dict().items()}
+        hidden = 0 if self.bridge.mlp is None else self.bridge.mlp[0].out_features
+        shape = {"d": self.clap.dim, "e": self.dim, "memory": len(self.bridge.memory), "hidden": hidden}
+        return weights, {**settings, "bridge": json.dumps(shape)}
+
+    @classmethod
+    def restore(
+        cls, weights: dict[str, Tensor], settings: Mapping[str, str], file: str, **common
+    ) -> BridgedCLAP:
+        """What `state` gave, as an encoder again; `common` is what every family's files hold."""
+        tower = {k.removeprefix("clap."): v for k, v in weights.items() if k.startswith("clap.")}
+        own = {k.removeprefix("bridge."): v for k, v in weights.items() if k.startswith("bridge.")}
+        bridge = Bridge(**json.loads(settings["bridge"]))
+        try:
+            bridge.load_state_dict(own)
+        except RuntimeError as error:
+            raise InputError(f"“{file}” lacks a part of its bridge: save or download it again.") from error
+        return cls(restore_sound_tower(tower, settings, file), bridge, **common)
+
+
+def ridge(x: Tensor, y: Tensor) -> Ridge:
+    """The ridge regression from x [L, T, d] (T ways to say each of L labels) to y [L, e], both centred.
+
+    lambda is the one whose left-out answers are best: a label is left out with all its T ways, and its answer
+    is exact without fitting again (PRESS): with H the hat matrix, (I - H_gg)^-1 is what its rows' residuals
+    grow by.
+    """
+    count, ways, _ = x.shape
+    x, y = x.double().flatten(0, 1), y.double().repeat_interleave(ways, 0)
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    u, s, v = torch.linalg.svd(x - mean_x, full_matrices=False)
+    kept = s > s[0] * 1e-10
+    u, s, v = u[:, kept], s[kept], v[kept]
+    answers = u.T @ (y - mean_y)
+    scale = (s**2).mean()
+    best = None
+    for lam in LAMBDAS:
+        shrink = s**2 / (s**2 + lam * scale)
+        residual = (y - mean_y - u @ (shrink[:, None] * answers)).unflatten(0, (count, ways))
+        rows = u.unflatten(0, (count, ways))
+        # The mean is part of the fit: 1/N in every entry of H.
+        own = (rows * shrink) @ rows.transpose(1, 2) + 1 / len(x)
+        grown = torch.linalg.solve(torch.eye(ways, dtype=x.dtype) - own, residual)
+        error = float(grown.square().mean())
+        if best is None or error < best[0]:
+            best = error, float(lam), y - grown.flatten(0, 1)
+    _, lam, left_out = best
+    weight = (v.T * (s / (s**2 + lam * scale))) @ answers
+    return Ridge(*(t.float() for t in (weight.T, mean_x, mean_y)), lam, left_out.float())
+
+
+# Not in inference mode, where a node runs: a bridge is an ordinary module, and its network is trained.
+@torch.inference_mode(False)
+@torch.no_grad()
+def fit_bridge(
+    clap_text: CLAPText,
+    tower: TextTower,
+    labels: list[str] | None = None,
+    sounds: Tensor | None = None,
+    settings: BridgeSettings = BridgeSettings(),
+    callback: Callable[[int, int], None] | None = None,
+) -> tuple[Bridge, list[str], Tensor, float, BridgeReport]:
+    """Learns the map from CLAP's space to `tower`'s.
+
+    labels: what is said (LABELS). sounds: CLAP's embeddings [S, d] of some sounds of many kinds, which tell
+    where its sounds lie; without them the gap is closed by the captions alone. `callback(texts done, texts)`
+    may raise to stop. Returns the bridge, the labels, their vectors [L, e] and the temperature of their
+    scores as left-out captions would have it, and how well it crosses. Raises InputError for fewer than 16
+    labels or FEWEST_SOUNDS sounds.
+    """
+    labels = unique(LABELS if labels is None else labels)
+    if len(labels) < 16:
+        raise InputError(f"{len(labels)} labels are too few to learn a map from: give at least 16.")
+    if sounds is not None and len(sounds) < FEWEST_SOUNDS:
+        raise InputError(
+            f"{len(sounds)} sounds do not tell where CLAP's sounds lie: give at least {FEWEST_SOUNDS} of "
+            "different kinds, or none."
+        )
+    total, done = len(labels) * (1 + len(WAYS)), 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        if callback:
+            callback(done, total)
+
+    said, meant = [], []
+    for begin in range(0, len(labels), 32):
+        part = labels[begin : begin + 32]
+        meant.append(label_vectors(tower, part).float().cpu())
+        tell(len(part))
+        captions = clap_text.embed([way.format(label=label) for label in part for way in WAYS])
+        said.append(captions.unflatten(0, (len(part), len(WAYS))))
+        tell(len(part) * len(WAYS))
+    x, y = torch.cat(said).clone(), torch.cat(meant).clone()
+    bridge, left_out, truth, lam = _fit(x, y, settings)
+    if sounds is None:
+        bridge.memory = x.flatten(0, 1).clone()
+    else:
+        bridge.mean_a.copy_(sounds.float().cpu().mean(0))
+    figures = BridgeReport(
+        labels=len(labels),
+        captions=len(labels) * len(WAYS),
+        sounds=0 if sounds is None else len(sounds),
+        gap="memory" if sounds is None else "means",
+        lam=lam,
+        cosine=float(F.cosine_similarity(left_out, y[truth], dim=-1).mean()),
+        cosine_of_mean=float(F.cosine_similarity(bridge.mean_y[None], y[truth], dim=-1).mean()),
+        named=nearest_label(left_out, y, truth),
+    )
+    logits = F.normalize(left_out, dim=-1) @ y.T
+    tau = min(TAUS.tolist(), key=lambda tau: float(F.cross_entropy(logits / tau, truth)))
+    return bridge.eval().requires_grad_(False), labels, y, tau, figures
+
+
+def bridge_clap(
+    clap: CLAPEncoder,
+    clap_text: CLAPText,
+    tower: TextTower,
+    labels: list[str] | None = None,
+    sounds: list[Sound] | None = None,
+    settings: BridgeSettings = BridgeSettings(),
+    callback: Callable[[int, int], None] | None = None,
+) -> tuple[BridgedCLAP, BridgeReport]:
+    """A CLAP as a SoundEncoder of `tower`'s space, and how well words cross; the arguments are fit_bridge's,
+    with `sounds` as they are. Nothing of the three is changed."""
+    heard = None if sounds is None else clap.embed(sounds)
+    bridge, labels, vectors, tau, report = fit_bridge(clap_text, tower, labels, heard, settings, callback)
+    notes = {
+        **clap.notes,
+        "made_by": "aai align bridge",
+        "bridge_kind": settings.kind,
+        "bridge_gap": report.gap,
+        "bridge_left_out": f"cosine {report.cosine:.3f}, named {report.named}",
+    }
+    return BridgedCLAP(clap, bridge, labels, vectors, tau, clap.name, tower.name, notes), report
+
+
+def _fit(x: Tensor, y: Tensor, settings: BridgeSettings) -> tuple[Bridge, Tensor, Tensor, float]:
+    """The bridge; answers [N, e] by a fit that never saw their labels, and these labels' numbers [N]."""
+    count, ways, d = x.shape
+    fitted = ridge(x, y)
+    bridge = Bridge(d, y.shape[1], hidden=settings.hidden if settings.kind == "mlp" else 0)
+    for name in ("weight", "mean_x", "mean_y"):
+        getattr(bridge, name).copy_(getattr(fitted, name))
+    truth = torch.arange(count).repeat_interleave(ways)
+    answers = fitted.left_out - fitted.mean_y
+    if settings.kind == "mlp":
+        answers, truth = _train(bridge, x, y, settings)
+    spread = (y - bridge.mean_y).square().sum(-1).mean().sqrt()
+    bridge.stretch.fill_(spread / answers.square().sum(-1).mean().sqrt().clamp(min=1e-8))
+    return bridge, bridge.mean_y + bridge.stretch * answers, truth, fitted.lam
+
+
+def _train(bridge: Bridge, x: Tensor, y: Tensor, settings: BridgeSettings) -> tuple[Tensor, Tensor]:
+    """Trains the network on nine labels of ten, keeps the weights that are best on the tenth, and returns
+    their answers there, [N, e] less mean_y, with these labels' numbers [N]."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    order = torch.randperm(len(x), generator=generator)
+    kept, held = order[len(x) // 10 :], order[: max(len(x) // 10, 2)]
+    # A fit without the held-out labels: its answers there are honest, and it is what the network corrects.
+    part = ridge(x[kept], y[kept])
+    for name in ("weight", "mean_x", "mean_y"):
+        getattr(bridge, name).copy_(getattr(part, name))
+    ways = x.shape[1]
+
+    def rows(labels: Tensor) -> tuple[Tensor, Tensor]:
+        return (x[labels].flatten(0, 1) - bridge.mean_x, y[labels].repeat_interleave(ways, 0) - bridge.mean_y)
+
+    (shown, wanted), (test, truth) = rows(kept), rows(held)
+    deviation = settings.noise * shown.square().mean().sqrt()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        nn.init.kaiming_uniform_(bridge.mlp[0].weight, a=math.sqrt(5))
+        nn.init.zeros_(bridge.mlp[0].bias)
+    optimizer = torch.optim.AdamW(bridge.mlp.parameters(), lr=settings.rate, weight_decay=0.02)
+    best = float((bridge.cross(test) - truth).square().mean()), _copy(bridge.mlp)
+    with torch.enable_grad():
+        for step in range(settings.steps):
+            pick = torch.randint(len(shown), (256,), generator=generator)
+            noise = deviation * torch.randn(256, x.shape[2], generator=generator)
+            loss = (bridge.cross(shown[pick] + noise) - wanted[pick]).square().sum(-1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if (step + 1) % 20 == 0:
+                with torch.no_grad():
+                    error = float((bridge.cross(test) - truth).square().mean())
+                if error < best[0]:
+                    best = error, _copy(bridge.mlp)
+    bridge.mlp.load_state_dict(best[1])
+    with torch.no_grad():
+        return bridge.cross(test), held.repeat_interleave(ways)
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().clone() for k, v in module.state_dict().items()}
