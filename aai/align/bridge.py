@@ -70,8 +70,8 @@ class Ridge:
 
 @dataclass(frozen=True)
 class BridgeReport:
-    """How well captions cross that the map was not fitted on: `cosine` to their own label's vector, beside
-    what the mean of all labels gets (`cosine_of_mean`), and `named`, how many are nearest to it of all."""
+    """How well captions cross that the map was not fitted on: `cosine` to their own label's vector, both less
+    the labels' mean (0 is chance), and `named`, how many are nearest to it of all labels' vectors."""
 
     labels: int
     captions: int
@@ -79,7 +79,6 @@ class BridgeReport:
     gap: str
     lam: float
     cosine: float
-    cosine_of_mean: float
     named: Share
 
 
@@ -264,8 +263,7 @@ def fit_bridge(
         sounds=0 if sounds is None else len(sounds),
         gap="memory" if sounds is None else "means",
         lam=lam,
-        cosine=float(F.cosine_similarity(left_out, y[truth], dim=-1).mean()),
-        cosine_of_mean=float(F.cosine_similarity(bridge.mean_y[None], y[truth], dim=-1).mean()),
+        cosine=float(F.cosine_similarity(left_out - bridge.mean_y, y[truth] - bridge.mean_y, dim=-1).mean()),
         named=nearest_label(left_out, y, truth),
     )
     logits = F.normalize(left_out, dim=-1) @ y.T
