@@ -137,6 +137,9 @@ def load_folder(folder: str | os.PathLike) -> tuple[CLAPEncoder, CLAPText]:
     """
     folder = Path(folder)
     kind, library = clap_config(folder), _transformers()
+    bars = library.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         extractor = library.ClapFeatureExtractor.from_pretrained(str(folder), local_files_only=True)
         tokenizer = library.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
@@ -148,6 +151,9 @@ def load_folder(folder: str | os.PathLike) -> tuple[CLAPEncoder, CLAPText]:
         raise InputError(
             f"The CLAP in “{folder}” cannot be read ({reason}): download the whole folder again."
         ) from error
+    finally:
+        if shown:
+            bars.enable_progress_bar()
     missing = sorted(key for key in report["missing_keys"] if "position_ids" not in key)
     if missing or report["mismatched_keys"]:
         named = missing[0] if missing else str(sorted(report["mismatched_keys"])[0])

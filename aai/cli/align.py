@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import align_train
+from . import align_train, bridge
 from .inputs import check_folder
 from .terminal import Commands, tell
 
@@ -13,6 +13,7 @@ from .terminal import Commands, tell
 def add(commands: Commands) -> None:
     align = commands.group("align", "teach encoders where sounds belong among a text encoder's words")
     align_train.add(align)
+    bridge.add(align)
     _add_convert(align)
 
 

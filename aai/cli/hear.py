@@ -37,6 +37,6 @@ def hear(options: argparse.Namespace) -> None:
         )
         if not options.json:
             shown = ", ".join(f"{word} {score:.0%}" for word, score in words)
-            print(f"{path}  ({heard.loudness:.1f} LUFS): {shown}")
+            print(f"{path}  ({heard.loudness:.1f} LUFS): {shown or 'no words, not aligned yet'}")
     if options.json:
         print(json.dumps(rows, indent=1))

@@ -1,0 +1,115 @@
+"""`aai align bridge`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import InputError
+from .inputs import SOUNDWORLD, check_folder
+from .terminal import Commands, positive, progress, tell
+
+
+def add(align: Commands) -> None:
+    sub = align.add(
+        "bridge",
+        bridge,
+        "make a public CLAP hear in a Stable Diffusion's text space, learned on words in minutes",
+        "aai align bridge --clap clap-htsat-unfused --text stable-diffusion-v1-5 -o clap_sd15.safetensors",
+    )
+    sub.add_argument(
+        "--clap",
+        required=True,
+        metavar="DIR",
+        help="the folder of a CLAP, as huggingface.co/laion/clap-htsat-unfused gives it",
+    )
+    sub.add_argument(
+        "--text",
+        required=True,
+        metavar="DIR",
+        help=f"a Stable Diffusion folder in diffusers' layout, a CLIP's, or {SOUNDWORLD}",
+    )
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the encoder's file")
+    sub.add_argument(
+        "--sounds",
+        type=Path,
+        metavar="DIR",
+        help="some sounds of many kinds, without labels: they tell where CLAP's sounds lie",
+    )
+    sub.add_argument(
+        "--most", type=positive, default=100, metavar="N", help="of these, how many are heard (%(default)s)"
+    )
+    sub.add_argument("--captions", metavar="FILE", help="more labels than our own: a text file, one a line")
+    sub.add_argument(
+        "--kind",
+        choices=("ridge", "mlp"),
+        default="ridge",
+        help="closed form, or corrected by a small network (%(default)s)",
+    )
+    sub.add_argument("--seed", type=int, default=0, help="the network's (%(default)s)")
+
+
+def bridge(options: argparse.Namespace) -> None:
+    from ..align.bridge import BridgeSettings, bridge_clap
+    from ..align.clap import load_folder
+    from ..align.encoder import save
+    from ..align.sound_words import LABELS, read
+
+    check_folder(options.output)
+    labels = [*LABELS, *(read(options.captions) if options.captions else [])]
+    sounds = None if options.sounds is None else _sounds(options.sounds, options.most)
+    clap, clap_text = load_folder(options.clap)
+    with progress("words", 100, options.json) as tick:
+        encoder, report = bridge_clap(
+            clap,
+            clap_text,
+            _tower(options.text),
+            labels,
+            sounds,
+            BridgeSettings(options.kind, seed=options.seed),
+            lambda done, total: tick(round(100 * done / total)),
+        )
+    encoder.name = options.output.stem
+    save(encoder, options.output)
+    rows = {
+        "file": str(options.output),
+        "dim": encoder.dim,
+        "labels": report.labels,
+        "captions": report.captions,
+        "sounds": report.sounds,
+        "gap": report.gap,
+        "lambda": report.lam,
+        "cosine": round(report.cosine, 4),
+        "named": round(report.named.value, 4),
+        "licence": encoder.notes["licence"],
+    }
+    closed = f"the means of {report.sounds} sounds" if report.sounds else "the captions that a sound is near"
+    shown = (
+        f"{options.output}: {encoder.dim} numbers, {report.labels} labels; the gap is closed by {closed}.\n"
+        f"Words that were left out: cosine {report.cosine:.2f}, named right {report.named}.\n"
+        f"CLAP's licence: {encoder.notes['licence']}"
+    )
+    tell(options, rows, shown)
+
+
+def _tower(name: str):
+    if name == SOUNDWORLD:
+        from ..soundworld import WEIGHTS
+        from ..soundworld.text import Reader, load_text
+
+        return Reader(*load_text(WEIGHTS))
+    from ..align.text import load_clip
+
+    return load_clip(name)
+
+
+def _sounds(folder: Path, most: int) -> list:
+    """Up to `most` sounds of a folder and all below it, evenly over their names, 10 s of each."""
+    from .. import audio
+    from ..align.clips import SOUNDS
+
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUNDS and p.is_file())
+    if not files:
+        raise InputError(f"“{folder}” holds no sounds: name a folder of wav, flac, ogg, mp3 or m4a files.")
+    step = max(1.0, len(files) / most)
+    return [audio.load(files[int(i * step)], seconds=10.0) for i in range(min(most, len(files)))]
