@@ -7,9 +7,10 @@ import os
 import folder_paths
 from comfy_api.latest import io
 
+from . import encoders
 from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType
 
-NO_WORDS = "no words: this encoder is not aligned with a text encoder yet"
+NO_WORDS = "no words: this encoder is in no text encoder's space yet; align or bridge it"
 
 
 class LoadAudio(io.ComfyNode):
@@ -83,14 +84,19 @@ class LoadSoundEncoder(io.ComfyNode):
             node_id="AAI_LoadSoundEncoder",
             display_name="Load Sound Encoder",
             category=CATEGORY,
-            description="A sound encoder from models/audio_encoders, or SoundWorld's own.",
+            description=(
+                "A sound encoder from models/audio_encoders, or SoundWorld's own. Public ones, CAV-MAE "
+                "(audio_model.21.pth, BSD-2-Clause) and LAION-CLAP (its whole folder, Apache-2.0), are to be "
+                "aligned or bridged with the checkpoint's text encoder first."
+            ),
             inputs=[
                 io.Combo.Input(
                     "encoder",
-                    options=[SOUNDWORLD, *folder_paths.get_filename_list("audio_encoders")],
+                    options=[SOUNDWORLD, *encoders.names()],
                     default=SOUNDWORLD,
                     tooltip="A file of models/audio_encoders that this pack made for the checkpoint's text "
-                    "encoder; SoundWorld's goes with Load SoundWorld.",
+                    "encoder, a public CAV-MAE file, or a CLAP's folder; SoundWorld's goes with Load "
+                    "SoundWorld.",
                 )
             ],
             outputs=[
@@ -101,9 +107,13 @@ class LoadSoundEncoder(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, encoder):
+        return [encoder, None if encoder == SOUNDWORLD else encoders.stamp(encoder)]
+
+    @classmethod
     def validate_inputs(cls, encoder):
-        if encoder != SOUNDWORLD and folder_paths.get_full_path("audio_encoders", encoder) is None:
-            return f"There is no sound encoder '{encoder}' in models/audio_encoders: choose another."
+        if encoder != SOUNDWORLD and encoders.find(encoder) is None:
+            return encoders.missing(encoder)
         return True
 
     @classmethod
@@ -113,8 +123,12 @@ class LoadSoundEncoder(io.ComfyNode):
 
             return io.NodeOutput(load_sound_encoder())
         from ..aai.align.encoder import load
+        from ..aai.errors import InputError
 
-        return io.NodeOutput(load(folder_paths.get_full_path_or_raise("audio_encoders", encoder)))
+        path = encoders.find(encoder)
+        if path is None:
+            raise InputError(encoders.missing(encoder))
+        return io.NodeOutput(load(path))
 
 
 class EncodeSound(io.ComfyNode):
@@ -158,10 +172,10 @@ class EncodeSound(io.ComfyNode):
     @classmethod
     def execute(cls, sound_encoder, audio, count) -> io.NodeOutput:
         from ..aai import audio as sounds
-        from ..aai.align import encoder
+        from ..aai.align.encoder import hear, nearest_words
 
-        heard = encoder.hear(sound_encoder, sounds.from_tensor(audio["waveform"], audio["sample_rate"]))
-        ranked = encoder.nearest_words(sound_encoder, heard.f_a[None], k=max(5, count))[0]
+        heard = hear(sound_encoder, sounds.from_tensor(audio["waveform"], audio["sample_rate"]))
+        ranked = nearest_words(sound_encoder, heard.f_a[None], k=max(5, count))[0]
         scores = "\n".join(f"{word} {100 * score:.0f} %" for word, score in ranked[:5])
         return io.NodeOutput(heard, ", ".join(word for word, _ in ranked[:count]), scores or NO_WORDS)
 

@@ -16,16 +16,19 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..audio import Sound
+from ..audio import Sound, load
 from ..errors import InputError
 from .clap import CLAPEncoder, CLAPText, restore_sound_tower, sound_tower_state
+from .clips import SOUNDS
 from .evaluate import Share, nearest_label
 from .sound_words import LABELS, WAYS, unique
 from .text import TextTower, label_vectors
@@ -80,6 +83,13 @@ class BridgeReport:
     lam: float
     cosine: float
     named: Share
+
+    def __str__(self) -> str:
+        closed = f"the means of {self.sounds} sounds" if self.sounds else "the captions that a sound is near"
+        return (
+            f"{self.labels} labels; the gap is closed by {closed}; labels that were left out: cosine "
+            f"{self.cosine:.2f}, named right {self.named}"
+        )
 
 
 class Bridge(nn.Module):
@@ -289,9 +299,22 @@ def bridge_clap(
         "made_by": "aai align bridge",
         "bridge_kind": settings.kind,
         "bridge_gap": report.gap,
-        "bridge_left_out": f"cosine {report.cosine:.3f}, named {report.named}",
+        "bridge_report": str(report),
     }
     return BridgedCLAP(clap, bridge, labels, vectors, tau, clap.name, tower.name, notes), report
+
+
+def load_sounds(folder: str | os.PathLike, most: int = 100) -> list[Sound]:
+    """Up to `most` sounds of a folder and all below it, evenly over their names, 10 s of each.
+
+    Raises InputError for a folder without sounds, and one that cannot be read.
+    """
+    folder = Path(folder)
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUNDS and p.is_file())
+    if not files:
+        raise InputError(f"“{folder}” holds no sounds: name a folder of wav, flac, ogg, mp3 or m4a files.")
+    step = max(1.0, len(files) / most)
+    return [load(files[int(i * step)], seconds=10.0) for i in range(min(most, len(files)))]
 
 
 def _fit(x: Tensor, y: Tensor, settings: BridgeSettings) -> tuple[Bridge, Tensor, Tensor, float]:

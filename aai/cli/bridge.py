@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..errors import InputError
 from .inputs import SOUNDWORLD, check_folder
 from .terminal import Commands, positive, progress, tell
 
@@ -50,14 +49,14 @@ def add(align: Commands) -> None:
 
 
 def bridge(options: argparse.Namespace) -> None:
-    from ..align.bridge import BridgeSettings, bridge_clap
+    from ..align.bridge import BridgeSettings, bridge_clap, load_sounds
     from ..align.clap import load_folder
     from ..align.encoder import save
     from ..align.sound_words import LABELS, read
 
     check_folder(options.output)
     labels = [*LABELS, *(read(options.captions) if options.captions else [])]
-    sounds = None if options.sounds is None else _sounds(options.sounds, options.most)
+    sounds = None if options.sounds is None else load_sounds(options.sounds, options.most)
     clap, clap_text = load_folder(options.clap)
     with progress("words", 100, options.json) as tick:
         encoder, report = bridge_clap(
@@ -83,12 +82,7 @@ def bridge(options: argparse.Namespace) -> None:
         "named": round(report.named.value, 4),
         "licence": encoder.notes["licence"],
     }
-    closed = f"the means of {report.sounds} sounds" if report.sounds else "the captions that a sound is near"
-    shown = (
-        f"{options.output}: {encoder.dim} numbers, {report.labels} labels; the gap is closed by {closed}.\n"
-        f"Words that were left out: cosine {report.cosine:.2f}, named right {report.named}.\n"
-        f"CLAP's licence: {encoder.notes['licence']}"
-    )
+    shown = f"{options.output}: hears in {encoder.dim} numbers; {report}.\nCLAP's licence: {rows['licence']}"
     tell(options, rows, shown)
 
 
@@ -101,15 +95,3 @@ def _tower(name: str):
     from ..align.text import load_clip
 
     return load_clip(name)
-
-
-def _sounds(folder: Path, most: int) -> list:
-    """Up to `most` sounds of a folder and all below it, evenly over their names, 10 s of each."""
-    from .. import audio
-    from ..align.clips import SOUNDS
-
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUNDS and p.is_file())
-    if not files:
-        raise InputError(f"“{folder}” holds no sounds: name a folder of wav, flac, ogg, mp3 or m4a files.")
-    step = max(1.0, len(files) / most)
-    return [audio.load(files[int(i * step)], seconds=10.0) for i in range(min(most, len(files)))]

@@ -32,6 +32,16 @@ def differentiable(*patchers) -> Iterator[None]:
                     held[name] = _clone(held[name])
 
 
+@contextmanager
+def room_to_train() -> Iterator[torch.device]:
+    """Where ComfyUI computes, with its own models out of the way, for a model of our own to train there."""
+    comfy.model_management.unload_all_models()
+    try:
+        yield comfy.model_management.get_torch_device()
+    finally:
+        comfy.model_management.soft_empty_cache()
+
+
 def saved_copies(module: nn.Module) -> AbstractContextManager:
     """Inside, autograd keeps copies, so that `module` may change tensors in place, as ComfyUI's CLIP does.
 

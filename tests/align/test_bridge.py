@@ -175,7 +175,7 @@ def test_a_clap_folder_becomes_an_encoder_of_the_text_space(clap, tower, tmp_pat
     torch.testing.assert_close(again.embed(sounds), encoder.embed(sounds))
     same = ("labels", "tau", "name", "space", "notes", "rate", "seconds", "dim")
     assert [getattr(again, k) for k in same] == [getattr(encoder, k) for k in same]
-    assert {"licence", "source", "bridge_kind", "bridge_left_out"} <= set(again.notes)
+    assert {"licence", "source", "bridge_kind", "bridge_report"} <= set(again.notes)
     encoders.save(encoder, tmp_path / "half.safetensors")
     halved = F.cosine_similarity(
         encoders.load(tmp_path / "half.safetensors").embed(sounds), again.embed(sounds)

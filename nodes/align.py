@@ -1,0 +1,355 @@
+"""Aligning: sound encoders learn where sounds belong in a checkpoint's text space."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io
+
+from . import encoders
+from .pictures import as_image, loss_curve
+from .types import CATEGORY, SOUNDWORLD, SoundEncoderType
+
+log = logging.getLogger(__name__)
+
+NONE = "none"
+EXAMPLES = "aai_soundworld_examples"
+"""Where in ComfyUI's temp folder SoundWorld's own dataset is written."""
+
+
+class AlignAudioEncoder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_AlignAudioEncoder",
+            display_name="Align Audio Encoder",
+            category=CATEGORY,
+            description=(
+                "Tunes a CAV-MAE's hearing on a small folder of sounds and pictures, so that a sound lands "
+                "where its label and its pictures do in the checkpoint's text space (the paper's eq. 1). The "
+                "encoder that comes in is not changed. When cancelled, the best so far is saved in "
+                "models/audio_encoders. For large sets there is the command aai align train."
+            ),
+            inputs=[
+                SoundEncoderType.Input(
+                    "sound_encoder",
+                    tooltip="A CAV-MAE from Load Sound Encoder, as wide as the text encoder: 768 for the "
+                    "public ones. A CLAP is bridged instead.",
+                ),
+                io.Clip.Input(
+                    "clip", tooltip="The checkpoint's text encoder; clip_l of Stable Diffusion XL."
+                ),
+                io.Combo.Input(
+                    "dataset",
+                    options=[SOUNDWORLD, *input_folders()],
+                    default=SOUNDWORLD,
+                    tooltip="A folder inside the input folder: a subfolder for each label, with its sounds "
+                    "and pictures in it. SoundWorld: 120 examples that are made on the spot.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=200,
+                    min=1,
+                    max=1000000,
+                    tooltip="Training steps; 10 epochs in the paper.",
+                ),
+                io.Int.Input(
+                    "batch",
+                    default=32,
+                    min=2,
+                    max=4096,
+                    tooltip="Sounds that are told from one another in a step; the paper takes 120.",
+                ),
+                io.Float.Input(
+                    "rate",
+                    default=0.00005,
+                    min=0.0000001,
+                    max=0.1,
+                    step=0.00001,
+                    round=0.0000001,
+                    tooltip="AdamW's learning rate.",
+                ),
+                io.Float.Input(
+                    "held_out",
+                    default=0.2,
+                    min=0.0,
+                    max=0.9,
+                    step=0.05,
+                    tooltip="The share of every class that is only measured on; the weights that name most "
+                    "of it right are kept. 0 trains on all and keeps the last.",
+                ),
+                io.Combo.Input(
+                    "momentum",
+                    options=["audio", "literal", "literal_shared", "none"],
+                    default="audio",
+                    tooltip="Whose slow twin gives L_t its targets: the audio branch, or the paper's words "
+                    "in two readings; none leaves L_t out.",
+                ),
+                io.Float.Input(
+                    "alpha",
+                    default=0.4,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Eq. 1's weight: 1 - alpha for sounds and pictures, alpha/2 for L_t.",
+                ),
+                io.Float.Input(
+                    "tau",
+                    default=0.05,
+                    min=0.001,
+                    max=0.5,
+                    step=0.005,
+                    round=0.001,
+                    tooltip="The temperature that divides similarities.",
+                ),
+                io.Combo.Input(
+                    "augment",
+                    options=["noise", "hide", "none"],
+                    default="noise",
+                    tooltip="What a sound goes through before a step hears it: noise and turns in time (the "
+                    "paper), hidden bands and spans, or nothing.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The same seed and inputs give the same encoder.",
+                ),
+                io.String.Input(
+                    "name",
+                    default="aligned",
+                    tooltip="What the encoder is called, and a cancelled one's file.",
+                ),
+            ],
+            outputs=[
+                SoundEncoderType.Output(
+                    "aligned", display_name="sound_encoder", tooltip="The aligned encoder."
+                ),
+                io.Image.Output("curve", display_name="curve", tooltip="The loss at each step."),
+                io.String.Output(
+                    "report", display_name="report", tooltip="How many of the held-out sounds it names right."
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, dataset):
+        return _folder_is_there(dataset)
+
+    @classmethod
+    def fingerprint_inputs(cls, dataset, **others):
+        given = sorted((k, v) for k, v in others.items() if isinstance(v, (int, float, str)))
+        return [dataset, given, None if dataset == SOUNDWORLD else _stamp(dataset)]
+
+    @classmethod
+    def execute(
+        cls,
+        sound_encoder,
+        clip,
+        dataset,
+        steps,
+        batch,
+        rate,
+        held_out,
+        momentum,
+        alpha,
+        tau,
+        augment,
+        seed,
+        name,
+    ) -> io.NodeOutput:
+        import torch
+
+        from ..aai.align.batches import PAPERS, Augment
+        from ..aai.align.folder import align_folder
+        from ..aai.align.train import AlignSettings
+        from .comfy.progress import Bar, LossCurve
+        from .comfy.text import ClipTower
+        from .comfy.training import room_to_train
+
+        name = name.strip() or "aligned"
+        settings = AlignSettings(
+            steps=steps,
+            batch=batch,
+            rate=rate,
+            momentum=momentum,
+            alpha=alpha,
+            tau=tau,
+            seed=seed % 2**63,
+            warmup=max(1, min(50, steps // 10)),
+            ramp_steps=max(1, steps // 10),
+        )
+
+        def keep(encoder, done: int) -> None:
+            file = encoders.save(encoder, f"{name}-step{done}")
+            log.info("Aligning stopped; the best encoder so far is models/audio_encoders/%s.", file)
+
+        # The executor's inference mode has no gradients; what is made outside of it is ordinary.
+        with torch.inference_mode(False), torch.enable_grad(), room_to_train() as device:
+            aligned, report = align_folder(
+                sound_encoder,
+                ClipTower(clip),
+                _dataset(dataset),
+                settings,
+                held_out,
+                {"noise": PAPERS, "hide": Augment(), "none": None}[augment],
+                name,
+                device,
+                Bar(),
+                LossCurve(steps, loss_curve),
+                keep,
+            )
+        return io.NodeOutput(
+            aligned, as_image(loss_curve(report.losses, steps)), str(report), ui={"text": [str(report)]}
+        )
+
+
+class BridgeSoundEncoder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_BridgeSoundEncoder",
+            display_name="Bridge Sound Encoder",
+            category=CATEGORY,
+            description=(
+                "Makes a public CLAP hear in the checkpoint's text space, in a minute or two and without any "
+                "sounds: the map between the two is learned on words that both know. Put the folder of "
+                "huggingface.co/laion/clap-htsat-unfused (Apache-2.0) into models/audio_encoders."
+            ),
+            inputs=[
+                io.Combo.Input(
+                    "clap",
+                    options=encoders.clap_folders(),
+                    tooltip="A CLAP's whole folder in models/audio_encoders: config.json, the weights, "
+                    "preprocessor_config.json and the tokenizer's files.",
+                ),
+                io.Clip.Input(
+                    "clip", tooltip="The checkpoint's text encoder; clip_l of Stable Diffusion XL."
+                ),
+                io.Combo.Input(
+                    "sounds",
+                    options=[NONE, *input_folders()],
+                    default=NONE,
+                    tooltip="A folder inside the input folder with 8 or more sounds of many kinds, without "
+                    "labels: they tell where CLAP's sounds lie. none closes the gap by words alone.",
+                ),
+                io.String.Input(
+                    "labels",
+                    default="",
+                    multiline=True,
+                    tooltip="Words for sounds to know besides our own 390, one a line.",
+                ),
+                io.Combo.Input(
+                    "kind",
+                    options=["ridge", "mlp"],
+                    default="ridge",
+                    tooltip="ridge: closed form. mlp: a small network corrects it.",
+                ),
+            ],
+            outputs=[
+                SoundEncoderType.Output(
+                    "sound_encoder",
+                    display_name="sound_encoder",
+                    tooltip="To be saved with Save Sound Encoder.",
+                ),
+                io.String.Output(
+                    "report", display_name="report", tooltip="How well words cross that were left out."
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, clap, sounds):
+        if clap not in encoders.clap_folders():
+            return encoders.missing(clap)
+        return True if sounds == NONE else _folder_is_there(sounds)
+
+    @classmethod
+    def fingerprint_inputs(cls, clap, sounds, labels, kind, **links):
+        return [clap, encoders.stamp(clap), sounds, None if sounds == NONE else _stamp(sounds), labels, kind]
+
+    @classmethod
+    def execute(cls, clap, clip, sounds, labels, kind) -> io.NodeOutput:
+        from ..aai.align.bridge import BridgeSettings, bridge_clap, load_sounds
+        from ..aai.align.clap import load_folder
+        from ..aai.align.sound_words import LABELS
+        from .comfy.progress import Bar
+        from .comfy.text import ClipTower
+
+        heard = None if sounds == NONE else load_sounds(_path(sounds))
+        known = [*LABELS, *labels.splitlines()]
+        towers = load_folder(encoders.find(clap))
+        encoder, report = bridge_clap(*towers, ClipTower(clip), known, heard, BridgeSettings(kind), Bar())
+        return io.NodeOutput(encoder, str(report), ui={"text": [str(report)]})
+
+
+class SaveSoundEncoder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_SaveSoundEncoder",
+            display_name="Save Sound Encoder",
+            category=CATEGORY,
+            description="Saves an encoder in models/audio_encoders, for Load Sound Encoder.",
+            inputs=[
+                SoundEncoderType.Input("sound_encoder", tooltip="The encoder to save."),
+                io.String.Input(
+                    "name",
+                    default="",
+                    tooltip="The file's name; folders with /. Empty takes the encoder's name.",
+                ),
+                io.Boolean.Input(
+                    "overwrite",
+                    default=False,
+                    tooltip="Replace a file of this name; otherwise a number is added to it.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("file", display_name="file", tooltip="What Load Sound Encoder calls it.")
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, sound_encoder, name, overwrite) -> io.NodeOutput:
+        file = encoders.save(sound_encoder, name.strip() or sound_encoder.name, overwrite)
+        return io.NodeOutput(file, ui={"text": [file]})
+
+
+def input_folders() -> list[str]:
+    root = folder_paths.get_input_directory()
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if os.path.isdir(root) else []
+
+
+def _path(folder: str) -> Path:
+    return Path(folder_paths.get_input_directory()) / folder
+
+
+def _folder_is_there(folder: str) -> bool | str:
+    if folder != SOUNDWORLD and folder not in input_folders():
+        return f"There is no folder '{folder}' in the input folder: make it and fill it, or choose another."
+    return True
+
+
+def _stamp(folder: str) -> list[tuple[str, int]]:
+    path = _path(folder)
+    return sorted((str(p), p.stat().st_mtime_ns) for p in path.rglob("*")) if path.is_dir() else []
+
+
+def _dataset(folder: str) -> Path:
+    if folder != SOUNDWORLD:
+        return _path(folder)
+    from ..aai.soundworld.examples import write
+    from .comfy.progress import Bar
+
+    temp = Path(folder_paths.get_temp_directory())
+    temp.mkdir(parents=True, exist_ok=True)
+    return write(temp / EXAMPLES, callback=Bar())
+
+
+NODES = [AlignAudioEncoder, BridgeSoundEncoder, SaveSoundEncoder]

@@ -1,0 +1,81 @@
+"""Sound encoders in models/audio_encoders: files, and folders of CLAPs as transformers keeps them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import folder_paths
+
+KIND = "audio_encoders"
+
+
+def clap_folders() -> list[str]:
+    """The folders below models/audio_encoders whose config.json is a CLAP's."""
+    from ..aai.align.clap import is_clap_folder
+
+    found = set()
+    for base in map(Path, folder_paths.get_folder_paths(KIND)):
+        for pattern in ("*/config.json", "*/*/config.json"):
+            parents = [path.parent for path in base.glob(pattern)]
+            found |= {p.relative_to(base).as_posix() for p in parents if is_clap_folder(p)}
+    return sorted(found)
+
+
+def names() -> list[str]:
+    """What may be loaded: files, less those inside a CLAP's folder, and these folders."""
+    claps = clap_folders()
+    inside = tuple(f"{clap}/" for clap in claps)
+    files = [f for f in folder_paths.get_filename_list(KIND) if not f.replace(os.sep, "/").startswith(inside)]
+    return [*files, *claps]
+
+
+def find(name: str) -> Path | None:
+    """The path of a file or folder of models/audio_encoders, None where there is none."""
+    for base in map(Path, folder_paths.get_folder_paths(KIND)):
+        path = base / name
+        if path.exists() and path.resolve().is_relative_to(base.resolve()):
+            return path
+    return None
+
+
+def missing(name: str) -> str:
+    """What to do about an encoder that is not there: where it belongs, and where public ones come from."""
+    from ..aai.align.encoder import SOURCES
+
+    folder = folder_paths.get_folder_paths(KIND)[0]
+    return f"There is no sound encoder '{name}' in {folder}: put it there, or choose another. {SOURCES}"
+
+
+def stamp(name: str) -> int | None:
+    """When a file or folder last changed."""
+    path = find(name)
+    if path is None:
+        return None
+    inside = path.iterdir() if path.is_dir() else [path]
+    return max((p.stat().st_mtime_ns for p in inside), default=None)
+
+
+def save(encoder, name: str, overwrite: bool = False) -> str:
+    """Saves into the first audio_encoders folder; returns what Load Sound Encoder calls it.
+
+    Raises InputError for a name that is none, and where the encoder or the disk does not let it be saved.
+    """
+    from ..aai.align import encoder as encoders
+    from ..aai.errors import InputError
+
+    folder = Path(folder_paths.get_folder_paths(KIND)[0]).resolve()
+    name = name.strip().removesuffix(".safetensors")
+    path = folder / f"{name}.safetensors"
+    if not name or not path.resolve().is_relative_to(folder) or any(c in name for c in '<>:"|?*\\\n'):
+        raise InputError(
+            f"'{name}' cannot name a sound encoder: use letters, digits, - and _, and / for a folder within "
+            "models/audio_encoders."
+        )
+    plain, number = path.stem, 2
+    while path.exists() and not overwrite:
+        path = path.with_name(f"{plain}_{number}.safetensors")
+        number += 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoders.save(encoder, path)
+    return path.relative_to(folder).as_posix()

@@ -1,0 +1,221 @@
+"""The aligning nodes, in process: an encoder is taught, a CLAP bridged, both saved and loaded again."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+SPEC = importlib.util.spec_from_file_location(
+    "clap_fixtures", Path(__file__).parents[1] / "align" / "conftest.py"
+)
+CLAPS = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(CLAPS)
+make_clap_folder, clap_folder = CLAPS.make_clap_folder, CLAPS.clap_folder
+
+
+@pytest.fixture(scope="module")
+def sounds(pack):
+    return [pack.part("aai.soundworld.sounds").synthesize(e, 0.6, 3, 2.0) for e in ("rain", "dog")]
+
+
+@pytest.fixture(scope="module")
+def dataset(pack, comfy):
+    """A folder of three classes in the input folder."""
+    examples = pack.part("aai.soundworld.examples")
+    whole = examples.write(comfy / "examples", each=3, seconds=1.0)
+    for label in ("light rain", "strong rain", "a light dog"):
+        shutil.copytree(whole / label, comfy / "input" / "garden" / label)
+    return "garden"
+
+
+@pytest.fixture(scope="module")
+def clap(comfy, clap_folder):
+    """A CLAP's folder in models/audio_encoders."""
+    shutil.copytree(clap_folder, comfy / "models" / "audio_encoders" / "laion" / "tiny-clap")
+    return "laion/tiny-clap"
+
+
+def settings(**changed):
+    kept = dict(
+        dataset="garden", steps=12, batch=4, rate=1e-3, held_out=0.3, momentum="audio", alpha=0.4, tau=0.05,
+        augment="noise", seed=0, name="garden",
+    )  # fmt: skip
+    return kept | changed
+
+
+def test_the_tower_is_the_text_encoders_own(pack, small):
+    texts = ["rain in the city", "a dog", "a photo of rain, heavy and dark " * 20]
+    tower = pack.part("nodes.comfy.text").ClipTower(small.clip)
+    reader = pack.part("aai.soundworld.text").Reader(small.tokenizer, small.tower)
+    embedded = tower.embed(texts)
+    assert tower.name == "clip_l 192" and embedded.shape == (3, tower.dim) and not embedded.is_inference()
+    assert_close(embedded[:2], reader.embed(texts[:2]), atol=1e-4, rtol=1e-4)
+    assert tower.embed([]).shape == (0, 192)
+
+
+def test_clip_skip_and_the_prompts_are_let_alone(pack, small):
+    tower = pack.part("nodes.comfy.text").ClipTower
+    skipped = small.clip.clone()
+    skipped.clip_layer(-2)
+    assert_close(tower(skipped).embed(["rain"]), tower(small.clip).embed(["rain"]))
+    with torch.inference_mode():
+        before = small.clip.encode_from_tokens(small.clip.tokenize("rain"), return_pooled=True)
+        tower(small.clip).embed(["a dog"])
+        after = small.clip.encode_from_tokens(small.clip.tokenize("rain"), return_pooled=True)
+    assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
+
+
+@pytest.mark.parametrize("momentum", ["audio", "literal_shared"])
+def test_an_encoder_is_taught_a_folder(run, pack, small, ear, sounds, dataset, momentum):
+    before = ear.embed(sounds), list(ear.labels)
+    inputs = settings(momentum=momentum)
+    aligned, curve, report = run("AAI_AlignAudioEncoder", sound_encoder=ear, clip=small.clip, **inputs)
+    assert torch.equal(ear.embed(sounds), before[0]) and ear.labels == before[1]
+    assert aligned.labels == ["a light dog", "light rain", "strong rain"] and aligned.name == "garden"
+    assert aligned.space == "clip_l 192" and curve.shape == (1, 256, 512, 3)
+    assert "12 steps on 6 clips of 3 labels" in report and "held-out" in report
+    assert not torch.allclose(aligned.embed(sounds), before[0], atol=1e-3)
+    tower = pack.part("nodes.comfy.text").ClipTower(small.clip)
+    expected = torch.nn.functional.normalize(tower.embed(aligned.labels), dim=-1)
+    assert_close(aligned.label_vectors, expected)
+    again, *_ = run("AAI_AlignAudioEncoder", sound_encoder=ear, clip=small.clip, **inputs)
+    assert torch.equal(again.embed(sounds), aligned.embed(sounds))
+
+
+def test_a_raw_encoder_learns_words(run, pack, small, ear, sounds, dataset):
+    raw = pack.part("aai.align.encoder").CAVMAEEncoder(ear.model, [], torch.zeros(0, 192), name="raw")
+    inputs = settings(held_out=0.0, augment="none", steps=30)
+    aligned, _, report = run("AAI_AlignAudioEncoder", sound_encoder=raw, clip=small.clip, **inputs)
+    assert "held-out" not in report and raw.labels == []
+    heard, words, _ = run("AAI_EncodeSound", sound_encoder=aligned, audio=core_audio(sounds[1]), count=1)
+    assert words in aligned.labels and heard.labels == aligned.labels
+
+
+def core_audio(sound) -> dict:
+    return {"waveform": sound.waveform[None], "sample_rate": sound.rate}
+
+
+def test_cancel_keeps_the_best_so_far(run, pack, comfy, small, ear, dataset, monkeypatch):
+    progress = pack.part("nodes.comfy.progress")
+    stop = progress.comfy.model_management.InterruptProcessingException
+    tick = progress.LossCurve.__call__
+
+    def cancelled(self, step, total, loss):
+        tick(self, step, total, loss)
+        if step == 7:
+            raise stop
+
+    monkeypatch.setattr(progress.LossCurve, "__call__", cancelled)
+    with pytest.raises(stop):
+        run("AAI_AlignAudioEncoder", sound_encoder=ear, clip=small.clip, **settings())
+    (kept,) = run("AAI_LoadSoundEncoder", encoder="garden-step7.safetensors")
+    assert kept.labels == ["a light dog", "light rain", "strong rain"]
+
+
+def test_soundworlds_own_dataset_is_made_once(run, pack, comfy, small, ear):
+    part = pack.part("nodes.align")
+    first = part._dataset("SoundWorld")
+    stamp = sorted((p, p.stat().st_mtime_ns) for p in first.rglob("*"))
+    assert len(list(first.glob("*/*.wav"))) == len(list(first.glob("*/*.jpg"))) == 120
+    assert part._dataset("SoundWorld") == first
+    assert stamp == sorted((p, p.stat().st_mtime_ns) for p in first.rglob("*"))
+    _, _, report = run(
+        "AAI_AlignAudioEncoder",
+        sound_encoder=ear,
+        clip=small.clip,
+        **settings(dataset="SoundWorld", steps=1, held_out=0.0),
+    )
+    assert "120 clips of 20 labels" in report
+
+
+def test_a_clap_is_bridged_saved_and_loaded(run, pack, comfy, small, sounds, clap):
+    encoder, report = run(
+        "AAI_BridgeSoundEncoder",
+        clap=clap,
+        clip=small.clip,
+        sounds="none",
+        labels="my garden gate",
+        kind="mlp",
+    )
+    assert encoder.dim == 192 and encoder.labels[-1] == "my garden gate" and "391 labels" in report
+    heard, words, _ = run("AAI_EncodeSound", sound_encoder=encoder, audio=core_audio(sounds[0]), count=1)
+    assert heard.f_a.shape == (192,) and words in encoder.labels
+    (file,) = run("AAI_SaveSoundEncoder", sound_encoder=encoder, name="", overwrite=False)
+    assert file == "tiny-clap.safetensors"
+    (loaded,) = run("AAI_LoadSoundEncoder", encoder=file)
+    assert_close(loaded.embed(sounds), encoder.embed(sounds), atol=5e-3, rtol=0)
+    (second,) = run("AAI_SaveSoundEncoder", sound_encoder=loaded, name="mine/clap", overwrite=False)
+    (third,) = run("AAI_SaveSoundEncoder", sound_encoder=loaded, name="mine/clap", overwrite=False)
+    assert (second, third) == ("mine/clap.safetensors", "mine/clap_2.safetensors")
+    (third,) = run("AAI_SaveSoundEncoder", sound_encoder=loaded, name="mine/clap", overwrite=True)
+    assert third == "mine/clap.safetensors"
+
+
+def test_the_lists_show_a_clap_as_one(pack, clap):
+    names = pack.part("nodes.encoders").names()
+    assert clap in names and not any(name.startswith(f"{clap}/") for name in names)
+    bridge, load = (
+        pack.nodes[f"AAI_{n}"].define_schema() for n in ("BridgeSoundEncoder", "LoadSoundEncoder")
+    )
+    assert clap in bridge.inputs[0].options and clap in load.inputs[0].options
+
+
+def test_a_clap_as_it_comes_says_what_it_lacks(run, pack, small, sounds, clap, dataset):
+    InputError = pack.part("aai.errors").InputError
+    (raw,) = run("AAI_LoadSoundEncoder", encoder=clap)
+    _, words, scores = run("AAI_EncodeSound", sound_encoder=raw, audio=core_audio(sounds[0]), count=1)
+    assert words == "" and "no words" in scores
+    with pytest.raises(InputError, match="bridge it"):
+        run("AAI_SaveSoundEncoder", sound_encoder=raw, name="raw", overwrite=False)
+    with pytest.raises(InputError, match="no CAV-MAE.*bridge a CLAP"):
+        run("AAI_AlignAudioEncoder", sound_encoder=raw, clip=small.clip, **settings())
+
+
+def test_a_public_cavmae_is_loaded_and_named(run, pack, comfy, monkeypatch):
+    """In the published layout, at a tiny size: the loader's own config stands in for the full one."""
+    cavmae, checkpoint = pack.part("aai.align.cavmae"), pack.part("aai.align.checkpoint")
+    config = cavmae.CAVMAEConfig(
+        dim=16, depth_a=1, depth_v=1, heads=2, frames=96, image_size=32, seconds=0.96
+    )
+    tensors = checkpoint.published_tensors(cavmae.CAVMAE(config))
+    torch.save(tensors, comfy / "models" / "audio_encoders" / "audio_model.21.pth")
+    monkeypatch.setattr(checkpoint, "CAVMAEConfig", lambda: config)
+    (encoder,) = run("AAI_LoadSoundEncoder", encoder="audio_model.21.pth")
+    assert encoder.labels == [] and "audio_model.21" in encoder.name
+
+
+@pytest.mark.parametrize("name", ["../outside", "", 'a"b', "a:b"])
+def test_names_that_are_none_are_refused(run, pack, ear, name):
+    with pytest.raises(pack.part("aai.errors").InputError, match="cannot name a sound encoder"):
+        pack.part("nodes.encoders").save(ear, name)
+
+
+def test_what_is_missing_is_refused_before_anything_runs(pack):
+    answer = pack.nodes["AAI_LoadSoundEncoder"].validate_inputs(encoder="audio_model.21.pth.missing")
+    for part in (
+        "audio_encoders",
+        "github.com/YuanGongND/cav-mae",
+        "BSD-2-Clause",
+        "clap-htsat",
+        "Apache-2.0",
+    ):
+        assert part in answer
+    answer = pack.nodes["AAI_BridgeSoundEncoder"].validate_inputs(clap="nowhere", sounds="none")
+    assert "'nowhere'" in answer
+    answer = pack.nodes["AAI_AlignAudioEncoder"].validate_inputs(dataset="nowhere")
+    assert "no folder 'nowhere'" in answer
+
+
+def test_widths_must_agree(run, pack, small, dataset):
+    cavmae, encoders = pack.part("aai.align.cavmae"), pack.part("aai.align.encoder")
+    config = cavmae.CAVMAEConfig(
+        dim=16, depth_a=1, depth_v=1, heads=2, frames=96, image_size=32, seconds=0.96
+    )
+    narrow = encoders.CAVMAEEncoder(cavmae.CAVMAE(config), [], torch.zeros(0, 16), name="narrow")
+    with pytest.raises(pack.part("aai.errors").InputError, match="gives 16 numbers.*clip_l 192"):
+        run("AAI_AlignAudioEncoder", sound_encoder=narrow, clip=small.clip, **settings())
