@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ SPEC = importlib.util.spec_from_file_location(
 )
 CLAPS = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(CLAPS)
+TINY = dict(dim=16, depth_a=1, depth_v=1, heads=2, frames=96, image_size=32, seconds=0.96)
 make_clap_folder, clap_folder = CLAPS.make_clap_folder, CLAPS.clap_folder
 
 
@@ -72,6 +74,11 @@ def test_clip_skip_and_the_prompts_are_let_alone(pack, small):
 
 @pytest.mark.parametrize("momentum", ["audio", "literal_shared"])
 def test_an_encoder_is_taught_a_folder(run, pack, small, ear, sounds, dataset, momentum):
+    if momentum == "literal_shared":
+        model = copy.deepcopy(ear.model)
+        model.blocks_u_v.load_state_dict(model.blocks_u.state_dict())
+        kind = pack.part("aai.align.encoder").CAVMAEEncoder
+        ear = kind(model, ear.labels, ear.label_vectors, name="as published")
     before = ear.embed(sounds), list(ear.labels)
     inputs = settings(momentum=momentum)
     aligned, curve, report = run("AAI_AlignAudioEncoder", sound_encoder=ear, clip=small.clip, **inputs)
@@ -89,7 +96,7 @@ def test_an_encoder_is_taught_a_folder(run, pack, small, ear, sounds, dataset, m
 
 def test_a_raw_encoder_learns_words(run, pack, small, ear, sounds, dataset):
     raw = pack.part("aai.align.encoder").CAVMAEEncoder(ear.model, [], torch.zeros(0, 192), name="raw")
-    inputs = settings(held_out=0.0, augment="none", steps=30)
+    inputs = settings(held_out=0.0, augment="none", steps=10)
     aligned, _, report = run("AAI_AlignAudioEncoder", sound_encoder=raw, clip=small.clip, **inputs)
     assert "held-out" not in report and raw.labels == []
     heard, words, _ = run("AAI_EncodeSound", sound_encoder=aligned, audio=core_audio(sounds[1]), count=1)
@@ -117,31 +124,18 @@ def test_cancel_keeps_the_best_so_far(run, pack, comfy, small, ear, dataset, mon
     assert kept.labels == ["a light dog", "light rain", "strong rain"]
 
 
-def test_soundworlds_own_dataset_is_made_once(run, pack, comfy, small, ear):
+def test_soundworlds_own_dataset_is_made_once(pack):
     part = pack.part("nodes.align")
     first = part._dataset("SoundWorld")
     stamp = sorted((p, p.stat().st_mtime_ns) for p in first.rglob("*"))
     assert len(list(first.glob("*/*.wav"))) == len(list(first.glob("*/*.jpg"))) == 120
     assert part._dataset("SoundWorld") == first
     assert stamp == sorted((p, p.stat().st_mtime_ns) for p in first.rglob("*"))
-    _, _, report = run(
-        "AAI_AlignAudioEncoder",
-        sound_encoder=ear,
-        clip=small.clip,
-        **settings(dataset="SoundWorld", steps=1, held_out=0.0),
-    )
-    assert "120 clips of 20 labels" in report
 
 
 def test_a_clap_is_bridged_saved_and_loaded(run, pack, comfy, small, sounds, clap):
-    encoder, report = run(
-        "AAI_BridgeSoundEncoder",
-        clap=clap,
-        clip=small.clip,
-        sounds="none",
-        labels="my garden gate",
-        kind="mlp",
-    )
+    inputs = dict(clap=clap, clip=small.clip, sounds="none", labels="my garden gate", kind="mlp")
+    encoder, report = run("AAI_BridgeSoundEncoder", **inputs)
     assert encoder.dim == 192 and encoder.labels[-1] == "my garden gate" and "391 labels" in report
     heard, words, _ = run("AAI_EncodeSound", sound_encoder=encoder, audio=core_audio(sounds[0]), count=1)
     assert heard.f_a.shape == (192,) and words in encoder.labels
