@@ -275,7 +275,8 @@ class BridgeSoundEncoder(io.ComfyNode):
 
     @classmethod
     def execute(cls, clap, clip, sounds, labels, kind) -> io.NodeOutput:
-        from ..aai.align.bridge import BridgeSettings, bridge_clap, load_sounds
+        from ..aai.align.bridge import bridge_clap, load_sounds
+        from ..aai.align.bridge_map import BridgeSettings
         from ..aai.align.clap import load_folder
         from ..aai.align.sound_words import LABELS
         from .comfy.progress import Bar

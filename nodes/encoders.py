@@ -32,11 +32,12 @@ def names() -> list[str]:
 
 def find(name: str) -> Path | None:
     """The path of a file or folder of models/audio_encoders, None where there is none."""
-    for base in map(Path, folder_paths.get_folder_paths(KIND)):
-        path = base / name
-        if path.exists() and path.resolve().is_relative_to(base.resolve()):
-            return path
-    return None
+    inside = Path(name)
+    # Not resolved: folders of models are often links to another disk.
+    if not name or inside.is_absolute() or ".." in inside.parts:
+        return None
+    paths = [Path(base) / inside for base in folder_paths.get_folder_paths(KIND)]
+    return next((path for path in paths if path.exists()), None)
 
 
 def missing(name: str) -> str:

@@ -8,7 +8,7 @@ Sounds and texts lie apart in CLAP, two clouds with a gap between them (Liang et
 sound is brought into the cloud of texts first. With some sounds at hand their mean is taken away and the
 texts' mean added: the gap is nearly one constant vector. Without any, the sound becomes the mean of the
 caption embeddings weighted by a sharp softmax of its cosines to them (the support memory of DeCap, Li et al.,
-ICLR 2023; Kouzelis and Katsouros, 2023, do both with CLAP): a constant in all the cosines leaves no trace in
+ICLR 2023; Kouzelis and Katsouros, 2023, try both on CLAP): a constant in all the cosines leaves no trace in
 a softmax.
 """
 
@@ -22,53 +22,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..audio import Sound, load
 from ..errors import InputError
+from .bridge_map import Bridge, BridgeSettings, fit
 from .clap import CLAPEncoder, CLAPText, restore_sound_tower, sound_tower_state
 from .clips import SOUNDS
 from .evaluate import Share, nearest_label
 from .sound_words import LABELS, WAYS, unique
 from .text import TextTower, label_vectors
 
-KINDS = ("ridge", "mlp")
-MEMORY_TAU = 0.01
-"""DeCap's temperature of the softmax over caption embeddings."""
-LAMBDAS = torch.logspace(-6, 2, 25, dtype=torch.float64)
-"""What leave-one-out chooses from, in units of the captions' mean variance along a direction."""
 TAUS = torch.logspace(-3, math.log10(0.5), 28)
 FEWEST_SOUNDS = 8
-
-
-@dataclass(frozen=True)
-class BridgeSettings:
-    """`kind`: "ridge", closed form, or "mlp", which lets a small network correct it. The rest is the
-    network's: its hidden width, steps, Adam's rate, and the noise on what it is shown, as a share of the
-    captions' spread (C3, Zhang et al., ICLR 2024: noise stands for how sounds scatter about their words)."""
-
-    kind: str = "ridge"
-    hidden: int = 512
-    steps: int = 300
-    rate: float = 1e-3
-    noise: float = 0.5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError(f"There is no bridge “{self.kind}”: choose one of {', '.join(KINDS)}.")
-
-
-@dataclass(frozen=True)
-class Ridge:
-    """y = mean_y + weight (x - mean_x), and each row's prediction by the fit that never saw its label."""
-
-    weight: Tensor
-    mean_x: Tensor
-    mean_y: Tensor
-    lam: float
-    left_out: Tensor
+RIDGE = BridgeSettings()
 
 
 @dataclass(frozen=True)
@@ -90,49 +58,6 @@ class BridgeReport:
             f"{self.labels} labels; the gap is closed by {closed}; labels that were left out: cosine "
             f"{self.cosine:.2f}, named right {self.named}"
         )
-
-
-class Bridge(nn.Module):
-    """CLAP's sounds [B, d] to a text space [B, e], both of length one.
-
-    With `memory` [N, d] a sound becomes the texts it is near to; else the clouds' means, `mean_a` and
-    `mean_x`, change places.
-    """
-
-    def __init__(self, d: int, e: int, memory: int = 0, hidden: int = 0):
-        super().__init__()
-        for name, shape in (
-            ("weight", (e, d)),
-            ("mean_a", (d,)),
-            ("mean_x", (d,)),
-            ("mean_y", (e,)),
-            ("memory", (memory, d)),
-            # How far the map's answers are spread out about mean_y, so that they spread as the words do.
-            ("stretch", ()),
-        ):
-            self.register_buffer(name, torch.zeros(shape))
-        self.mlp = None
-        if hidden:
-            self.mlp = nn.Sequential(nn.Linear(d, hidden), nn.GELU(), nn.Linear(hidden, e))
-            nn.init.zeros_(self.mlp[-1].weight)
-            nn.init.zeros_(self.mlp[-1].bias)
-
-    def cross(self, x: Tensor) -> Tensor:
-        """Texts [B, d] of CLAP, less their mean, to y less its mean, [B, e]."""
-        y = x @ self.weight.T
-        return y if self.mlp is None else y + self.mlp(x)
-
-    @torch.no_grad()
-    def texts(self, x: Tensor) -> Tensor:
-        """CLAP's texts [B, d] to [B, e]."""
-        return F.normalize(self.mean_y + self.stretch * self.cross(x - self.mean_x), dim=-1)
-
-    @torch.no_grad()
-    def forward(self, a: Tensor) -> Tensor:
-        if not len(self.memory):
-            return self.texts(a - self.mean_a + self.mean_x)
-        near = (a @ self.memory.T / MEMORY_TAU).softmax(-1)
-        return self.texts(F.normalize(near @ self.memory, dim=-1))
 
 
 class BridgedCLAP:
@@ -187,37 +112,6 @@ class BridgedCLAP:
         return cls(restore_sound_tower(tower, settings, file), bridge, **common)
 
 
-def ridge(x: Tensor, y: Tensor) -> Ridge:
-    """The ridge regression from x [L, T, d] (T ways to say each of L labels) to y [L, e], both centred.
-
-    lambda is the one whose left-out answers are best: a label is left out with all its T ways, and its answer
-    is exact without fitting again (PRESS): with H the hat matrix, (I - H_gg)^-1 is what its rows' residuals
-    grow by.
-    """
-    count, ways, _ = x.shape
-    x, y = x.double().flatten(0, 1), y.double().repeat_interleave(ways, 0)
-    mean_x, mean_y = x.mean(0), y.mean(0)
-    u, s, v = torch.linalg.svd(x - mean_x, full_matrices=False)
-    kept = s > s[0] * 1e-10
-    u, s, v = u[:, kept], s[kept], v[kept]
-    answers = u.T @ (y - mean_y)
-    scale = (s**2).mean()
-    best = None
-    for lam in LAMBDAS:
-        shrink = s**2 / (s**2 + lam * scale)
-        residual = (y - mean_y - u @ (shrink[:, None] * answers)).unflatten(0, (count, ways))
-        rows = u.unflatten(0, (count, ways))
-        # The mean is part of the fit: 1/N in every entry of H.
-        own = (rows * shrink) @ rows.transpose(1, 2) + 1 / len(x)
-        grown = torch.linalg.solve(torch.eye(ways, dtype=x.dtype) - own, residual)
-        error = float(grown.square().mean())
-        if best is None or error < best[0]:
-            best = error, float(lam), y - grown.flatten(0, 1)
-    _, lam, left_out = best
-    weight = (v.T * (s / (s**2 + lam * scale))) @ answers
-    return Ridge(*(t.float() for t in (weight.T, mean_x, mean_y)), lam, left_out.float())
-
-
 # Not in inference mode, where a node runs: a bridge is an ordinary module, and its network is trained.
 @torch.inference_mode(False)
 @torch.no_grad()
@@ -226,7 +120,7 @@ def fit_bridge(
     tower: TextTower,
     labels: list[str] | None = None,
     sounds: Tensor | None = None,
-    settings: BridgeSettings = BridgeSettings(),
+    settings: BridgeSettings = RIDGE,
     callback: Callable[[int, int], None] | None = None,
 ) -> tuple[Bridge, list[str], Tensor, float, BridgeReport]:
     """Learns the map from CLAP's space to `tower`'s.
@@ -262,7 +156,7 @@ def fit_bridge(
         said.append(captions.unflatten(0, (len(part), len(WAYS))))
         tell(len(part) * len(WAYS))
     x, y = torch.cat(said).clone(), torch.cat(meant).clone()
-    bridge, left_out, truth, lam = _fit(x, y, settings)
+    bridge, left_out, truth, lam = fit(x, y, settings)
     if sounds is None:
         bridge.memory = x.flatten(0, 1).clone()
     else:
@@ -287,7 +181,7 @@ def bridge_clap(
     tower: TextTower,
     labels: list[str] | None = None,
     sounds: list[Sound] | None = None,
-    settings: BridgeSettings = BridgeSettings(),
+    settings: BridgeSettings = RIDGE,
     callback: Callable[[int, int], None] | None = None,
 ) -> tuple[BridgedCLAP, BridgeReport]:
     """A CLAP as a SoundEncoder of `tower`'s space, and how well words cross; the arguments are fit_bridge's,
@@ -315,64 +209,3 @@ def load_sounds(folder: str | os.PathLike, most: int = 100) -> list[Sound]:
         raise InputError(f"“{folder}” holds no sounds: name a folder of wav, flac, ogg, mp3 or m4a files.")
     step = max(1.0, len(files) / most)
     return [load(files[int(i * step)], seconds=10.0) for i in range(min(most, len(files)))]
-
-
-def _fit(x: Tensor, y: Tensor, settings: BridgeSettings) -> tuple[Bridge, Tensor, Tensor, float]:
-    """The bridge; answers [N, e] by a fit that never saw their labels, and these labels' numbers [N]."""
-    count, ways, d = x.shape
-    fitted = ridge(x, y)
-    bridge = Bridge(d, y.shape[1], hidden=settings.hidden if settings.kind == "mlp" else 0)
-    for name in ("weight", "mean_x", "mean_y"):
-        getattr(bridge, name).copy_(getattr(fitted, name))
-    truth = torch.arange(count).repeat_interleave(ways)
-    answers = fitted.left_out - fitted.mean_y
-    if settings.kind == "mlp":
-        answers, truth = _train(bridge, x, y, settings)
-    spread = (y - bridge.mean_y).square().sum(-1).mean().sqrt()
-    bridge.stretch.fill_(spread / answers.square().sum(-1).mean().sqrt().clamp(min=1e-8))
-    return bridge, bridge.mean_y + bridge.stretch * answers, truth, fitted.lam
-
-
-def _train(bridge: Bridge, x: Tensor, y: Tensor, settings: BridgeSettings) -> tuple[Tensor, Tensor]:
-    """Trains the network on nine labels of ten, keeps the weights that are best on the tenth, and returns
-    their answers there, [N, e] less mean_y, with these labels' numbers [N]."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    order = torch.randperm(len(x), generator=generator)
-    kept, held = order[len(x) // 10 :], order[: max(len(x) // 10, 2)]
-    # A fit without the held-out labels: its answers there are honest, and it is what the network corrects.
-    part = ridge(x[kept], y[kept])
-    for name in ("weight", "mean_x", "mean_y"):
-        getattr(bridge, name).copy_(getattr(part, name))
-    ways = x.shape[1]
-
-    def rows(labels: Tensor) -> tuple[Tensor, Tensor]:
-        return (x[labels].flatten(0, 1) - bridge.mean_x, y[labels].repeat_interleave(ways, 0) - bridge.mean_y)
-
-    (shown, wanted), (test, truth) = rows(kept), rows(held)
-    deviation = settings.noise * shown.square().mean().sqrt()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        nn.init.kaiming_uniform_(bridge.mlp[0].weight, a=math.sqrt(5))
-        nn.init.zeros_(bridge.mlp[0].bias)
-    optimizer = torch.optim.AdamW(bridge.mlp.parameters(), lr=settings.rate, weight_decay=0.02)
-    best = float((bridge.cross(test) - truth).square().mean()), _copy(bridge.mlp)
-    with torch.enable_grad():
-        for step in range(settings.steps):
-            pick = torch.randint(len(shown), (256,), generator=generator)
-            noise = deviation * torch.randn(256, x.shape[2], generator=generator)
-            loss = (bridge.cross(shown[pick] + noise) - wanted[pick]).square().sum(-1).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if (step + 1) % 20 == 0:
-                with torch.no_grad():
-                    error = float((bridge.cross(test) - truth).square().mean())
-                if error < best[0]:
-                    best = error, _copy(bridge.mlp)
-    bridge.mlp.load_state_dict(best[1])
-    with torch.no_grad():
-        return bridge.cross(test), held.repeat_interleave(ways)
-
-
-def _copy(module: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().clone() for k, v in module.state_dict().items()}

@@ -49,7 +49,8 @@ def add(align: Commands) -> None:
 
 
 def bridge(options: argparse.Namespace) -> None:
-    from ..align.bridge import BridgeSettings, bridge_clap, load_sounds
+    from ..align.bridge import bridge_clap, load_sounds
+    from ..align.bridge_map import BridgeSettings
     from ..align.clap import load_folder
     from ..align.encoder import save
     from ..align.sound_words import LABELS, read

@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from aai.align import encoder as encoders
-from aai.align.bridge import Bridge, BridgeSettings, bridge_clap, fit_bridge, ridge
+from aai.align.bridge import bridge_clap, fit_bridge
+from aai.align.bridge_map import Bridge, BridgeSettings, ridge
 from aai.align.clap import load_folder
 from aai.align.sound_words import LABELS, WAYS, read
 from aai.audio import Sound

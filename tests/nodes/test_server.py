@@ -99,6 +99,15 @@ def test_the_edit_examples_give_the_source_and_its_edits(server, name, count):
     assert len(set(pixels)) == count - (name == "loudness_sweep")
 
 
+def test_the_align_example_teaches_and_saves_an_encoder(server):
+    graph = server.prompt(WORKFLOWS["align_encoder"])
+    node(graph, "AAI_AlignAudioEncoder")["inputs"]["steps"] = 2
+    texts = " ".join(server.run(graph, timeout=300).texts())
+    assert "2 steps on 100 clips of 20 labels; held-out clips named right" in texts
+    assert "soundworld_strengths.safetensors" in texts and "thunder" in texts
+    assert (server.base / "models" / "audio_encoders" / "soundworld_strengths.safetensors").is_file()
+
+
 @pytest.mark.parametrize("name", sorted(WORKFLOWS))
 def test_every_slot_of_the_examples_is_the_nodes_own(server, name):
     info = server.object_info()
