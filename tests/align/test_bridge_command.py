@@ -51,7 +51,7 @@ def test_a_clap_is_bridged_and_then_heard_with(aai, clap_folder, tmp_path):
     ("change", "says"),
     [
         (("--clap", "nowhere"), "no CLAP folder “nowhere”"),
-        (("--text", "nowhere"), "“nowhere” gives no CLIP text encoder"),
+        (("--text", "sounds"), "“sounds” gives no CLIP text encoder"),
         (("-o", "nowhere/clap.safetensors"), "no folder 'nowhere'"),
         (("--sounds", "sounds"), "3 sounds do not tell"),
         (("--sounds", "nothing"), "“nothing” holds no sounds"),
