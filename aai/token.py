@@ -6,29 +6,20 @@ ComfyUI's `embedding:` read it); the sound, the adapter and where they come from
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import pickle
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import files
+from . import embedding, files
+from .embedding import ENCODERS, NAME, from_text, plain, to_text
 from .errors import InputError
 
-WIDTHS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
-"""Which text encoder an embedding of a width belongs to, where its file does not say."""
-ENCODERS = ("clip_l", "clip_g", "clip_h")
 METADATA = "aai_sound_token"
-
-_NAME = re.compile(r"\w[\w .+-]{0,99}")
 
 
 def word_vectors(f_a: Tensor, scale: float | None, f_adapter: Tensor) -> Tensor:
@@ -53,17 +44,41 @@ def load(path: str | os.PathLike) -> SoundToken:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no sound token '{path}': check its name.")
-    if path.suffix.lower() in (".pt", ".bin"):
-        return _foreign(_read_torch(path), path)
-    tensors, metadata = _read_safetensors(path)
+    tensors, metadata = embedding.read(path)
     if METADATA not in metadata:
-        return _foreign(tensors, path)
+        name, vectors = embedding.vectors_of(tensors, path)
+        return SoundToken(name, vectors, provenance={"file": path.name})
     try:
         return _ours(tensors, json.loads(metadata[METADATA]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"'{path.name}' is no whole sound token ({error}): save it again or train a new one."
         ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Translation:
+    """An affine map of low rank from a sound encoder's space into a text encoder's of another width.
+
+    y(x) = mean_out + up down (x - mean_in), for sounds x of length one: mean_in [d], mean_out [D], down
+    [r, d], up [D, r]; in float16, as a token's file keeps them, so that a token read again is the very one.
+    `aai.adapt.translate` fits it.
+    """
+
+    mean_in: Tensor
+    mean_out: Tensor
+    down: Tensor
+    up: Tensor
+
+    def __call__(self, f_a: Tensor) -> Tensor:
+        """f_a [d] as [D]; its length stays with it."""
+        if f_a.shape[-1] != self.mean_in.shape[-1]:
+            raise InputError(
+                f"The sound embedding has {f_a.shape[-1]} numbers, but this token was made from sounds of "
+                f"{self.mean_in.shape[-1]}: use the encoder that it was trained with."
+            )
+        mean_in, mean_out, down, up = (t.to(f_a) for t in (self.mean_in, self.mean_out, self.down, self.up))
+        return f_a.norm() * (mean_out + up @ (down @ (F.normalize(f_a, dim=-1) - mean_in)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +91,9 @@ class SoundToken:
     f_adapter: the trained part per encoder, [n, d].
     scale: per encoder the length s that f_a enters with; None where it enters as it is (eq. 6 to the letter).
     loudness: the sound's, in LUFS. provenance: where the token comes from, in words.
+    translation: per encoder that f_a was not aligned with, the map by which it enters; others take f_a as it
+    is.
+    momentum: what training needs to go on from here: the last step's f_adapter and Adam's moments.
     """
 
     name: str
@@ -85,9 +103,11 @@ class SoundToken:
     scale: dict[str, float | None] = field(default_factory=dict)
     loudness: float | None = None
     provenance: dict[str, str] = field(default_factory=dict)
+    translation: dict[str, Translation] = field(default_factory=dict)
+    momentum: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self):
-        if not _NAME.fullmatch(self.name):
+        if not NAME.fullmatch(self.name):
             raise InputError(
                 f"{self.name!r} cannot name a sound token: take letters, digits, spaces and . + - _, at "
                 "most 100."
@@ -112,6 +132,22 @@ class SoundToken:
         """How many words' places it takes in a prompt."""
         return len(next(iter(self.vectors.values())))
 
+    def entering(self, encoder: str, f_a: Tensor) -> Tensor:
+        """A sound f_a [d] in the space of a text encoder's words [D]: translated where this token does so."""
+        translate = self.translation.get(encoder)
+        return f_a if translate is None else translate(f_a)
+
+    def describe(self) -> str:
+        """Where the token comes from, a line for each entry; its loudness and its share of the sound too."""
+        lines = [f"name: {self.name}"]
+        lines += [f"{k.replace('_', ' ')}: {v}" for k, v in self.provenance.items()]
+        widths = ", ".join(f"{k} {v.shape[0]} x {v.shape[1]}" for k, v in self.vectors.items())
+        lines.append(f"vectors: {widths}")
+        if self.loudness is not None:
+            lines.append(f"loudness: {self.loudness:.1f} LUFS")
+        lines += [f"cos(e, f_a) in {k}: {v:.2f}" for k, v in self.cosine().items()]
+        return "\n".join(lines)
+
     def with_sound(
         self, f_a: Tensor, loudness: float | None = None, provenance: Mapping[str, str] | None = None
     ) -> SoundToken:
@@ -125,13 +161,21 @@ class SoundToken:
                 f"'{self.name}' is a plain embedding without an adapter: only a token trained from a "
                 "sound can take another."
             )
-        vectors = {k: word_vectors(f_a.to(v), self.scale[k], v) for k, v in self.f_adapter.items()}
+        vectors = {
+            k: word_vectors(self.entering(k, f_a.to(v)), self.scale[k], v) for k, v in self.f_adapter.items()
+        }
         kept = dict(self.provenance)
-        if "sound" in kept:
-            kept.setdefault("adapter_sound", kept.pop("sound"))
-            kept.pop("sound", None)
+        for key in ("sound", "sound_hash"):
+            if key in kept:
+                kept.setdefault(f"adapter_{key}", kept.pop(key))
+                kept.pop(key, None)
         return replace(
-            self, vectors=vectors, f_a=f_a, loudness=loudness, provenance={**kept, **(provenance or {})}
+            self,
+            vectors=vectors,
+            f_a=f_a,
+            loudness=loudness,
+            provenance={**kept, **(provenance or {})},
+            momentum={},
         )
 
     def cosine(self) -> dict[str, float]:
@@ -139,10 +183,11 @@ class SoundToken:
         the word."""
         if self.f_a is None:
             return {}
+        heard = {k: self.entering(k, self.f_a.to(v)) for k, v in self.vectors.items()}
         return {
-            k: float(F.cosine_similarity(v, self.f_a.to(v)[None], dim=-1).mean())
+            k: float(F.cosine_similarity(v, heard[k][None], dim=-1).mean())
             for k, v in self.vectors.items()
-            if v.shape[1] == self.f_a.shape[-1]
+            if v.shape[1] == heard[k].shape[-1]
         }
 
     def save(self, path: str | os.PathLike) -> None:
@@ -153,18 +198,23 @@ class SoundToken:
         from safetensors.torch import save
 
         if len(self.vectors) == 1:
-            tensors = {f"<{self.name}>": _plain(next(iter(self.vectors.values())))}
+            tensors = {f"<{self.name}>": plain(next(iter(self.vectors.values())))}
         else:
-            tensors = {k: _plain(v) for k, v in self.vectors.items()}
+            tensors = {k: plain(v) for k, v in self.vectors.items()}
         notes = {
             "version": 1,
             "name": self.name,
             "encoders": list(self.vectors),
-            "f_a": None if self.f_a is None else _to_text(self.f_a),
-            "f_adapter": {k: _to_text(v) for k, v in self.f_adapter.items()},
+            "f_a": None if self.f_a is None else to_text(self.f_a),
+            "f_adapter": {k: to_text(v) for k, v in self.f_adapter.items()},
             "scale": {k: _number_to_text(v) for k, v in self.scale.items()},
             "loudness": _number_to_text(self.loudness),
             "provenance": {str(k): str(v) for k, v in self.provenance.items()},
+            "translation": {
+                k: {part.name: to_text(getattr(v, part.name)) for part in fields(v)}
+                for k, v in self.translation.items()
+            },
+            "momentum": {k: to_text(v) for k, v in self.momentum.items()},
         }
         content = save(tensors, metadata={METADATA: json.dumps(notes)})
         files.write(path, content, "The sound token")
@@ -178,85 +228,18 @@ def _ours(tensors: dict[str, Tensor], notes: dict) -> SoundToken:
     return SoundToken(
         name=notes["name"],
         vectors=dict(zip(encoders, held)),
-        f_a=None if notes["f_a"] is None else _from_text(notes["f_a"]),
-        f_adapter={k: _from_text(v) for k, v in notes["f_adapter"].items()},
+        f_a=None if notes["f_a"] is None else from_text(notes["f_a"]),
+        f_adapter={k: from_text(v) for k, v in notes["f_adapter"].items()},
         scale={k: _number_from_text(v) for k, v in notes["scale"].items()},
         loudness=_number_from_text(notes["loudness"]),
         provenance=dict(notes["provenance"]),
+        # Tokens of the first release have neither.
+        translation={
+            k: Translation(**{part: from_text(held) for part, held in v.items()})
+            for k, v in notes.get("translation", {}).items()
+        },
+        momentum={k: from_text(v) for k, v in notes.get("momentum", {}).items()},
     )
-
-
-def _foreign(state: object, path: Path) -> SoundToken:
-    refusal = InputError(
-        f"'{path.name}' is no textual-inversion embedding (one tensor [n, width], or clip_l and clip_g): "
-        "choose a sound token or an embedding."
-    )
-    if not isinstance(state, Mapping):
-        raise refusal
-    stated = state.get("name")
-    if isinstance(state.get("string_to_param"), Mapping):
-        state = dict(list(state["string_to_param"].items())[:1])
-    if not state or not all(isinstance(v, Tensor) and v.is_floating_point() for v in state.values()):
-        raise refusal
-    state = {k: v.detach()[None] if v.ndim == 1 else v.detach() for k, v in state.items()}
-    if any(v.ndim != 2 or 0 in v.shape for v in state.values()):
-        raise refusal
-    if set(state) <= set(ENCODERS):
-        vectors, name = {k: state[k] for k in ENCODERS if k in state}, stated
-    elif len(state) == 1:
-        name, rows = next(iter(state.items()))
-        vectors, name = {WIDTHS.get(rows.shape[1], "clip_l"): rows}, stated or name
-    else:
-        raise refusal
-    name = str(name or "").strip("<> ")
-    if not _NAME.fullmatch(name):
-        name = re.sub(r"[^\w.+-]+", "-", path.stem).strip("-.+")[:100] or "embedding"
-    return SoundToken(
-        name, {k: v.float().contiguous() for k, v in vectors.items()}, provenance={"file": path.name}
-    )
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), "pt") as file:
-            names = list(file.keys())
-            if len(names) > len(ENCODERS):
-                raise InputError(
-                    f"'{path.name}' holds {len(names)} tensors, a sound token one or two: choose an "
-                    "embedding, not a model."
-                )
-            return {k: file.get_tensor(k) for k in names}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"'{path.name}' is no readable safetensors file ({error}): it may be damaged, download or "
-            "save it again."
-        ) from error
-
-
-def _read_torch(path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"'{path.name}' is damaged or holds more than plain tensors, and was not opened: take its "
-            "safetensors version."
-        ) from error
-
-
-def _plain(values: Tensor) -> Tensor:
-    return values.detach().to("cpu", torch.float32, copy=True).contiguous()
-
-
-def _to_text(values: Tensor) -> dict:
-    data = _plain(values).numpy().astype("<f4").tobytes()
-    return {"shape": list(values.shape), "float32": base64.b64encode(data).decode("ascii")}
-
-
-def _from_text(held: dict) -> Tensor:
-    data = np.frombuffer(base64.b64decode(held["float32"], validate=True), dtype="<f4").astype(np.float32)
-    return torch.from_numpy(data).reshape(held["shape"])
 
 
 def _number_to_text(value: float | None) -> str | None:

@@ -12,6 +12,7 @@ LAYERS = (
     ("errors",),
     ("files",),
     ("audio", "fbank", "image", "comfy_server"),
+    ("embedding",),
     ("token",),
     ("prompt",),
     ("picture",),
