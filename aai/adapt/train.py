@@ -5,83 +5,41 @@ Everything else is frozen, the pictures' latents are encoded once, and the gradi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..picture.model import PictureModel
-from ..prompt import Prompt
-from ..token import SoundToken, word_vectors
+from ..token import SoundToken
+from .run import Diverged, Run
+from .settings import TrainSettings
+from .translate import translations
 
-TIMESTEPS = 1000
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How a token is trained.
-
-    steps, rate (Adam's), batch (latents in a step), seed; `template` is the prompt around `*`.
-    scale: "vocabulary" lets f_a enter with the mean length of the text encoder's words, "raw" as it is.
-    rho: |f_adapter| is kept within rho times the length that f_a enters with; None sets no bound (eq. 6 to
-    the letter).
-    vectors: how many words' places the token takes.
-    init: the spread of the initial f_adapter, as a share of the vocabulary's.
-    timesteps: "stratified" spreads a batch's timesteps evenly, and the steps' between them; "antithetic"
-    pairs t with its opposite; "uniform" draws each alone.
-    average: the share of an exponential moving average that each step keeps (0.99, say); the token is then
-    the average. None takes the last step's.
-    """
-
-    steps: int = 500
-    rate: float = 5e-3
-    batch: int = 4
-    seed: int = 0
-    scale: str = "vocabulary"
-    rho: float | None = 1.0
-    vectors: int = 1
-    template: str = "a photo of *"
-    init: float = 0.1
-    timesteps: str = "stratified"
-    average: float | None = None
-
-    def __post_init__(self):
-        checks = (
-            (self.steps >= 1, f"{self.steps} steps train nothing: take 1 or more."),
-            (0 < self.rate < torch.inf, f"A learning rate of {self.rate} cannot train: take one above 0."),
-            (self.batch >= 1, f"A batch of {self.batch} is empty: take 1 or more."),
-            (self.vectors >= 1, f"A sound token of {self.vectors} vectors is empty: take 1 or more."),
-            (
-                self.scale in ("vocabulary", "raw"),
-                f"The scale '{self.scale}' is unknown: take vocabulary or raw.",
-            ),
-            (
-                self.rho is None or self.rho > 0,
-                f"rho = {self.rho} leaves f_adapter no room: take one above 0, or none.",
-            ),
-            (self.init >= 0, f"An initial spread of {self.init} is no spread: take 0 or more."),
-            (
-                self.timesteps in ("stratified", "antithetic", "uniform"),
-                f"The timesteps '{self.timesteps}' are unknown: take stratified, antithetic or uniform.",
-            ),
-            (
-                self.average is None or 0 <= self.average < 1,
-                f"An average that keeps {self.average} is none: take a share of 0 or more and below 1.",
-            ),
-        )
-        for holds, sentence in checks:
-            if not holds:
-                raise InputError(sentence)
+FAMILIES = {
+    ("clip_l",): "Stable Diffusion 1",
+    ("clip_h",): "Stable Diffusion 2",
+    ("clip_l", "clip_g"): "Stable Diffusion XL",
+    ("clip_g",): "Stable Diffusion XL Refiner",
+}
+LICENCE = "those of the sound, the reference pictures and the base model"
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The token, and the loss at each step."""
+    """The token; the loss at each step, and after how many steps the loss on fixed noise was what; and what
+    the user should know of it, in a sentence."""
 
     token: SoundToken
     losses: list[float]
+    validations: list[tuple[int, float]] = field(default_factory=list)
+    note: str = ""
 
 
 def train_token(
@@ -93,55 +51,145 @@ def train_token(
     *,
     callback: Callable[[int, int, float], None] | None = None,
     on_stop: Callable[[TrainResult], None] | None = None,
+    watch: Callable[[TrainResult], None] | None = None,
+    watch_every: int = 0,
+    resume: SoundToken | None = None,
+    table: tuple[Sequence[str], Tensor] | None = None,
     loudness: float | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> TrainResult:
     """Trains f_adapter (eq. 6) for a sound's embedding f_a [dim].
 
     images: pictures [N, 3, H, W] in [0, 1], or their latents [N, C, h, w] (told apart by the three channels).
+    table: the sound encoder's labels and their vectors [L, dim] in f_a's space, by which the sound enters
+    text encoders that it was not aligned with (`aai.adapt.translate`).
     callback(step, steps, loss) may raise to cancel; `on_stop` then receives what is trained so far, before
-    the exception goes on. The model is one that gradients pass: ComfyUI's inside its `training()`. The same
-    model, settings and inputs give the same token, bit for bit. Raises InputError for an f_a of another width
-    than the text encoder's words, and for no pictures.
+    the exception goes on; it gets the best token where the training diverged or memory ran out. `watch`
+    receives it every `watch_every` steps. `resume` goes on where a stopped run's token ended, to the same
+    token as without the stop, within `settings.steps` in all.
+
+    The model is one that gradients pass: ComfyUI's inside its `training()`. The same model, settings and
+    inputs give the same token, bit for bit. Raises InputError for a sound that cannot enter the model's
+    words, no pictures, a loss that is no number, and too little memory.
     """
     settings = settings or TrainSettings()
-    _check(model, f_a, images, settings)
+    _check(f_a, images)
     with torch.inference_mode(False), torch.enable_grad():
         # Autograd refuses tensors that were made in inference mode.
         f_a, images = f_a.detach().float().cpu().clone(), images.detach().clone()
+        labels, vectors = table if table is not None else ([], torch.zeros(0, 0))
+        translation = translations(model, f_a, labels, vectors.detach().float().cpu().clone())
+        # A token trained on keeps the map that its adapter was trained beside.
+        translation = translation if resume is None else resume.translation
         latents = model.encode_images(images) if images.shape[1] == 3 else images
-        run = _Run(model, f_a, latents.to(model.device), settings, name)
-        steps_of_token = {"template": settings.template, "references": str(len(images)), **(provenance or {})}
+        run = Run(model, f_a, translation, latents.to(model.device), settings, name, resume)
+        validations: list[tuple[int, float]] = []
+        made = {
+            "base": FAMILIES.get(tuple(model.text_encoders), ", ".join(model.text_encoders)),
+            "template": settings.template,
+            "references": str(len(images)),
+            "licence": LICENCE,
+            **(provenance or {}),
+            "seed": str(settings.seed),
+        }
 
-        def result() -> TrainResult:
-            notes = {**steps_of_token, "steps": str(len(run.losses)), "seed": str(settings.seed)}
-            return TrainResult(run.token(loudness, notes), list(run.losses))
+        def result(best: bool = False, note: str = "") -> TrainResult:
+            token = run.token(loudness, {**made, "steps": str(run.steps)}, best)
+            return TrainResult(token, list(run.losses), list(validations), note)
 
+        checkpointing = model.checkpointing() if settings.checkpointing else contextlib.nullcontext()
         try:
-            for step in range(settings.steps):
-                loss = run.step()
-                if callback is not None:
-                    callback(step + 1, settings.steps, loss)
-        except BaseException:
-            if on_stop is not None and run.losses:
-                on_stop(result())
+            with checkpointing:
+                stopped = _train(run, settings, validations, callback, watch, watch_every, result)
+        except Exception as error:
+            diverged = isinstance(error, Diverged)
+            if diverged or not isinstance(error, InputError):
+                _hand_over(on_stop, lambda: result(best=diverged))
+            if _is_out_of_memory(error):
+                raise InputError(
+                    f"Memory ran out at step {run.steps + 1}: lower the chunk or the batch, turn "
+                    "checkpointing on, or take smaller pictures."
+                ) from error
             raise
-        return result()
+        except BaseException:
+            _hand_over(on_stop, result)
+            raise
+        note = _verdict(run, validations)
+        if note:
+            log.warning("%s", note)
+        return result(best=bool(settings.validate or note), note=note or stopped)
 
 
-def _check(model: PictureModel, f_a: Tensor, images: Tensor, settings: TrainSettings) -> None:
+def _train(
+    run: Run,
+    settings: TrainSettings,
+    validations: list[tuple[int, float]],
+    callback: Callable[[int, int, float], None] | None,
+    watch: Callable[[TrainResult], None] | None,
+    watch_every: int,
+    result: Callable[[], TrainResult],
+) -> str:
+    """The steps; returns why they ended early, if they did."""
+    waited = 0
+    if settings.validate:
+        validations.append((run.steps, run.validate()))
+        run.note_validation(validations[-1][1])
+    while run.steps < settings.steps:
+        loss = run.step()
+        if callback is not None:
+            callback(run.steps, settings.steps, loss)
+        last = run.steps == settings.steps
+        if settings.validate and (run.steps % settings.validate == 0 or last):
+            validations.append((run.steps, run.validate()))
+            waited = 0 if run.note_validation(validations[-1][1]) else waited + 1
+            if settings.patience and waited >= settings.patience and not last:
+                return f"Stopped at step {run.steps}: the validation loss had not fallen for {waited} times."
+        if watch is not None and watch_every and (run.steps % watch_every == 0 or last):
+            watch(result())
+    return ""
+
+
+def _verdict(run: Run, validations: list[tuple[int, float]]) -> str:
+    """A sentence where the loss rose instead of falling; the token is then the best one's."""
+    if validations:
+        first, last = validations[0][1], validations[-1][1]
+    elif len(run.losses) >= 40:
+        quarter = len(run.losses) // 4
+        first, last = sum(run.losses[:quarter]) / quarter, sum(run.losses[-quarter:]) / quarter
+    else:
+        return ""
+    if last <= 1.25 * first:
+        return ""
+    return (
+        f"The loss rose from {first:.4f} to {last:.4f}: lower the rate or set a rho. The best token of the "
+        "run is kept."
+    )
+
+
+def _hand_over(on_stop: Callable[[TrainResult], None] | None, result: Callable[[], TrainResult]) -> None:
+    if on_stop is None:
+        return
+    try:
+        on_stop(result())
+    except Exception:
+        # What stopped the training is what the user must hear of.
+        log.exception("The token so far could not be kept.")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # Not every device has an exception of its own for it.
+    return isinstance(error, (MemoryError, RuntimeError)) and (
+        isinstance(error, MemoryError)
+        or any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
+    )
+
+
+def _check(f_a: Tensor, images: Tensor) -> None:
     if f_a.ndim != 1 or not torch.isfinite(f_a).all() or not f_a.any():
         raise InputError(
             f"The sound embedding of shape {list(f_a.shape)} is no vector with finite numbers: hear the "
             "sound again."
         )
-    for key, words in model.text_encoders.items():
-        if len(f_a) != words.dim:
-            raise InputError(
-                f"The sound embedding has {len(f_a)} numbers, but this model's text encoder {key} has "
-                f"words of {words.dim}: "
-                "use a sound encoder that was aligned with it."
-            )
     if images.ndim != 4:
         raise InputError(
             f"Reference pictures of shape {list(images.shape)} cannot be read: give [N, 3, height, width]."
@@ -150,105 +198,3 @@ def _check(model: PictureModel, f_a: Tensor, images: Tensor, settings: TrainSett
         raise InputError("There are no reference pictures: a sound token needs some, 3 to 5 or more.")
     if not torch.isfinite(images).all():
         raise InputError("A reference picture holds numbers that are not finite: leave it out.")
-
-
-class _Run:
-    """One training run: f_adapter per text encoder, its optimizer, and its own random numbers."""
-
-    def __init__(self, model: PictureModel, f_a: Tensor, latents: Tensor, settings: TrainSettings, name: str):
-        self.model, self.f_a, self.latents, self.settings = model, f_a, latents, settings
-        self.generator = torch.Generator().manual_seed(settings.seed % 2**63)
-        self.scale: dict[str, float | None] = {}
-        self.radius: dict[str, float] = {}
-        self.f_adapter: dict[str, Tensor] = {}
-        for key, words in model.text_encoders.items():
-            length = words.mean_norm if settings.scale == "vocabulary" else float(f_a.norm())
-            self.scale[key] = length if settings.scale == "vocabulary" else None
-            self.radius[key] = torch.inf if settings.rho is None else settings.rho * length
-            start = (
-                torch.randn(settings.vectors, words.dim, generator=self.generator) * words.std * settings.init
-            )
-            self.f_adapter[key] = start.to(model.device).requires_grad_()
-        self.f_a = f_a.to(model.device)
-        self._project()
-        self.average = {k: v.detach().clone() for k, v in self.f_adapter.items()}
-        self.optimizer = torch.optim.Adam(self.f_adapter.values(), lr=settings.rate)
-        self.prompt = Prompt(settings.template, (self.token(None, {}, name),))
-        if not self.prompt.used():
-            raise InputError(
-                f"The training prompt '{settings.template}' has no * for the sound: write one, as in a "
-                "photo of *."
-            )
-        self.times = _timesteps(settings, self.generator)
-        self.rows = _rows(len(latents), settings.batch, self.generator)
-        self.name = name
-        self.losses: list[float] = []
-
-    def step(self) -> float:
-        """One step of Adam on eq. 6's loss; returns the loss."""
-        latents = self.latents[next(self.rows).to(self.latents.device)]
-        noise = torch.randn(latents.shape, generator=self.generator).to(latents.device)
-        vectors = {k: word_vectors(self.f_a, self.scale[k], v) for k, v in self.f_adapter.items()}
-        cond = self.model.encode_prompt(self.prompt, {self.prompt.tokens[0].name: vectors})
-        loss = self.model.denoising_loss(latents, cond, noise, next(self.times).to(latents.device))
-        value = float(loss.detach())
-        if not torch.isfinite(loss.detach()):
-            raise InputError(
-                f"The training diverged at step {len(self.losses) + 1}: lower the rate or set a rho."
-            )
-        gradients = torch.autograd.grad(loss, list(self.f_adapter.values()))
-        for parameter, gradient in zip(self.f_adapter.values(), gradients):
-            parameter.grad = gradient
-        self.optimizer.step()
-        self._project()
-        self.losses.append(value)
-        if self.settings.average is not None:
-            # Early on a long average would still hold the random start.
-            keep = min(self.settings.average, len(self.losses) / (len(self.losses) + 9))
-            for key, value_now in self.f_adapter.items():
-                self.average[key].lerp_(value_now.detach(), 1 - keep)
-            self._project(self.average)
-        return value
-
-    def token(
-        self, loudness: float | None, provenance: Mapping[str, str], name: str | None = None
-    ) -> SoundToken:
-        held = self.f_adapter if self.settings.average is None else self.average
-        f_adapter = {k: v.detach().cpu().clone() for k, v in held.items()}
-        f_a = self.f_a.cpu()
-        vectors = {k: word_vectors(f_a, self.scale[k], v) for k, v in f_adapter.items()}
-        return SoundToken(
-            name or self.name, vectors, f_a, f_adapter, dict(self.scale), loudness, dict(provenance)
-        )
-
-    @torch.no_grad()
-    def _project(self, held: Mapping[str, Tensor] | None = None) -> None:
-        for key, rows in (held or self.f_adapter).items():
-            length = rows.norm(dim=1, keepdim=True)
-            rows.mul_((self.radius[key] / length.clamp(min=1e-12)).clamp(max=1))
-
-
-def _rows(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches [batch] of picture numbers: every picture once in random order, then again."""
-    waiting = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(waiting) < batch:
-            waiting = torch.cat([waiting, torch.randperm(count, generator=generator)])
-        yield waiting[:batch]
-        waiting = waiting[batch:]
-
-
-def _timesteps(settings: TrainSettings, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches [batch] of timesteps, each uniform over 0..999 in the long run."""
-    batch = settings.batch
-    shift = torch.rand((), generator=generator, dtype=torch.float64)
-    while True:
-        if settings.timesteps == "stratified":
-            # Evenly spaced within a batch; the golden ratio spreads the batches of any number of steps.
-            shift = (shift + 0.6180339887498949) % 1
-            places = (torch.arange(batch, dtype=torch.float64) + shift) / batch
-        else:
-            places = torch.rand(batch, generator=generator, dtype=torch.float64)
-            if settings.timesteps == "antithetic":
-                places[batch - batch // 2 :] = 1 - places[: batch // 2]
-        yield (places * TIMESTEPS).long().clamp(0, TIMESTEPS - 1)

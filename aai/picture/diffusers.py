@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..prompt import SLOT, Layout, Prompt
+from ..prompt import Prompt
 from . import schedule
 from .attention import injecting
-from .model import Conditioning, TextEncoderInfo, Vectors
+from .checkpointing import checkpointing
+from .model import Conditioning, Vectors, read_words
+from .text_tower import TextTower
 
 if TYPE_CHECKING:
     from ..inject.edit import Edit
@@ -55,6 +57,10 @@ def load(path_or_id: str | Path, dtype: torch.dtype = torch.float32) -> Diffuser
     )
 
 
+BLANK = (0.8223, -0.6876, 0.6364, 0.1380)
+"""A grey picture's latent in Stable Diffusion 1's autoencoder, which ComfyUI shows every inpainting model."""
+
+
 @dataclass(frozen=True)
 class Codec:
     """Pictures [B, 3, H, W] in [-1, 1] to latents as the U-Net knows them, and back; `downscale` pixels
@@ -80,41 +86,6 @@ def codec_of(vae: nn.Module) -> Codec:
     )
 
 
-@dataclass(frozen=True)
-class _TextTower:
-    tokenizer: Callable
-    model: nn.Module
-
-    @property
-    def words(self) -> nn.Embedding:
-        return self.model.get_input_embeddings()
-
-    @property
-    def length(self) -> int:
-        return self.model.config.max_position_embeddings
-
-    def tokenize(self, text: str) -> list[int]:
-        # Without a length there is no cut, and no warning of transformers': the prompt's layout does both.
-        return self.tokenizer(text, truncation=False, verbose=False)["input_ids"]
-
-    def run(self, layout: Layout, vectors: Mapping[str, Tensor]):
-        """The text model's output on a layout, with `vectors` {token name: [n, d]} in its slots."""
-        # The begin id stands in for a slot: pooling, by the highest or the first end id, still finds the end.
-        ids = [layout.ids[0] if i == SLOT else i for i in layout.ids]
-        ids = torch.tensor([ids], device=self.words.weight.device)
-        slots = [s.position for s in layout.slots]
-
-        def place(_module, _inputs, embedded: Tensor) -> Tensor:
-            rows = torch.stack([vectors[s.name][s.row] for s in layout.slots]).to(embedded)
-            where = torch.tensor(slots, device=embedded.device)
-            return embedded.index_copy(1, where, rows[None])
-
-        # A hook on the word embeddings leaves all else (positions, mask, pooling) to the model itself.
-        hook = self.words.register_forward_hook(place) if slots else contextlib.nullcontext()
-        with hook:
-            return self.model(ids, output_hidden_states=True)
-
-
 class DiffusersPictureModel:
     """Stable Diffusion 1, 2 or XL from diffusers' and transformers' modules, which it freezes.
 
@@ -137,16 +108,22 @@ class DiffusersPictureModel:
         self.v_prediction = schedule.is_v_prediction(scheduler_config)
         self.alphas_cumprod = schedule.alphas_cumprod(scheduler_config)
         first = "clip_h" if text_encoder.config.hidden_size == 1024 else "clip_l"
-        self._towers = {first: _TextTower(tokenizer, text_encoder)}
+        self._towers = {first: TextTower(tokenizer, text_encoder)}
         if text_encoder_2 is not None:
-            self._towers["clip_g"] = _TextTower(tokenizer_2, text_encoder_2)
+            self._towers["clip_g"] = TextTower(tokenizer_2, text_encoder_2)
         for module in (unet, vae, *(t.model for t in self._towers.values())):
             module.requires_grad_(False).eval()
-        if getattr(unet.config, "in_channels", 4) != unet.config.out_channels:
+        latent, read = unet.config.out_channels, unet.config.in_channels
+        self.inpainting = read == 2 * latent + 1
+        if read != latent and not (self.inpainting and latent == len(BLANK)):
             raise InputError(
-                "This U-Net is made for inpainting (it also reads a mask): load the plain model."
+                f"This U-Net reads {read} channels for latents of {latent}: load a model that draws from "
+                "words alone, or an inpainting model."
             )
-        self.text_encoders = {key: _word_statistics(tower.words) for key, tower in self._towers.items()}
+        self.text_encoders = {
+            key: read_words(tower.words, tower.words.num_embeddings, tower.words.weight.device)
+            for key, tower in self._towers.items()
+        }
 
     @property
     def device(self) -> torch.device:
@@ -173,6 +150,22 @@ class DiffusersPictureModel:
         return self
 
     @torch.no_grad()
+    def embed_text(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Per text encoder, the texts' states at the end token after the final LayerNorm [N, d]."""
+        return {
+            key: torch.stack([tower.end_state(text).float().cpu() for text in texts])
+            for key, tower in self._towers.items()
+        }
+
+    def checkpointing(self) -> contextlib.AbstractContextManager:
+        """Inside, the U-Net's blocks keep their inputs only for the backward pass."""
+        from diffusers.models.resnet import ResnetBlock2D
+        from diffusers.models.transformers.transformer_2d import Transformer2DModel
+
+        blocks = [m for m in self.unet.modules() if isinstance(m, (ResnetBlock2D, Transformer2DModel))]
+        return checkpointing(blocks)
+
+    @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [0, 1] to latents; sides are cut to multiples of the latent's pixels."""
         step = self.codec.downscale
@@ -183,8 +176,9 @@ class DiffusersPictureModel:
                 "or more."
             )
         weight = next(self.vae.parameters())
-        images = images[..., :height, :width].to(weight)
-        return self.codec.encode(images * 2 - 1).to(self.device, self.dtype)
+        # A few at a time: hundreds together would not fit.
+        encoded = [self.codec.encode(few.to(weight) * 2 - 1) for few in images[..., :height, :width].split(4)]
+        return torch.cat(encoded).to(self.device, self.dtype)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -251,7 +245,7 @@ class DiffusersPictureModel:
         seed; with an edit, a source and its edited pictures a seed."""
         step = self.codec.downscale
         shape = [
-            self.unet.config.in_channels,
+            self.unet.config.out_channels,
             (height or self.native_size) // step,
             (width or self.native_size) // step,
         ]
@@ -305,6 +299,10 @@ class DiffusersPictureModel:
 
     def _predict(self, latents: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         count = len(latents)
+        if self.inpainting:
+            # All is masked, as ComfyUI has it where there is a prompt and no picture.
+            blank = latents.new_tensor(BLANK)[:, None, None].expand_as(latents)
+            latents = torch.cat([latents, torch.ones_like(latents[:, :1]), blank], dim=1)
         cross = _rows(cond.cross, count).to(latents)
         if cond.pooled is None:
             return self.unet(latents, t, encoder_hidden_states=cross).sample
@@ -343,8 +341,3 @@ def _joined(first: Conditioning, second: Conditioning, count: int) -> Conditioni
     if first.pooled is not None and second.pooled is not None:
         pooled = torch.cat([_rows(first.pooled, count), _rows(second.pooled, count)])
     return Conditioning(torch.cat([_rows(first.cross, count), _rows(second.cross, count)]), pooled)
-
-
-def _word_statistics(words: nn.Embedding) -> TextEncoderInfo:
-    weight = words.weight.detach().float()
-    return TextEncoderInfo(weight.shape[1], float(weight.norm(dim=1).mean()), float(weight.std()))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..prompt import Prompt, Reads, token_positions
 
 if TYPE_CHECKING:
@@ -27,6 +29,29 @@ class TextEncoderInfo:
     dim: int
     mean_norm: float
     std: float
+
+
+def read_words(embedding: Callable[[Tensor], Tensor], count: int, device: torch.device) -> TextEncoderInfo:
+    """The statistics of a vocabulary of `count` words, read through the embedding itself: a table may be
+    kept quantised. Raises InputError where it gives no numbers."""
+    lengths, total, squares, size = [], 0.0, 0.0, 0
+    with torch.no_grad():
+        for ids in torch.arange(count, device=device).split(4096):
+            rows = embedding(ids).detach().float()
+            lengths.append(rows.norm(dim=1))
+            total, squares = total + float(rows.double().sum()), squares + float(rows.double().square().sum())
+            size += rows.numel()
+    info = TextEncoderInfo(
+        rows.shape[1],
+        float(torch.cat(lengths).mean()),
+        max((squares - total**2 / size) / max(size - 1, 1), 0.0) ** 0.5,
+    )
+    if not 0 < info.mean_norm < math.inf:
+        raise InputError(
+            "The text encoder's word embeddings cannot be read as numbers: load it in float16, bfloat16, "
+            "float8 or float32."
+        )
+    return info
 
 
 @dataclass(frozen=True)
@@ -78,6 +103,13 @@ class PictureModel(Protocol):
     @property
     def sigmas(self) -> Tensor:
         """Noise over signal at each timestep [T], ascending."""
+
+    def embed_text(self, texts: Sequence[str]) -> Mapping[str, Tensor]:
+        """Per text encoder, the texts' states at the end token after the final LayerNorm, unprojected
+        [N, d], float32: the space that sounds are aligned with."""
+
+    def checkpointing(self) -> AbstractContextManager:
+        """Inside, a loss keeps little for its backward pass, which computes the rest again."""
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Pictures to latents."""
