@@ -11,9 +11,15 @@ from collections.abc import Callable
 
 import torch
 
-from . import align, edit, fbank, token
+from . import align, edit, fbank, memory, token
 
-BENCHES = {"align": align.rows, "edit": edit.rows, "fbank": fbank.rows, "token": token.rows}
+BENCHES = {
+    "align": align.rows,
+    "edit": edit.rows,
+    "fbank": fbank.rows,
+    "memory": memory.rows,
+    "token": token.rows,
+}
 
 
 def interleaved(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:

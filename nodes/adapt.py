@@ -155,7 +155,10 @@ class TrainSoundToken(io.ComfyNode):
                     tooltip="How many words' places the token takes in a prompt.",
                 ),
                 io.String.Input(
-                    "template", default="a photo of *", tooltip="The training prompt; * is the sound."
+                    "template",
+                    default="a photo of *",
+                    tooltip="The training prompt; * is the sound. Or 'objects' or 'styles': the prompts of "
+                    "textual inversion.",
                 ),
                 io.Int.Input(
                     "size",
@@ -164,6 +167,76 @@ class TrainSoundToken(io.ComfyNode):
                     max=2048,
                     step=64,
                     tooltip="Side of the training pictures in pixels; 0 takes the model's own.",
+                ),
+                io.Combo.Input(
+                    "norm",
+                    options=["free", "soft", "pinned"],
+                    default="free",
+                    tooltip="How the word's length is held to that of the model's own words: a longer one "
+                    "shouts down the rest of a prompt.",
+                ),
+                io.Combo.Input(
+                    "timesteps",
+                    options=["stratified", "antithetic", "uniform"],
+                    default="stratified",
+                    tooltip="How a step's noise levels are drawn; stratified spreads them evenly.",
+                ),
+                io.Float.Input(
+                    "average",
+                    default=0.0,
+                    min=0.0,
+                    max=0.9999,
+                    step=0.01,
+                    round=0.0001,
+                    tooltip="The share that a moving average of the token keeps at each step; 0 takes the "
+                    "last step's token.",
+                ),
+                io.Int.Input(
+                    "validate",
+                    default=0,
+                    min=0,
+                    max=10000,
+                    tooltip="After how many steps the loss on fixed noise is measured; the token is then the "
+                    "best one's. 0: never.",
+                ),
+                io.Int.Input(
+                    "patience",
+                    default=0,
+                    min=0,
+                    max=1000,
+                    tooltip="After how many such measurements without a better one training stops. 0: never.",
+                ),
+                io.Int.Input(
+                    "chunk",
+                    default=0,
+                    min=0,
+                    max=64,
+                    tooltip="How many pictures of a step pass the model at a time: 1 takes the least memory, "
+                    "for the same token. 0: all.",
+                ),
+                io.Boolean.Input(
+                    "checkpointing",
+                    default=False,
+                    tooltip="Much less memory, a third more time.",
+                ),
+                io.Int.Input(
+                    "sample_every",
+                    default=0,
+                    min=0,
+                    max=10000,
+                    tooltip="After how many steps the node shows a picture that the token draws. 0: never.",
+                ),
+                io.String.Input(
+                    "licence",
+                    default="",
+                    tooltip="What the token's file says of the rights in it; empty: those of the sound, the "
+                    "pictures and the model.",
+                ),
+                SoundTokenType.Input(
+                    "resume",
+                    optional=True,
+                    tooltip="A token of an earlier run (a cancelled one saves itself): training goes on where "
+                    "it ended, to `steps` in all.",
                 ),
             ],
             outputs=[
@@ -190,10 +263,22 @@ class TrainSoundToken(io.ComfyNode):
         vectors,
         template,
         size,
+        norm="free",
+        timesteps="stratified",
+        average=0.0,
+        validate=0,
+        patience=0,
+        chunk=0,
+        checkpointing=False,
+        sample_every=0,
+        licence="",
+        resume=None,
     ) -> io.NodeOutput:
-        from ..aai.adapt.train import TrainSettings, train_token
+        from ..aai.adapt.settings import TrainSettings
+        from ..aai.adapt.train import train_token
         from .comfy.picture import ComfyPictureModel
         from .comfy.progress import LossCurve
+        from .comfy.training import room
 
         settings = TrainSettings(
             steps=steps,
@@ -204,25 +289,37 @@ class TrainSoundToken(io.ComfyNode):
             rho=rho or None,
             vectors=vectors,
             template=template,
+            norm=norm,
+            timesteps=timesteps,
+            average=average or None,
+            validate=validate,
+            patience=patience,
+            chunk=chunk,
+            checkpointing=checkpointing,
         )
         picture = ComfyPictureModel(model, clip, vae)
+        progress = LossCurve(steps, loss_curve)
 
         def keep(stopped) -> None:
             word = save_token(stopped.token, f"{name.strip()}-step{len(stopped.losses)}")
             log.info("Training stopped; the token so far is embedding:%s.", word)
 
         latents = picture.encode_images(square(images, size or picture.native_size))
-        with picture.training() as trainable:
+        with picture.training(room(latents, chunk or batch)) as trainable:
             result = train_token(
                 trainable,
                 embedding.f_a,
                 latents,
                 settings,
                 name.strip(),
-                callback=LossCurve(steps, loss_curve),
+                callback=progress,
                 on_stop=keep,
+                watch=lambda so_far: progress.show(sample(trainable, so_far.token, latents, seed)),
+                watch_every=sample_every,
+                resume=resume,
+                table=(embedding.labels, embedding.label_vectors),
                 loudness=embedding.loudness,
-                provenance={"sound": embedding.sound, "encoder": embedding.encoder},
+                provenance={**origin(embedding), **({"licence": licence.strip()} if licence.strip() else {})},
             )
         return io.NodeOutput(result.token, as_image(loss_curve(result.losses, steps)))
 
@@ -248,11 +345,7 @@ class RebindSoundToken(io.ComfyNode):
 
     @classmethod
     def execute(cls, token, embedding) -> io.NodeOutput:
-        return io.NodeOutput(
-            token.with_sound(
-                embedding.f_a, embedding.loudness, {"sound": embedding.sound, "encoder": embedding.encoder}
-            )
-        )
+        return io.NodeOutput(token.with_sound(embedding.f_a, embedding.loudness, origin(embedding)))
 
 
 class SaveSoundToken(io.ComfyNode):
@@ -305,7 +398,15 @@ class LoadSoundToken(io.ComfyNode):
                     tooltip="A file of models/embeddings, as wide as the checkpoint's text encoder.",
                 )
             ],
-            outputs=[SoundTokenType.Output("token", display_name="token", tooltip="The sound token.")],
+            outputs=[
+                SoundTokenType.Output("token", display_name="token", tooltip="The sound token."),
+                io.String.Output(
+                    "provenance",
+                    display_name="provenance",
+                    tooltip="Where the token comes from: its sound, encoder, model, training, loudness, "
+                    "licence.",
+                ),
+            ],
         )
 
     @classmethod
@@ -323,7 +424,24 @@ class LoadSoundToken(io.ComfyNode):
     def execute(cls, file) -> io.NodeOutput:
         from ..aai import token
 
-        return io.NodeOutput(token.load(folder_paths.get_full_path_or_raise("embeddings", file)))
+        loaded = token.load(folder_paths.get_full_path_or_raise("embeddings", file))
+        return io.NodeOutput(loaded, loaded.describe())
+
+
+def origin(embedding) -> dict[str, str]:
+    """What a token says of its sound."""
+    found = {"sound": embedding.sound, "sound_hash": embedding.hash, "encoder": embedding.encoder}
+    return {k: v for k, v in found.items() if v}
+
+
+def sample(picture, token, latents, seed: int):
+    """A picture [3, H, W] that the token so far draws, as large as the training's."""
+    from ..aai.picture.preview import preview
+    from ..aai.prompt import Prompt
+
+    cond = picture.encode_prompt(Prompt("a photo of *", (token,)))
+    drawn = preview(picture, cond, picture.encode_prompt(Prompt("")), latents, seed=seed % 2**63)
+    return picture.decode(drawn)[0]
 
 
 def save_token(token, name: str, overwrite: bool = False) -> str:

@@ -37,7 +37,8 @@ SHORTEST = 0.1
 
 @dataclass(frozen=True, eq=False)
 class SoundEmbedding:
-    """A sound as its encoder hears it: f_a [dim], its loudness in LUFS, and where both come from.
+    """A sound as its encoder hears it: f_a [dim], its loudness in LUFS, and where both come from: the sound's
+    name, its hash and the encoder's name.
 
     `labels` and `label_vectors` [L, dim] are the words that the encoder knows, in f_a's space: what another
     space's words can be fitted on. An encoder that is not aligned yet has none.
@@ -49,6 +50,7 @@ class SoundEmbedding:
     encoder: str
     labels: list[str] = field(default_factory=list)
     label_vectors: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    hash: str = ""
 
 
 class SoundEncoder(Protocol):
@@ -215,6 +217,7 @@ def hear(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEmbedding:
         encoder.name,
         list(encoder.labels),
         encoder.label_vectors.float().cpu(),
+        sound_hash(sound),
     )
 
 

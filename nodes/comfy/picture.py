@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import comfy.model_management
 import comfy.sample
 import torch
+from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.model_sampling import EDM, EPS, V_PREDICTION, X0, ModelSamplingDiscrete, ModelSamplingDiscreteEDM
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,10 +17,11 @@ from torch.nn import functional as F
 from ...aai.errors import InputError
 from ...aai.inject.edit import Edit
 from ...aai.inject.loudness import Reweight
-from ...aai.picture.model import Conditioning, TextEncoderInfo, Vectors
+from ...aai.picture.checkpointing import checkpointing
+from ...aai.picture.model import Conditioning, TextEncoderInfo, Vectors, read_words
 from ...aai.prompt import Prompt
 from . import attention, words
-from .training import differentiable, plain_attention, saved_copies, without_dynamic_memory
+from .training import Training, plain_attention, saved_copies, without_dynamic_memory
 
 
 class ComfyPictureModel:
@@ -41,7 +44,15 @@ class ComfyPictureModel:
                 "load a checkpoint of one of these."
             )
         self.v_prediction = isinstance(sampling, V_PREDICTION)
-        self._in_training = False
+        read, latent = model.model.diffusion_model.in_channels, self._latent_channels
+        inpainting = tuple(model.model.concat_keys) == ("mask", "masked_image")
+        if read != latent and not (inpainting and read == 2 * latent + 1):
+            raise InputError(
+                f"This U-Net reads {read} channels for latents of {latent}: load a checkpoint that draws "
+                "from words alone, or an inpainting one."
+            )
+        self._training: Training | None = None
+        self._words: dict[str, TextEncoderInfo] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -59,17 +70,32 @@ class ComfyPictureModel:
     @property
     def text_encoders(self) -> dict[str, TextEncoderInfo]:
         """Vocabulary statistics of each CLIP text encoder."""
-        found = {}
-        for key in words.encoders(self.clip):
-            rows = words.word_embeddings(self.clip, key).detach().float()
-            found[key] = TextEncoderInfo(
-                dim=rows.shape[1], mean_norm=float(rows.norm(dim=1).mean()), std=float(rows.std())
-            )
-        return found
+        if self._words is None:
+            self._words = {}
+            for key in words.encoders(self.clip):
+                table = words.word_embeddings(self.clip, key)
+                self._words[key] = read_words(
+                    lambda ids, table=table: table(ids, out_dtype=torch.float32),
+                    table.num_embeddings,
+                    table.weight.device,
+                )
+        return self._words
+
+    def embed_text(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Per text encoder, the texts' states at the end token after the final LayerNorm [N, d]."""
+        if self._training is None:
+            comfy.model_management.load_models_gpu([self.clip.patcher])
+        return {key: words.end_states(self.clip, key, texts) for key in words.encoders(self.clip)}
+
+    def checkpointing(self) -> AbstractContextManager:
+        """Inside, the U-Net's blocks keep their inputs only for the backward pass."""
+        unet = self.model.model.diffusion_model
+        return checkpointing(m for m in unet.modules() if isinstance(m, (ResBlock, SpatialTransformer)))
 
     @contextmanager
-    def training(self) -> Iterator[ComfyPictureModel]:
-        """Inside, the yielded model's prompts and losses are differentiable in the tokens' vectors."""
+    def training(self, room: int = 0) -> Iterator[ComfyPictureModel]:
+        """Inside, the yielded model's prompts and losses are differentiable in the tokens' vectors; `room`
+        is how many bytes they will need beside the weights."""
         inner = ComfyPictureModel(
             without_dynamic_memory(self.model),
             without_dynamic_memory(self.clip),
@@ -77,24 +103,33 @@ class ComfyPictureModel:
             self.sampler,
             self.scheduler,
         )
-        inner._in_training = True
-        with differentiable(inner.model, inner.clip.patcher):
+        patchers = [inner.model, inner.clip.patcher]
+        twins = [p for p in patchers if p not in (self.model, self.clip.patcher)]
+        with Training(patchers, room, twins) as held:
+            inner._training = held
             yield inner
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [0, 1] to latents."""
         with torch.no_grad():
-            latents = self.vae.encode(images.movedim(1, -1))
-            return self.model.model.process_latent_in(latents.to(self.device))
+            latents = []
+            for one in images.movedim(1, -1).split(1):
+                comfy.model_management.throw_exception_if_processing_interrupted()
+                latents.append(self.model.model.process_latent_in(self.vae.encode(one).to(self.device)))
+            return torch.cat(latents)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to pictures [B, 3, H, W] in [0, 1]."""
         with torch.no_grad():
-            return self.vae.decode(self.model.model.process_latent_out(latents)).movedim(-1, 1)
+            pictures = self.vae.decode(self.model.model.process_latent_out(latents)).movedim(-1, 1)
+        if self._training is not None:
+            # The autoencoder may have taken the model's place.
+            self._training.take()
+        return pictures
 
     def encode_prompt(self, prompt: Prompt, vectors: Vectors | None = None) -> Conditioning:
         """The prompt's conditioning; `vectors` {token name: {encoder: [n, d]}} replace the tokens' own."""
-        if not self._in_training:
+        if self._training is None:
             return words.encode(self.clip, prompt, vectors)
         pairs, reads = words.tokenize(self.clip, prompt, vectors)
         with saved_copies(self.clip.cond_stage_model):
@@ -176,10 +211,10 @@ class ComfyPictureModel:
 
     def _denoised(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         inner = self.model.model
-        if not self._in_training:
+        if self._training is None:
             comfy.model_management.load_models_gpu([self.model])
         extra = inner.extra_conds(
-            cross_attn=cond.cross, pooled_output=cond.pooled, noise=x, device=self.device,
+            cross_attn=cond.cross, pooled_output=cond.pooled, noise=x, latent_image=x, device=self.device,
             width=x.shape[3] * 8, height=x.shape[2] * 8,
         )  # fmt: skip
         conds = {
@@ -187,7 +222,7 @@ class ComfyPictureModel:
         }
         options = self.model.model_options["transformer_options"]
         options = {**options, "sigmas": sigma}
-        if self._in_training:
+        if self._training is not None:
             return inner.apply_model(
                 x,
                 sigma,

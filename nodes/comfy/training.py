@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 
 import comfy.model_management
 import torch
@@ -11,25 +11,61 @@ from comfy.ldm.modules.attention import attention_pytorch
 from torch import nn
 
 
-@contextmanager
-def differentiable(*patchers) -> Iterator[None]:
+class Training:
     """Inside, gradients flow through the patchers' models; outside, all is as it was.
 
     ComfyUI's executor runs in inference mode, whose tensors autograd refuses. So inference weights are cloned
-    one by one, and cloned back at the end: never two copies of a model at a time. The patchers' models are on
-    their device whole, and stay there.
+    one by one, and cloned back at the end: never two copies of a model at a time. The patchers' models are
+    loaded whole, their patches (LoRA) with them, and `room` bytes beside them are made free. `twins` are
+    those among the patchers that were made for the training; they leave its device with it.
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        comfy.model_management.load_models_gpu(list(patchers), force_full_load=True)
-        renewed: list[tuple[dict, str]] = []
+
+    def __init__(self, patchers: list, room: int = 0, twins: Sequence = ()):
+        self.patchers, self.room, self.twins = patchers, room, twins
+        self.renewed: dict[tuple[int, str], tuple[dict, str]] = {}
+        self.modes = ExitStack()
+
+    def __enter__(self) -> Training:
+        self.modes.enter_context(torch.inference_mode(False))
+        self.modes.enter_context(torch.enable_grad())
         try:
-            for patcher in patchers:
-                renewed += _renew(patcher.model)
-            yield
-        finally:
-            with torch.inference_mode():
-                for held, name in renewed:
-                    held[name] = _clone(held[name])
+            self.take()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def take(self) -> None:
+        """Loads the models, where others have taken their place, and renews what inference has made."""
+        comfy.model_management.load_models_gpu(
+            list(self.patchers), memory_required=self.room, force_full_load=True
+        )
+        for patcher in self.patchers:
+            for held, name in _renew(patcher.model):
+                self.renewed[id(held), name] = (held, name)
+
+    def __exit__(self, *_) -> None:
+        with torch.inference_mode():
+            for held, name in self.renewed.values():
+                held[name] = _clone(held[name])
+        self.renewed.clear()
+        self.modes.close()
+        if self.twins:
+            loaded = comfy.model_management.current_loaded_models
+            others = [m for m in loaded if not any(m.model is p for p in self.twins)]
+            for device in {p.load_device for p in self.twins}:
+                comfy.model_management.free_memory(1e30, device, keep_loaded=others)
+        # What the steps took goes back to the system, for the sampler to count on.
+        comfy.model_management.soft_empty_cache()
+
+
+BYTES_A_PLACE = 400_000
+"""What a latent place of a picture takes in a step, above XL's 320,000 in float16 (`python -m bench memory`)."""
+
+
+def room(latents: torch.Tensor, together: int) -> int:
+    """Bytes that a step on so many of the latents [N, C, h, w] together takes beside the weights."""
+    return BYTES_A_PLACE * together * latents.shape[-2] * latents.shape[-1]
 
 
 @contextmanager

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...aai.errors import InputError
 from ...aai.picture.model import Conditioning, Vectors
@@ -34,7 +34,7 @@ def tokenize(clip, prompt: Prompt, vectors: Vectors | None = None) -> tuple[dict
     rows: dict[str, dict[str, Tensor]] = {}
     tokenizer = copy.copy(clip.tokenizer)
     for key in encoders(clip):
-        width = word_embeddings(clip, key).shape[1]
+        width = word_embeddings(clip, key).embedding_dim
         rows[key] = {t.name: vectors_for(t, key, width, (vectors or {}).get(t.name)) for t in used}
         setattr(tokenizer, key, _with_tokens(getattr(tokenizer, key), [rows[key][t.name] for t in used]))
     options = getattr(clip, "tokenizer_options", None)
@@ -72,9 +72,32 @@ def encoders(clip) -> list[str]:
     return names
 
 
-def word_embeddings(clip, encoder: str) -> Tensor:
-    """The vocabulary's vectors [words, width] of one text encoder."""
-    return getattr(clip.cond_stage_model, encoder).transformer.get_input_embeddings().weight
+def word_embeddings(clip, encoder: str) -> nn.Embedding:
+    """The vocabulary of one text encoder."""
+    return getattr(clip.cond_stage_model, encoder).transformer.get_input_embeddings()
+
+
+def end_states(clip, encoder: str, texts: Sequence[str]) -> Tensor:
+    """Texts' states at the end token after the final LayerNorm, unprojected [N, d].
+
+    Stable Diffusion 2 knows its text encoder without its last layer, and so it is here.
+    """
+    model, words = getattr(clip.cond_stage_model, encoder), getattr(clip.tokenizer, encoder)
+    chunks = [words.tokenize_with_weights(text)[0] for text in texts]
+    ids = [[piece for piece, *_ in chunk] for chunk in chunks]
+    model.reset_clip_options()
+    model.set_clip_options({"execution_device": clip.patcher.load_device, "projected_pooled": False})
+    found = []
+    with torch.no_grad():
+        for start in range(0, len(ids), 16):
+            part = ids[start : start + 16]
+            states, pooled = model.encode(part)[:2]
+            if encoder == "clip_h":
+                ends = [row.index(words.end_token) for row in part]
+                pooled = states[torch.arange(len(part)), torch.tensor(ends)]
+            found.append(pooled.float().cpu())
+    model.reset_clip_options()
+    return torch.cat(found)
 
 
 def vectors_for(
