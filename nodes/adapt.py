@@ -18,6 +18,10 @@ SIDE = 512
 """Side of the pictures that a folder gives, in pixels; training resizes them to the model's own."""
 
 
+SMALLEST = 32
+"""Side of a reference picture, in pixels, below which nothing is to be seen in it."""
+
+
 class RetrieveReferenceImages(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -235,8 +239,8 @@ class TrainSoundToken(io.ComfyNode):
                 SoundTokenType.Input(
                     "resume",
                     optional=True,
-                    tooltip="A token of an earlier run (a cancelled one saves itself): training goes on where "
-                    "it ended, to `steps` in all.",
+                    tooltip="A token of an earlier run (a cancelled one saves itself): training goes on "
+                    "where it ended, to `steps` in all.",
                 ),
             ],
             outputs=[
@@ -276,6 +280,7 @@ class TrainSoundToken(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..aai.adapt.settings import TrainSettings
         from ..aai.adapt.train import train_token
+        from ..aai.errors import InputError
         from .comfy.picture import ComfyPictureModel
         from .comfy.progress import LossCurve
         from .comfy.training import room
@@ -299,9 +304,15 @@ class TrainSoundToken(io.ComfyNode):
         )
         picture = ComfyPictureModel(model, clip, vae)
         progress = LossCurve(steps, loss_curve)
+        edge = min(images.shape[1:3])
+        if len(images) and edge < SMALLEST:
+            raise InputError(
+                f"A reference picture of {images.shape[2]} x {images.shape[1]} pixels shows too little: take "
+                f"{SMALLEST} or more a side."
+            )
 
         def keep(stopped) -> None:
-            word = save_token(stopped.token, f"{name.strip()}-step{len(stopped.losses)}")
+            word = save_token(stopped.token, f"{name.strip()}-step{stopped.token.provenance['steps']}")
             log.info("Training stopped; the token so far is embedding:%s.", word)
 
         latents = picture.encode_images(square(images, size or picture.native_size))

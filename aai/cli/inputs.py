@@ -4,6 +4,7 @@ sound."""
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,11 @@ from ..errors import InputError
 from .terminal import positive, progress
 
 if TYPE_CHECKING:
+    from ..adapt.settings import TrainSettings
+    from ..adapt.train import TrainResult
     from ..align.encoder import SoundEncoder
     from ..align.text import TextTower
     from ..picture.model import PictureModel
-    from ..token import SoundToken
 
 SOUNDWORLD = "soundworld"
 
@@ -48,20 +50,62 @@ def about_training(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--name", metavar="NAME", help="the token's name (the sound file's)")
     sub.add_argument("--seed", type=int, default=0, help="the same seed, the same result (%(default)s)")
+    group = sub.add_argument_group("how the token is trained")
+    for name, kind, metavar, text in TRAINING:
+        group.add_argument(f"--{name}", type=kind, metavar=metavar, help=text)
+    group.add_argument("--checkpointing", action="store_true", help="much less memory, a third more time")
+    group.add_argument(
+        "--resume", metavar="FILE", help="a token whose training goes on, to --train-steps in all"
+    )
+    group.add_argument("--licence", metavar="TEXT", help="what the token's file says of the rights in it")
 
 
-def train(options: argparse.Namespace, model: PictureModel) -> tuple[SoundToken, list[float]]:
-    from .. import audio
-    from ..adapt.train import TrainSettings, train_token
+TRAINING = (
+    ("rate", float, "R", "Adam's learning rate (0.005)"),
+    ("batch", positive, "N", "pictures in a step (4)"),
+    ("chunk", int, "N", "how many of them at a time: less memory, the same token (all)"),
+    ("scale", str, "WORD", "vocabulary: the sound gets the size of a word; raw: it stays as it is"),
+    ("rho", float, "R", "how long the adapter may become, as a share of the sound's part; 0: no limit"),
+    ("norm", str, "WORD", "how the word's length is held: free, soft, pinned (free)"),
+    ("vectors", positive, "N", "how many words' places the token takes (1)"),
+    ("template", str, "TEXT", "the training prompt, 'objects' or 'styles' (a photo of *)"),
+    ("timesteps", str, "WORD", "stratified, antithetic, uniform (stratified)"),
+    ("average", float, "SHARE", "what a moving average of the token keeps at each step (none)"),
+    ("validate", int, "N", "after how many steps the loss on fixed noise is measured (never)"),
+    ("patience", int, "N", "after how many such measurements without a better one training stops (never)"),
+)
+
+
+def settings_of(options: argparse.Namespace) -> TrainSettings:
+    """What was said; the rest is TrainSettings' own."""
+    from ..adapt.settings import TrainSettings
+
+    said = {name: getattr(options, name) for name, *_ in TRAINING}
+    said = {name: value for name, value in said.items() if value is not None}
+    if said.get("rho") == 0:
+        said["rho"] = None
+    return TrainSettings(
+        steps=options.train_steps, seed=options.seed, checkpointing=options.checkpointing, **said
+    )
+
+
+def train(
+    options: argparse.Namespace,
+    model: PictureModel,
+    on_stop: Callable[[TrainResult], None] | None = None,
+) -> TrainResult:
+    from .. import audio, token
+    from ..adapt.train import train_token
     from ..align.encoder import hear as hear_sound
 
     sound = audio.load(options.sound, options.start, options.length)
     encoder = load_encoder(options.encoder)
     heard = hear_sound(encoder, sound, Path(options.sound).name)
     images, names = references(options, encoder, heard.f_a, model)
-    settings = TrainSettings(steps=options.train_steps, seed=options.seed)
+    settings = settings_of(options)
+    resume = None if options.resume is None else token.load(options.resume)
     with progress("training", settings.steps, options.json) as tick:
-        result = train_token(
+        return train_token(
             model,
             heard.f_a,
             images,
@@ -70,13 +114,17 @@ def train(options: argparse.Namespace, model: PictureModel) -> tuple[SoundToken,
             loudness=heard.loudness,
             provenance={
                 "sound": heard.sound,
+                "sound_hash": heard.hash,
                 "encoder": heard.encoder,
                 "model": options.model,
                 "pictures": names,
+                **({"licence": options.licence} if options.licence else {}),
             },
             callback=lambda step, total, loss: tick(step),
+            on_stop=on_stop,
+            resume=resume,
+            table=(heard.labels, heard.label_vectors),
         )
-    return result.token, result.losses
 
 
 def references(options: argparse.Namespace, encoder: SoundEncoder, f_a, model: PictureModel):

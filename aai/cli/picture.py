@@ -214,7 +214,7 @@ def _model_and_tokens(options: argparse.Namespace) -> tuple[PictureModel, tuple[
     model = load_model(options.model)
     used = [tokens.load(path) for path in options.token]
     if options.sound:
-        used.append(train(options, model)[0])
+        used.append(train(options, model).token)
     return model, tuple(used)
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .inputs import about_training, load_model, train
+from .inputs import about_training, check_folder, load_model, train
 from .terminal import Commands, tell
+
+if TYPE_CHECKING:
+    from ..adapt.train import TrainResult
 
 
 def add(commands: Commands) -> None:
@@ -21,18 +26,29 @@ def add(commands: Commands) -> None:
 
 
 def token(options: argparse.Namespace) -> None:
-    made, losses = train(options, load_model(options.model))
+    check_folder(options.output)
+
+    def keep(stopped: TrainResult) -> None:
+        path = options.output.with_stem(f"{options.output.stem}-step{stopped.token.provenance['steps']}")
+        stopped.token.save(path)
+        print(f"Training stopped; the token so far is {path}.", file=sys.stderr)
+
+    result = train(options, load_model(options.model), keep)
+    made, losses = result.token, result.losses
     made.save(options.output)
     report = {
         "token": made.name,
         "file": str(options.output),
-        "steps": len(losses),
+        "steps": int(made.provenance["steps"]),
         "loss": losses[-1],
+        "validations": result.validations,
+        "note": result.note,
         "cosine": made.cosine(),
         "lufs": round(made.loudness, 2),
     }
     tell(
         options,
         report,
-        f"{options.output}: the token <{made.name}>, {len(losses)} steps, loss {losses[-1]:.4f}",
+        f"{options.output}: the token <{made.name}>, {made.provenance['steps']} steps, loss {losses[-1]:.4f}"
+        + (f"\n{result.note}" if result.note else ""),
     )

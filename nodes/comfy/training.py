@@ -60,7 +60,7 @@ class Training:
 
 
 BYTES_A_PLACE = 400_000
-"""What a latent place of a picture takes in a step, above XL's 320,000 in float16 (`python -m bench memory`)."""
+"""What a step takes for each place of a latent, above XL's 330,000 in float16 (`python -m bench memory`)."""
 
 
 def room(latents: torch.Tensor, together: int) -> int:

@@ -131,7 +131,9 @@ def test_saving_and_loading(train, run, embeddings_folder, pack):
     assert run("AAI_SaveSoundToken", token=token, name="weather/kept", overwrite=False) == (
         "embedding:weather/kept",
     )
-    (loaded,) = run("AAI_LoadSoundToken", file="kept.safetensors")
+    loaded, provenance = run("AAI_LoadSoundToken", file="kept.safetensors")
+    said = {"sound: c0ffee", "encoder: small", "steps: 4", "loudness: -21.5 LUFS"}
+    assert said <= set(provenance.splitlines())
     assert torch.equal(loaded.vectors["clip_l"], token.vectors["clip_l"]) and loaded.name == "kept"
     names = {p.name for p in embeddings_folder.iterdir()}
     assert {"kept.safetensors", "kept_2.safetensors"} <= names and not [n for n in names if n.startswith(".")]
