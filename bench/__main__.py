@@ -8,6 +8,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -40,9 +41,13 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(BENCHES))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each job (%(default)s)")
+    parser.add_argument(
+        "--script", type=Path, metavar="FILE", help="token: diffusers' textual_inversion.py, to compare with"
+    )
     options = parser.parse_args()
     torch.manual_seed(0)
-    rows = BENCHES[options.name](lambda jobs: interleaved(jobs, options.repeats))
+    given = {"script": options.script} if options.name == "token" else {}
+    rows = BENCHES[options.name](lambda jobs: interleaved(jobs, options.repeats), **given)
     if options.json:
         print(json.dumps(rows, indent=1))
         return
