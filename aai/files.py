@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import InputError
@@ -15,11 +16,22 @@ def write(path: str | os.PathLike, content: bytes, what: str) -> None:
 
     Raises InputError, which calls the file `what`, where the disk does not take it.
     """
+    with unfinished(path, what) as part:
+        part.write_bytes(content)
+
+
+@contextlib.contextmanager
+def unfinished(path: str | os.PathLike, what: str) -> Iterator[Path]:
+    """Gives a name to write a file under that is too large to hold; at the end it takes its place in one
+    move.
+
+    Raises InputError, which calls the file `what`, where the disk does not take it.
+    """
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
+        yield part
+        os.replace(part, path)
     except OSError as error:
         raise InputError(
             f"{what} cannot be saved as '{path}' ({error.strerror or error}): check the folder and the free "
@@ -27,4 +39,4 @@ def write(path: str | os.PathLike, content: bytes, what: str) -> None:
         ) from error
     finally:
         with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import torch
 
-from . import edit, fbank, token
+from . import edit, fbank, library, token
 
-BENCHES = {"edit": edit.rows, "fbank": fbank.rows, "token": token.rows}
+BENCHES = {"edit": edit.rows, "fbank": fbank.rows, "library": library.rows, "token": token.rows}
 
 
 def interleaved(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:

@@ -10,10 +10,10 @@ import logging
 import sys
 
 from ..errors import InputError
-from . import demo, hear, picture, token
+from . import demo, hear, library, picture, rebind, study, token
 from .terminal import Commands
 
-MODULES = (hear, token, picture, demo)
+MODULES = (hear, library, token, rebind, picture, study, demo)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,6 +11,8 @@ from ..errors import InputError
 from .terminal import positive, progress
 
 if TYPE_CHECKING:
+    from ..adapt.library import Library
+    from ..adapt.visual import VisualTower
     from ..align.encoder import SoundEncoder
     from ..picture.model import PictureModel
     from ..token import SoundToken
@@ -28,6 +30,15 @@ def about_sound(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--length", type=float, metavar="S", help="how much of it, in seconds (all)")
 
 
+def about_clip(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--clip",
+        type=Path,
+        metavar="DIR",
+        help="a CLIP model's folder that sees the pictures, for encoders that cannot",
+    )
+
+
 def about_training(sub: argparse.ArgumentParser) -> None:
     about_sound(sub)
     sub.add_argument(
@@ -39,6 +50,7 @@ def about_training(sub: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="pictures to adapt to; auto: SoundWorld's own (%(default)s)",
     )
+    about_clip(sub)
     sub.add_argument(
         "-k", type=positive, default=4, help="how many pictures, the nearest to the sound (%(default)s)"
     )
@@ -86,10 +98,29 @@ def references(options: argparse.Namespace, encoder: SoundEncoder, f_a, model: P
         images, scores = soundworld.references(f_a, encoder, options.k)
         return images, "SoundWorld's library: " + ", ".join(f"{s:.3f}" for s in scores)
     from ..adapt import library
+    from ..adapt.visual import tower_of
 
-    found = library.references(f_a, library.index(options.refs, encoder), options.k)
+    _, pictures = open_library(Path(options.refs), tower_of(encoder, options.clip), options.json)
+    found = library.references(f_a, pictures, options.k, options.sound)
     names = ", ".join(f"{r.path.name} {r.score:.3f}" for r in found)
     return library.load_pictures([r.path for r in found], model.native_size), names
+
+
+def open_library(
+    folder: Path, tower: VisualTower, quiet: bool, file: Path | None = None, fast: bool = False
+) -> tuple[int, Library]:
+    """A folder's library, with a bar, and how many pictures had to be seen."""
+    from ..adapt.index import index, scan
+
+    counted = [0]
+    with progress("seeing pictures", len(scan(folder)), quiet) as tick:
+
+        def note(done: int, total: int) -> None:
+            counted[0] = done
+            tick(done)
+
+        library = index(folder, tower, file, fast=fast, callback=note)
+    return counted[0], library
 
 
 def load_encoder(name: str) -> SoundEncoder:
