@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from aai.adapt import nearest
 from aai.adapt.library import Library, references
+from aai.errors import InputError
 
 SMALL, LARGE, DIM = 100_000, 1_000_000, 768
 K, QUERIES = 4, 20
@@ -67,7 +68,7 @@ def rows(measure) -> list[dict]:
                 "ratio": 1.0,
             },
         ]
-    except nearest.InputError as error:
+    except InputError as error:
         print(error)
     seconds = measure(jobs)
     each = {name: 1000 * value / QUERIES for name, value in seconds.items()}

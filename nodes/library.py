@@ -54,7 +54,7 @@ class RetrieveReferenceImages(io.ComfyNode):
                     default="",
                     optional=True,
                     tooltip="The name of the clip that the sound is from: pictures of that clip in the "
-                    "library are left out. Empty leaves out those called like the sound, where it has a name.",
+                    "library are left out. Empty leaves out those called like the sound, if it has a name.",
                 ),
             ],
             outputs=[

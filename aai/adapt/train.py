@@ -5,8 +5,8 @@ Everything else is frozen, the pictures' latents are encoded once, and the gradi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -78,10 +78,11 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The token, and the loss at each step."""
+    """The token, the loss at each step, and the token as it was after each step of `snapshots`."""
 
     token: SoundToken
     losses: list[float]
+    snapshots: dict[int, SoundToken] = field(default_factory=dict)
 
 
 def train_token(
@@ -95,14 +96,16 @@ def train_token(
     on_stop: Callable[[TrainResult], None] | None = None,
     loudness: float | None = None,
     provenance: Mapping[str, str] | None = None,
+    snapshots: Sequence[int] = (),
 ) -> TrainResult:
     """Trains f_adapter (eq. 6) for a sound's embedding f_a [dim].
 
     images: pictures [N, 3, H, W] in [0, 1], or their latents [N, C, h, w] (told apart by the three channels).
-    callback(step, steps, loss) may raise to cancel; `on_stop` then receives what is trained so far, before
-    the exception goes on. The model is one that gradients pass: ComfyUI's inside its `training()`. The same
-    model, settings and inputs give the same token, bit for bit. Raises InputError for an f_a of another width
-    than the text encoder's words, and for no pictures.
+    `snapshots` are steps after which the token is also kept as it is then; it is what a training of so many
+    steps with the same seed gives. callback(step, steps, loss) may raise to cancel; `on_stop` then receives
+    what is trained so far, before the exception goes on. The model is one that gradients pass: ComfyUI's
+    inside its `training()`. The same model, settings and inputs give the same token, bit for bit. Raises
+    InputError for an f_a of another width than the text encoder's words, and for no pictures.
     """
     settings = settings or TrainSettings()
     _check(model, f_a, images, settings)
@@ -115,11 +118,14 @@ def train_token(
 
         def result() -> TrainResult:
             notes = {**steps_of_token, "steps": str(len(run.losses)), "seed": str(settings.seed)}
-            return TrainResult(run.token(loudness, notes), list(run.losses))
+            return TrainResult(run.token(loudness, notes), list(run.losses), kept)
 
+        kept: dict[int, SoundToken] = {}
         try:
             for step in range(settings.steps):
                 loss = run.step()
+                if step + 1 in snapshots:
+                    kept[step + 1] = result().token
                 if callback is not None:
                     callback(step + 1, settings.steps, loss)
         except BaseException:

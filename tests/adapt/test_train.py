@@ -286,3 +286,13 @@ def test_bad_inputs_are_named(model, f_a, images):
         with pytest.raises(InputError, match=sentence):
             train_token(model, sound, pictures, settings)
     assert not model.given
+
+
+def test_a_snapshot_is_the_token_of_a_shorter_training(model, f_a, images):
+    told = dict(rate=0.02, batch=2, seed=3)
+    result = train_token(model, f_a, images, TrainSettings(steps=5, **told), "rgb", snapshots=(2, 5, 9))
+    assert list(result.snapshots) == [2, 5]
+    shorter = train_token(model, f_a, images, TrainSettings(steps=2, **told), "rgb").token
+    assert torch.equal(result.snapshots[2].vectors["clip_l"], shorter.vectors["clip_l"])
+    assert result.snapshots[2].provenance == shorter.provenance
+    assert torch.equal(result.snapshots[5].vectors["clip_l"], result.token.vectors["clip_l"])
