@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -80,6 +80,14 @@ class CLIPTower:
         mean, std = torch.tensor(CLIP_MEAN).view(3, 1, 1), torch.tensor(CLIP_STD).view(3, 1, 1)
         seen = self.model.vision_model(((images.cpu() - mean) / std).to(weight)).pooler_output
         return F.normalize(self.model.visual_projection(seen).float().cpu(), dim=-1)
+
+    @torch.no_grad()
+    def embed_text(self, tokenizer: Callable, texts: Sequence[str]) -> Tensor:
+        """Texts to [B, dim] of length one."""
+        read = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        read = {key: read[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
+        state = self.model.text_model(**read).pooler_output
+        return F.normalize(self.model.text_projection(state).float().cpu(), dim=-1)
 
     @torch.no_grad()
     def query(self, f_a: Tensor) -> Tensor:

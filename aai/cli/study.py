@@ -58,6 +58,9 @@ def add(commands: Commands) -> None:
     )
     sub.add_argument("--seed", type=int, default=0, help="of what is asked, and in which order (%(default)s)")
     sub.add_argument(
+        "--key", type=Path, metavar="FILE", help="with --tally: the page's key (beside the page, -o)"
+    )
+    sub.add_argument(
         "--tally", type=Path, nargs="+", metavar="ANSWERS", help="count the answers that people sent back"
     )
 
@@ -114,7 +117,7 @@ def people(options: argparse.Namespace) -> None:
     from ..study import people, tally
 
     if options.tally:
-        report = tally.tally(options.tally)
+        report = tally.tally(options.tally, options.key or people.key_file(options.output))
         tell(options, report, tally.shown(report))
         return
     if options.study is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .. import audio
 from ..adapt.train import TrainSettings
 from .cells import Cells, Tick, draw, sound_token, textual_inversion
 from .conditions import collect, report
@@ -55,6 +56,7 @@ def run(
             drawn[OURS] = draw(setting, settings.template, [token], seed, count)
         return drawn
 
+    _keep_sounds(setting, folder)
     cells = collect(setting, Cells(folder, told), seeds, CONDITIONS, pictures, tick)
     return report(
         setting,
@@ -66,3 +68,14 @@ def run(
         told={**told, "seeds": seeds},
         first=("references", lambda subject: setting.references(subject, k, 0)),
     )
+
+
+def _keep_sounds(setting: Setting, folder: Path) -> None:
+    """The sounds beside the cells, for `people` to play: ten seconds of each."""
+    for subject in setting.subjects:
+        path = folder / "sounds" / f"{subject.label.replace(' ', '_')}.wav"
+        if path.is_file():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sound = subject.sound.mono()
+        audio.save(replace(sound, waveform=sound.waveform[:, : 10 * sound.rate]), path)

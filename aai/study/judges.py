@@ -8,15 +8,19 @@ cosine of picture and words.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..adapt.visual import load_clip
 from ..audio import Sound
+from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..align.encoder import SoundEncoder
@@ -132,6 +136,34 @@ class Likeness:
 def share_below(seen: Tensor, own: Tensor, others: Tensor) -> list[float]:
     """For each of `seen` [N, D] the share of `others` [M, D] that are less similar to it than `own` [D]."""
     return ((seen @ others.T) < (seen @ own)[:, None]).float().mean(-1).tolist()
+
+
+def clip_space(folder: str | os.PathLike, wav2clip: str | os.PathLike | None = None) -> Space:
+    """A CLIP model's folder as a space, with Wav2CLIP's weights for sounds too (CLIP must then be ViT-B/32).
+
+    Raises InputError for a folder without a model or tokenizer, and for weights of another width.
+    """
+    from transformers import CLIPTokenizer
+
+    from .wav2clip import load
+
+    tower = load_clip(folder)
+    if not any((Path(folder) / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise InputError(f"The CLIP folder '{folder}' has no tokenizer: add vocab.json and merges.txt.")
+    tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+    hears = None if wav2clip is None else load(wav2clip).embed
+    width = tower.model.config.projection_dim
+    if hears is not None and width != 512:
+        raise InputError(
+            f"Wav2CLIP's sounds have 512 numbers, the pictures of '{folder}' {width}: give CLIP ViT-B/32."
+        )
+    return Space(
+        tower.embed_images,
+        hears,
+        lambda texts: tower.embed_text(tokenizer, texts),
+        "a photo of {}",
+        score=True,
+    )
 
 
 def encoder_space(encoder: SoundEncoder, classes: Sequence[str]) -> Space:

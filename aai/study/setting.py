@@ -21,7 +21,10 @@ from ..picture.model import PictureModel
 from ..soundworld.evaluate import label_of, unseen_sound
 from ..soundworld.pictures import render
 from ..soundworld.world import EVENTS, SCENES
-from .judges import Judge, Likeness, Oracle, encoder_space
+from .judges import Judge, Likeness, Oracle, clip_space, encoder_space
+
+PER_CLASS, RIVALS = 5, 200
+"""For AIS, so many sounds of each class; for IIS, so many pictures of the library."""
 
 SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".mp4", ".mkv", ".webm"}
 
@@ -106,6 +109,7 @@ def folder_setting(
     pictures: str | os.PathLike,
     *,
     clip: str | os.PathLike | None = None,
+    wav2clip: str | os.PathLike | None = None,
     classes: Sequence[str] = (),
     callback: Callable[[int, int], None] | None = None,
 ) -> Setting:
@@ -121,7 +125,11 @@ def folder_setting(
     unknown = [name for name in classes if name not in found]
     if unknown:
         raise InputError(f"There is no class '{unknown[0]}' in '{sounds}': choose among {', '.join(found)}.")
-    library = index(pictures, tower_of(encoder, clip), callback=callback)
+    sees = hasattr(encoder, "embed_images")
+    library = index(pictures, tower_of(encoder, None if sees else clip), callback=callback)
+    spaces = {"own encoder": encoder_space(encoder, list(found))} if sees else {}
+    if clip:
+        spaces[Path(clip).name] = clip_space(clip, wav2clip)
     subjects = []
     for label in classes or found:
         first, *others = found[label]
@@ -140,7 +148,13 @@ def folder_setting(
             )
         return load_pictures([r.path for r in chosen], model.native_size)
 
-    return Setting(str(pictures), model, encoder, subjects, nearest)
+    rivals = [audio.load(path) for label in found for path in found[label][:PER_CLASS]]
+    drawn = torch.randperm(len(library.names), generator=torch.Generator().manual_seed(0))[:RIVALS].tolist()
+    seen = load_pictures([library.folder / library.names[row] for row in sorted(drawn)], 224)
+    judges = tuple(
+        Likeness(space, subjects, rivals, seen, list(found), name) for name, space in spaces.items()
+    )
+    return Setting(str(pictures), model, encoder, subjects, nearest, judges)
 
 
 def sounds_of_classes(folder: str | os.PathLike) -> dict[str, list[Path]]:
