@@ -70,13 +70,7 @@ def report(
             )
             slug = "".join(c if c.isalnum() else "_" for c in measure.name.casefold()).strip("_")
             sheets.append(save_sheet(drawn, folder, f"bars_{slug}.png"))
-    comparisons, words = [], []
-    for better, worse in pairs:
-        for measure in measures:
-            found = figures.compare(cells, better, worse, measure)
-            if found:
-                comparisons.append(found)
-                words.append(figures.sentence(found, measure))
+    comparisons, words = figures.compare_all(cells, pairs, measures)
     text = figures.table(title, conditions, measures, cells)
     rows = [figures.figure(cells, name, measure) for name in conditions for measure in measures]
     return figures.write(folder, told, text, rows, comparisons, sheets, words)

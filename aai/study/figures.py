@@ -16,6 +16,12 @@ from .cells import Cell
 from .judges import Measure
 
 
+ABOUT = (
+    "Differences of the same sound and seed, with 95 % intervals; *better* or *worse* where the interval lies "
+    "wholly on that side."
+)
+
+
 @dataclass(frozen=True)
 class Figure:
     """A measure's mean over `count` pictures of a condition, low to high its 95 % interval."""
@@ -87,17 +93,28 @@ def compare(cells: Sequence[Cell], better: str, worse: str, measure: Measure) ->
     return Comparison(better, worse, measure.name, float(np.mean(pairs)), low, high, len(pairs), verdict)
 
 
-def sentence(found: Comparison, measure: Measure) -> str:
-    """A comparison in words."""
-    way = "more" if found.difference > 0 else "less"
-    if found.difference == 0:
-        way = "as much"
-    between = f"{found.difference:+.3f}, 95 % interval {found.low:+.3f} to {found.high:+.3f}"
-    wanted = "more" if measure.more_is_better else "less"
-    return (
-        f"{found.better} against {found.worse}, {measure.text}: {way} ({between}, {found.pairs} pairs); "
-        f"that it is {wanted} is {found.verdict}."
-    )
+def sentence(found: Sequence[Comparison]) -> str:
+    """What all measures say of one pair of conditions."""
+    groups: dict[str, list[str]] = {"confirmed": [], "denied": [], "not decided": []}
+    for one in found:
+        shown = f"{one.measure} ({one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}])"
+        groups[one.verdict].append(shown if one.low != one.high else f"{one.measure} (no difference)")
+    says = {"confirmed": "better by", "denied": "worse by", "not decided": "not decided by"}
+    parts = [f"{says[verdict]} {', '.join(names)}" for verdict, names in groups.items() if names]
+    return f"{found[0].better} against {found[0].worse}, {found[0].pairs} pairs: {'; '.join(parts)}."
+
+
+def compare_all(
+    cells: Sequence[Cell], pairs: Sequence[tuple[str, str]], measures: Sequence[Measure]
+) -> tuple[list[Comparison], list[str]]:
+    """Every pair (better, worse) by every measure, and a sentence for each pair."""
+    comparisons, words = [], []
+    for better, worse in pairs:
+        found = [compare(cells, better, worse, measure) for measure in measures]
+        found = [one for one in found if one]
+        comparisons += found
+        words += [sentence(found)] if found else []
+    return comparisons, words
 
 
 def table(title: str, conditions: Sequence[str], measures: Sequence[Measure], cells: Sequence[Cell]) -> str:
@@ -137,7 +154,7 @@ def write(
     }
     shown = "".join(f"![{name.removesuffix('.png')}]({name})\n\n" for name in sheets)
     told = ", ".join(f"{key} {value}" for key, value in settings.items())
-    page = f"{text}\n{_listed(words)}\n{shown}Settings: {told}.\n"
+    page = f"{text}\n{ABOUT}\n\n{_listed(words)}\n{shown}Settings: {told}.\n"
     files.write(folder / "report.md", page.encode(), "The report")
     files.write(folder / "report.json", json.dumps(report, indent=1).encode(), "The report")
     return report

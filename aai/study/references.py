@@ -110,16 +110,10 @@ def _report(setting, folder: Path, cells: list[Cell], steps, references, told) -
         )
         slug = "".join(c if c.isalnum() else "_" for c in measure.name.casefold()).strip("_")
         sheets.append(save_sheet(drawn, folder, f"plot_{slug}.png"))
-    comparisons, words = [], []
     most, fewest = steps[-1], steps[0]
     pairs = [(name_of(k, most), name_of(k, fewest)) for k in references if most != fewest]
     pairs += [(name_of(references[-1], s), name_of(references[0], s)) for s in steps if len(references) > 1]
-    for better, worse in pairs:
-        for measure in measures:
-            found = figures.compare(cells, better, worse, measure)
-            if found:
-                comparisons.append(found)
-                words.append(figures.sentence(found, measure))
+    comparisons, words = figures.compare_all(cells, pairs, measures)
     text = figures.table("References and steps", names, measures, cells)
     rows = [figures.figure(cells, name, measure) for name in names for measure in measures]
     return figures.write(folder, told, text, rows, comparisons, sheets, words)

@@ -46,7 +46,8 @@ def test_a_direction_is_confirmed_denied_or_left_open(one, other, measure, verdi
     )
     found = compare(held, "a", "b", measure)
     assert found.verdict == verdict and found.pairs == len(one)
-    assert verdict in sentence(found, measure)
+    said = {"confirmed": "better by", "denied": "worse by", "not decided": "not decided by"}[verdict]
+    assert sentence([found]).startswith(f"a against b, {len(one)} pairs: {said} {measure.name} (")
     assert compare(held, "a", "c", measure) is None
 
 
