@@ -15,10 +15,9 @@ from ..align.evaluate import Share
 from .cells import Cell
 from .judges import Measure
 
-
 ABOUT = (
-    "Differences of the same sound and seed, with 95 % intervals; *better* or *worse* where the interval lies "
-    "wholly on that side."
+    "Differences of the same sound and seed, with 95 % intervals; *better* or *worse* where the interval "
+    "lies wholly on that side."
 )
 
 
