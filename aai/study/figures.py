@@ -59,6 +59,7 @@ def figure(cells: Sequence[Cell], condition: str, measure: Measure) -> Figure | 
         share = Share(round(sum(values)), len(values))
         return Figure(condition, measure.name, share.value, *share.interval, len(values))
     low, high = student([float(np.mean(cell)) for cell in chosen] if len(chosen) > 1 else values)
+    low, high = max(low, 0.0), min(high, measure.most)
     return Figure(condition, measure.name, float(np.mean(values)), low, high, len(values))
 
 

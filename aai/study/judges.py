@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of a picture: its name, what it says, whether more is better, and whether it is a yes or no
-    (then its mean is a share)."""
+    """A figure of a picture, from 0 to `most`: its name, what it says, whether more is better, and whether it
+    is a yes or no (then its mean is a share)."""
 
     name: str
     text: str
     more_is_better: bool = True
     yes_or_no: bool = False
+    most: float = 1.0
 
 
 class Judge(Protocol):
@@ -110,7 +111,7 @@ class Likeness:
             (self.frames, Measure(f"IIS{about}", "library pictures less like it than the true frame")),
             (
                 self.words is not None and space.score,
-                Measure(f"CLIP score{about}", "100 times the cosine of picture and class"),
+                Measure(f"CLIP score{about}", "100 times the cosine of picture and class", most=100.0),
             ),
         )
         self.measures = tuple(measure for there, measure in rows if there)

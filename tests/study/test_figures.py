@@ -22,6 +22,11 @@ def test_student_by_hand():
     assert student([5.0]) == (5.0, 5.0)
 
 
+def test_intervals_end_where_the_measure_does():
+    found = figure(cells("a", (0.0,), (0.5,), name="off"), "a", ERROR)
+    assert (found.value, found.low, found.high) == (0.25, 0.0, 1.0)
+
+
 def test_shares_have_wilsons_interval():
     found = figure(cells("a", (1, 1), (1, 0)), "a", SHARE)
     assert (found.value, found.count) == (0.75, 4)
