@@ -57,8 +57,8 @@ def contact_sheet(
         cells = [row.cells[column] for row in rows if column < len(row.cells)]
         pictures = max(1, max(len(cell.pictures) for cell in cells))
         widths.append(pictures * (side + gap) - gap)
-    left = margin + 24 + max(_width(text, font) for row in rows for text, font in
-                             ((row.label, words), (row.note, small)))  # fmt: skip
+    label = max(max(_width(row.label, words), _width(row.note, small)) for row in rows)
+    left = margin + (label + 24 if label else 0)
     top = 88 + (28 if heads else 0)
     has_captions = any(cell.caption for row in rows for cell in row.cells)
     height = side + (24 if has_captions else 0) + 14

@@ -16,7 +16,7 @@ from ..errors import InputError
 if TYPE_CHECKING:
     import faiss
 
-INSTALL = 'pip install "aai-sound-tokens[search]"'
+INSTALL = "pip install faiss-cpu"
 PROBES = 32
 """How many of the inverted lists a search looks into."""
 

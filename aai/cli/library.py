@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "--fast",
         action="store_true",
-        help='for some 300,000 pictures and more: FAISS too (pip install "aai-sound-tokens[search]")',
+        help="for some 300,000 pictures and more: FAISS too (pip install faiss-cpu)",
     )
 
     sub = group.add(

@@ -190,7 +190,7 @@ def test_fast_without_faiss_says_how_to_install_it(folder, monkeypatch):
 
 
 def test_faiss_finds_what_the_plain_product_finds(tmp_path):
-    pytest.importorskip("faiss", reason='FAISS is not installed: pip install "aai-sound-tokens[search]"')
+    pytest.importorskip("faiss", reason="FAISS is not installed: pip install faiss-cpu")
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(40, 24, generator=generator)
     rows = centres.repeat_interleave(100, 0) + 0.6 * torch.randn(4000, 24, generator=generator)
@@ -213,7 +213,7 @@ def top_rows(cosine, k):
 
 
 def test_the_fast_index_follows_the_library(folder):
-    pytest.importorskip("faiss", reason='FAISS is not installed: pip install "aai-sound-tokens[search]"')
+    pytest.importorskip("faiss", reason="FAISS is not installed: pip install faiss-cpu")
     for i in range(60):
         flat(folder / f"{i}.png", (i * 4, 255 - i * 4, 40))
     tower = Colours()
