@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 
-from . import align, edit, fbank, memory, token
+from . import align, edit, fbank, library, memory, token
 
 BENCHES = {
     "align": align.rows,
     "edit": edit.rows,
     "fbank": fbank.rows,
+    "library": library.rows,
     "memory": memory.rows,
     "token": token.rows,
 }

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapt, align, hear, inject, world
+from . import adapt, align, hear, inject, library, world
 
 
 class SoundTokens(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [*world.NODES, *hear.NODES, *align.NODES, *adapt.NODES, *inject.NODES]
+        return [
+            *world.NODES,
+            *hear.NODES,
+            *align.NODES,
+            *library.NODES,
+            *adapt.NODES,
+            *inject.NODES,
+        ]

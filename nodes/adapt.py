@@ -10,79 +10,12 @@ import folder_paths
 from comfy_api.latest import io
 
 from .pictures import as_image, loss_curve, square
-from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, SoundTokenType
+from .types import CATEGORY, SoundEmbeddingType, SoundTokenType
 
 log = logging.getLogger(__name__)
 
-SIDE = 512
-"""Side of the pictures that a folder gives, in pixels; training resizes them to the model's own."""
-
-
 SMALLEST = 32
 """Side of a reference picture, in pixels, below which nothing is to be seen in it."""
-
-
-class RetrieveReferenceImages(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="AAI_RetrieveReferenceImages",
-            display_name="Retrieve Reference Images",
-            category=CATEGORY,
-            description="The pictures of a library that look most like what a sound sounds like.",
-            inputs=[
-                SoundEmbeddingType.Input("embedding", tooltip="From Encode Sound."),
-                SoundEncoderType.Input(
-                    "sound_encoder", tooltip="The encoder that made the embedding; it also sees pictures."
-                ),
-                io.Combo.Input(
-                    "library",
-                    options=[SOUNDWORLD, *_folders()],
-                    default=SOUNDWORLD,
-                    tooltip="A folder of pictures inside the input folder, or SoundWorld's own pictures.",
-                ),
-                io.Int.Input(
-                    "k", default=4, min=1, max=64, tooltip="How many pictures; the method takes 3 to 5."
-                ),
-            ],
-            outputs=[
-                io.Image.Output("images", display_name="images", tooltip="The pictures, best first."),
-                io.String.Output(
-                    "scores",
-                    display_name="scores",
-                    tooltip="Each picture's name and its cosine to the sound.",
-                ),
-            ],
-        )
-
-    @classmethod
-    def validate_inputs(cls, library):
-        if library != SOUNDWORLD and library not in _folders():
-            return (
-                f"There is no folder '{library}' in the input folder: make it and fill it, or choose another."
-            )
-        return True
-
-    @classmethod
-    def fingerprint_inputs(cls, library, k, **links):
-        return [library, k, None if library == SOUNDWORLD else _stamp(_folder(library))]
-
-    @classmethod
-    def execute(cls, embedding, sound_encoder, library, k) -> io.NodeOutput:
-        if library == SOUNDWORLD:
-            from ..aai import soundworld
-
-            pictures, scores = soundworld.references(embedding.f_a, sound_encoder, k)
-            names = [f"{SOUNDWORLD} {i + 1}" for i in range(len(scores))]
-        else:
-            from ..aai.adapt.library import load_pictures, references
-
-            found = references(embedding.f_a, _index(_folder(library), sound_encoder), k)
-            pictures = load_pictures([r.path for r in found], SIDE)
-            scores = [r.score for r in found]
-            names = [r.path.relative_to(_folder(library)).as_posix() for r in found]
-        lines = [f"{name} {score:.3f}" for name, score in zip(names, scores)]
-        return io.NodeOutput(pictures.movedim(1, -1).contiguous(), "\n".join(lines))
 
 
 class TrainSoundToken(io.ComfyNode):
@@ -475,31 +408,4 @@ def save_token(token, name: str, overwrite: bool = False) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
-def _folder(library: str) -> Path:
-    return Path(folder_paths.get_input_directory()) / library
-
-
-def _stamp(folder: Path) -> list[tuple[str, int]]:
-    return sorted((str(p), p.stat().st_mtime_ns) for p in folder.rglob("*")) if folder.is_dir() else []
-
-
-_indexed: list[tuple] = []
-
-
-def _index(folder: Path, encoder):
-    """A folder's library; the last one is kept, since many sounds may ask for it."""
-    from ..aai.adapt.library import index
-    from .comfy.progress import Bar
-
-    stamp = _stamp(folder)
-    if not _indexed or _indexed[0][:2] != (folder, stamp) or _indexed[0][2] is not encoder:
-        _indexed[:] = [(folder, stamp, encoder, index(folder, encoder, callback=Bar()))]
-    return _indexed[0][3]
-
-
-def _folders() -> list[str]:
-    root = folder_paths.get_input_directory()
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if os.path.isdir(root) else []
-
-
-NODES = [RetrieveReferenceImages, TrainSoundToken, RebindSoundToken, SaveSoundToken, LoadSoundToken]
+NODES = [TrainSoundToken, RebindSoundToken, SaveSoundToken, LoadSoundToken]

@@ -10,10 +10,10 @@ import logging
 import sys
 
 from ..errors import InputError
-from . import align, data, demo, evaluate, hear, picture, token
+from . import align, data, demo, evaluate, hear, library, picture, rebind, study, token
 from .terminal import Commands
 
-MODULES = (hear, token, picture, align, data, evaluate, demo)
+MODULES = (hear, token, rebind, picture, library, align, data, evaluate, study, demo)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,8 +12,10 @@ from ..errors import InputError
 from .terminal import positive, progress
 
 if TYPE_CHECKING:
+    from ..adapt.library import Library
     from ..adapt.settings import TrainSettings
     from ..adapt.train import TrainResult
+    from ..adapt.visual import VisualTower
     from ..align.encoder import SoundEncoder
     from ..align.text import TextTower
     from ..picture.model import PictureModel
@@ -31,6 +33,15 @@ def about_sound(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--length", type=float, metavar="S", help="how much of it, in seconds (all)")
 
 
+def about_clip(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--clip",
+        type=Path,
+        metavar="DIR",
+        help="a CLIP model's folder that sees the pictures, for encoders that cannot",
+    )
+
+
 def about_training(sub: argparse.ArgumentParser) -> None:
     about_sound(sub)
     sub.add_argument(
@@ -42,6 +53,7 @@ def about_training(sub: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="pictures to adapt to; auto: SoundWorld's own (%(default)s)",
     )
+    about_clip(sub)
     sub.add_argument(
         "-k", type=positive, default=4, help="how many pictures, the nearest to the sound (%(default)s)"
     )
@@ -52,7 +64,7 @@ def about_training(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seed", type=int, default=0, help="the same seed, the same result (%(default)s)")
     group = sub.add_argument_group("how the token is trained")
     for name, kind, metavar, text in TRAINING:
-        group.add_argument(f"--{name}", type=kind, metavar=metavar, help=text)
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
     group.add_argument("--checkpointing", action="store_true", help="much less memory, a third more time")
     group.add_argument(
         "--resume", metavar="FILE", help="a token whose training goes on, to --train-steps in all"
@@ -64,7 +76,7 @@ TRAINING = (
     ("rate", float, "R", "Adam's learning rate (0.005)"),
     ("batch", positive, "N", "pictures in a step (4)"),
     ("chunk", int, "N", "how many of them at a time: less memory, the same token (all)"),
-    ("scale", str, "WORD", "vocabulary: the sound gets the size of a word; raw: it stays as it is"),
+    ("sound_scale", str, "WORD", "vocabulary: the sound gets the size of a word; raw: it stays as it is"),
     ("rho", float, "R", "how long the adapter may become, as a share of the sound's part; 0: no limit"),
     ("norm", str, "WORD", "how the word's length is held: free, soft, pinned (free)"),
     ("vectors", positive, "N", "how many words' places the token takes (1)"),
@@ -81,7 +93,8 @@ def settings_of(options: argparse.Namespace) -> TrainSettings:
     from ..adapt.settings import TrainSettings
 
     said = {name: getattr(options, name) for name, *_ in TRAINING}
-    said = {name: value for name, value in said.items() if value is not None}
+    # Where a command also draws, its --scale is the loudness's.
+    said = {name.removeprefix("sound_"): value for name, value in said.items() if value is not None}
     if said.get("rho") == 0:
         said["rho"] = None
     return TrainSettings(
@@ -135,10 +148,29 @@ def references(options: argparse.Namespace, encoder: SoundEncoder, f_a, model: P
         images, scores = soundworld.references(f_a, encoder, options.k)
         return images, "SoundWorld's library: " + ", ".join(f"{s:.3f}" for s in scores)
     from ..adapt import library
+    from ..adapt.visual import tower_of
 
-    found = library.references(f_a, library.index(options.refs, encoder), options.k)
+    _, pictures = open_library(Path(options.refs), tower_of(encoder, options.clip), options.json)
+    found = library.references(f_a, pictures, options.k, options.sound)
     names = ", ".join(f"{r.path.name} {r.score:.3f}" for r in found)
     return library.load_pictures([r.path for r in found], model.native_size), names
+
+
+def open_library(
+    folder: Path, tower: VisualTower, quiet: bool, file: Path | None = None, fast: bool = False
+) -> tuple[int, Library]:
+    """A folder's library, with a bar, and how many pictures had to be seen."""
+    from ..adapt.index import index, scan
+
+    counted = [0]
+    with progress("seeing pictures", len(scan(folder)), quiet) as tick:
+
+        def note(done: int, total: int) -> None:
+            counted[0] = done
+            tick(done)
+
+        library = index(folder, tower, file, fast=fast, callback=note)
+    return counted[0], library
 
 
 def load_encoder(name: str) -> SoundEncoder:

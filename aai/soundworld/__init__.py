@@ -90,7 +90,15 @@ _features: dict[int, tuple[object, Tensor]] = {}
 
 
 def library_features(encoder) -> Tensor:
-    """The library's embeddings [N, dim] by an encoder, computed once for each encoder object."""
+    """The library's embeddings [N, dim] by an encoder, computed once for each encoder object.
+
+    Raises InputError for an encoder that cannot see pictures.
+    """
+    if not hasattr(encoder, "embed_images"):
+        raise InputError(
+            f"The sound encoder {encoder.name} cannot see SoundWorld's pictures: give a folder of your own "
+            "and a CLIP model that sees it."
+        )
     held = _features.get(id(encoder))
     if held is None or held[0] is not encoder:
         _features.clear()

@@ -1,73 +1,91 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 from torch.testing import assert_close
 
-from aai.adapt.library import Library, index, load_pictures, picture_paths, rank, references
+from aai.adapt.library import Library, is_own, load_pictures, rank, references
+from aai.adapt.nearest import top
 from aai.errors import InputError
 
 
-class Colours:
-    """Sees a picture as its mean colour."""
+class Plain:
+    """A tower in whose space sounds lie already."""
 
-    def embed_images(self, images):
-        assert images.shape[1:] == (3, 224, 224) and images.min() >= 0 and images.max() <= 1
-        return images.mean((2, 3)) * 5
+    name, key, image_size = "plain", "0", 8
 
-
-def flat(path, colour, size=(20, 12), mode="RGB"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour).save(path)
-    return path
+    def query(self, f_a):
+        return F.normalize(f_a, dim=-1)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    flat(tmp_path / "red.png", (255, 0, 0))
-    flat(tmp_path / "deep" / "green.bmp", (0, 255, 0), (9, 40))
-    flat(tmp_path / "blue.JPG", (0, 0, 255))
-    (tmp_path / "notes.txt").write_text("words")
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
-    return tmp_path
+def library(names, features) -> Library:
+    return Library(Plain(), Path("pictures"), names, F.normalize(torch.tensor(features), dim=-1))
 
 
-def test_a_folder_is_ranked_by_cosine(folder, caplog):
-    seen = []
-    library = index(folder, Colours(), batch=2, callback=lambda done, total: seen.append((done, total)))
-    assert [p.name for p in library.paths] == ["blue.JPG", "green.bmp", "red.png"]
-    assert "broken.png" in caplog.text and seen == [(2, 4), (4, 4)]
-    assert_close(library.features.norm(dim=1), torch.ones(3))
-    found = references(torch.tensor([0.5, 8.0, 0.1]), library, 2)
-    assert [r.path.name for r in found] == ["green.bmp", "red.png"]
-    assert found[0].score == pytest.approx(8 / math.sqrt(0.25 + 64 + 0.01), abs=1e-2)
+def test_the_nearest_are_found_best_first():
+    pictures = library(["red.png", "deep/green.png", "blue.png"], [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]])
+    found = references(torch.tensor([0.5, 8.0, 0.1]), pictures, 2)
+    assert [r.path for r in found] == [Path("pictures/deep/green.png"), Path("pictures/red.png")]
+    assert found[0].score == pytest.approx(8 / math.sqrt(0.25 + 64 + 0.01))
+
+
+@pytest.mark.parametrize(
+    ("picture", "sound", "own"),
+    [
+        ("7.jpg", "7.wav", True),
+        ("dog/7.jpg", "clips/dog/7.wav", True),
+        ("7_03.jpg", "7.wav", True),
+        ("7-03.jpg", "7.wav", True),
+        ("frames/7/03.jpg", "7.wav", True),
+        ("70.jpg", "7.wav", False),
+        ("8_7.jpg", "7.wav", False),
+        ("dQw4w9WgXcQ_000030/5.jpg", "DQW4W9WGXCQ_000030.flac", True),
+        ("rain.jpg", "rain.wav", True),
+        ("rain_1.jpg", "rain.wav", False),
+        ("rain/1.jpg", "rain.wav", False),
+        ("a/b.jpg", "", False),
+        ("7_1.jpg", "C:\\sounds\\7.wav", True),
+    ],
+)
+def test_whose_picture_it_is(picture, sound, own):
+    assert is_own(picture, sound) is own
+
+
+def test_a_sounds_own_clip_is_left_out():
+    names = [f"7_{i:03}.jpg" for i in range(300)] + ["rain.jpg", "dog.jpg"]
+    features = [[1.0, i / 1000] for i in range(300)] + [[1.0, 1.0], [0.0, 1.0]]
+    pictures = library(names, features)
+    f_a = torch.tensor([1.0, 0.0])
+    assert [r.path.name for r in references(f_a, pictures, 2)] == ["7_000.jpg", "7_001.jpg"]
+    found = references(f_a, pictures, 4, "7.wav")
+    assert [r.path.name for r in found] == ["rain.jpg", "dog.jpg"]
+    assert found[0].score == pytest.approx(math.sqrt(0.5))
+    with pytest.raises(InputError, match="Every picture in 'pictures' belongs to the sound's own clip"):
+        references(f_a, library(["7_1.jpg"], [[1.0, 0.0]]), 1, "7.wav")
 
 
 def test_rank_by_hand():
-    features = torch.tensor([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0], [6.0, 8.0]])
+    features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [0.6, 0.8]])
     rows, scores = rank(torch.tensor([0.0, 9.0]), features, 3)
     assert rows == [2, 1, 3] and scores == pytest.approx([1.0, 0.8, 0.8])
     assert rank(torch.tensor([1.0, 0.0]), features, 99)[0] == [0, 1, 3, 2]
     with pytest.raises(InputError, match="3 numbers.*2"):
         rank(torch.ones(3), features, 1)
     with pytest.raises(InputError, match="0 reference pictures"):
-        references(torch.ones(2), Library((), features), 0)
+        references(torch.ones(2), library(["a"], [[1.0, 0.0]]), 0)
 
 
-def test_empty_and_missing_folders_are_refused(tmp_path):
-    with pytest.raises(InputError, match="holds no pictures"):
-        picture_paths(tmp_path)
-    with pytest.raises(InputError, match="There is no folder"):
-        picture_paths(tmp_path / "nowhere")
-    (tmp_path / "a.png").write_text("words")
-    with pytest.raises(InputError, match="None of the 1 pictures"):
-        index(tmp_path, Colours())
-    with pytest.raises(InputError, match="no reference pictures"):
-        load_pictures([], 16)
+def test_top_keeps_the_order_of_equals():
+    values = torch.tensor([1.0, 3.0, 2.0, 3.0, 2.0, 2.0])
+    rows, found = top(values, 4)
+    assert rows.tolist() == [1, 3, 2, 4] and found.tolist() == [3, 3, 2, 2]
+    assert top(torch.empty(0), 3)[0].tolist() == []
 
 
 def test_the_middle_square_is_taken(tmp_path):
@@ -80,3 +98,5 @@ def test_the_middle_square_is_taken(tmp_path):
     images = load_pictures([tmp_path / "wide.png", tmp_path / "tall.png"], 10)
     assert images.shape == (2, 3, 10, 10) and images.dtype == torch.float32
     assert_close(images, torch.tensor([0.0, 1.0, 0.0])[None, :, None, None].expand(2, 3, 10, 10))
+    with pytest.raises(InputError, match="no reference pictures"):
+        load_pictures([], 16)

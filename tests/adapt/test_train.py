@@ -288,3 +288,18 @@ def test_bad_inputs_are_named(model, f_a, images):
         with pytest.raises(InputError, match=sentence):
             train_token(model, sound, pictures, settings)
     assert not model.given
+
+
+def test_what_is_watched_is_the_token_of_a_shorter_training(model, f_a, images):
+    told, seen = dict(rate=0.02, batch=2, seed=3), {}
+
+    def watch(result):
+        seen[len(result.losses)] = result.token
+
+    settings = TrainSettings(steps=5, **told)
+    result = train_token(model, f_a, images, settings, "rgb", watch=watch, watch_every=2)
+    assert list(seen) == [2, 4, 5]
+    shorter = train_token(model, f_a, images, TrainSettings(steps=2, **told), "rgb").token
+    assert torch.equal(seen[2].vectors["clip_l"], shorter.vectors["clip_l"])
+    assert seen[2].provenance == shorter.provenance
+    assert torch.equal(seen[5].vectors["clip_l"], result.token.vectors["clip_l"])

@@ -179,36 +179,3 @@ def test_a_conditioning_samples_in_core(train, run, small):
         )
         (images,) = nodes.VAEDecode().decode(small.vae, samples)
     assert samples["samples"].shape == (2, 32, 8, 8) and images.shape == (2, 64, 64, 3)
-
-
-def test_references_come_from_a_folder_best_first(run, pack, ear, comfy, embedding):
-    from PIL import Image
-
-    folder = comfy / "input" / "weather"
-    folder.mkdir()
-    generator = torch.Generator().manual_seed(0)
-    for i, mode in enumerate(("RGB", "RGBA", "L", "RGB")):
-        pixels = (torch.rand(40 + 9 * i, 60, 4, generator=generator) * 255).byte().numpy()
-        Image.fromarray(pixels, "RGBA").convert(mode).save(folder / f"{i}.png")
-    (folder / "broken.png").write_bytes(b"no picture")
-    inputs = dict(embedding=embedding, sound_encoder=ear, library="weather", k=3)
-    images, scores = run("AAI_RetrieveReferenceImages", **inputs)
-    values = [float(line.rsplit(" ", 1)[1]) for line in scores.splitlines()]
-    assert images.shape == (3, 512, 512, 3) and values == sorted(values, reverse=True)
-    library = pack.part("aai.adapt.library")
-    best = library.references(embedding.f_a, library.index(folder, ear), 1)[0]
-    assert scores.startswith(f"{best.path.name} ")
-    before = pack.nodes["AAI_RetrieveReferenceImages"].fingerprint_inputs(library="weather", k=3)
-    (folder / "broken.png").unlink()
-    assert pack.nodes["AAI_RetrieveReferenceImages"].fingerprint_inputs(library="weather", k=3) != before
-    for path in folder.iterdir():
-        path.unlink()
-    with pytest.raises(pack.part("aai.errors").InputError, match="no pictures"):
-        run("AAI_RetrieveReferenceImages", **inputs)
-
-
-def test_references_come_from_soundworld(run, ear, embedding):
-    images, scores = run(
-        "AAI_RetrieveReferenceImages", embedding=embedding, sound_encoder=ear, library="SoundWorld", k=2
-    )
-    assert images.shape == (2, 128, 128, 3) and len(scores.splitlines()) == 2

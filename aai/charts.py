@@ -1,0 +1,204 @@
+"""Contact sheets and plots, drawn with Pillow alone."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from . import files
+from .image import to_pil
+
+INK, PAPER, FAINT, RULE = (34, 32, 40), (250, 248, 244), (120, 114, 124), (222, 218, 210)
+COLOURS = ((64, 84, 178), (204, 102, 51), (52, 140, 108), (150, 80, 160), (120, 114, 124))
+SCALE = 2
+"""Plots are drawn so much larger and reduced, because Pillow's lines are not anti-aliased."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Pictures [3, H, W] side by side, and what stands below them."""
+
+    pictures: Sequence[Tensor]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a contact sheet: what it is, a note below, and its cells."""
+
+    label: str
+    cells: Sequence[Cell]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a plot: its points (x, y, low, high), low to high an interval."""
+
+    label: str
+    points: Sequence[tuple[float, float, float, float]]
+
+
+def contact_sheet(
+    title: str, subtitle: str, rows: Sequence[Row], heads: Sequence[str] = (), side: int = 112
+) -> Image.Image:
+    """Rows of pictures, `side` pixels each; `heads` stand above the columns of cells."""
+    big, words, small = (ImageFont.load_default(size) for size in (26, 16, 12))
+    gap, between, margin = 6, 18, 20
+    count = max(len(row.cells) for row in rows)
+    widths = []
+    for column in range(count):
+        cells = [row.cells[column] for row in rows if column < len(row.cells)]
+        pictures = max(1, max(len(cell.pictures) for cell in cells))
+        widths.append(pictures * (side + gap) - gap)
+    label = max(max(_width(row.label, words), _width(row.note, small)) for row in rows)
+    left = margin + (label + 24 if label else 0)
+    top = 88 + (28 if heads else 0)
+    has_captions = any(cell.caption for row in rows for cell in row.cells)
+    height = side + (24 if has_captions else 0) + 14
+    across = left + sum(widths) + between * (count - 1) + margin
+    across = max(across, 2 * margin + _width(title, big), 2 * margin + _width(subtitle, words))
+    sheet = Image.new("RGB", (across, top + height * len(rows) + margin - 14), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((margin, 16), title, INK, big)
+    pen.text((margin, 52), subtitle, FAINT, words)
+    x = left
+    for head, width in zip(heads, widths):
+        pen.text((x, top - 26), _fitted(head, words, width + between - 4), INK, words)
+        x += width + between
+    for number, row in enumerate(rows):
+        y, x = top + number * height, left
+        pen.text((margin, y), row.label, INK, words)
+        pen.text((margin, y + 22), row.note, FAINT, small)
+        for cell, width in zip(row.cells, widths):
+            for i, picture in enumerate(cell.pictures):
+                shown = to_pil(picture).resize((side, side), Image.Resampling.LANCZOS)
+                sheet.paste(shown, (x + i * (side + gap), y))
+            pen.text((x, y + side + 4), _fitted(cell.caption, small, width + between - 4), FAINT, small)
+            x += width + between
+    return sheet
+
+
+def plot(
+    title: str,
+    subtitle: str,
+    lines: Sequence[Line],
+    *,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    y_range: tuple[float, float] | None = None,
+    width: int = 720,
+    height: int = 440,
+) -> Image.Image:
+    """Lines with their intervals over an axis of numbers, ticks at the numbers themselves."""
+    s = SCALE
+    big, words, small = (ImageFont.load_default(size * s) for size in (20, 14, 12))
+    picture = Image.new("RGB", (width * s, height * s), PAPER)
+    pen = ImageDraw.Draw(picture)
+    left, top, right, bottom = 76 * s, 92 * s, (width - 170) * s, (height - 62) * s
+    pen.text((20 * s, 14 * s), title, INK, big)
+    pen.text((20 * s, 42 * s), subtitle, FAINT, words)
+    pen.text((20 * s, 68 * s), y_label, FAINT, small)
+    xs = sorted({point[0] for line in lines for point in line.points})
+    lows = [point[2] for line in lines for point in line.points]
+    highs = [point[3] for line in lines for point in line.points]
+    low, high = y_range or _rounded_range(min(lows), max(highs))
+    places = {x: math.log(x) if log_x else float(x) for x in xs}
+    first, last = places[xs[0]], places[xs[-1]]
+
+    def across(x: float) -> float:
+        share = (places[x] - first) / (last - first) if last > first else 0.5
+        return left + (right - left) * (0.04 + 0.92 * share)
+
+    def down(y: float) -> float:
+        return bottom - (bottom - top) * (y - low) / (high - low)
+
+    for tick in range(5):
+        value = low + (high - low) * tick / 4
+        pen.line((left, down(value), right, down(value)), RULE, s)
+        text = f"{value:.3g}"
+        pen.text((left - 10 * s - pen.textlength(text, small), down(value) - 7 * s), text, FAINT, small)
+    for x in xs:
+        text = f"{x:g}"
+        pen.text((across(x) - pen.textlength(text, small) / 2, bottom + 8 * s), text, FAINT, small)
+    middle = (left + right - pen.textlength(x_label, small)) / 2
+    pen.text((middle, bottom + 30 * s), x_label, FAINT, small)
+    for number, line in enumerate(lines):
+        colour = COLOURS[number % len(COLOURS)]
+        # Lines side by side by a hair, so that intervals of one place can be told apart.
+        shift = (number - (len(lines) - 1) / 2) * 5 * s
+        points = [(across(x) + shift, down(y)) for x, y, _, _ in line.points]
+        for (x, _), (_, _, a, b) in zip(points, line.points):
+            pen.line((x, down(a), x, down(b)), tuple((c + 2 * p) // 3 for c, p in zip(colour, PAPER)), 3 * s)
+        if len(points) > 1:
+            pen.line(points, colour, 2 * s, joint="curve")
+        for x, y in points:
+            pen.ellipse((x - 4 * s, y - 4 * s, x + 4 * s, y + 4 * s), colour)
+        y = top + number * 24 * s
+        pen.line((right + 18 * s, y + 8 * s, right + 38 * s, y + 8 * s), colour, 3 * s)
+        pen.text((right + 46 * s, y), line.label, INK, small)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def bars(
+    title: str, subtitle: str, rows: Sequence[tuple[str, float, float, float]], width: int = 720
+) -> Image.Image:
+    """A bar for each (label, share, low, high), shares between 0 and 1, with its interval."""
+    s = SCALE
+    big, words, small = (ImageFont.load_default(size * s) for size in (20, 14, 12))
+    height = 84 + 34 * len(rows) + 34
+    picture = Image.new("RGB", (width * s, height * s), PAPER)
+    pen = ImageDraw.Draw(picture)
+    pen.text((20 * s, 14 * s), title, INK, big)
+    pen.text((20 * s, 42 * s), subtitle, FAINT, words)
+    left = 44 * s + max(_width(row[0], words) for row in rows)
+    right, top = (width - 90) * s, 84 * s
+    bottom = top + 34 * s * len(rows)
+    for tick in range(5):
+        x = left + (right - left) * tick / 4
+        pen.line((x, top, x, bottom), RULE, s)
+        text = f"{25 * tick} %"
+        pen.text((x - pen.textlength(text, small) / 2, bottom + 6 * s), text, FAINT, small)
+    for number, (label, share, low, high) in enumerate(rows):
+        y = top + 34 * s * number
+        pen.text((20 * s, y + 8 * s), label, INK, words)
+        a, b, c = (left + (right - left) * value for value in (low, share, high))
+        pen.rectangle((left, y + 7 * s, b, y + 27 * s), COLOURS[0])
+        pen.line((a, y + 17 * s, c, y + 17 * s), INK, 2 * s)
+        for x in (a, c):
+            pen.line((x, y + 12 * s, x, y + 22 * s), INK, 2 * s)
+        pen.text((right + 14 * s, y + 8 * s), f"{100 * share:.0f} %", INK, words)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def save(picture: Image.Image, path: str | os.PathLike) -> None:
+    """Writes a PNG file in one move. Raises InputError where the disk does not take it."""
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
+    files.write(path, content.getvalue(), "The sheet")
+
+
+def _width(text: str, font: ImageFont.FreeTypeFont) -> int:
+    return math.ceil(font.getlength(text))
+
+
+def _fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """The text, cut with an ellipsis where it is wider than `width` pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
+
+
+def _rounded_range(low: float, high: float) -> tuple[float, float]:
+    spread = (high - low) or abs(high) or 1.0
+    step = 10 ** math.floor(math.log10(spread)) / 2
+    return math.floor(low / step) * step, math.ceil(high / step) * step

@@ -1,0 +1,172 @@
+"""From cells to figures: means with 95 % intervals, differences of conditions, tables, and words."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import files
+from ..align.evaluate import Share
+from .cells import Cell
+from .judges import Measure
+
+ABOUT = (
+    "Differences of the same sound and seed, with 95 % intervals; *better* or *worse* where the interval "
+    "lies wholly on that side."
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measure's mean over `count` pictures of a condition, low to high its 95 % interval."""
+
+    condition: str
+    measure: str
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A measure's mean difference, `better` less `worse`, over pairs of the same sound and seed, with its
+    95 % interval; `verdict` says whether `better` is better: confirmed, denied, or not decided."""
+
+    better: str
+    worse: str
+    measure: str
+    difference: float
+    low: float
+    high: float
+    pairs: int
+    verdict: str
+
+
+def figure(cells: Sequence[Cell], condition: str, measure: Measure) -> Figure | None:
+    """Wilson's interval for a share; for other means Student's over the cells, whose pictures share a
+    training. None where the condition was not measured."""
+    chosen = [c.values[measure.name] for c in cells if c.condition == condition and measure.name in c.values]
+    if not chosen:
+        return None
+    values = [value for cell in chosen for value in cell]
+    if measure.yes_or_no:
+        share = Share(round(sum(values)), len(values))
+        return Figure(condition, measure.name, share.value, *share.interval, len(values))
+    low, high = student([float(np.mean(cell)) for cell in chosen] if len(chosen) > 1 else values)
+    low, high = max(low, 0.0), min(high, measure.most)
+    return Figure(condition, measure.name, float(np.mean(values)), low, high, len(values))
+
+
+def student(values: Sequence[float]) -> tuple[float, float]:
+    """Student's 95 % interval of the mean of independent values; of one value, itself."""
+    if len(values) < 2:
+        return float(values[0]), float(values[0])
+    from scipy.stats import t
+
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+    half = float(t.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values))
+    return mean - half, mean + half
+
+
+def compare(cells: Sequence[Cell], better: str, worse: str, measure: Measure) -> Comparison | None:
+    """None where the two have no sound and seed in common."""
+    means: dict[str, dict[tuple[str, int], float]] = {better: {}, worse: {}}
+    for cell in cells:
+        if cell.condition in means and measure.name in cell.values:
+            means[cell.condition][cell.subject, cell.seed] = float(np.mean(cell.values[measure.name]))
+    pairs = [means[better][key] - means[worse][key] for key in means[better] if key in means[worse]]
+    if not pairs:
+        return None
+    low, high = student(pairs)
+    towards = (low, high) if measure.more_is_better else (-high, -low)
+    verdict = "not decided"
+    if len(pairs) > 1 and towards[0] > 0:
+        verdict = "confirmed"
+    elif len(pairs) > 1 and towards[1] < 0:
+        verdict = "denied"
+    return Comparison(better, worse, measure.name, float(np.mean(pairs)), low, high, len(pairs), verdict)
+
+
+def sentence(found: Sequence[Comparison]) -> str:
+    """What all measures say of one pair of conditions."""
+    groups: dict[str, list[str]] = {"confirmed": [], "denied": [], "not decided": []}
+    for one in found:
+        shown = f"{one.measure} ({one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}])"
+        groups[one.verdict].append(shown if one.low != one.high else f"{one.measure} (no difference)")
+    says = {"confirmed": "better by", "denied": "worse by", "not decided": "not decided by"}
+    parts = [f"{says[verdict]} {', '.join(names)}" for verdict, names in groups.items() if names]
+    return f"{found[0].better} against {found[0].worse}, {found[0].pairs} pairs: {'; '.join(parts)}."
+
+
+def compare_all(
+    cells: Sequence[Cell], pairs: Sequence[tuple[str, str]], measures: Sequence[Measure]
+) -> tuple[list[Comparison], list[str]]:
+    """Every pair (better, worse) by every measure, and a sentence for each pair."""
+    comparisons, words = [], []
+    for better, worse in pairs:
+        found = [compare(cells, better, worse, measure) for measure in measures]
+        found = [one for one in found if one]
+        comparisons += found
+        words += [sentence(found)] if found else []
+    return comparisons, words
+
+
+def table(title: str, conditions: Sequence[str], measures: Sequence[Measure], cells: Sequence[Cell]) -> str:
+    """Markdown: a row for each condition, a column for each measure."""
+    there = [m for m in measures if any(m.name in cell.values for cell in cells)]
+    lines = [
+        f"## {title}",
+        "",
+        "| | " + " | ".join(m.name for m in there) + " |",
+        "| --- |" + " --- |" * len(there),
+    ]
+    for condition in conditions:
+        row = [figure(cells, condition, measure) for measure in there]
+        if any(row):
+            shown = [_shown(found, measure) for found, measure in zip(row, there)]
+            lines.append(f"| {condition} | " + " | ".join(shown) + " |")
+    lines += ["", "95 % intervals in brackets. " + " ".join(f"*{m.name}*: {m.text}." for m in there), ""]
+    return "\n".join(lines)
+
+
+def write(
+    folder: Path,
+    settings: Mapping[str, object],
+    text: str,
+    figures: Sequence[Figure | None],
+    comparisons: Sequence[Comparison | None],
+    sheets: Sequence[str],
+    words: Sequence[str],
+) -> dict:
+    """Writes report.md and report.json; returns what the latter holds."""
+    report = {
+        "settings": dict(settings),
+        "figures": [asdict(row) for row in figures if row],
+        "comparisons": [asdict(row) for row in comparisons if row],
+        "words": list(words),
+        "sheets": list(sheets),
+    }
+    shown = "".join(f"![{name.removesuffix('.png')}]({name})\n\n" for name in sheets)
+    told = ", ".join(f"{key} {value}" for key, value in settings.items())
+    page = f"{text}\n{ABOUT}\n\n{_listed(words)}\n{shown}Settings: {told}.\n"
+    files.write(folder / "report.md", page.encode(), "The report")
+    files.write(folder / "report.json", json.dumps(report, indent=1).encode(), "The report")
+    return report
+
+
+def _listed(words: Sequence[str]) -> str:
+    return "".join(f"- {sentence}\n" for sentence in words)
+
+
+def _shown(found: Figure | None, measure: Measure) -> str:
+    if found is None:
+        return ""
+    if measure.yes_or_no:
+        return f"{100 * found.value:.1f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]"
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"

@@ -1,0 +1,181 @@
+"""What a study works on: a picture model, a sound encoder, sounds with their class-mates, and a library."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import audio, image, soundworld
+from ..adapt.index import index
+from ..adapt.library import Library, is_own, load_pictures, rank, references
+from ..adapt.visual import tower_of
+from ..align.encoder import SoundEncoder, hear
+from ..errors import InputError
+from ..picture.model import PictureModel
+from ..soundworld.evaluate import label_of, unseen_sound
+from ..soundworld.pictures import render
+from ..soundworld.world import EVENTS, SCENES
+from .judges import Judge, Likeness, Oracle, clip_space, encoder_space
+
+PER_CLASS, RIVALS = 5, 200
+"""For AIS, so many sounds of each class; for IIS, so many pictures of the library."""
+
+SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".mp4", ".mkv", ".webm"}
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A sound of a study: its class in words, its name, f_a [d]; f_a of another sound of its class, where
+    there is one; its own frame [3, H, W], where there is one; and on SoundWorld how strong the event is."""
+
+    label: str
+    name: str
+    sound: audio.Sound
+    f_a: Tensor
+    mate: Tensor | None = None
+    frame: Tensor | None = None
+    intensity: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """A study's world. `references(subject, k, skip)` are the pictures [k, 3, H, W] nearest to a sound, the
+    first `skip` passed over; `library(n)` are n pictures of it, for measures that ask how rare a likeness is.
+    """
+
+    name: str
+    model: PictureModel
+    encoder: SoundEncoder
+    subjects: Sequence[Subject]
+    references: Callable[[Subject, int, int], Tensor]
+    judges: Sequence[Judge] = ()
+    sampling_steps: int = 30
+    guidance: float = 7.5
+
+    def judged(self, pictures: Tensor, subject: Subject) -> dict[str, list[float]]:
+        """What every judge says of each of the pictures [N, 3, H, W]."""
+        found: dict[str, list[float]] = {}
+        for judge in self.judges:
+            found.update(judge.judge(pictures, subject))
+        return found
+
+
+def soundworld_setting(events: Sequence[str] = EVENTS) -> Setting:
+    """SoundWorld, with an unseen sound of each of `events` at a strength of its own."""
+    encoder = soundworld.load_sound_encoder()
+    subjects = []
+    for event in events:
+        number = EVENTS.index(event)
+        strengths = np.random.default_rng([41, number]).uniform(0.3, 1, 2)
+        sound = unseen_sound(event, 500 + number, float(strengths[0]))
+        mate = unseen_sound(event, 600 + number, float(strengths[1]))
+        frame = render(SCENES[number % len(SCENES)], event, float(strengths[0]), 7_700_000 + number)
+        subjects.append(
+            Subject(
+                label_of(event, encoder),
+                event,
+                sound,
+                *encoder.embed([sound, mate]),
+                torch.from_numpy(frame).permute(2, 0, 1).float() / 255,
+                float(strengths[0]),
+            )
+        )
+
+    def nearest(subject: Subject, k: int, skip: int = 0) -> Tensor:
+        rows, _ = rank(subject.f_a, soundworld.library_features(encoder), k + skip)
+        return soundworld.library()[rows[skip:]]
+
+    others = [unseen_sound(event, 800 + i) for i, event in enumerate(EVENTS * 2)]
+    space = encoder_space(encoder, encoder.labels)
+    library = soundworld.library()[:200]
+    judges = (
+        Oracle(soundworld.load_oracle()),
+        Likeness(space, subjects, others, library, encoder.labels, "own encoder"),
+    )
+    model = soundworld.load_picture_model()
+    return Setting("SoundWorld", model, encoder, subjects, nearest, judges, 15, 4.0)
+
+
+def folder_setting(
+    model: PictureModel,
+    encoder: SoundEncoder,
+    sounds: str | os.PathLike,
+    pictures: str | os.PathLike,
+    *,
+    clip: str | os.PathLike | None = None,
+    wav2clip: str | os.PathLike | None = None,
+    classes: Sequence[str] = (),
+    callback: Callable[[int, int], None] | None = None,
+) -> Setting:
+    """A user's own world: a folder of classes of sounds (`class/clip.wav`), the first of each a subject and
+    the second its class-mate, and a folder of pictures as the library.
+
+    `classes` chooses some by name. `clip` is a CLIP model's folder and `wav2clip` Wav2CLIP's weights: they
+    measure, and CLIP sees the pictures where the encoder cannot. A picture that is called like a sound is
+    that sound's frame: never its reference, and the measure of IIS. Raises InputError for folders without
+    sounds or pictures, and unknown classes.
+    """
+    found = sounds_of_classes(sounds)
+    unknown = [name for name in classes if name not in found]
+    if unknown:
+        raise InputError(f"There is no class '{unknown[0]}' in '{sounds}': choose among {', '.join(found)}.")
+    sees = hasattr(encoder, "embed_images")
+    library = index(pictures, tower_of(encoder, None if sees else clip), callback=callback)
+    spaces = {"own encoder": encoder_space(encoder, list(found))} if sees else {}
+    if clip:
+        spaces[Path(clip).name] = clip_space(clip, wav2clip)
+    subjects = []
+    for label in classes or found:
+        first, *others = found[label]
+        heard = hear(encoder, audio.load(first), first.name)
+        mate = hear(encoder, audio.load(others[0]), others[0].name).f_a if others else None
+        subjects.append(
+            Subject(label, first.name, audio.load(first), heard.f_a, mate, _frame(library, first.name))
+        )
+
+    def nearest(subject: Subject, k: int, skip: int = 0) -> Tensor:
+        chosen = references(subject.f_a, library, k + skip, subject.name)[skip:]
+        if len(chosen) < k:
+            raise InputError(
+                f"The library '{pictures}' holds {len(library.names)} pictures, too few for {k + skip} "
+                f"references of {subject.name}: add some."
+            )
+        return load_pictures([r.path for r in chosen], model.native_size)
+
+    rivals = [audio.load(path) for label in found for path in found[label][:PER_CLASS]]
+    drawn = torch.randperm(len(library.names), generator=torch.Generator().manual_seed(0))[:RIVALS].tolist()
+    seen = load_pictures([library.folder / library.names[row] for row in sorted(drawn)], 224)
+    judges = tuple(
+        Likeness(space, subjects, rivals, seen, list(found), name) for name, space in spaces.items()
+    )
+    return Setting(str(pictures), model, encoder, subjects, nearest, judges)
+
+
+def sounds_of_classes(folder: str | os.PathLike) -> dict[str, list[Path]]:
+    """{class in words: its sound files} of a folder of classes. Raises InputError where there is none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(
+            f"There is no folder of sounds '{folder}': give one with a subfolder for each class."
+        )
+    found = {}
+    for group in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files = sorted(p for p in group.iterdir() if p.suffix.lower() in SOUNDS and p.is_file())
+        if files:
+            found[group.name.replace("_", " ")] = files
+    if not found:
+        raise InputError(
+            f"No subfolder of '{folder}' holds sounds: give one with a subfolder for each class."
+        )
+    return found
+
+
+def _frame(library: Library, sound: str) -> Tensor | None:
+    own = [name for name in library.names if is_own(name, sound)]
+    return image.load(library.folder / own[len(own) // 2], 224) if own else None

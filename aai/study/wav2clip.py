@@ -1,0 +1,112 @@
+"""Wav2CLIP's audio tower (descriptinc/lyrebird-wav2clip): a ResNet-18 over a log spectrogram, and a small
+network into the space of CLIP ViT-B/32. It measures AIS, as the papers do.
+
+Takes the published checkpoint's keys: `audio_encoder.*`, `audio_transform.*`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..audio import Sound
+from ..errors import InputError
+
+RATE = 16000
+N_FFT, HOP = 512, 353
+WIDTHS = (64, 128, 256, 512)
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample = None
+        if stride != 1 or inputs != outputs:
+            convolution = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.downsample = nn.Sequential(convolution, nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        short = x if self.downsample is None else self.downsample(x)
+        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + short)
+
+
+class Wav2CLIP(nn.Module):
+    """Waveforms [B, T] at 16 kHz to [B, 512]."""
+
+    def __init__(self):
+        super().__init__()
+        encoder = nn.Module()
+        encoder.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+        encoder.bn1 = nn.BatchNorm2d(64)
+        inputs = 64
+        for number, width in enumerate(WIDTHS, 1):
+            blocks = [_Block(inputs, width, 1 if number == 1 else 2), _Block(width, width, 1)]
+            setattr(encoder, f"layer{number}", nn.Sequential(*blocks))
+            inputs = width
+        self.audio_encoder = encoder
+        self.audio_transform = nn.Module()
+        self.audio_transform.sequential = nn.Sequential(
+            nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.1), nn.Linear(512, 512)
+        )
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        window = torch.hann_window(N_FFT, device=waveforms.device)
+        spectrum = torch.stft(waveforms, N_FFT, HOP, window=window, return_complex=True).abs().square()
+        x = torch.log(spectrum[:, None] + 1e-7)
+        # Published: over the whole batch, so a sound's vector depended on its neighbours; here each alone.
+        x = (x - x.mean((1, 2, 3), keepdim=True)) / (x.std((1, 2, 3), keepdim=True) + 1e-9)
+        encoder = self.audio_encoder
+        x = F.max_pool2d(F.relu(encoder.bn1(encoder.conv1(x))), 3, 2, 1)
+        for number in range(1, 5):
+            x = getattr(encoder, f"layer{number}")(x)
+        return self.audio_transform.sequential(x.mean((2, 3)))
+
+    @torch.no_grad()
+    def embed(self, sounds: Sequence[Sound]) -> Tensor:
+        """[B, 512] of length one."""
+        waveforms = [sound.mono().resample(RATE).waveform for sound in sounds]
+        padded = [F.pad(w, (0, max(0, RATE - w.shape[1]))) for w in waveforms]
+        return F.normalize(torch.cat([self(w) for w in padded]), dim=-1)
+
+
+def load(path: str | os.PathLike) -> Wav2CLIP:
+    """Reads the published checkpoint (tensors only, nothing in it is executed) or the same in safetensors.
+
+    Raises InputError for a missing file, and one that is not Wav2CLIP's.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no file '{path}' with Wav2CLIP's weights: check its name.")
+    from safetensors import SafetensorError
+
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(str(path))
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        model = Wav2CLIP()
+        own = model.state_dict()
+        missing = [key for key in own if key not in state]
+        if missing:
+            raise KeyError(f"it lacks {missing[0]}")
+        model.load_state_dict({key: state[key] for key in own})
+    except (SafetensorError, pickle.UnpicklingError, OSError, EOFError, RuntimeError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"'{path.name}' cannot be read as Wav2CLIP's weights ({reason}): take the published checkpoint, "
+            "or its tensors saved as safetensors."
+        ) from error
+    return model.eval().requires_grad_(False)

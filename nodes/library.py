@@ -1,0 +1,140 @@
+"""References: the pictures of a library that a sound sounds like."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io
+
+from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType
+
+SIDE = 512
+"""Side of the pictures that a folder gives, in pixels; training resizes them to the model's own."""
+
+NONE = "none"
+
+
+class RetrieveReferenceImages(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_RetrieveReferenceImages",
+            display_name="Retrieve Reference Images",
+            category=CATEGORY,
+            description="The pictures of a library that look most like what a sound sounds like.",
+            inputs=[
+                SoundEmbeddingType.Input("embedding", tooltip="From Encode Sound."),
+                SoundEncoderType.Input(
+                    "sound_encoder", tooltip="The encoder that made the embedding; it also sees pictures."
+                ),
+                io.Combo.Input(
+                    "library",
+                    options=[SOUNDWORLD, *_folders()],
+                    default=SOUNDWORLD,
+                    tooltip="A folder of pictures inside the input folder, or SoundWorld's own pictures. "
+                    "What the encoder sees is kept beside the pictures, so only new ones take time.",
+                ),
+                io.Int.Input(
+                    "k", default=4, min=1, max=64, tooltip="How many pictures; the method takes 3 to 5."
+                ),
+                io.Combo.Input(
+                    "clip_model",
+                    options=[NONE, *_clip_models()],
+                    default=NONE,
+                    optional=True,
+                    tooltip="For a sound encoder that cannot see pictures: a folder of models/clip_vision "
+                    "with a whole CLIP model (config.json, model.safetensors), the one whose text encoder "
+                    "the sounds were aligned with.",
+                ),
+                io.String.Input(
+                    "own_clip",
+                    default="",
+                    optional=True,
+                    tooltip="The name of the clip that the sound is from: pictures of that clip in the "
+                    "library are left out. Empty leaves out those called like the sound, if it has a name.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("images", display_name="images", tooltip="The pictures, best first."),
+                io.String.Output(
+                    "scores",
+                    display_name="scores",
+                    tooltip="Each picture's name and its cosine to the sound.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, library, clip_model=NONE):
+        if library != SOUNDWORLD and library not in _folders():
+            return (
+                f"There is no folder '{library}' in the input folder: make it and fill it, or choose another."
+            )
+        if clip_model != NONE and clip_model not in _clip_models():
+            return f"There is no CLIP model '{clip_model}' in models/clip_vision: choose another, or none."
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, library, k, clip_model=NONE, own_clip="", **links):
+        return [library, k, clip_model, own_clip, None if library == SOUNDWORLD else _stamp(_folder(library))]
+
+    @classmethod
+    def execute(cls, embedding, sound_encoder, library, k, clip_model=NONE, own_clip="") -> io.NodeOutput:
+        if library == SOUNDWORLD:
+            from ..aai import soundworld
+
+            pictures, scores = soundworld.references(embedding.f_a, sound_encoder, k)
+            names = [f"{SOUNDWORLD} {i + 1}" for i in range(len(scores))]
+        else:
+            from ..aai.adapt.index import index
+            from ..aai.adapt.library import load_pictures, references
+            from ..aai.adapt.visual import tower_of
+            from .comfy.progress import Bar
+
+            tower = tower_of(sound_encoder, _clip_models().get(clip_model))
+            held = index(_folder(library), tower, callback=Bar())
+            found = references(embedding.f_a, held, k, own_clip.strip() or embedding.sound)
+            pictures = load_pictures([r.path for r in found], SIDE)
+            scores = [r.score for r in found]
+            names = [r.path.relative_to(_folder(library)).as_posix() for r in found]
+        lines = [f"{name} {score:.3f}" for name, score in zip(names, scores)]
+        return io.NodeOutput(pictures.movedim(1, -1).contiguous(), "\n".join(lines))
+
+
+def _folder(library: str) -> Path:
+    return Path(folder_paths.get_input_directory()) / library
+
+
+def _folders() -> list[str]:
+    root = folder_paths.get_input_directory()
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if os.path.isdir(root) else []
+
+
+def _stamp(folder: Path) -> list | None:
+    from ..aai.adapt.index import scan
+    from ..aai.errors import InputError
+
+    try:
+        return list(scan(folder).items())
+    except InputError:
+        return None
+
+
+def _clip_models() -> dict[str, Path]:
+    """{name: folder} of the CLIP models in transformers' layout within models/clip_vision."""
+    found = {}
+    for root in folder_paths.get_folder_paths("clip_vision"):
+        for config in sorted(Path(root).glob("*/config.json")):
+            try:
+                kind = json.loads(config.read_text()).get("model_type")
+            except (OSError, ValueError, AttributeError):
+                continue
+            if kind == "clip":
+                found.setdefault(config.parent.name, config.parent)
+    return found
+
+
+NODES = [RetrieveReferenceImages]

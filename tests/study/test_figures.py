@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aai.study.cells import Cell
+from aai.study.figures import compare, figure, sentence, student, table
+from aai.study.judges import Measure
+
+SHARE = Measure("event", "it is there", yes_or_no=True)
+ERROR = Measure("off", "how far off", more_is_better=False)
+
+
+def cells(condition, *values, name="event"):
+    return [Cell(condition, "rain", i, torch.zeros(0), {name: list(row)}) for i, row in enumerate(values)]
+
+
+def test_student_by_hand():
+    # Mean 2, standard error 1/sqrt(3), t(0.975, 2) = 4.302653.
+    low, high = student([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-5)
+    assert student([5.0]) == (5.0, 5.0)
+
+
+def test_intervals_end_where_the_measure_does():
+    found = figure(cells("a", (0.0,), (0.5,), name="off"), "a", ERROR)
+    assert (found.value, found.low, found.high) == (0.25, 0.0, 1.0)
+
+
+def test_shares_have_wilsons_interval():
+    found = figure(cells("a", (1, 1), (1, 0)), "a", SHARE)
+    assert (found.value, found.count) == (0.75, 4)
+    assert (found.low, found.high) == pytest.approx((0.3006, 0.9544), abs=1e-3)
+    assert figure([], "a", SHARE) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "measure", "verdict"),
+    [
+        ((0.9, 0.8, 0.9), (0.1, 0.1, 0.2), SHARE, "confirmed"),
+        ((0.1, 0.1, 0.2), (0.9, 0.8, 0.9), SHARE, "denied"),
+        ((0.1, 0.1, 0.2), (0.9, 0.8, 0.9), ERROR, "confirmed"),
+        ((0.1, 0.9, 0.2), (0.2, 0.1, 0.9), SHARE, "not decided"),
+        ((0.9,), (0.1,), SHARE, "not decided"),
+        ((1.0, 1.0), (1.0, 1.0), SHARE, "not decided"),
+    ],
+)
+def test_a_direction_is_confirmed_denied_or_left_open(one, other, measure, verdict):
+    held = cells("a", *((v,) for v in one), name=measure.name) + cells(
+        "b", *((v,) for v in other), name=measure.name
+    )
+    found = compare(held, "a", "b", measure)
+    assert found.verdict == verdict and found.pairs == len(one)
+    said = {"confirmed": "better by", "denied": "worse by", "not decided": "not decided by"}[verdict]
+    assert sentence([found]).startswith(f"a against b, {len(one)} pairs: {said} {measure.name} (")
+    assert compare(held, "a", "c", measure) is None
+
+
+def test_a_table_has_a_row_for_each_condition_that_was_drawn():
+    text = table(
+        "Title", ["a", "b", "c"], [SHARE, ERROR], cells("a", (1, 0)) + cells("b", (0.5,), name="off")
+    )
+    assert "| a | 50.0 % [9, 91] |  |" in text and "| b |  | 0.500" in text and "| c |" not in text

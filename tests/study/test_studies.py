@@ -1,0 +1,110 @@
+"""The three studies from end to end, and that they go on where they were."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from aai.errors import InputError
+from aai.study import adapter, compare, references
+from aai.study.cells import Cells, draw, sound_token, textual_inversion
+from aai.study.setting import folder_setting
+
+
+def sheet_size(folder, name="sheet.png"):
+    with Image.open(folder / name) as sheet:
+        return sheet.size
+
+
+def test_references_by_steps(setting, tmp_path, brief):
+    told = []
+    report = references.run(
+        setting, tmp_path, seeds=2, steps=(3, 1), references=(1, 2), count=2, settings=brief,
+        tick=told.append,
+    )  # fmt: skip
+    assert len(told) == 2 * 2 * 2 * 2
+    cells = Cells(tmp_path, json.loads((tmp_path / "cells" / "settings.json").read_text()))
+    cell = cells.get("2 references, 3 steps", setting.subjects[0], 1)
+    assert cell.pictures.shape == (2, 3, 16, 16) and cell.seed == 1
+    # The snapshot after 3 steps is the token of a training of 3.
+    pictures = setting.references(setting.subjects[0], 2, 0)
+    token = sound_token(setting, setting.subjects[0].f_a, pictures, replace(brief, steps=3, seed=1))[3]
+    again = draw(setting, "a photo of *", [token], 1, 2)
+    assert_close(cell.pictures, again, atol=0.5 / 255 + 1e-6, rtol=0)
+    names = {row["condition"] for row in report["figures"]}
+    assert names == {f"{k}, {s} steps" for k in ("1 reference", "2 references") for s in (1, 3)}
+    assert all(row["count"] == 8 and row["low"] <= row["value"] <= row["high"] for row in report["figures"])
+    assert sheet_size(tmp_path, "sheet_rain1.wav.png") and sheet_size(tmp_path, "plot_ais__own_encoder.png")
+    assert "| 1 reference, 3 steps |" in (tmp_path / "report.md").read_text()
+
+
+def test_a_stopped_study_goes_on(setting, tmp_path, brief, monkeypatch):
+    arguments = dict(seeds=1, count=1, k=2, settings=brief)
+
+    def stop(name):
+        if name == "dog, textual inversion, seed 0":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare.run(setting, tmp_path, **arguments, tick=stop)
+    first = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").glob("*.json")}
+    trained = []
+    real = compare.sound_token
+    monkeypatch.setattr(compare, "sound_token", lambda *a: trained.append(1) or real(*a))
+    whole = compare.run(setting, tmp_path, **arguments)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in first.items())
+    assert len(trained) == 1 and {row["condition"] for row in whole["figures"]} == set(compare.CONDITIONS)
+    assert compare.run(setting, tmp_path, **arguments) == whole and len(trained) == 1
+    with pytest.raises(InputError, match="another batch"):
+        compare.run(setting, tmp_path, **{**arguments, "settings": replace(brief, batch=2)})
+
+
+def test_the_adapter_study_takes_every_part_away(setting, tmp_path, brief):
+    report = adapter.run(setting, tmp_path, seeds=1, count=1, k=2, settings=brief)
+    assert {row["condition"] for row in report["figures"]} == set(adapter.CONDITIONS)
+    assert [row["better"] for row in report["comparisons"]].count(adapter.MATE)
+    assert (tmp_path / "report.md").is_file() and sheet_size(tmp_path)[0] > 500
+    # A class of one sound has no class-mate.
+    alone = replace(setting, subjects=[replace(setting.subjects[0], mate=None)])
+    report = adapter.run(alone, tmp_path / "alone", seeds=1, count=1, k=2, settings=brief)
+    missing = {adapter.MATE, adapter.STRANGER}
+    assert {row["condition"] for row in report["figures"]} == set(adapter.CONDITIONS) - missing
+
+
+def test_textual_inversion_has_no_sound_in_it(setting, brief):
+    subject = setting.subjects[0]
+    pictures = setting.references(subject, 2, 0)
+    one = textual_inversion(setting, subject.f_a, pictures, brief)
+    other = textual_inversion(setting, torch.randn(32), pictures, brief)
+    assert_close(one.vectors["clip_l"], other.vectors["clip_l"], atol=1e-5, rtol=0)
+    assert one.f_a is None and not one.f_adapter
+    ours = sound_token(setting, subject.f_a, pictures, brief)[2]
+    s = ours.scale["clip_l"]
+    assert_close(
+        ours.vectors["clip_l"] - ours.f_adapter["clip_l"], s * subject.f_a[None] / subject.f_a.norm()
+    )
+
+
+def test_own_folders_are_read(setting, folders, encoder):
+    assert [s.label for s in setting.subjects] == ["dog", "rain"]
+    dog, rain = setting.subjects
+    assert dog.frame.shape == (3, 224, 224) and rain.frame is not None and rain.mate is not None
+    assert {m.name for j in setting.judges for m in j.measures} == {
+        "AIS (own encoder)", "AIC (own encoder)", "IIS (own encoder)"
+    }  # fmt: skip
+    assert setting.references(rain, 13, 0).shape == (13, 3, 16, 16)
+    assert_close(setting.references(rain, 2, 1), setting.references(rain, 3, 0)[1:])
+    with pytest.raises(InputError, match="too few"):
+        setting.references(rain, 14, 0)
+    make = dict(model=setting.model, encoder=encoder, pictures=folders / "pictures")
+    with pytest.raises(InputError, match="no class 'cat'"):
+        folder_setting(sounds=folders / "sounds", classes=["cat"], **make)
+    with pytest.raises(InputError, match="holds sounds"):
+        folder_setting(sounds=folders / "pictures", **make)
+    with pytest.raises(InputError, match="no folder of sounds"):
+        folder_setting(sounds=folders / "nowhere", **make)

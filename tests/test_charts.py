@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aai.charts import PAPER, Cell, Line, Row, bars, contact_sheet, plot, save
+from aai.errors import InputError
+
+
+def red(count=1):
+    return [torch.tensor([1.0, 0, 0])[:, None, None].expand(3, 10, 10)] * count
+
+
+def reds(picture) -> np.ndarray:
+    pixels = np.asarray(picture).astype(int)
+    return (pixels == (255, 0, 0)).all(-1)
+
+
+def test_a_sheet_shows_every_picture_and_no_text_runs_over():
+    told = "a caption far too long for its two small pictures"
+    rows = [Row("one", [Cell(red(2), told), Cell(red())], "note"), Row("two", [Cell(red()), Cell([])])]
+    sheet = contact_sheet("Title", "subtitle", rows, ["first", "second"], side=40)
+    assert reds(sheet).sum() == 4 * 40 * 40
+    columns = reds(sheet).any(0).nonzero()[0]
+    bare = contact_sheet("Title", "subtitle", [Row("", [Cell(red())])], side=40)
+    assert reds(bare).any(0).nonzero()[0][0] == 20 < columns[0]
+    assert (np.asarray(sheet)[:, -15:] == PAPER).all()
+
+
+def test_a_plot_rises_where_its_values_do():
+    line = Line("a", [(100, 0.1, 0.0, 0.2), (1000, 0.9, 0.8, 1.0)])
+    picture = plot("T", "s", [line], x_label="x", y_label="y", log_x=True, y_range=(0, 1))
+    dark = (np.abs(np.asarray(picture).astype(int) - (64, 84, 178)).sum(-1) < 12)[:, :540]
+    rows, columns = dark.nonzero()
+    assert rows[columns < 120].mean() > rows[columns > 450].mean() + 100
+    flat = plot("T", "s", [Line("a", [(1, 0.5, 0.5, 0.5)])], x_label="x", y_label="y")
+    assert flat.size == (720, 440)
+
+
+def test_bars_are_as_long_as_their_shares():
+    picture = bars("T", "s", [("half", 0.5, 0.4, 0.6), ("all", 1.0, 0.9, 1.0)])
+    blue = (np.abs(np.asarray(picture).astype(int) - (64, 84, 178)).sum(-1) < 12).sum(1)
+    assert blue[84 + 10] == pytest.approx(blue[84 + 34 + 10] / 2, abs=3)
+
+
+def test_a_picture_is_saved_whole_or_not_at_all(tmp_path):
+    save(bars("T", "s", [("a", 1, 1, 1)]), tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.format == "PNG"
+    with pytest.raises(InputError, match="cannot be saved"):
+        save(bars("T", "s", [("a", 1, 1, 1)]), tmp_path / "nowhere" / "a.png")
