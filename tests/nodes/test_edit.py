@@ -118,6 +118,56 @@ def test_dpm_adaptive_is_refused(pack, edit, sampled):
         sampled(model, positive, latent, "dpm_adaptive")
 
 
+@pytest.fixture(scope="session")
+def custom_sampled(core, small, encoded):
+    """custom_sampled(sampler, model, positive, latent) -> the latents of core's SamplerCustom."""
+    from comfy_extras.nodes_custom_sampler import SamplerCustom
+
+    def sample(sampler, model, positive, latent):
+        sigmas = core.comfy.samplers.calculate_sigmas(
+            small.model.get_model_object("model_sampling"), "normal", STEPS
+        )
+        with torch.inference_mode():
+            made = SamplerCustom.execute(
+                model, True, SEED, 4.0, positive, encoded("night"), sampler, sigmas, latent
+            )
+        return made[0]["samples"]
+
+    return sample
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "dpm_2", "heunpp2"])
+def test_churn_is_shared(core, small, edit, encoded, custom_sampled, name):
+    sampler = core.comfy.samplers.ksampler(name, {"s_churn": 2.0})
+    pairs = custom_sampled(sampler, *edit(latent=empty(2)))
+    alone = custom_sampled(sampler, small.model, encoded("a city"), empty(2))
+    assert_same(small, pairs[[0, 2]], alone)
+    without = custom_sampled(core.comfy.samplers.ksampler(name), small.model, encoded("a city"), empty(2))
+    assert not torch.allclose(alone, without, atol=1e-3)
+
+
+def test_a_sampler_with_noise_of_its_own_shares_it(small, edit, encoded, custom_sampled):
+    from comfy_extras.nodes_advanced_samplers import SamplerLCMUpscale
+
+    sampler = SamplerLCMUpscale.execute(1.5, -1, "bilinear")[0]
+    pair = custom_sampled(sampler, *edit())
+    assert pair.shape[-1] == 12
+    assert_same(small, pair[:1], custom_sampled(sampler, small.model, encoded("a city"), empty()))
+    silent = custom_sampled(sampler, *edit(scale="0"))
+    assert_same(small, silent[1:], silent[:1])
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler"])
+def test_a_noise_mask_keeps_the_latent_as_alone(small, edit, encoded, sampled, sampler):
+    generator = torch.Generator().manual_seed(3)
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 32:] = 1
+    latent = {"samples": torch.randn(1, 32, 8, 8, generator=generator), "noise_mask": mask}
+    pair = sampled(*edit(latent=latent), sampler)
+    assert_same(small, pair[:1], sampled(small.model, encoded("a city"), latent, sampler))
+    assert torch.allclose(pair[..., :4], latent["samples"][..., :4].expand(2, -1, -1, -1), atol=1e-5)
+
+
 @pytest.mark.parametrize("scheduler", ["simple", "karras", "exponential", "sgm_uniform", "beta"])
 def test_windows_mean_the_same_for_every_scheduler(run, small, rain, edit, encoded, sampled, scheduler):
     """With every window shut the edited picture is the plain one; shut after the last step, it is not."""
