@@ -31,7 +31,7 @@ class Blend:
     words: the positions of the blend words in each row's prompt, the source's first; () where there are none.
     mask: [H, W] or [edited, H, W] in [0, 1], of any size; 1 where the picture may change. With words too,
     both must allow it. Words' places are used from a share `start` of the steps on, where their map is above
-    `threshold` of its largest value.
+    `threshold` of its largest value. Raises InputError for a mask of another shape, or a share outside [0, 1].
     """
 
     words: tuple[tuple[int, ...], ...] = ()
@@ -40,6 +40,9 @@ class Blend:
     threshold: float = THRESHOLD
 
     def __post_init__(self) -> None:
+        for name, share in (("start", self.start), ("threshold", self.threshold)):
+            if not 0 <= share <= 1:
+                raise InputError(f"A blend {name} of {share:g} is no share: give a number from 0 to 1.")
         if self.mask is not None and self.mask.ndim not in (2, 3):
             raise InputError(
                 f"A mask of shape {list(self.mask.shape)} is no mask for a picture: give one [H, W], or one "

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..prompt import SLOT, Layout, Prompt
 from . import schedule
 from .attention import injecting
-from .model import Conditioning, TextEncoderInfo, Vectors
+from .model import Conditioning, TextEncoderInfo, Vectors, fingerprint
 
 if TYPE_CHECKING:
     from ..inject.edit import Edit
@@ -162,6 +162,10 @@ class DiffusersPictureModel:
         return self.unet.config.sample_size * self.codec.downscale
 
     @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.unet)
+
+    @property
     def sigmas(self) -> Tensor:
         """Noise over signal at each timestep [T], ascending."""
         return schedule.sigmas_of(self.alphas_cumprod)
@@ -259,6 +263,7 @@ class DiffusersPictureModel:
         if way is not None:
             shape[1:] = way.clean.shape[1:]
             way.check_size(shape)
+            way.check_model(self.fingerprint)
         noise = torch.stack(
             [torch.randn(1, *shape, generator=torch.Generator().manual_seed(s))[0] for s in seeds]
         )

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ...aai.errors import InputError
 from ...aai.inject.edit import Edit
 from ...aai.inject.loudness import Reweight
-from ...aai.picture.model import Conditioning, TextEncoderInfo, Vectors
+from ...aai.picture.model import Conditioning, TextEncoderInfo, Vectors, fingerprint
 from ...aai.prompt import Prompt
 from . import attention, words
 from .training import differentiable, plain_attention, saved_copies, without_dynamic_memory
@@ -50,6 +50,10 @@ class ComfyPictureModel:
     @property
     def dtype(self) -> torch.dtype:
         return self.model.model.get_dtype_inference()
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.model.model.diffusion_model)
 
     @property
     def sigmas(self) -> Tensor:

@@ -60,7 +60,7 @@ def by_loops(q, k, v, source, edited, inside, scales, silence):
     length = k.shape[2]
     projection = index_projection(source, edited)
     loudest = max(scales.get(p[0], 1.0) for p in edited if isinstance(p, tuple))
-    share = min(loudest, 1.0) if silence == "full" else 1.0
+    share = loudest if silence == "full" else 1.0
     out = torch.zeros(heads, count, width, dtype=q.dtype)
 
     def row_of_map(query, keys):
