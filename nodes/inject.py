@@ -143,16 +143,23 @@ class PromptToPromptEdit(io.ComfyNode):
                 _share(
                     "blend_start",
                     0.2,
-                    "From which share of the steps on the blend words' places are used: before, no one can "
-                    "say where they look.",
+                    "From which share of the steps on the places of blend_words and blend_changes are used: "
+                    "before, no one can say where they are.",
                     optional=True,
                 ),
                 _share(
                     "blend_threshold",
                     0.3,
-                    "How much of its most a blend word must look at a place for it to change: less lets more "
-                    "of the picture change.",
+                    "How much of its most a blend word must look at a place for it to change, or the edit "
+                    "change it: less lets more of the picture change.",
                     optional=True,
+                ),
+                io.Boolean.Input(
+                    "blend_changes",
+                    default=False,
+                    optional=True,
+                    tooltip="Only where the edit changes the picture most may it change: for a sound that no "
+                    "word's look finds. With the same start and threshold.",
                 ),
                 io.Boolean.Input(
                     "source_pooled",
@@ -179,7 +186,7 @@ class PromptToPromptEdit(io.ComfyNode):
     def execute(
         cls, model, clip, token, latent, source_prompt, edited_prompt, scale, windows, cross_end, self_end,
         self_downscale, silence, blend_words="", token_2=None, token_3=None, mask=None, blend_start=0.2,
-        blend_threshold=0.3, source_pooled=True,
+        blend_threshold=0.3, blend_changes=False, source_pooled=True,
     ) -> io.NodeOutput:  # fmt: skip
         from functools import partial
 
@@ -201,7 +208,7 @@ class PromptToPromptEdit(io.ComfyNode):
             silence=silence, source_pooled=source_pooled, trajectory=sampling.trajectory_of(latent), **chosen,
         )  # fmt: skip
         encode_prompt = partial(words.encode, clip)
-        edit = blended(edit, encode_prompt, blend_words, mask, blend_start, blend_threshold)
+        edit = blended(edit, encode_prompt, blend_words, mask, blend_start, blend_threshold, blend_changes)
         cond = encode(encode_prompt, edit)
         return io.NodeOutput(
             attention.attach(model, edit), words.core(cond), sampling.paired(latent, edit.rows)

@@ -71,14 +71,23 @@ def add(commands: Commands) -> None:
         "--blend", default="", metavar="WORDS", help='only where these words look may it change: "*, fire"'
     )
     sub.add_argument(
-        "--blend-start", type=float, default=0.2, metavar="S", help="from which share of the steps (%(default)s)"
+        "--blend-changes",
+        action="store_true",
+        help="only where the edit changes the picture most may it change",
+    )
+    sub.add_argument(
+        "--blend-start",
+        type=float,
+        default=0.2,
+        metavar="S",
+        help="from which share of the steps (%(default)s)",
     )
     sub.add_argument(
         "--blend-threshold",
         type=float,
         default=0.3,
         metavar="S",
-        help="and where they look at least this share of their most; less lets more change (%(default)s)",
+        help="and where that is at least this share of its most; less lets more change (%(default)s)",
     )
     sub.add_argument(
         "--mask", type=Path, metavar="FILE", help="only where this picture is white may it change"
@@ -175,6 +184,7 @@ def edit(options: argparse.Namespace) -> None:
         _mask(options.mask),
         options.blend_start,
         options.blend_threshold,
+        options.blend_changes,
     )
     names = ["_source", *([""] if count == 1 else (f"_{i + 1}" for i in range(count)))]
     seeds = list(range(options.seed, options.seed + options.count))

@@ -209,14 +209,15 @@ def blended(
     mask: Tensor | None = None,
     start: float = START,
     threshold: float = THRESHOLD,
+    changes: bool = False,
 ) -> Edit:
-    """The edit kept to where words look ("*, fire": a prompt's own words, commas between them), to a mask, or
-    both; `start` and `threshold` as `Blend`'s.
+    """The edit kept to where words look ("*, fire": a prompt's own words, commas between them), to a mask, to
+    where it changes most, or to all of these; `start`, `threshold` and `changes` as `Blend`'s.
 
     Raises InputError for a word that stands in neither prompt, or a mask of another shape than `Blend`'s.
     """
     names = [name.strip() for name in words.split(",") if name.strip()]
-    if not names and mask is None:
+    if not names and mask is None and not changes:
         return edit
     prompts = (edit.source, *edit.edited)
     tokens = edit.edited[0].tokens
@@ -229,7 +230,7 @@ def blended(
         raise InputError(
             f"{len(mask)} masks were given for {len(edit.edited)} edited pictures: give one, or one for each."
         )
-    return replace(edit, blend=Blend(places, mask, start, threshold))
+    return replace(edit, blend=Blend(places, mask, start, threshold, changes))
 
 
 def encode(encode_prompt: Callable[[Prompt], Conditioning], edit: Edit) -> Conditioning:

@@ -291,7 +291,7 @@ class DiffusersPictureModel:
             if way is not None and way.nulls is not None:
                 without = Conditioning(way.null(float(sigma))[None], uncond.pooled)
             if guidance == 1:
-                predicted = self._predict(scaled, t, cond).float()
+                predicted = asked = self._predict(scaled, t, cond).float()
             else:
                 both = _joined(without, cond, len(x))
                 plain, asked = self._predict(scaled.repeat(2, 1, 1, 1), t.repeat(2), both).float().chunk(2)
@@ -299,7 +299,11 @@ class DiffusersPictureModel:
             clean = schedule.denoised(x, predicted, sigma, self.v_prediction)
             if way is not None:
                 clean = way.leave(clean, edit.rows)
-            return clean if blending is None else blending.blended(clean, share)
+            if blending is None:
+                return clean
+            asked = schedule.denoised(x, asked, sigma, self.v_prediction)
+            blending.compare(asked if way is None else way.leave(asked, edit.rows))
+            return blending.blended(clean, share)
 
         blending = edit.blending(tuple(noise.shape[-2:])) if edit is not None else None
         with injecting(self.unet) if edit is not None else contextlib.nullcontext() as injector:

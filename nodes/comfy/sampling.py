@@ -88,6 +88,8 @@ def kept_to_source(executor, model, conds, x_in, timestep, model_options):
         predictions = [way.leave(clean, injection.rows) for clean in predictions]
     if blending is not None:
         share = progress(sigma, options["sample_sigmas"].tolist())
+        # Core's first prediction is the positive conditioning's.
+        blending.compare(predictions[0])
         predictions = [blending.blended(clean, share) for clean in predictions]
     return predictions
 
