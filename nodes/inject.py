@@ -126,8 +126,8 @@ class PromptToPromptEdit(io.ComfyNode):
                     "silence",
                     options=["full", "literal"],
                     default="full",
-                    tooltip="What a scale means. full: from the source picture at 0 to the edit at 1 and beyond "
-                    "it. literal: the paper's eq. 8 alone, where the words after the token still carry it.",
+                    tooltip="What a scale means. full: from the source picture at 0 to the edit at 1 and "
+                    "beyond. literal: the paper's eq. 8 alone; the words after the token still carry it.",
                 ),
                 io.String.Input(
                     "blend_words",

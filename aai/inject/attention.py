@@ -28,7 +28,8 @@ class ValueMix:
     """One edited picture's value rows at one step, of a conditioning of L positions.
 
     On the source's map: `kept` of the source's own row (below 0 where the edit goes beyond its prompt), and
-    `given` [L] of the edited row number `inverse` [L]. On its own map: `own` [L]. Inside the window the source's map is read with the source's queries.
+    `given` [L] of the edited row number `inverse` [L]. On its own map: `own` [L]. Inside the window the
+    source's map is read with the source's queries.
     """
 
     inside: bool

@@ -2,7 +2,8 @@
 
 The place is a mask that the user gives, or where chosen words look, or where the edit changes most. Words'
 attention maps are never formed whole: a column comes out of an ordinary attention call whose values are ones
-at the words' positions. Outside the place the edited row's clean latents are the source's, at every step, before guidance.
+at the words' positions. Outside the place the edited row's clean latents are the source's, at every step,
+before guidance.
 """
 
 from __future__ import annotations
@@ -29,10 +30,13 @@ class Blend:
     """Where edited pictures may differ from their source.
 
     words: the positions of the blend words in each row's prompt, the source's first; () where there are none.
-    mask: [H, W] or [edited, H, W] in [0, 1], of any size; 1 where the picture may change. With words too,
-    both must allow it. Words' places are used from a share `start` of the steps on, where their map is above
-    `threshold` of its largest value. changes: likewise the places where the edited prediction differs from
-    the source's (as DiffEdit's mask, Couairon et al. 2022), for a sound that words do not find. Raises InputError for a mask of another shape, or a share outside [0, 1].
+    mask: [H, W] or [edited, H, W] in [0, 1], of any size; 1 where the picture may change.
+    changes: only where the edited picture's prediction differs most from the source's, as in DiffEdit
+    (Couairon et al. 2022): for a sound that no word's look finds.
+    Where several are given, all must allow it. Words' places and changes count from a share `start` of the
+    steps on, where the map, or the difference, is above `threshold` of its largest value.
+
+    Raises InputError for a mask of another shape, or a share outside [0, 1].
     """
 
     words: tuple[tuple[int, ...], ...] = ()

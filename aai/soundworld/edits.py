@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..align.evaluate import Share
-from ..inject.edit import Edit, encode, sweep
+from ..inject.edit import Edit, blended, encode, sweep
+from ..inject.invert import invert
 from ..picture.model import PictureModel
 from ..prompt import Prompt
 from ..token import SoundToken
 from .oracle import CALM, Oracle
+from .pictures import render
 from .world import EVENTS, OUTLINED, SCENES, placed
 
 EDITED = tuple(event for event in EVENTS if event != "sea waves")
@@ -24,6 +27,12 @@ INTENSITY = 0.8
 """Of the sounds: a faint one may leave a picture as it is, and rightly."""
 
 SAMPLING_STEPS, GUIDANCE = 15, 4.0
+
+RELIT = ("thunder", "fire", "fireworks")
+"""The outlined events that change the light of the whole scene, as they should."""
+
+PHOTOGRAPHS = 8_100_000
+"""The first seed of the pictures that stand for photographs."""
 
 
 def draw_edit(model: PictureModel, edit: Edit, seeds: Iterable[int]) -> Tensor:
@@ -86,6 +95,36 @@ def edits(
     for way, values in alike.items():
         figures[f"{way}: SSIM to the source outside the event"] = float(np.mean(values))
     return figures
+
+
+def photographs(
+    model: PictureModel, oracle: Oracle, tokens: Mapping[str, SoundToken], **settings
+) -> dict[str, Share | float]:
+    """Rendered pictures, which no model has drawn, as a user's photographs: inverted, then edited by every
+    token. The autoencoder alone sets how near the source can come to the photograph."""
+    found: list[bool] = []
+    near: dict[str, list[float]] = {"source": [], "outside": []}
+    nothing = torch.zeros(64, 64)
+    for number, scene in enumerate(SCENES):
+        photograph = torch.from_numpy(render(scene, None, 0.5, seed=PHOTOGRAPHS + number))
+        photograph = photograph.permute(2, 0, 1).float() / 255
+        source = Prompt(f"a {scene}")
+        way = invert(model, model.encode_images(photograph[None]), model.encode_prompt(source))
+        for event, token in tokens.items():
+            prompt = Prompt(placed(scene, event), (token,))
+            kept, edited = draw_edit(model, Edit(source, (prompt,), trajectory=way, **settings), [0])[0]
+            grades = oracle.grade(edited[None])
+            found.append(grades.events == [event])
+            near["source"].append(similarity_outside(photograph, kept, nothing))
+            if event in OUTLINED:
+                near["outside"].append(similarity_outside(photograph, edited, grades.masks[0]))
+    return {
+        "photographs: the event is in the edited picture": Share(sum(found), len(found)),
+        "photographs: SSIM of the source to the photograph": float(np.mean(near["source"])),
+        "photographs: SSIM of the edited picture to the photograph outside the event": float(
+            np.mean(near["outside"])
+        ),
+    }
 
 
 def loudness_sweep(

@@ -109,8 +109,8 @@ def shared_noise(function: Callable, noise: Tensor, sigmas: Tensor, seed: int | 
 
 
 class SharedDraws(TorchFunctionMode):
-    """Inside, noise for latents of groups of `rows` that is drawn straight from torch is drawn for one of each
-    group, as it would be for a batch of these alone."""
+    """Inside, noise for latents of groups of `rows` that is drawn straight from torch is drawn for one of
+    each group, as it would be for a batch of these alone."""
 
     def __init__(self, shape: torch.Size, rows: int):
         super().__init__()
@@ -141,8 +141,8 @@ def _draws_noise(function: Callable) -> bool:
 
 
 def _draws_by_itself(sampler, masked: bool) -> bool:
-    """Whether a sampler draws noise that no noise sampler gives: churn (Karras et al. 2022), ddim's for what a
-    mask keeps, or whatever a sampler that is not core's does."""
+    """Whether a sampler draws noise that no noise sampler gives: churn (Karras et al. 2022), ddim's for what
+    a mask keeps, or whatever a sampler that is not core's does."""
     if sampler.extra_options.get("s_churn") or (masked and sampler.inpaint_options.get("random")):
         return True
     function = inspect.unwrap(sampler.sampler_function)

@@ -340,6 +340,18 @@ def test_blends_keep_to_a_mask_or_to_words(pack, small, edit, encoded, sampled):
     assert_same(small, pair[1:], pair[:1])
 
 
+def test_changes_decide_where_the_picture_changes(small, edit, encoded, sampled):
+    """At a threshold of 1 no place may change; at 0 each may; between them, some."""
+    given = dict(blend_changes=True, blend_start=0.0)
+    nowhere = sampled(*edit(**given, blend_threshold=1.0))
+    assert_same(small, nowhere[1:], nowhere[:1])
+    assert_same(small, nowhere[:1], sampled(small.model, encoded("a city"), empty()))
+    assert_same(small, sampled(*edit(**given, blend_threshold=0.0)), sampled(*edit()))
+    some = sampled(*edit(**given, blend_threshold=0.8))
+    kept = (some[0] == some[1]).all(0).float().mean()
+    assert 0 < kept < 1
+
+
 @pytest.mark.parametrize(
     "inputs, words",
     [
@@ -350,11 +362,53 @@ def test_blends_keep_to_a_mask_or_to_words(pack, small, edit, encoded, sampled):
         ({"edited_prompt": " "}, "0 edited prompts"),
         ({"blend_words": "sea"}, "“sea” is not in the prompt"),
         ({"mask": torch.zeros(3, 8, 8)}, "3 masks were given for 1"),
+        ({"scale": "-0.5"}, "opposite"),
+        ({"edited_prompt": "a city under <dog>"}, "no such sound token"),
+        ({"cross_end": 1.5}, "cross window 0 to 1.5"),
+        ({"self_end": -0.1}, "self window 0 to -0.1"),
+        ({"blend_words": "city", "blend_start": 2.0}, "blend start of 2 is no share"),
+        ({"blend_changes": True, "blend_threshold": -1.0}, "blend threshold of -1 is no share"),
     ],
 )
 def test_bad_input_is_one_sentence(pack, edit, inputs, words):
     with pytest.raises(pack.part("aai.errors").InputError, match=words):
         edit(**inputs)
+
+
+def test_the_same_text_twice_is_the_source_and_more_than_77_words_are_read(small, edit, encoded, sampled):
+    model, positive, latent = edit(source_prompt="a city under *")
+    assert len(set(positive[0][1]["aai_reads"])) == 1
+    pair = sampled(model, positive, latent)
+    assert_same(small, pair[1:], pair[:1])
+    model, positive, latent = edit(edited_prompt="a city " + "fire " * 80 + "*")
+    assert positive[0][0].shape[1] == 154
+    pair = sampled(model, positive, latent)
+    assert_same(small, pair[:1], sampled(small.model, encoded("a city"), empty()))
+
+
+def test_a_model_without_cross_attention_is_refused(pack, small, edit):
+    import comfy.model_patcher
+
+    soundworld = pack.part("nodes.comfy.soundworld")
+    config = {
+        **soundworld.comfy_unet_config(), "use_spatial_transformer": False, "context_dim": None,
+        "transformer_depth": [0] * 3, "transformer_depth_output": [0] * 6, "transformer_depth_middle": -1,
+    }  # fmt: skip
+    cpu = torch.device("cpu")
+    model = comfy.model_patcher.ModelPatcher(soundworld.SoundWorldConfig(config).get_model({}), cpu, cpu)
+    with pytest.raises(pack.part("aai.errors").InputError, match="load a Stable Diffusion 1, 2 or XL"):
+        edit(model=model)
+
+
+def test_an_inverted_picture_of_another_model_is_refused(pack, run, small, edit):
+    inverted = run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae,
+                   image=torch.rand(1, 64, 64, 3), prompt="a city", steps=2, null_text=False,
+                   guidance=4.0)[0]  # fmt: skip
+    other = pack.part("nodes.comfy.soundworld").build_model(
+        {k: v + 0.01 for k, v in small.unet.state_dict().items()}
+    )
+    with pytest.raises(pack.part("aai.errors").InputError, match="inverted with another model"):
+        edit(model=other, latent=inverted)
 
 
 def test_what_does_not_belong_together_is_refused(pack, run, small, edit, encoded, sampled, rain):

@@ -84,7 +84,7 @@ def build_model(family: str):
 
 @pytest.fixture(scope="module", params=list(WIDTHS))
 def family(pack, run, request):
-    """A family's model, clip and token; edit(**inputs), encoded(text), sampled(model, positive, latent, cfg)."""
+    """A family's model, clip and token; edit(**inputs), encoded(text), sampled(model, positive, latent)."""
     core = importlib.import_module("nodes")
     with torch.inference_mode():
         model, clip = build_model(request.param), build_clip(request.param)
