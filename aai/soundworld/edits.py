@@ -28,6 +28,10 @@ INTENSITY = 0.8
 
 SAMPLING_STEPS, GUIDANCE = 15, 4.0
 
+BLEND = {"changes": True, "start": 0.3, "threshold": 0.4}
+"""SoundWorld's edits keep to where they change most (`inject.edit.blended`): its U-Net redraws the rest a
+little, and its attention to a thing's word hardly finds the thing."""
+
 RELIT = ("thunder", "fire", "fireworks")
 """The outlined events that change the light of the whole scene, as they should."""
 
@@ -61,21 +65,21 @@ def edits(
     tokens: Mapping[str, SoundToken],
     seeds: Iterable[int],
     say: Callable[[str], None],
-    windows: Mapping[str, tuple[float, float]] | None = None,
+    blend: Mapping[str, float] = BLEND,
 ) -> dict[str, Share | float]:
     """A scene becomes the scene under a sound, for every scene and every token's event; beside it the edited
     prompt sampled without the edit, of the same noise."""
     seeds = list(seeds)
     hits: dict[str, list[bool]] = {}
-    alike: dict[str, list[float]] = {"edited": [], "without the edit": []}
+    alike: dict[str, list[float]] = {}
     for event, token in tokens.items():
         for scene in SCENES:
             prompts = Prompt(f"a {scene}", (token,)), (Prompt(placed(scene, event), (token,)),)
-            for way, settings in (
-                ("edited", windows or {}),
-                ("without the edit", {"cross_window": (0.0, 0.0), "self_window": (0.0, 0.0)}),
+            for way, edit in (
+                ("edited", blended(Edit(*prompts), model.encode_prompt, **blend)),
+                ("without the edit", Edit(*prompts, cross_window=(0.0, 0.0), self_window=(0.0, 0.0))),
             ):
-                pairs = draw_edit(model, Edit(*prompts, **settings), seeds)
+                pairs = draw_edit(model, edit, seeds)
                 sources, changed = oracle.grade(pairs[:, 0]), oracle.grade(pairs[:, 1])
                 add = hits.setdefault
                 add(f"{way}: the event is in the edited picture and not in the source", []).extend(
@@ -87,18 +91,17 @@ def edits(
                         e == CALM and s == scene for e, s in zip(sources.events, sources.scenes)
                     )
                 if event in OUTLINED:
-                    alike[way] += [
-                        similarity_outside(pair[0], pair[1], mask) for pair, mask in zip(pairs, changed.masks)
-                    ]
+                    near = [similarity_outside(*pair, mask) for pair, mask in zip(pairs, changed.masks)]
+                    kind = "events that light the scene" if event in RELIT else "things"
+                    for of in ("", f"; {kind}"):
+                        alike.setdefault(f"{way}: SSIM to the source outside the event{of}", []).extend(near)
         say(f"{event}: edited in {len(SCENES)} scenes")
     figures: dict[str, Share | float] = {what: Share(sum(h), len(h)) for what, h in hits.items()}
-    for way, values in alike.items():
-        figures[f"{way}: SSIM to the source outside the event"] = float(np.mean(values))
-    return figures
+    return figures | {what: float(np.mean(values)) for what, values in alike.items()}
 
 
 def photographs(
-    model: PictureModel, oracle: Oracle, tokens: Mapping[str, SoundToken], **settings
+    model: PictureModel, oracle: Oracle, tokens: Mapping[str, SoundToken], blend: Mapping[str, float] = BLEND
 ) -> dict[str, Share | float]:
     """Rendered pictures, which no model has drawn, as a user's photographs: inverted, then edited by every
     token. The autoencoder alone sets how near the source can come to the photograph."""
@@ -112,7 +115,8 @@ def photographs(
         way = invert(model, model.encode_images(photograph[None]), model.encode_prompt(source))
         for event, token in tokens.items():
             prompt = Prompt(placed(scene, event), (token,))
-            kept, edited = draw_edit(model, Edit(source, (prompt,), trajectory=way, **settings), [0])[0]
+            edit = blended(Edit(source, (prompt,), trajectory=way), model.encode_prompt, **blend)
+            kept, edited = draw_edit(model, edit, [0])[0]
             grades = oracle.grade(edited[None])
             found.append(grades.events == [event])
             near["source"].append(similarity_outside(photograph, kept, nothing))
