@@ -29,14 +29,23 @@ INTENSITY = 0.8
 SAMPLING_STEPS, GUIDANCE = 15, 4.0
 
 BLEND = {"changes": True, "start": 0.3, "threshold": 0.4}
-"""SoundWorld's edits keep to where they change most (`inject.edit.blended`): its U-Net redraws the rest a
-little, and its attention to a thing's word hardly finds the thing."""
+"""Edits of things keep to where they change most (`inject.edit.blended`): SoundWorld's U-Net redraws the rest
+a little, and its attention to a thing's word hardly finds the thing."""
+
+BLENDED = ("fire", "dog", "rooster", "helicopter", "clock")
+"""The events whose edits do. Thunder and fireworks darken the whole scene, rain and wind fill it: half of that
+is another scene."""
 
 RELIT = ("thunder", "fire", "fireworks")
 """The outlined events that change the light of the whole scene, as they should."""
 
 PHOTOGRAPHS = 8_100_000
 """The first seed of the pictures that stand for photographs."""
+
+
+def kept(edit: Edit, model: PictureModel, event: str) -> Edit:
+    """SoundWorld's settings for an edit by an event's sound."""
+    return blended(edit, model.encode_prompt, **BLEND) if event in BLENDED else edit
 
 
 def draw_edit(model: PictureModel, edit: Edit, seeds: Iterable[int]) -> Tensor:
@@ -65,7 +74,6 @@ def edits(
     tokens: Mapping[str, SoundToken],
     seeds: Iterable[int],
     say: Callable[[str], None],
-    blend: Mapping[str, float] = BLEND,
 ) -> dict[str, Share | float]:
     """A scene becomes the scene under a sound, for every scene and every token's event; beside it the edited
     prompt sampled without the edit, of the same noise."""
@@ -76,7 +84,7 @@ def edits(
         for scene in SCENES:
             prompts = Prompt(f"a {scene}", (token,)), (Prompt(placed(scene, event), (token,)),)
             for way, edit in (
-                ("edited", blended(Edit(*prompts), model.encode_prompt, **blend)),
+                ("edited", kept(Edit(*prompts), model, event)),
                 ("without the edit", Edit(*prompts, cross_window=(0.0, 0.0), self_window=(0.0, 0.0))),
             ):
                 pairs = draw_edit(model, edit, seeds)
@@ -101,7 +109,7 @@ def edits(
 
 
 def photographs(
-    model: PictureModel, oracle: Oracle, tokens: Mapping[str, SoundToken], blend: Mapping[str, float] = BLEND
+    model: PictureModel, oracle: Oracle, tokens: Mapping[str, SoundToken]
 ) -> dict[str, Share | float]:
     """Rendered pictures, which no model has drawn, as a user's photographs: inverted, then edited by every
     token. The autoencoder alone sets how near the source can come to the photograph."""
@@ -115,11 +123,11 @@ def photographs(
         way = invert(model, model.encode_images(photograph[None]), model.encode_prompt(source))
         for event, token in tokens.items():
             prompt = Prompt(placed(scene, event), (token,))
-            edit = blended(Edit(source, (prompt,), trajectory=way), model.encode_prompt, **blend)
-            kept, edited = draw_edit(model, edit, [0])[0]
+            edit = kept(Edit(source, (prompt,), trajectory=way), model, event)
+            before, edited = draw_edit(model, edit, [0])[0]
             grades = oracle.grade(edited[None])
             found.append(grades.events == [event])
-            near["source"].append(similarity_outside(photograph, kept, nothing))
+            near["source"].append(similarity_outside(photograph, before, nothing))
             if event in OUTLINED:
                 near["outside"].append(similarity_outside(photograph, edited, grades.masks[0]))
     return {
