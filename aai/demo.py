@@ -144,7 +144,7 @@ def _through_comfyui(
 def _through_diffusers(output: Path, sounds: list[Heard], steps: int, say: Say) -> Iterator[Drawn | Edited]:
     from . import image
     from .adapt.train import TrainSettings, train_token
-    from .inject.edit import STYLE_WINDOWS, Edit, encode, sweep
+    from .inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
     from .inject.invert import invert
     from .inject.loudness import read_scales
     from .prompt import Prompt
@@ -185,7 +185,17 @@ def _through_diffusers(output: Path, sounds: list[Heard], steps: int, say: Say) 
             latents = model.encode_images(image.load(_photograph(output / "sounds"))[None])
             way = invert(model, latents, model.encode_prompt(source))
         windows = STYLE_WINDOWS if told["windows"] == "change the style" else {}
-        edit = Edit(source, edited, scales=scales, trajectory=way, **windows)
+        edit = Edit(
+            source, edited, scales=scales, trajectory=way, self_downscale=told["self_downscale"], **windows
+        )
+        edit = blended(
+            edit,
+            model.encode_prompt,
+            told["blend_words"],
+            start=told["blend_start"],
+            threshold=told["blend_threshold"],
+            changes=told["blend_changes"],
+        )
         cond, uncond = encode(model.encode_prompt, edit), model.encode_prompt(Prompt(""))
         latents = model.sample(cond, uncond, seeds=[SEED], steps=30, guidance=GUIDANCE, edit=edit)
         seconds = time.monotonic() - begin

@@ -2,16 +2,16 @@
 maps.
 
 Random weights do: nothing depends on what they are. One step inside both windows is measured, the source and
-the edited row together; its memory is the process's largest resident set above what it held before.
+the edited row together; its memory is the process's largest resident set above what it held before, with an
+allocator that keeps nothing for later (glibc's, told so): else what an earlier job freed counts for none.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
-import statistics
 import threading
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 
@@ -26,42 +26,24 @@ from aai.token import SoundToken
 
 SIZES = (256, 512, 768)
 LARGEST_WITH_MAPS = 512
-REPEATS = 5
+MMAP_THRESHOLD, SMALLEST_MAPPED = -3, 2**16
+"""glibc's M_MMAP_THRESHOLD, and from how many bytes on what is freed goes back at once."""
 
 
 def rows(measure) -> list[dict]:
-    """`measure` times jobs by turns; this bench takes its own turns, because it measures memory too."""
+    """`measure` times jobs by turns; their memory is measured afterwards, as it slows what allocates."""
     unet, found = stable_diffusion_unet(), []
-    for size in SIZES:
-        jobs = step_jobs(unet, size)
-        figures = {name: [] for name in jobs}
-        for turn in range(REPEATS + 1):
-            for name, job in jobs.items():
-                figure = seconds_and_bytes(job)
-                if turn:
-                    figures[name].append(figure)
-        medians = {
-            name: tuple(statistics.median(column) for column in zip(*taken))
-            for name, taken in figures.items()
-        }
-        plain = medians["two plain pictures"]
-        for name, (seconds, size_bytes) in medians.items():
-            found.append(
-                {
-                    "what": f"{size} px, {name}: a step",
-                    "value": seconds,
-                    "unit": "s",
-                    "ratio": seconds / plain[0],
-                }
-            )
-            found.append(
-                {
-                    "what": f"{size} px, {name}: memory",
-                    "value": size_bytes / 2**20,
-                    "unit": "MiB",
-                    "ratio": size_bytes / plain[1],
-                }
-            )
+    jobs = {size: step_jobs(unet, size) for size in SIZES}
+    seconds = {size: measure(of_size) for size, of_size in jobs.items()}
+    ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, SMALLEST_MAPPED)
+    for size, of_size in jobs.items():
+        held = {name: largest_held(job) for name, job in of_size.items()}
+        for what, unit, figures in (("a step", "s", seconds[size]), ("memory", "MiB", held)):
+            plain = figures["two plain pictures"]
+            found += [
+                {"what": f"{size} px, {name}: {what}", "value": value, "unit": unit, "ratio": value / plain}
+                for name, value in figures.items()
+            ]
     return found
 
 
@@ -127,13 +109,13 @@ class FormsMaps:
         return attn.to_out[0](out)
 
 
-def seconds_and_bytes(job: Callable[[], object]) -> tuple[float, int]:
+def largest_held(job: Callable[[], object]) -> float:
+    """MiB that a job holds at once above what stands before it; a first run brings what stands afterwards."""
+    job()
     gc.collect()
     with _largest_resident_set() as largest:
-        begin = time.perf_counter()
         job()
-        seconds = time.perf_counter() - begin
-    return seconds, largest()
+    return largest() / 2**20
 
 
 @contextmanager

@@ -17,8 +17,10 @@ def _token_inputs() -> list:
     ]
 
 
-def _share(name: str, default: float, tooltip: str) -> io.Float.Input:
-    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.05, tooltip=tooltip)
+def _share(name: str, default: float, tooltip: str, optional: bool = False) -> io.Float.Input:
+    return io.Float.Input(
+        name, default=default, min=0.0, max=1.0, step=0.05, tooltip=tooltip, optional=optional
+    )
 
 
 class SoundTokenConditioning(io.ComfyNode):
@@ -100,8 +102,8 @@ class PromptToPromptEdit(io.ComfyNode):
                 io.String.Input(
                     "scale",
                     default="1",
-                    tooltip="How much of the sound, 0 to 2 (0: the source picture; 1: as it is). Several, "
-                    "'0, 0.5, 1, 1.5, 2', draw as many edited pictures.",
+                    tooltip="How much of the sound, 0 to 2 (0: the source picture; 1: as it is; 2: as far "
+                    "again). Several, '0, 0.5, 1, 1.5, 2', draw as many edited pictures.",
                 ),
                 io.Combo.Input(
                     "windows",
@@ -124,8 +126,8 @@ class PromptToPromptEdit(io.ComfyNode):
                     "silence",
                     options=["full", "literal"],
                     default="full",
-                    tooltip="What scale 0 means. full: the source picture. literal: the paper's eq. 8 alone, "
-                    "where the words after the token still carry it.",
+                    tooltip="What a scale means. full: from the source picture at 0 to the edit at 1 and "
+                    "beyond. literal: the paper's eq. 8 alone; the words after the token still carry it.",
                 ),
                 io.String.Input(
                     "blend_words",
@@ -136,6 +138,35 @@ class PromptToPromptEdit(io.ComfyNode):
                 *more,
                 io.Mask.Input(
                     "mask", optional=True, tooltip="Only here may the picture change; of any size."
+                ),
+                # Optional, so that graphs saved before they were there go on running.
+                _share(
+                    "blend_start",
+                    0.2,
+                    "From which share of the steps on the places of blend_words and blend_changes are used: "
+                    "before, no one can say where they are.",
+                    optional=True,
+                ),
+                _share(
+                    "blend_threshold",
+                    0.3,
+                    "How much of its most a blend word must look at a place for it to change, or the edit "
+                    "change it: less lets more of the picture change.",
+                    optional=True,
+                ),
+                io.Boolean.Input(
+                    "blend_changes",
+                    default=False,
+                    optional=True,
+                    tooltip="Only where the edit changes the picture most may it change: for a sound that no "
+                    "word's look finds. With the same start and threshold.",
+                ),
+                io.Boolean.Input(
+                    "source_pooled",
+                    default=True,
+                    optional=True,
+                    tooltip="SDXL only: the edited pictures keep the source prompt's pooled embedding, and "
+                    "with it the composition. Off: each its own, which changes more.",
                 ),
             ],
             outputs=[
@@ -154,7 +185,8 @@ class PromptToPromptEdit(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, clip, token, latent, source_prompt, edited_prompt, scale, windows, cross_end, self_end,
-        self_downscale, silence, blend_words="", token_2=None, token_3=None, mask=None,
+        self_downscale, silence, blend_words="", token_2=None, token_3=None, mask=None, blend_start=0.2,
+        blend_threshold=0.3, blend_changes=False, source_pooled=True,
     ) -> io.NodeOutput:  # fmt: skip
         from functools import partial
 
@@ -173,10 +205,10 @@ class PromptToPromptEdit(io.ComfyNode):
         edited, scales = sweep([Prompt(line, tokens) for line in lines], read_scales(scale))
         edit = Edit(
             Prompt(source_prompt, tokens), edited, scales=scales, self_downscale=self_downscale,
-            silence=silence, trajectory=sampling.trajectory_of(latent), **chosen,
+            silence=silence, source_pooled=source_pooled, trajectory=sampling.trajectory_of(latent), **chosen,
         )  # fmt: skip
         encode_prompt = partial(words.encode, clip)
-        edit = blended(edit, encode_prompt, blend_words, mask)
+        edit = blended(edit, encode_prompt, blend_words, mask, blend_start, blend_threshold, blend_changes)
         cond = encode(encode_prompt, edit)
         return io.NodeOutput(
             attention.attach(model, edit), words.core(cond), sampling.paired(latent, edit.rows)

@@ -2,7 +2,7 @@
 
 import torch
 
-from bench.edit import step_jobs
+from bench.edit import largest_held, step_jobs
 
 
 def test_the_edit_by_maps_is_the_edit():
@@ -22,3 +22,11 @@ def test_the_edit_by_maps_is_the_edit():
     torch.testing.assert_close(by_maps, edited, rtol=0, atol=1e-5)
     torch.testing.assert_close(edited[0], plain[0], rtol=0, atol=1e-5)
     assert not torch.allclose(edited[1], plain[1], atol=1e-3)
+
+
+def test_memory_is_what_a_job_holds_at_once():
+    def job():
+        for _ in range(3):
+            torch.ones(16 * 2**20)
+
+    assert 60 < largest_held(job) < 80

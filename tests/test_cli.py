@@ -188,7 +188,9 @@ def test_edit_draws_the_source_and_its_edits(aai, rain_token, folder):
     assert abs(silent - source).max() <= 2 < abs(loud - source).max()
     aai("generate", "--prompt", "a city", "--steps", "3", "-o", "alone.png", "--seed", "0")
     assert abs(np.array(Image.open(folder / "alone.png")).astype(int) - source).max() <= 2
-    code, out, _ = aai(*asked, "--edited", "* city", "--blend", "*", "--scale", "loudness", "-o", "b.png")
+    code, out, _ = aai(*asked, "--edited", "* city", "--blend", "*", "--scale", "loudness", "-o", "b.png",
+                       "--blend-changes", "--blend-start", "0.5", "--blend-threshold", "0.6",
+                       "--edited-pooled")  # fmt: skip
     assert code == 0 and 0 <= json.loads(out)["pictures"][1]["scale"] <= 2
 
 
@@ -216,6 +218,13 @@ def test_a_picture_is_inverted_once_and_edited(aai, rain_token, folder):
         (("--edited", "a *", "--source", "a city", "--scale", "5"), "drowns"),
         (("--edited", "a *", "--source", "a city", "--cross-until", "1.5"), "cross window"),
         (("--edited", "a *", "--source", "a city", "--blend", "sea"), "not in the prompt"),
+        (("--edited", "a *", "--source", "a city", "--scale=-1"), "opposite"),
+        (("--edited", "a *", "--source", "a city", "--self-until", "-0.1"), "self window"),
+        (("--edited", "a *", "--source", "a city", "--blend", "*", "--blend-start", "3"), "no share"),
+        (("--edited", "a *", "--source", "a city", "--mask", "rain.wav"), "cannot be read as a picture"),
+        (("--edited", "rain " * 80 + "*", "--source", "a city"), "prompt is too long"),
+        (("--edited", "a <dog>", "--source", "a city"), "no such sound token"),
+        (("--edited", "a *", "--edited", "* a", "--source", "a", "--scale", "0,1,2"), "do not go with 2"),
         (("--edited", "a *", "--trajectory", "rain.wav"), "no inverted picture"),
         (("--edited", "a *", "--source", "a city", "--picture", "rain.wav"), "cannot be read as a picture"),
     ],

@@ -71,13 +71,38 @@ def add(commands: Commands) -> None:
         "--blend", default="", metavar="WORDS", help='only where these words look may it change: "*, fire"'
     )
     sub.add_argument(
+        "--blend-changes",
+        action="store_true",
+        help="only where the edit changes the picture most may it change",
+    )
+    sub.add_argument(
+        "--blend-start",
+        type=float,
+        default=0.2,
+        metavar="S",
+        help="from which share of the steps (%(default)s)",
+    )
+    sub.add_argument(
+        "--blend-threshold",
+        type=float,
+        default=0.3,
+        metavar="S",
+        help="and where that is at least this share of its most; less lets more change (%(default)s)",
+    )
+    sub.add_argument(
         "--mask", type=Path, metavar="FILE", help="only where this picture is white may it change"
     )
     sub.add_argument(
         "--silence",
         choices=("full", "literal"),
         default="full",
-        help="scale 0 is the source picture, or eq. 8 alone (%(default)s)",
+        help="scales go from the source picture (0) to the edit (1) and beyond it, or eq. 8 alone "
+        "(%(default)s)",
+    )
+    sub.add_argument(
+        "--edited-pooled",
+        action="store_true",
+        help="SDXL: every edited picture takes its own pooled embedding, not the source's; changes more",
     )
     about_drawing(sub)
 
@@ -148,10 +173,19 @@ def edit(options: argparse.Namespace) -> None:
         trajectory=way,
         self_downscale=options.self_downscale,
         silence=options.silence,
+        source_pooled=not options.edited_pooled,
         **windows,
     )
     count = len(edited)
-    told = blended(told, model.encode_prompt, options.blend, _mask(options.mask))
+    told = blended(
+        told,
+        model.encode_prompt,
+        options.blend,
+        _mask(options.mask),
+        options.blend_start,
+        options.blend_threshold,
+        options.blend_changes,
+    )
     names = ["_source", *([""] if count == 1 else (f"_{i + 1}" for i in range(count)))]
     seeds = list(range(options.seed, options.seed + options.count))
     written = _draw(options, model, encode(model.encode_prompt, told), seeds, names, told)

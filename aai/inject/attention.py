@@ -27,8 +27,9 @@ Groups = Sequence[Sequence[int]]
 class ValueMix:
     """One edited picture's value rows at one step, of a conditioning of L positions.
 
-    On the source's map: `kept` of the source's own row, and `given` [L] of the edited row number `inverse`
-    [L]. On its own map: `own` [L]. Inside the window the source's map is read with the source's queries.
+    On the source's map: `kept` of the source's own row (below 0 where the edit goes beyond its prompt), and
+    `given` [L] of the edited row number `inverse` [L]. On its own map: `own` [L]. Inside the window the
+    source's map is read with the source's queries.
     """
 
     inside: bool
@@ -97,33 +98,41 @@ def cross_attention(
 ) -> Tensor:
     """Cross-attention [B, ..., N, d] in which each group's edited rows borrow from its source (eq. 7, 8).
 
-    q [B, ..., N, d]; k, v [B, ..., L, d]; `attend(q, k, v)` is any attention. A group is the batch rows of a
-    source and its edited pictures, in `mixes`' order; rows of no group pass as they are. `attend_rest` does
-    the second call, on the edited rows alone, where `attend` must see the whole batch.
+    q [B, ..., N, d]; k, v [B, ..., L, d]: all three are written over, so that an edit holds no copy of them.
+    `attend(q, k, v)` is any attention. A group is the batch rows of a source and its edited pictures, in
+    `mixes`' order; rows of no group pass as they are. `attend_rest` does the call for the edited rows' own
+    maps, on these rows alone, where `attend` must see the whole batch.
     """
-    queries, keys, values = q.clone(), k.clone(), v.clone()
-    rows, rest = [], []
-    for source, *edited in groups:
-        for row, mix in zip(edited, mixes):
-            own = v[row] * mix.own.to(v)[:, None]
-            if not mix.gives and not mix.kept:
-                values[row] = own
-                continue
-            given = v[row].index_select(-2, mix.inverse.to(v.device)) * mix.given.to(v)[:, None]
-            values[row] = mix.kept * v[source] + given if mix.kept else given
-            keys[row] = k[source]
-            if mix.inside:
-                queries[row] = q[source]
-            if mix.owns:
-                rows.append(row)
-                rest.append(own)
-    out = attend(queries, keys, values)
-    if rows:
-        # Rows are taken one by one: an index list would be copied to the device in every layer.
-        taken = (torch.stack([x[row] for row in rows]) for x in (q, k))
-        for row, part in zip(rows, (attend_rest or attend)(*taken, torch.stack(rest))):
-            out[row] += part
+    pairs = [(source, row, mix) for source, *edited in groups for row, mix in zip(edited, mixes)]
+    borrowing = [(source, row, mix) for source, row, mix in pairs if mix.gives or mix.kept]
+    # The edited pictures' own maps come first: afterwards their queries and keys are the source's.
+    apart = [(row, v[row] * mix.own.to(v)[:, None]) for _, row, mix in borrowing if mix.owns]
+    rest = None
+    if apart:
+        own = torch.stack([values for _, values in apart])
+        rest = (attend_rest or attend)(*(rows_of(x, [row for row, _ in apart]) for x in (q, k)), own)
+    for source, row, mix in pairs:
+        if not mix.gives and not mix.kept:
+            v[row] *= mix.own.to(v)[:, None]
+            continue
+        given = v[row].index_select(-2, mix.inverse.to(v.device)) * mix.given.to(v)[:, None]
+        v[row] = torch.add(given, v[source], alpha=mix.kept) if mix.kept else given
+        k[row] = k[source]
+        if mix.inside:
+            q[row] = q[source]
+    out = attend(q, k, v)
+    for i, (row, _) in enumerate(apart):
+        out[row] += rest[i]
     return out
+
+
+def rows_of(x: Tensor, rows: Sequence[int]) -> Tensor:
+    """Rows of a batch [B, ...], a view where they are evenly spaced."""
+    step = rows[1] - rows[0] if len(rows) > 1 else 1
+    if step > 0 and list(rows) == list(range(rows[0], rows[-1] + 1, step)):
+        return x[rows[0] : rows[-1] + 1 : step]
+    # Not by an index list, which would be copied to the device in every layer.
+    return torch.stack([x[row] for row in rows])
 
 
 def borrow(x: Tensor, groups: Groups) -> Tensor:
@@ -132,7 +141,7 @@ def borrow(x: Tensor, groups: Groups) -> Tensor:
     for source, *edited in groups:
         for row in edited:
             rows[row] = source
-    return torch.stack([x[row] for row in rows])
+    return rows_of(x, rows)
 
 
 def groups_of(rows: Sequence[int], size: int) -> list[list[int]]:

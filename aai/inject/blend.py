@@ -1,8 +1,9 @@
 """Local blend: where an edited picture may differ from its source.
 
-The place is a mask that the user gives, or where chosen words look. Their attention maps are never formed
-whole: a column comes out of an ordinary attention call whose values are ones at the words' positions.
-Outside the place the edited row's clean latents are the source's, at every step, before guidance.
+The place is a mask that the user gives, or where chosen words look, or where the edit changes most. Words'
+attention maps are never formed whole: a column comes out of an ordinary attention call whose values are ones
+at the words' positions. Outside the place the edited row's clean latents are the source's, at every step,
+before guidance.
 """
 
 from __future__ import annotations
@@ -29,17 +30,25 @@ class Blend:
     """Where edited pictures may differ from their source.
 
     words: the positions of the blend words in each row's prompt, the source's first; () where there are none.
-    mask: [H, W] or [edited, H, W] in [0, 1], of any size; 1 where the picture may change. With words too,
-    both must allow it. Words' places are used from a share `start` of the steps on, where their map is above
-    `threshold` of its largest value.
+    mask: [H, W] or [edited, H, W] in [0, 1], of any size; 1 where the picture may change.
+    changes: only where the edited picture's prediction differs most from the source's, as in DiffEdit
+    (Couairon et al. 2022): for a sound that no word's look finds.
+    Where several are given, all must allow it. Words' places and changes count from a share `start` of the
+    steps on, where the map, or the difference, is above `threshold` of its largest value.
+
+    Raises InputError for a mask of another shape, or a share outside [0, 1].
     """
 
     words: tuple[tuple[int, ...], ...] = ()
     mask: Tensor | None = None
     start: float = START
     threshold: float = THRESHOLD
+    changes: bool = False
 
     def __post_init__(self) -> None:
+        for name, share in (("start", self.start), ("threshold", self.threshold)):
+            if not 0 <= share <= 1:
+                raise InputError(f"A blend {name} of {share:g} is no share: give a number from 0 to 1.")
         if self.mask is not None and self.mask.ndim not in (2, 3):
             raise InputError(
                 f"A mask of shape {list(self.mask.shape)} is no mask for a picture: give one [H, W], or one "
@@ -95,6 +104,7 @@ class BlendRun:
             coarse //= 2
         self.layer = tuple(math.ceil(side / coarse) for side in size)
         self.gathered: Tensor | None = None
+        self.changed: Tensor | None = None
 
     def looks_at(self, places: int) -> bool:
         """Whether the words' maps are taken in a layer of so many places."""
@@ -119,14 +129,28 @@ class BlendRun:
             given = given[None] if given.ndim == 2 else given
             given = F.interpolate(given[:, None], self.size, mode="area")
             allowed = given.expand(self.rows - 1, -1, -1, -1)[None]
-        if self.gathered is not None and progress >= self.blend.start:
+        if progress < self.blend.start:
+            return allowed
+        if self.gathered is not None:
             maps = F.max_pool2d(self.gathered.flatten(0, 1)[:, None], 3, stride=1, padding=1)
             maps = F.interpolate(maps, self.size, mode="bilinear")
-            seen = maps > self.blend.threshold * maps.amax((2, 3), keepdim=True)
-            seen = seen.unflatten(0, (-1, self.rows))
+            seen = self._high(maps).unflatten(0, (-1, self.rows))
             seen = (seen[:, 1:] | seen[:, :1]).float()
             allowed = seen if allowed is None else allowed.to(seen) * seen
+        if self.changed is not None:
+            seen = self._high(self.changed).unflatten(0, (-1, self.rows - 1)).float()
+            allowed = seen if allowed is None else allowed.to(seen) * seen
         return allowed
+
+    def _high(self, maps: Tensor) -> Tensor:
+        return maps > self.blend.threshold * maps.amax((2, 3), keepdim=True)
+
+    def compare(self, asked: Tensor) -> None:
+        """Sees where the prompts' own clean latents [groups * rows, C, h, w], without guidance, differ."""
+        if self.blend.changes:
+            source, *edited = asked.float().unflatten(0, (-1, self.rows)).unbind(1)
+            apart = torch.stack([(row - source).square().mean(1, keepdim=True).sqrt() for row in edited], 1)
+            self.changed = F.avg_pool2d(apart.flatten(0, 1), 3, 1, 1, count_include_pad=False)
 
     def blended(self, latents: Tensor, progress: float) -> Tensor:
         """Clean latents [groups * rows, C, h, w] with the edited rows' kept to the mask."""

@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..picture.model import Conditioning, stacked
 from ..prompt import Prompt, Reads, index_projection, token_positions
 from .attention import Injection, ValueMix, groups_of, tiled
-from .blend import Blend, BlendRun, word_positions
+from .blend import START, THRESHOLD, Blend, BlendRun, word_positions
 from .invert import Trajectory
 from .loudness import Reweight, check_scale, value_weights
 
@@ -32,8 +32,10 @@ class Edit:
     cross_window, self_window: when the source's attention is borrowed, as shares of the sampler's steps.
     self_downscale: self-attention is borrowed in layers this much coarser than the latent, or more.
     scales: for each edited picture {token name: scale in [0, 2]} (eq. 8); none leaves every token at 1.
-    silence: "full", scale 0 gives the source picture; "literal", eq. 8 alone, where the words after a token
-    still carry it, since CLIP reads forwards.
+    silence: "full", every cross-attention's output goes from the source's (scale 0) to the edit's (1) and as
+    far again beyond it (2), so that 0 gives the source picture and 2 acts; of several tokens the loudest says
+    how far. "literal", eq. 8 alone, where the words after a token still carry it, since CLIP reads forwards,
+    whatever the scale.
     source_pooled: SDXL's pooled embedding is the source's in every row, which keeps the composition.
     blend: where the edited pictures may differ at all; None for everywhere.
     trajectory: the source's way, where it is a picture of the user's own (`invert`).
@@ -121,7 +123,7 @@ class Edit:
             own, share = [0.0] * len(own), 0.0
         else:
             loudest = max((weight for weight, is_sound in zip(own, sound) if is_sound), default=1.0)
-            share = min(loudest, 1.0) if self.silence == "full" else 1.0
+            share = loudest if self.silence == "full" else 1.0
         given, inverse = [0.0] * len(source), [0] * len(source)
         for j, i in enumerate(projection):
             if sound[j]:
@@ -201,15 +203,21 @@ def reweighted(
 
 
 def blended(
-    edit: Edit, encode_prompt: Callable[[Prompt], Conditioning], words: str = "", mask: Tensor | None = None
+    edit: Edit,
+    encode_prompt: Callable[[Prompt], Conditioning],
+    words: str = "",
+    mask: Tensor | None = None,
+    start: float = START,
+    threshold: float = THRESHOLD,
+    changes: bool = False,
 ) -> Edit:
-    """The edit kept to where words look ("*, fire": a prompt's own words, commas between them), to a mask, or
-    both.
+    """The edit kept to where words look ("*, fire": a prompt's own words, commas between them), to a mask, to
+    where it changes most, or to all of these; `start`, `threshold` and `changes` as `Blend`'s.
 
     Raises InputError for a word that stands in neither prompt, or a mask of another shape than `Blend`'s.
     """
     names = [name.strip() for name in words.split(",") if name.strip()]
-    if not names and mask is None:
+    if not names and mask is None and not changes:
         return edit
     prompts = (edit.source, *edit.edited)
     tokens = edit.edited[0].tokens
@@ -222,7 +230,7 @@ def blended(
         raise InputError(
             f"{len(mask)} masks were given for {len(edit.edited)} edited pictures: give one, or one for each."
         )
-    return replace(edit, blend=Blend(places, mask))
+    return replace(edit, blend=Blend(places, mask, start, threshold, changes))
 
 
 def encode(encode_prompt: Callable[[Prompt], Conditioning], edit: Edit) -> Conditioning:

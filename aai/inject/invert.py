@@ -24,18 +24,21 @@ from .. import files
 from ..errors import InputError
 from ..picture.model import Conditioning, PictureModel
 
-METADATA = "aai_trajectory"
+METADATA, MODEL = "aai_trajectory", "aai_model"
+"""The keys of a file's metadata: the prompt, and the U-Net's fingerprint."""
 
 
 @dataclass(frozen=True)
 class Trajectory:
     """A picture's way into noise: descending sigmas [n + 1], the last 0, and its latents there [n + 1, C, h,
     w], clean + sigma noise, scaled as the U-Net knows them; with null-text optimisation, the unconditional
-    embeddings from each sigma to the next [n, L, D]."""
+    embeddings from each sigma to the next [n, L, D]. `model` is the fingerprint of the U-Net that it is a way
+    of; "" is not checked."""
 
     sigmas: Tensor
     latents: Tensor
     nulls: Tensor | None = None
+    model: str = ""
 
     @property
     def clean(self) -> Tensor:
@@ -66,6 +69,14 @@ class Trajectory:
                 f"{list(size)}: sample the latent that came from the edit, with the model that inverted it."
             )
 
+    def check_model(self, fingerprint: str) -> None:
+        """Raises InputError for another U-Net than the one that found this way."""
+        if self.model and self.model != fingerprint:
+            raise InputError(
+                f"The picture was inverted with another model (U-Net {self.model}, and this is "
+                f"{fingerprint}): invert it again with this model, or edit it with that one."
+            )
+
     def enter(self, x: Tensor, sigma: float, rows: int) -> Tensor:
         """Noisy latents of groups of `rows`, every source on its way: what the U-Net is to see."""
         x = x.clone()
@@ -81,7 +92,7 @@ class Trajectory:
 
         held = {"sigmas": self.sigmas, "latents": self.latents, "nulls": self.nulls}
         tensors = {name: value.cpu().contiguous() for name, value in held.items() if value is not None}
-        content = save(tensors, metadata={METADATA: prompt})
+        content = save(tensors, metadata={METADATA: prompt, MODEL: self.model})
         files.write(path, content, "The inverted picture")
 
     def leave(self, clean: Tensor, rows: int) -> Tensor:
@@ -97,8 +108,9 @@ def load(path: str | os.PathLike) -> tuple[Trajectory, str]:
 
     try:
         with safe_open(str(path), "pt") as file:
-            prompt = (file.metadata() or {})[METADATA]
-            return Trajectory(**{name: file.get_tensor(name) for name in file.keys()}), prompt
+            told = file.metadata() or {}
+            held = {name: file.get_tensor(name) for name in file.keys()}
+            return Trajectory(**held, model=told.get(MODEL, "")), told[METADATA]
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise InputError(f"'{path}' is no inverted picture ({error}): make one with `aai invert`.") from error
 
@@ -132,7 +144,7 @@ def invert(
             way.append(x)
             if callback:
                 callback(i + 1, steps)
-    return Trajectory(torch.tensor(rising[::-1]), torch.cat(way[::-1]))
+    return Trajectory(torch.tensor(rising[::-1]), torch.cat(way[::-1]), model=model.fingerprint)
 
 
 def null_text(

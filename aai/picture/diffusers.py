@@ -17,7 +17,7 @@ from ..prompt import Prompt
 from . import schedule
 from .attention import injecting
 from .checkpointing import checkpointing
-from .model import Conditioning, Vectors, read_words
+from .model import Conditioning, Vectors, fingerprint, read_words
 from .text_tower import TextTower
 
 if TYPE_CHECKING:
@@ -139,6 +139,10 @@ class DiffusersPictureModel:
         return self.unet.config.sample_size * self.codec.downscale
 
     @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.unet)
+
+    @property
     def sigmas(self) -> Tensor:
         """Noise over signal at each timestep [T], ascending."""
         return schedule.sigmas_of(self.alphas_cumprod)
@@ -253,6 +257,7 @@ class DiffusersPictureModel:
         if way is not None:
             shape[1:] = way.clean.shape[1:]
             way.check_size(shape)
+            way.check_model(self.fingerprint)
         noise = torch.stack(
             [torch.randn(1, *shape, generator=torch.Generator().manual_seed(s))[0] for s in seeds]
         )
@@ -280,7 +285,7 @@ class DiffusersPictureModel:
             if way is not None and way.nulls is not None:
                 without = Conditioning(way.null(float(sigma))[None], uncond.pooled)
             if guidance == 1:
-                predicted = self._predict(scaled, t, cond).float()
+                predicted = asked = self._predict(scaled, t, cond).float()
             else:
                 both = _joined(without, cond, len(x))
                 plain, asked = self._predict(scaled.repeat(2, 1, 1, 1), t.repeat(2), both).float().chunk(2)
@@ -288,7 +293,11 @@ class DiffusersPictureModel:
             clean = schedule.denoised(x, predicted, sigma, self.v_prediction)
             if way is not None:
                 clean = way.leave(clean, edit.rows)
-            return clean if blending is None else blending.blended(clean, share)
+            if blending is None:
+                return clean
+            asked = schedule.denoised(x, asked, sigma, self.v_prediction)
+            blending.compare(asked if way is None else way.leave(asked, edit.rows))
+            return blending.blended(clean, share)
 
         blending = edit.blending(tuple(noise.shape[-2:])) if edit is not None else None
         with injecting(self.unet) if edit is not None else contextlib.nullcontext() as injector:

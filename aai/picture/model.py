@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..prompt import Prompt, Reads, token_positions
@@ -80,6 +81,14 @@ def stacked(rows: Sequence[Conditioning], pooled: int | None = 0) -> Conditionin
     return Conditioning(cross, shared, tuple(r for row in rows for r in row.reads))
 
 
+def fingerprint(unet: nn.Module) -> str:
+    """A U-Net's name by its layout and its first weights: the same in float16 and in float32, wherever it was
+    loaded from."""
+    shapes = [(name, tuple(p.shape)) for name, p in unet.named_parameters()]
+    first = next(unet.parameters()).detach().to("cpu", torch.float16)
+    return hashlib.sha256(repr(shapes).encode() + first.numpy().tobytes()).hexdigest()[:16]
+
+
 class PictureModel(Protocol):
     """A frozen text-to-picture diffusion model.
 
@@ -99,6 +108,10 @@ class PictureModel(Protocol):
     @property
     def native_size(self) -> int:
         """The side in pixels of the pictures that it was trained on."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells its U-Net from another (`fingerprint`)."""
 
     @property
     def sigmas(self) -> Tensor:

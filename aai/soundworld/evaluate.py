@@ -259,6 +259,8 @@ def main() -> None:
             made[event] = make_token(model, f_a, references(f_a, encoder)[0], settings, "sound")
         for what, value in edits.edits(model, oracle, made, range(4), print).items():
             note(f"edits, {what}", value)
+        for what, value in edits.photographs(model, oracle, made).items():
+            note(f"edits, {what}", value)
         swept = edits.loudness_sweep(model, oracle, made, range(2))
         for event, value in swept.items():
             note(f"edits, scale and intensity; {event}", value)

@@ -18,6 +18,7 @@ from ...aai.inject.attention import Groups, Injection
 from ...aai.inject.blend import BlendRun
 from ...aai.inject.edit import Edit
 from ...aai.inject.loudness import Reweight
+from ...aai.picture.model import fingerprint
 from ...aai.picture.schedule import progress
 from . import sampling
 
@@ -37,12 +38,14 @@ TOLD = "aai_told"
 def attach(model, injection: Edit | Reweight):
     """A clone of a MODEL that samples with the injection, in place of one that it carried before.
 
-    Raises InputError for a model without cross-attention.
+    Raises InputError for a model without cross-attention, or an inverted picture of another model.
     """
     if not _blocks(model.model.diffusion_model):
         raise InputError(
             "This model has no cross-attention to edit: load a Stable Diffusion 1, 2 or XL checkpoint."
         )
+    if injection.trajectory is not None:
+        injection.trajectory.check_model(fingerprint(model.model.diffusion_model))
     model = model.clone()
     model.model_options["transformer_options"][KEY] = injection
     for kind, wrapper in (

@@ -7,10 +7,12 @@ import inspect
 import math
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import comfy.k_diffusion.sampling as k_diffusion
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ...aai.errors import InputError
 from ...aai.inject.edit import Edit
@@ -55,16 +57,17 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
         noise = _from_the_end(injection, guider, sampler, sigmas, noise, rest[0])
     if function is None:
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
-    before = sampler.extra_options, sampler.inpaint_options
+    before = sampler.extra_options
     try:
         if _draws_noise(function) and sampler.extra_options.get("noise_sampler") is None:
-            shared = shared_noise(function, noise, sigmas, extra_args.get("seed"), injection.rows)
+            shared = shared_noise(function, noise, sigmas, extra_args.get("seed"), rows)
             sampler.extra_options = {**sampler.extra_options, "noise_sampler": shared}
-        # ddim would draw another noise for each row where a mask keeps the latent.
-        sampler.inpaint_options = {}
-        return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
+        masked = len(rest) > 1 and rest[1] is not None
+        drawing = SharedDraws(noise.shape, rows) if _draws_by_itself(sampler, masked) else nullcontext()
+        with drawing:
+            return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     finally:
-        sampler.extra_options, sampler.inpaint_options = before
+        sampler.extra_options = before
 
 
 def kept_to_source(executor, model, conds, x_in, timestep, model_options):
@@ -85,6 +88,8 @@ def kept_to_source(executor, model, conds, x_in, timestep, model_options):
         predictions = [way.leave(clean, injection.rows) for clean in predictions]
     if blending is not None:
         share = progress(sigma, options["sample_sigmas"].tolist())
+        # Core's first prediction is the positive conditioning's.
+        blending.compare(predictions[0])
         predictions = [blending.blended(clean, share) for clean in predictions]
     return predictions
 
@@ -103,6 +108,24 @@ def shared_noise(function: Callable, noise: Tensor, sigmas: Tensor, seed: int | 
     return lambda sigma, sigma_next: draw(sigma, sigma_next).repeat_interleave(rows, 0)
 
 
+class SharedDraws(TorchFunctionMode):
+    """Inside, noise for latents of groups of `rows` that is drawn straight from torch is drawn for one of
+    each group, as it would be for a batch of these alone."""
+
+    def __init__(self, shape: torch.Size, rows: int):
+        super().__init__()
+        self.shape, self.rows = shape, rows
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is torch.randn_like and len(args[0]) == self.shape[0]:
+            return function(args[0][:: self.rows], *args[1:], **kwargs).repeat_interleave(self.rows, 0)
+        if function is torch.randn and args and args[0] == self.shape:
+            size = (self.shape[0] // self.rows, *self.shape[1:])
+            return function(size, *args[1:], **kwargs).repeat_interleave(self.rows, 0)
+        return function(*args, **kwargs)
+
+
 def _from_the_end(injection: Edit, guider, sampler, sigmas: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
     """The noise with which the sampler starts where the inverted picture's way is at its first sigma."""
     way = injection.trajectory
@@ -115,6 +138,15 @@ def _from_the_end(injection: Edit, guider, sampler, sigmas: Tensor, noise: Tenso
 
 def _draws_noise(function: Callable) -> bool:
     return "noise_sampler" in inspect.signature(inspect.unwrap(function)).parameters
+
+
+def _draws_by_itself(sampler, masked: bool) -> bool:
+    """Whether a sampler draws noise that no noise sampler gives: churn (Karras et al. 2022), ddim's for what
+    a mask keeps, or whatever a sampler that is not core's does."""
+    if sampler.extra_options.get("s_churn") or (masked and sampler.inpaint_options.get("random")):
+        return True
+    function = inspect.unwrap(sampler.sampler_function)
+    return not (_draws_noise(function) or function.__module__.startswith("comfy."))
 
 
 def _is_brownian(function: Callable) -> bool:

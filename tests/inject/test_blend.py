@@ -61,6 +61,27 @@ def test_the_place_is_where_the_map_is_high_widened_by_one():
     assert run.mask(0.1) is None
 
 
+def test_the_place_is_where_the_edit_changes_most():
+    run = BlendRun(Blend(changes=True, start=0.5, threshold=0.5), 3, (8, 8))
+    latents = torch.randn(1, 4, 8, 8).repeat(6, 1, 1, 1)
+    latents[1, :, 2, 2] += 9
+    latents[5, :, 5, 5] += 1
+    run.compare(latents)
+    assert run.mask(0.4) is None
+    mask = run.mask(0.5)
+    assert mask.shape == (2, 2, 1, 8, 8)
+    # Smoothed over 3x3 places; pictures that do not change at all have none.
+    assert mask[0, 0, 0, 1:4, 1:4].all() and mask[0, 0].sum() == 9
+    assert mask[1, 1, 0, 4:7, 4:7].sum() == mask[1, 1].sum() == 9
+    assert not mask[0, 1].any() and not mask[1, 0].any()
+
+
+@pytest.mark.parametrize("settings", [{"start": -0.1}, {"threshold": 1.5}])
+def test_shares_outside_0_to_1_are_refused(settings):
+    with pytest.raises(InputError, match="is no share"):
+        Blend(**settings)
+
+
 def test_a_mask_of_any_size_keeps_the_source_outside():
     given = torch.zeros(37, 50)
     given[:, 25:] = 1

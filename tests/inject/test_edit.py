@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from aai.errors import InputError
-from aai.inject.attention import Injection, borrow, cross_attention, groups_of
+from aai.inject.attention import Injection, borrow, cross_attention, groups_of, rows_of
 from aai.inject.edit import STYLE_WINDOWS, Edit
 from aai.picture.schedule import progress
 from aai.prompt import Prompt, index_projection
@@ -60,7 +60,7 @@ def by_loops(q, k, v, source, edited, inside, scales, silence):
     length = k.shape[2]
     projection = index_projection(source, edited)
     loudest = max(scales.get(p[0], 1.0) for p in edited if isinstance(p, tuple))
-    share = min(loudest, 1.0) if silence == "full" else 1.0
+    share = loudest if silence == "full" else 1.0
     out = torch.zeros(heads, count, width, dtype=q.dtype)
 
     def row_of_map(query, keys):
@@ -92,6 +92,10 @@ def random_qkv(rows, heads, count, length, width, seed=0, dtype=torch.float32):
     return q, k, v
 
 
+def crossed(q, k, v, groups, mixes):
+    return cross_attention(F.scaled_dot_product_attention, q.clone(), k.clone(), v.clone(), groups, mixes)
+
+
 def relative_error(found, expected):
     return ((found - expected).norm() / expected.norm()).item()
 
@@ -104,7 +108,7 @@ def test_cross_attention_is_eq_7_and_8_by_loops(edit_of, scales, inside, silence
     edit = edit_of("a c <rain> u <dog>", scales=scales, silence=silence, cross_window=(0, 0.5))
     mixes = edit.at(0.0 if inside else 0.5, [source, edited], LENGTH).mixes
     q, k, v = random_qkv(2, 2, 64, LENGTH, 8, dtype=torch.float64)
-    found = cross_attention(F.scaled_dot_product_attention, q, k, v, [[0, 1]], mixes)
+    found = crossed(q, k, v, [[0, 1]], mixes)
     expected = by_loops(q, k, v, source, edited, inside, scales, silence)
     assert relative_error(found[1], expected) < 1e-6
     assert torch.equal(found[0], F.scaled_dot_product_attention(q, k, v)[0])
@@ -115,13 +119,9 @@ def test_a_repeated_conditioning_changes_nothing(edit_of):
     source, edited = reads(*"ac"), reads(*"ac", RAIN)
     edit = edit_of(scales={"rain": 0.7})
     q, k, v = random_qkv(2, 2, 16, LENGTH, 8)
-    once = cross_attention(
-        F.scaled_dot_product_attention, q, k, v, [[0, 1]], edit.at(0, [source, edited], LENGTH).mixes
-    )
+    once = crossed(q, k, v, [[0, 1]], edit.at(0, [source, edited], LENGTH).mixes)
     k, v = k.repeat(1, 1, 2, 1), v.repeat(1, 1, 2, 1)
-    twice = cross_attention(
-        F.scaled_dot_product_attention, q, k, v, [[0, 1]], edit.at(0, [source, edited], 2 * LENGTH).mixes
-    )
+    twice = crossed(q, k, v, [[0, 1]], edit.at(0, [source, edited], 2 * LENGTH).mixes)
     torch.testing.assert_close(once, twice, rtol=1e-5, atol=1e-6)
 
 
@@ -150,7 +150,7 @@ def test_cross_attention_equals_materialised_maps(edit_of, side, width, scales):
     for share in (0.0, 0.9):
         mixes = edit.at(share, [source, edited], 77).mixes
         q, k, v = random_qkv(2, 2, side * side, 77, width, seed=side)
-        found = cross_attention(F.scaled_dot_product_attention, q, k, v, [[0, 1]], mixes)
+        found = crossed(q, k, v, [[0, 1]], mixes)
         assert relative_error(found[1].double(), with_maps(q, k, v, mixes[0])) < 1e-5
 
 
@@ -169,7 +169,7 @@ def test_scale_0_returns_the_source(edit_of, share):
     q, k, v = random_qkv(2, 4, 64, LENGTH, 8)
     q[1] = q[0]
     mixes = edit_of(scales={"rain": 0.0}).at(share, [reads(*"ac"), reads(*"acu", RAIN)], LENGTH).mixes
-    found = cross_attention(F.scaled_dot_product_attention, q, k, v, [[0, 1]], mixes)
+    found = crossed(q, k, v, [[0, 1]], mixes)
     assert torch.equal(found[0], found[1])
 
 
@@ -178,7 +178,7 @@ def test_an_edit_to_the_same_prompt_returns_the_source(edit_of):
     same = reads(*"ac", RAIN)
     for share in (0.0, 0.9):
         mixes = edit_of(source="a city under <rain>").at(share, [same, same], LENGTH).mixes
-        found = cross_attention(F.scaled_dot_product_attention, q, k, v, [[0, 1]], mixes)
+        found = crossed(q, k, v, [[0, 1]], mixes)
         torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-6)
 
 
@@ -192,12 +192,22 @@ def test_several_edited_pictures_from_one_source(edit_of, make_token):
     told = [reads(*"ac"), reads(*"ac", RAIN), reads(*"ac", DOG, DOG)]
     q, k, v = random_qkv(8, 2, 16, LENGTH, 8)
     groups = groups_of([2, 3, 4, 5, 6, 7], edit.rows)
-    found = cross_attention(F.scaled_dot_product_attention, q, k, v, groups, edit.at(0, told, LENGTH).mixes)
+    found = crossed(q, k, v, groups, edit.at(0, told, LENGTH).mixes)
     plain = F.scaled_dot_product_attention(q, k, v)
     assert torch.equal(found[[0, 1, 2, 5]], plain[[0, 1, 2, 5]])
     one = edit_of("a city <dog> <dog>", scales={"dog": 2.0}).at(0, [told[0], told[2]], LENGTH).mixes
-    alone = cross_attention(F.scaled_dot_product_attention, q[[5, 7]], k[[5, 7]], v[[5, 7]], [[0, 1]], one)
+    alone = crossed(q[[5, 7]], k[[5, 7]], v[[5, 7]], [[0, 1]], one)
     torch.testing.assert_close(found[7], alone[1])
+
+
+@pytest.mark.parametrize(
+    "rows, copied", [([1], False), ([1, 3, 5], False), ([2, 3], False), ([1, 2, 4], True)]
+)
+def test_rows_are_views_where_they_are_evenly_spaced(rows, copied):
+    x = torch.randn(6, 3)
+    found = rows_of(x, rows)
+    assert torch.equal(found, x[rows])
+    assert (found.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()) == copied
 
 
 @pytest.mark.parametrize("size", [(64, 64), (75, 75), (75, 50), (128, 125)])

@@ -36,6 +36,7 @@ class StandardNormal:
     sigma^2)."""
 
     sigmas = torch.logspace(-1.5, 1.2, 1000)
+    fingerprint = "ideal"
 
     def predict_noise(self, latents, t, cond):
         sigma = self.sigmas[t][:, None, None, None]
@@ -118,11 +119,23 @@ def test_null_text_makes_guidance_follow_the_way(model, latents, make_token):
 
 
 def test_a_saved_way_is_loaded(tmp_path):
-    way = Trajectory(torch.tensor([1.0, 0.0]), torch.randn(2, 4, 3, 3))
+    way = Trajectory(torch.tensor([1.0, 0.0]), torch.randn(2, 4, 3, 3), model="f00d")
     way.save(tmp_path / "house.safetensors", "a village")
     found, prompt = load(tmp_path / "house.safetensors")
     assert prompt == "a village" and torch.equal(found.latents, way.latents)
-    assert torch.equal(found.sigmas, way.sigmas) and found.nulls is None
+    assert torch.equal(found.sigmas, way.sigmas) and found.nulls is None and found.model == "f00d"
+
+
+def test_a_way_of_another_model_is_refused(model, latents, make_parts, make_token):
+    told = model.encode_prompt(Prompt("a photo of rain"))
+    way = invert(model, latents, told, 2)
+    other = DiffusersPictureModel(**vars(make_parts(seed=1)))
+    prompt = Prompt("a photo of *", (make_token("dog"),))
+    edit = Edit(Prompt("a photo of rain"), (prompt,), trajectory=way)
+    with pytest.raises(InputError, match="inverted with another model"):
+        other.sample(encode(other.encode_prompt, edit), told, seeds=[1], steps=2, edit=edit)
+    # The same weights in another type are the same model.
+    assert model.fingerprint == model.to(torch.float16).fingerprint != other.fingerprint
 
 
 def test_bad_input(tmp_path, model, latents):

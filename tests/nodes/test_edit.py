@@ -118,6 +118,56 @@ def test_dpm_adaptive_is_refused(pack, edit, sampled):
         sampled(model, positive, latent, "dpm_adaptive")
 
 
+@pytest.fixture(scope="session")
+def custom_sampled(core, small, encoded):
+    """custom_sampled(sampler, model, positive, latent) -> the latents of core's SamplerCustom."""
+    from comfy_extras.nodes_custom_sampler import SamplerCustom
+
+    def sample(sampler, model, positive, latent):
+        sigmas = core.comfy.samplers.calculate_sigmas(
+            small.model.get_model_object("model_sampling"), "normal", STEPS
+        )
+        with torch.inference_mode():
+            made = SamplerCustom.execute(
+                model, True, SEED, 4.0, positive, encoded("night"), sampler, sigmas, latent
+            )
+        return made[0]["samples"]
+
+    return sample
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "dpm_2", "heunpp2"])
+def test_churn_is_shared(core, small, edit, encoded, custom_sampled, name):
+    sampler = core.comfy.samplers.ksampler(name, {"s_churn": 2.0})
+    pairs = custom_sampled(sampler, *edit(latent=empty(2)))
+    alone = custom_sampled(sampler, small.model, encoded("a city"), empty(2))
+    assert_same(small, pairs[[0, 2]], alone)
+    without = custom_sampled(core.comfy.samplers.ksampler(name), small.model, encoded("a city"), empty(2))
+    assert not torch.allclose(alone, without, atol=1e-3)
+
+
+def test_a_sampler_with_noise_of_its_own_shares_it(small, edit, encoded, custom_sampled):
+    from comfy_extras.nodes_advanced_samplers import SamplerLCMUpscale
+
+    sampler = SamplerLCMUpscale.execute(1.5, -1, "bilinear")[0]
+    pair = custom_sampled(sampler, *edit())
+    assert pair.shape[-1] == 12
+    assert_same(small, pair[:1], custom_sampled(sampler, small.model, encoded("a city"), empty()))
+    silent = custom_sampled(sampler, *edit(scale="0"))
+    assert_same(small, silent[1:], silent[:1])
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler"])
+def test_a_noise_mask_keeps_the_latent_as_alone(small, edit, encoded, sampled, sampler):
+    generator = torch.Generator().manual_seed(3)
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 32:] = 1
+    latent = {"samples": torch.randn(1, 32, 8, 8, generator=generator), "noise_mask": mask}
+    pair = sampled(*edit(latent=latent), sampler)
+    assert_same(small, pair[:1], sampled(small.model, encoded("a city"), latent, sampler))
+    assert torch.allclose(pair[..., :4], latent["samples"][..., :4].expand(2, -1, -1, -1), atol=1e-5)
+
+
 @pytest.mark.parametrize("scheduler", ["simple", "karras", "exponential", "sgm_uniform", "beta"])
 def test_windows_mean_the_same_for_every_scheduler(run, small, rain, edit, encoded, sampled, scheduler):
     """With every window shut the edited picture is the plain one; shut after the last step, it is not."""
@@ -290,6 +340,18 @@ def test_blends_keep_to_a_mask_or_to_words(pack, small, edit, encoded, sampled):
     assert_same(small, pair[1:], pair[:1])
 
 
+def test_changes_decide_where_the_picture_changes(small, edit, encoded, sampled):
+    """At a threshold of 1 no place may change; at 0 each may; between them, some."""
+    given = dict(blend_changes=True, blend_start=0.0)
+    nowhere = sampled(*edit(**given, blend_threshold=1.0))
+    assert_same(small, nowhere[1:], nowhere[:1])
+    assert_same(small, nowhere[:1], sampled(small.model, encoded("a city"), empty()))
+    assert_same(small, sampled(*edit(**given, blend_threshold=0.0)), sampled(*edit()))
+    some = sampled(*edit(**given, blend_threshold=0.8))
+    kept = (some[0] == some[1]).all(0).float().mean()
+    assert 0 < kept < 1
+
+
 @pytest.mark.parametrize(
     "inputs, words",
     [
@@ -300,11 +362,53 @@ def test_blends_keep_to_a_mask_or_to_words(pack, small, edit, encoded, sampled):
         ({"edited_prompt": " "}, "0 edited prompts"),
         ({"blend_words": "sea"}, "“sea” is not in the prompt"),
         ({"mask": torch.zeros(3, 8, 8)}, "3 masks were given for 1"),
+        ({"scale": "-0.5"}, "opposite"),
+        ({"edited_prompt": "a city under <dog>"}, "no such sound token"),
+        ({"cross_end": 1.5}, "cross window 0 to 1.5"),
+        ({"self_end": -0.1}, "self window 0 to -0.1"),
+        ({"blend_words": "city", "blend_start": 2.0}, "blend start of 2 is no share"),
+        ({"blend_changes": True, "blend_threshold": -1.0}, "blend threshold of -1 is no share"),
     ],
 )
 def test_bad_input_is_one_sentence(pack, edit, inputs, words):
     with pytest.raises(pack.part("aai.errors").InputError, match=words):
         edit(**inputs)
+
+
+def test_the_same_text_twice_is_the_source_and_more_than_77_words_are_read(small, edit, encoded, sampled):
+    model, positive, latent = edit(source_prompt="a city under *")
+    assert len(set(positive[0][1]["aai_reads"])) == 1
+    pair = sampled(model, positive, latent)
+    assert_same(small, pair[1:], pair[:1])
+    model, positive, latent = edit(edited_prompt="a city " + "fire " * 80 + "*")
+    assert positive[0][0].shape[1] == 154
+    pair = sampled(model, positive, latent)
+    assert_same(small, pair[:1], sampled(small.model, encoded("a city"), empty()))
+
+
+def test_a_model_without_cross_attention_is_refused(pack, small, edit):
+    import comfy.model_patcher
+
+    soundworld = pack.part("nodes.comfy.soundworld")
+    config = {
+        **soundworld.comfy_unet_config(), "use_spatial_transformer": False, "context_dim": None,
+        "transformer_depth": [0] * 3, "transformer_depth_output": [0] * 6, "transformer_depth_middle": -1,
+    }  # fmt: skip
+    cpu = torch.device("cpu")
+    model = comfy.model_patcher.ModelPatcher(soundworld.SoundWorldConfig(config).get_model({}), cpu, cpu)
+    with pytest.raises(pack.part("aai.errors").InputError, match="load a Stable Diffusion 1, 2 or XL"):
+        edit(model=model)
+
+
+def test_an_inverted_picture_of_another_model_is_refused(pack, run, small, edit):
+    inverted = run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae,
+                   image=torch.rand(1, 64, 64, 3), prompt="a city", steps=2, null_text=False,
+                   guidance=4.0)[0]  # fmt: skip
+    other = pack.part("nodes.comfy.soundworld").build_model(
+        {k: v + 0.01 for k, v in small.unet.state_dict().items()}
+    )
+    with pytest.raises(pack.part("aai.errors").InputError, match="inverted with another model"):
+        edit(model=other, latent=inverted)
 
 
 def test_what_does_not_belong_together_is_refused(pack, run, small, edit, encoded, sampled, rain):
