@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapt, hear, inject, world
+from . import adapt, hear, inject, look, world
 
 
 class SoundTokens(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [*world.NODES, *hear.NODES, *adapt.NODES, *inject.NODES]
+        return [*world.NODES, *hear.NODES, *adapt.NODES, *inject.NODES, *look.NODES]

@@ -9,6 +9,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
+from .look import previews
 from .pictures import as_image, loss_curve, square
 from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, SoundTokenType
 
@@ -78,7 +79,12 @@ class RetrieveReferenceImages(io.ComfyNode):
             scores = [r.score for r in found]
             names = [r.path.relative_to(_folder(library)).as_posix() for r in found]
         lines = [f"{name} {score:.3f}" for name, score in zip(names, scores)]
-        return io.NodeOutput(pictures.movedim(1, -1).contiguous(), "\n".join(lines))
+        images = pictures.movedim(1, -1).contiguous()
+        shown = [
+            {**file, "name": name, "score": float(score)}
+            for file, name, score in zip(previews(images), names, scores)
+        ]
+        return io.NodeOutput(images, "\n".join(lines), ui={"references": shown})
 
 
 class TrainSoundToken(io.ComfyNode):
@@ -224,7 +230,8 @@ class TrainSoundToken(io.ComfyNode):
                 loudness=embedding.loudness,
                 provenance={"sound": embedding.sound, "encoder": embedding.encoder},
             )
-        return io.NodeOutput(result.token, as_image(loss_curve(result.losses, steps)))
+        curve = as_image(loss_curve(result.losses, steps))
+        return io.NodeOutput(result.token, curve, ui={"images": previews(curve)})
 
 
 class RebindSoundToken(io.ComfyNode):

@@ -161,7 +161,10 @@ class EncodeSound(io.ComfyNode):
         heard = encoder.hear(sound_encoder, sounds.from_tensor(audio["waveform"], audio["sample_rate"]))
         ranked = encoder.nearest_words(sound_encoder, heard.f_a[None], k=max(5, count))[0]
         scores = "\n".join(f"{word} {100 * score:.0f} %" for word, score in ranked[:5])
-        return io.NodeOutput(heard, ", ".join(word for word, _ in ranked[:count]), scores)
+        nearest = [{"word": word, "score": score} for word, score in ranked[:5]]
+        return io.NodeOutput(
+            heard, ", ".join(word for word, _ in ranked[:count]), scores, ui={"words": nearest}
+        )
 
 
 def _sound_files() -> list[str]:

@@ -1,0 +1,168 @@
+"""Looking: where a sound's word looked on the picture, and what an edit changed."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+from torch import Tensor
+from torch.nn import functional as F
+
+from .types import CATEGORY, AttentionMapsType
+
+
+class AttentionHeatmap(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_AttentionHeatmap",
+            display_name="Attention Heatmap",
+            category=CATEGORY,
+            description=(
+                "Watches where the sounds' words look while KSampler draws; Draw Heatmap shows it on the "
+                "finished picture, which stays the same to the last bit. Stands right before KSampler."
+            ),
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The model, or Prompt To Prompt Edit's or Loudness Reweight's."
+                ),
+                io.Conditioning.Input(
+                    "conditioning",
+                    tooltip="The prompt with the tokens: Sound Token Conditioning's, or Prompt To Prompt "
+                    "Edit's. KSampler takes the same.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("watched_model", display_name="model", tooltip="For KSampler."),
+                AttentionMapsType.Output(
+                    "maps",
+                    display_name="maps",
+                    tooltip="For Draw Heatmap; holds the maps of the last picture that was sampled with it.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, conditioning) -> io.NodeOutput:
+        from ..aai.inject.edit import reweighted
+        from ..aai.inject.heatmap import Heatmap
+        from ..aai.prompt import token_positions
+        from .comfy import attention, words
+
+        reads = [row for _, options in conditioning for row in options.get(words.READS, ())]
+        before = attention.attached(model)
+        # A scale of 1 is no change: what watches rides on it where nothing else is injected.
+        whole = reweighted(before, reads, [1.0])
+        heatmap = Heatmap(dict.fromkeys(name for row in reads for name in token_positions(row)))
+        return io.NodeOutput(attention.watched(model, before or whole, heatmap), heatmap)
+
+
+class DrawHeatmap(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_DrawHeatmap",
+            display_name="Draw Heatmap",
+            category=CATEGORY,
+            description="Lays the heat map of each sound over the finished picture: where its word looked.",
+            inputs=[
+                AttentionMapsType.Input("maps", tooltip="From Attention Heatmap."),
+                io.Image.Input(
+                    "images", tooltip="The pictures that KSampler drew with Attention Heatmap's model."
+                ),
+                io.Float.Input(
+                    "opacity",
+                    default=0.7,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="How much the brightest place of the heat map covers the picture.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    "overlays",
+                    display_name="overlays",
+                    tooltip="Every picture under the first sound's heat map, then under the second's.",
+                ),
+                io.Mask.Output(
+                    "mask", display_name="mask", tooltip="The heat maps alone, 0 to 1, in the same order."
+                ),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, maps, images, opacity) -> io.NodeOutput:
+        from ..aai.errors import InputError
+        from ..aai.inject import heatmap
+
+        shares = maps.maps().to(images.device)
+        if len(images) != maps.pictures:
+            raise InputError(
+                f"The heat map is of {maps.pictures} pictures, but {len(images)} came in: connect all that "
+                "KSampler drew, and no other."
+            )
+        masks = F.interpolate(heatmap.normalised(shares), images.shape[1:3], mode="bicubic").clamp(0, 1)
+        layers = heatmap.coloured(masks)
+        pictures = images[..., :3].movedim(-1, 1)
+        overlays = heatmap.laid_over(pictures, layers, opacity).flatten(0, 1).movedim(1, -1)
+        shown, drawn = previews(images), previews(layers.flatten(0, 1).movedim(1, -1))
+        most = shares.amax((2, 3)).flatten().tolist()
+        seen = [
+            {
+                "token": name,
+                "picture": shown[i],
+                "layer": drawn[n * len(images) + i],
+                "most": most[n * len(images) + i],
+            }
+            for n, name in enumerate(maps.names)
+            for i in range(len(images))
+        ]
+        return io.NodeOutput(
+            overlays.contiguous(), masks.flatten(0, 1), ui={"heatmaps": seen, "opacity": [opacity]}
+        )
+
+
+class CompareImages(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_CompareImages",
+            display_name="Compare Images (AAI)",
+            category=CATEGORY,
+            description="A slider between the source picture and the edited ones, by mouse or arrow keys.",
+            inputs=[
+                io.Image.Input(
+                    "images",
+                    tooltip="The source picture; with nothing at `edited`, the edited ones after it, as "
+                    "Prompt To Prompt Edit draws them.",
+                ),
+                io.Image.Input(
+                    "edited", optional=True, tooltip="The edited pictures, where they come apart."
+                ),
+            ],
+            outputs=[],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, images, edited=None) -> io.NodeOutput:
+        from ..aai.errors import InputError
+
+        source, others = (images[:1], images[1:]) if edited is None else (images, edited)
+        if not len(others):
+            raise InputError(
+                "There is one picture only, and nothing to compare it with: connect an edited one."
+            )
+        # As many sources as edited pictures, or one for all.
+        before, after = previews(source), previews(others)
+        pairs = [{"before": before[min(i, len(before) - 1)], "after": p} for i, p in enumerate(after)]
+        return io.NodeOutput(ui={"pairs": pairs})
+
+
+def previews(images: Tensor) -> list[dict]:
+    """Temporary picture files of an IMAGE [B, H, W, C], as the front end finds them: {"filename",
+    "subfolder", "type"}."""
+    return ui.PreviewImage(images).as_dict()["images"]
+
+
+NODES = [AttentionHeatmap, DrawHeatmap, CompareImages]
