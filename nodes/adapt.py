@@ -50,6 +50,7 @@ class RetrieveReferenceImages(io.ComfyNode):
                     tooltip="Each picture's name and its cosine to the sound.",
                 ),
             ],
+            is_output_node=True,
         )
 
     @classmethod
@@ -176,6 +177,7 @@ class TrainSoundToken(io.ComfyNode):
                 SoundTokenType.Output("token", display_name="token", tooltip="The sound token."),
                 io.Image.Output("curve", display_name="curve", tooltip="The loss at each step."),
             ],
+            is_output_node=True,
         )
 
     @classmethod

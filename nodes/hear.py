@@ -151,6 +151,7 @@ class EncodeSound(io.ComfyNode):
                     "scores", display_name="scores", tooltip="The five nearest words with their shares."
                 ),
             ],
+            is_output_node=True,
         )
 
     @classmethod

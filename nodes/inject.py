@@ -290,6 +290,7 @@ class LoudnessReweight(io.ComfyNode):
                     "first_scale", display_name="scale", tooltip="The scale, of the first picture."
                 ),
             ],
+            is_output_node=True,
         )
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 from torch.nn import functional as F
@@ -74,7 +75,7 @@ class DrawHeatmap(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How much the brightest place of the heat map covers the picture.",
+                    tooltip="How much the heat map covers the picture.",
                 ),
             ],
             outputs=[
@@ -95,31 +96,32 @@ class DrawHeatmap(io.ComfyNode):
         from ..aai.errors import InputError
         from ..aai.inject import heatmap
 
-        shares = maps.maps().to(images.device)
+        looked = maps.maps().to(images.device)
         if len(images) != maps.pictures:
             raise InputError(
                 f"The heat map is of {maps.pictures} pictures, but {len(images)} came in: connect all that "
                 "KSampler drew, and no other."
             )
-        masks = F.interpolate(heatmap.normalised(shares), images.shape[1:3], mode="bicubic").clamp(0, 1)
-        layers = heatmap.coloured(masks)
-        pictures = images[..., :3].movedim(-1, 1)
-        overlays = heatmap.laid_over(pictures, layers, opacity).flatten(0, 1).movedim(1, -1)
-        shown, drawn = previews(images), previews(layers.flatten(0, 1).movedim(1, -1))
-        most = shares.amax((2, 3)).flatten().tolist()
-        seen = [
-            {
-                "token": name,
-                "picture": shown[i],
-                "layer": drawn[n * len(images) + i],
-                "most": most[n * len(images) + i],
-            }
-            for n, name in enumerate(maps.names)
-            for i in range(len(images))
-        ]
-        return io.NodeOutput(
-            overlays.contiguous(), masks.flatten(0, 1), ui={"heatmaps": seen, "opacity": [opacity]}
+        values = heatmap.normalised(looked)
+        masks = F.interpolate(values, images.shape[1:3], mode="bicubic").clamp(0, 1)
+        heat = heatmap.coloured(masks).movedim(-3, -1)
+        named = (looked > 0).flatten(2).any(2)[..., None, None, None]
+        overlays = torch.where(
+            named, torch.lerp(images[..., :3].expand_as(heat), heat, opacity), images[..., :3]
         )
+        files = [previews(x.flatten(0, 1)) for x in (heat, values[..., None].expand(*values.shape, 3))]
+        pictures = previews(images)
+        pairs = [(name, picture) for name in maps.names for picture in pictures]
+        most = looked.amax((1, 2, 3)).repeat_interleave(len(images)).tolist()
+        shares = maps.shares().flatten().tolist()
+        # An edit's source does not name the sound: there is nothing to see on it.
+        seen = [
+            {"token": name, "picture": picture, "heat": drawn, "values": grey, "most": top, "share": share}
+            for (name, picture), drawn, grey, top, share in zip(pairs, *files, most, shares)
+            if share > 0
+        ]
+        shown = {"heatmaps": seen, "opacity": [opacity]}
+        return io.NodeOutput(overlays.flatten(0, 1), masks.flatten(0, 1), ui=shown)
 
 
 class CompareImages(io.ComfyNode):

@@ -1,0 +1,76 @@
+// A view: an element of ours on a node, in both node renderers, which keeps no value in the workflow.
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+
+const style = document.createElement("link");
+style.rel = "stylesheet";
+style.href = new URL("aai.css", import.meta.url).href;
+document.head.append(style);
+
+/** An element with attributes, listeners ({onclick: f}) and children. */
+export function element(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+        if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+        else if (value === true) made.setAttribute(name, "");
+        else if (value !== false && value !== undefined) made.setAttribute(name, value);
+    }
+    made.append(...children);
+    return made;
+}
+
+/** The address of a picture or sound that a node names: {filename, subfolder, type}. */
+export function fileUrl({ filename, subfolder = "", type = "temp" }) {
+    return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
+}
+
+/** A view's outermost element. Its keys and pointer stay its own; the wheel goes on to the canvas. */
+export function viewElement(name, label, ...children) {
+    const root = element("div", { class: `aai-view aai-${name}`, role: "group", "aria-label": label }, ...children);
+    // The canvas would take arrow keys, space and letters as its own commands. Ctrl+Enter still runs.
+    root.addEventListener("keydown", (event) => {
+        if (!event.ctrlKey && !event.metaKey && event.key !== "Escape") event.stopPropagation();
+    });
+    root.addEventListener("wheel", (event) => {
+        if (root.closest(".lg-node")) return; // Nodes 2.0 brings it to the canvas itself.
+        event.preventDefault();
+        app.canvas.canvas.dispatchEvent(new WheelEvent(event.type, event));
+    }, { passive: false });
+    return root;
+}
+
+/** Adds a view to a node; `height` in pixels is the least it takes, and all it takes unless it grows. */
+export function addView(node, name, root, { height, grows = false }) {
+    root.style.minHeight = `${height}px`;
+    const widget = node.addDOMWidget(name, `AAI_${name.toUpperCase()}`, root, {
+        serialize: false, hideOnZoom: false, socketless: true, margin: 6,
+        getMinHeight: () => height + 12,
+        ...(grows ? {} : { getMaxHeight: () => height + 12 }),
+    });
+    widget.serialize = false;
+    return widget;
+}
+
+const SHOWS = new WeakMap();
+
+/** Calls show(output) whenever the node has run, and when a tab with its results comes back. */
+export function onOutput(node, show) {
+    SHOWS.set(node, show);
+    const before = node.onExecuted;
+    node.onExecuted = function (output, ...rest) {
+        before?.call(this, output, ...rest);
+        if (output) show(output);
+    };
+}
+
+app.registerExtension({
+    name: "AAI.View",
+    onNodeOutputsUpdated(outputs) {
+        for (const [locator, output] of Object.entries(outputs)) {
+            const id = locator.split(":");
+            const graph = id.length > 1 ? app.graph.subgraphs?.get(id[0]) : app.graph;
+            const node = graph?.getNodeById(Number(id.at(-1)));
+            if (node && output) SHOWS.get(node)?.(output);
+        }
+    },
+});
