@@ -10,7 +10,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from .look import previews
-from .pictures import as_image, loss_curve, square
+from .pictures import as_image, curve_points, loss_curve, square
 from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, SoundTokenType
 
 log = logging.getLogger(__name__)
@@ -227,13 +227,13 @@ class TrainSoundToken(io.ComfyNode):
                 latents,
                 settings,
                 name.strip(),
-                callback=LossCurve(steps, loss_curve),
+                callback=LossCurve(steps),
                 on_stop=keep,
                 loudness=embedding.loudness,
                 provenance={"sound": embedding.sound, "encoder": embedding.encoder},
             )
         curve = as_image(loss_curve(result.losses, steps))
-        return io.NodeOutput(result.token, curve, ui={"images": previews(curve)})
+        return io.NodeOutput(result.token, curve, ui={"curve": [curve_points(result.losses, steps)]})
 
 
 class RebindSoundToken(io.ComfyNode):

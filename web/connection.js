@@ -1,7 +1,7 @@
 // When the server goes away while one of our nodes runs, that node says so and what to do.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { addView, element, viewElement } from "./view.js";
+import { addView, element, nodeAt, viewElement } from "./view.js";
 
 let running; // {node, step, total} of ours
 const NOTICES = new Map();
@@ -18,7 +18,8 @@ app.registerExtension({
     name: "AAI.Connection",
     setup() {
         api.addEventListener("executing", ({ detail }) => {
-            const node = app.graph.getNodeById(Number(detail?.node ?? detail));
+            const id = detail?.node ?? detail;
+            const node = id ? nodeAt(id) : undefined;
             running = node?.comfyClass?.startsWith("AAI_") ? { node } : undefined;
         });
         api.addEventListener("progress", ({ detail }) => {

@@ -63,14 +63,28 @@ export function onOutput(node, show) {
     };
 }
 
+/** Shows an output on a node that has such a view, as if it had run. */
+export function showOutput(node, output) {
+    if (node && output) SHOWS.get(node)?.(output);
+}
+
+/** The node of an execution id, "7", or "5:7" for node 7 of the subgraph that node 5 is. */
+export function nodeAt(id) {
+    const parts = String(id).split(":");
+    const own = parts.pop();
+    const graph = parts.reduce((held, part) => held?.getNodeById(Number(part))?.subgraph, app.rootGraph ?? app.graph);
+    return graph?.getNodeById(Number(own));
+}
+
 app.registerExtension({
     name: "AAI.View",
     onNodeOutputsUpdated(outputs) {
         for (const [locator, output] of Object.entries(outputs)) {
-            const id = locator.split(":");
-            const graph = id.length > 1 ? app.graph.subgraphs?.get(id[0]) : app.graph;
-            const node = graph?.getNodeById(Number(id.at(-1)));
-            if (node && output) SHOWS.get(node)?.(output);
+            // "7", or "<the subgraph's uuid>:7"
+            const [own, subgraph] = locator.split(":").reverse();
+            const root = app.rootGraph ?? app.graph;
+            const graph = subgraph ? root?.subgraphs?.get(subgraph) : root;
+            showOutput(graph?.getNodeById(Number(own)), output);
         }
     },
 });

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import comfy.model_management
 import comfy.utils
+from comfy_execution.utils import get_executing_context
 from PIL import Image
+
+from ..pictures import curve_points
 
 
 class Bar:
@@ -23,17 +25,26 @@ class Bar:
 
 
 class LossCurve:
-    """A training callback(step, total, loss): the bar with a picture of the losses, twice a second."""
+    """A training callback(step, total, loss): the node's progress bar, and its curve, drawn as it grows."""
 
-    def __init__(self, total: int, draw: Callable[[list[float], int], Image.Image], seconds: float = 0.5):
-        self.bar, self.draw, self.seconds = Bar(total), draw, seconds
+    def __init__(self, total: int, seconds: float = 0.5):
+        self.bar, self.seconds = Bar(total), seconds
         self.losses: list[float] = []
         self.shown = 0.0
 
-    def __call__(self, step: int, total: int, loss: float) -> None:
+    def __call__(self, step: int, total: int, loss: float, picture: Image.Image | None = None) -> None:
         self.losses.append(loss)
-        picture = None
         if time.monotonic() - self.shown >= self.seconds or step >= total:
-            picture = self.draw(self.losses, total)
+            tell("aai.curve", {"curve": [curve_points(self.losses, total)]})
             self.shown = time.monotonic()
         self.bar(step, total, picture)
+
+
+def tell(event: str, output: dict) -> None:
+    """Tells the front end something of the node that runs now; {"node", **output} comes as that event."""
+    running = get_executing_context()
+    if running is not None:
+        from server import PromptServer  # heavy, and there already where a node runs
+
+        server = PromptServer.instance
+        server.send_sync(event, {"node": running.node_id, **output}, server.client_id)

@@ -107,3 +107,15 @@ def test_pictures_are_compared_with_their_source(pack, shown):
     assert len({pair["before"]["filename"] for pair in ui["pairs"]}) == 3
     with pytest.raises(pack.part("aai.errors").InputError, match="one picture only"):
         shown("AAI_CompareImages", images=images[:1])
+
+
+def test_a_curve_is_thinned_to_what_a_node_can_show(pack):
+    points = pack.part("nodes.pictures").curve_points
+    losses = [1 / (i + 1) for i in range(1000)]
+    curve = points(losses, 2000)
+    assert (curve["step"], curve["total"]) == (1000, 2000)
+    assert len(curve["losses"]) == len(curve["means"]) == 240
+    assert curve["losses"] == sorted(curve["losses"], reverse=True)
+    assert abs(sum(curve["losses"]) / 240 - sum(losses) / 1000) < 2e-3
+    short = points([0.5, 0.25], 60)
+    assert short["losses"] == [0.5, 0.25] and short["means"][0] == 0.5
