@@ -27,8 +27,8 @@ export function heatmap(root) {
         values.src = fileUrl(shown.values);
         tell();
     });
-    root.append(view.stage, element("div", { class: "aai-row" }, value, pages.root), element("div", { class: "aai-row" },
-        element("label", { class: "aai-wide" }, "heat", opacity)),
+    root.append(view.stage, value, element("div", { class: "aai-row" },
+        element("label", { class: "aai-wide" }, "heat", opacity), pages.root),
         element("p", { class: "aai-hint" }, "Run, and the picture under its heat map stands here."));
     picture.addEventListener("load", () => view.shape(picture));
     values.addEventListener("load", () => {

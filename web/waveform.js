@@ -163,7 +163,7 @@ export function waveform(changed) {
             const { peaks, length } = await outlineOf(url, signal);
             if (signal.aborted) return;
             duration = length;
-            const path = peaks.map(([low, high], i) => `M${i + 0.5} ${-high}V${-low}`).join("");
+            const path = peaks.map(([low, high], i) => `M${i + 0.5} ${-Math.max(high, 0.01)}V${-Math.min(low, -0.01)}`).join("");
             for (const svg of [whole, part]) svg.firstChild.setAttribute("d", path);
             audio.src = url;
             button.disabled = false;
@@ -186,7 +186,7 @@ export function waveform(changed) {
     };
 }
 
-/** The outline of the sound at `url` as BINS pairs [lowest, highest] in [-1, 1], and its length in seconds.
+/** The outline of the sound at `url` as BINS pairs [lowest, highest] of at most 1, and its length in seconds.
  * Throws an Error whose message tells the user what to do. */
 async function outlineOf(url, signal) {
     const numbers = "Type start and length in seconds; they work all the same.";
@@ -213,15 +213,17 @@ async function outlineOf(url, signal) {
     const peaks = Array.from({ length: BINS }, (_, bin) => {
         const from = Math.floor((bin * sound.length) / BINS);
         const to = Math.max(Math.floor(((bin + 1) * sound.length) / BINS), from + 1);
-        let low = -0.004;
-        let high = 0.004;
+        let low = -1e-4;
+        let high = 1e-4;
         for (const samples of channels) {
             for (let i = from; i < to && i < sound.length; i++) {
                 if (samples[i] < low) low = samples[i];
                 else if (samples[i] > high) high = samples[i];
             }
         }
-        return [Math.max(low, -1), Math.min(high, 1)];
+        return [low, high];
     });
-    return { peaks, length: sound.duration };
+    // As tall as it goes: a quiet sound is trimmed as well as a loud one.
+    const most = Math.max(...peaks.flat().map(Math.abs));
+    return { peaks: peaks.map((pair) => pair.map((value) => (0.95 * value) / most)), length: sound.duration };
 }

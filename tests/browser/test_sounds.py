@@ -69,9 +69,12 @@ def part(page) -> tuple[float, float]:
 
 def test_a_sound_is_uploaded_trimmed_and_played(tab, renderer, rooster, server):
     page = loaded(tab, renderer, "light" if renderer == "canvas" else "dark")
+    fire = page.page.locator(".aai-whole path").get_attribute("d")
     upload(page, renderer, rooster)
-    assert (server.input / rooster.name).is_file()
+    drawn = "document.querySelector('.aai-whole path').getAttribute('d')"
+    page.page.wait_for_function(f"before => {drawn} !== before", arg=fire)
     page.page.locator(".aai-waveform:not(.aai-empty)").wait_for()
+    assert (server.input / rooster.name).is_file()
     assert part(page) == (0.0, 0.0)
     drag(page, "end", 0.6)
     assert part(page) == (0.0, pytest.approx(3.0, abs=0.15))
@@ -151,8 +154,8 @@ def test_what_only_the_browser_can_read_is_told_by_the_node(tab, server):
     only(page, "AAI_LoadSoundWorld", "AAI_LoadAudio", "AAI_EncodeSound")
     page.run()
     assert page.wait()["status"]["status_str"] == "error"
-    page.page.get_by_text("not numbers").first.wait_for()
     page.shot("server-cannot-read")
+    page.page.get_by_text("not numbers").first.wait_for()
 
 
 def test_a_file_that_is_gone_is_told(tab, server):

@@ -6,7 +6,7 @@ IDS = {
     "AAI_LoadSoundWorld", "AAI_LoadAudio", "AAI_LoadSoundEncoder", "AAI_EncodeSound",
     "AAI_RetrieveReferenceImages", "AAI_TrainSoundToken", "AAI_RebindSoundToken", "AAI_SaveSoundToken",
     "AAI_LoadSoundToken", "AAI_SoundTokenConditioning", "AAI_PromptToPromptEdit", "AAI_LoudnessReweight",
-    "AAI_InvertImage",
+    "AAI_InvertImage", "AAI_AttentionHeatmap", "AAI_DrawHeatmap", "AAI_CompareImages",
 }  # fmt: skip
 
 
