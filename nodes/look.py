@@ -71,7 +71,7 @@ class DrawHeatmap(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "opacity",
-                    default=0.7,
+                    default=0.6,
                     min=0.0,
                     max=1.0,
                     step=0.05,

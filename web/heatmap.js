@@ -16,7 +16,7 @@ export function heatmap(root) {
     view.stage.setAttribute("aria-label", "the picture under its heat map; arrow keys read its values");
     const value = element("output", { class: "aai-line" });
     const opacity = element("input", {
-        type: "range", min: 0, max: 1, step: 0.05, value: 0.7, "aria-label": "opacity of the heat map",
+        type: "range", min: 0, max: 1, step: 0.05, value: 0.6, "aria-label": "opacity of the heat map",
         oninput: () => { layer.style.opacity = opacity.value; },
     });
     const pages = pager("heat map", (index) => {

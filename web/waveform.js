@@ -157,7 +157,7 @@ export function waveform(changed) {
         line.textContent = "";
         button.disabled = true;
         root.classList.remove("aai-wrong");
-        if (!url) return say("Choose a sound, or drop one here.");
+        if (!url || !new URL(url, location.href).searchParams.get("filename")) return say("Choose a sound, or drop one here.");
         say("…");
         try {
             const { peaks, length } = await outlineOf(url, signal);

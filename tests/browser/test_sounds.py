@@ -154,8 +154,14 @@ def test_what_only_the_browser_can_read_is_told_by_the_node(tab, server):
     only(page, "AAI_LoadSoundWorld", "AAI_LoadAudio", "AAI_EncodeSound")
     page.run()
     assert page.wait()["status"]["status_str"] == "error"
+    notice = page.page.locator(".aai-notice")
+    notice.wait_for()
+    assert "samples that are not numbers" in notice.inner_text() and "export it again" in notice.inner_text()
     page.shot("server-cannot-read")
-    page.page.get_by_text("not numbers").first.wait_for()
+    page.set("AAI_LoadAudio", audio="fire.wav")
+    page.run()
+    notice.wait_for(state="detached")
+    assert page.wait()["status"]["status_str"] == "success"
 
 
 def test_a_file_that_is_gone_is_told(tab, server):
