@@ -24,15 +24,20 @@ export function fileUrl({ filename, subfolder = "", type = "temp" }) {
     return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
 }
 
+const OWN_KEYS = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown", " ",
+    "Enter"]);
+
 /** A view's outermost element. Its keys and pointer stay its own; the wheel goes on to the canvas. */
 export function viewElement(name, label, ...children) {
     const root = element("div", { class: `aai-view aai-${name}`, role: "group", "aria-label": label }, ...children);
-    // The canvas would take arrow keys, space and letters as its own commands. Ctrl+Enter still runs.
+    // The canvas would take these as its own commands. All others go on to it: Ctrl+Enter still runs.
     root.addEventListener("keydown", (event) => {
-        if (!event.ctrlKey && !event.metaKey && event.key !== "Escape") event.stopPropagation();
+        if (OWN_KEYS.has(event.key) && !event.ctrlKey && !event.metaKey) event.stopPropagation();
     });
     root.addEventListener("wheel", (event) => {
         if (root.closest(".lg-node")) return; // Nodes 2.0 brings it to the canvas itself.
+        const list = event.target.closest(".aai-bars, .aai-pictures");
+        if (list && list.scrollHeight > list.clientHeight && !event.ctrlKey) return;
         event.preventDefault();
         app.canvas.canvas.dispatchEvent(new WheelEvent(event.type, event));
     }, { passive: false });

@@ -71,7 +71,7 @@ class Heatmap:
             for column, name in enumerate(self.names):
                 repeats = range(0, k.shape[-2], len(read))
                 ones[picture, :, [p + r for p in positions.get(name, ()) for r in repeats], column] = 1
-        maps = attend(q[list(rows)], keys, ones)[..., : len(self.names)].mean(1).float()
+        maps = attend(q[list(rows)], keys, ones)[..., : len(self.names)].float().mean(1)
         maps = maps.movedim(-1, 0).unflatten(-1, layer)
         shares = maps.mean((2, 3), keepdim=True)
         # Each layer counts alike, however much of its attention the word has.

@@ -19,6 +19,7 @@ def test_a_server_that_goes_away_is_told_on_the_node(tab, server, renderer):
         notice.wait_for(timeout=15000)
         assert "The server went away while this node ran, at step" in notice.inner_text()
         assert "Start ComfyUI again, then press Run." in notice.inner_text()
+        page.show("AAI_TrainSoundToken")
         page.shot("server-gone")
     finally:
         server.start()

@@ -157,6 +157,7 @@ def test_what_only_the_browser_can_read_is_told_by_the_node(tab, server):
     notice = page.page.locator(".aai-notice")
     notice.wait_for()
     assert "samples that are not numbers" in notice.inner_text() and "export it again" in notice.inner_text()
+    page.show()
     page.shot("server-cannot-read")
     page.set("AAI_LoadAudio", audio="fire.wav")
     page.run()
