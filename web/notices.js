@@ -7,31 +7,34 @@ import { addView, element, nodeAt, viewElement } from "./view.js";
 const NOTICES = new Map();
 let running; // {node, step, total} of the pack's node that runs
 
-function say(node, sentence) {
+function say(node, sentence, isOfConnection = false) {
     if (!node || NOTICES.has(node)) return;
     const root = viewElement("notice", "what went wrong", element("p", { class: "aai-message", role: "alert" }, sentence));
     const lines = Math.ceil((sentence.length * 6.5) / Math.max(node.size[0] - 50, 100)) + 1;
-    NOTICES.set(node, addView(node, "notice", root, { height: 24 + 17 * Math.min(lines, 9) }));
+    const widget = addView(node, "notice", root, { height: 24 + 17 * Math.min(lines, 9) });
+    widget.isOfConnection = isOfConnection;
+    NOTICES.set(node, widget);
     node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
     node.graph?.setDirtyCanvas(true, true);
 }
 
-function clear() {
-    for (const [node, widget] of NOTICES) {
+function clear(which = () => true) {
+    for (const [node, widget] of [...NOTICES].filter(([, widget]) => which(widget))) {
+        NOTICES.delete(node);
         const index = node.widgets.indexOf(widget);
         if (index >= 0) node.widgets.splice(index, 1);
         widget.onRemove?.();
         node.setSize([node.size[0], Math.max(node.size[1] - widget.options.getMinHeight(), node.computeSize()[1])]);
         node.graph?.setDirtyCanvas(true, true);
     }
-    NOTICES.clear();
 }
 
 app.registerExtension({
     name: "AAI.Notices",
     setup() {
-        api.addEventListener("promptQueued", clear);
-        api.addEventListener("execution_start", clear);
+        // A server that has just come back may not tell that it starts. A run may fail before it counts as queued.
+        api.addEventListener("promptQueued", () => clear((widget) => widget.isOfConnection));
+        api.addEventListener("execution_start", () => clear());
         api.addEventListener("execution_error", ({ detail }) => {
             running = undefined;
             const sentence = detail.exception_message?.trim();
@@ -50,7 +53,7 @@ app.registerExtension({
             const { node, step, total } = running;
             running = undefined;
             const at = step === undefined ? "" : `, at step ${step} of ${total}`;
-            say(node, `The server went away while this node ran${at}. Start ComfyUI again, then press Run.`);
+            say(node, `The server went away while this node ran${at}. Start ComfyUI again, then press Run.`, true);
         });
     },
 });

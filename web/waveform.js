@@ -135,6 +135,7 @@ export function waveform(changed) {
         audio.currentTime = chosen.start;
         button.textContent = "■";
         button.setAttribute("aria-label", "stop");
+        head.style.left = `${(100 * chosen.start) / duration}%`;
         head.hidden = false;
         try {
             await audio.play();

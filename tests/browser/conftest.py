@@ -30,15 +30,25 @@ SETTINGS = {
 }
 
 
+def renderers() -> list[str]:
+    """The front end's node renderers. Nodes 2.0 shows elements of packs only in newer ones: before 1.40 there
+    is the canvas alone."""
+    try:
+        known = importlib.metadata.version("comfyui_frontend_package").split(".")[:2]
+    except importlib.metadata.PackageNotFoundError:
+        known = ["0", "0"]
+    return ["canvas", "vue"] if tuple(map(int, known)) >= (1, 40) else ["canvas"]
+
+
 def pytest_generate_tests(metafunc):
-    """Nodes 2.0 shows elements of packs only in newer front ends: before 1.40 there is the canvas alone."""
     if "renderer" in metafunc.fixturenames:
-        try:
-            known = importlib.metadata.version("comfyui_frontend_package").split(".")[:2]
-        except importlib.metadata.PackageNotFoundError:
-            known = ["0", "0"]
-        both = tuple(map(int, known)) >= (1, 40)
-        metafunc.parametrize("renderer", ["canvas", "vue"] if both else ["canvas"], scope="session")
+        metafunc.parametrize("renderer", renderers(), scope="session")
+
+
+@pytest.fixture(scope="session")
+def newest() -> str:
+    """The newest renderer, for what is long and much the same in each."""
+    return renderers()[-1]
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -119,3 +121,20 @@ def test_a_curve_is_thinned_to_what_a_node_can_show(pack):
     assert abs(sum(curve["losses"]) / 240 - sum(losses) / 1000) < 2e-3
     short = points([0.5, 0.25], 60)
     assert short["losses"] == [0.5, 0.25] and short["means"][0] == 0.5
+
+
+def test_what_the_nodes_tell_the_front_end_is_json(pack, run, small, token, ear, shown):
+    sound = {"waveform": torch.randn(1, 2, 16000) * 0.1, "sample_rate": 16000}
+    _, ui = shown("AAI_EncodeSound", sound_encoder=ear, audio=sound, count=1)
+    assert len(ui["words"]) == 5 and ui["words"][0]["score"] >= ui["words"][-1]["score"]
+    positive = run("AAI_SoundTokenConditioning", clip=small.clip, token=token, prompt="*")[0]
+    common = {"model": small.model, "conditioning": positive, "tokens": "", "reference": -23.0}
+    (_, scale), loud = shown("AAI_LoudnessReweight", scale="", audio=sound, **common)
+    assert loud["loudness"][0]["scales"] == [scale] and -40 < loud["loudness"][0]["loudness"] < 0
+    silence = {**sound, "waveform": torch.zeros(1, 1, 16000)}
+    _, quiet = shown("AAI_LoudnessReweight", scale="", audio=silence, **common)
+    assert quiet["loudness"][0]["scales"] == [0.0]
+    _, typed = shown("AAI_LoudnessReweight", scale="0, 2", **common)
+    assert typed["loudness"][0]["loudness"] is None and typed["loudness"][0]["scales"] == [0.0, 2.0]
+    for told in (ui, loud, quiet, typed):
+        json.dumps(told, allow_nan=False)
