@@ -1,6 +1,7 @@
 # make demo        a sound becomes a picture: out/demo/
 # make demo SERVE=1  the same, then ComfyUI stays open on the example
-# make test        every test; those of ComfyUI run when one is found
+# make test        every test; those of ComfyUI run when one is found, those in a browser with Debian's chromium
+# make browser     those in a browser alone: screenshots in out/browser/
 #
 # COMFYUI_PATH names a ComfyUI folder (else ~/comfy/ComfyUI). VENV names another virtual environment, so that two
 # ComfyUIs can each keep their own front end.
@@ -11,7 +12,7 @@ RUN = $(VENV)/bin/python
 COMFY = $(shell d="$${COMFYUI_PATH:-$$HOME/comfy/ComfyUI}"; [ -f "$$d/main.py" ] && echo "$$d")
 STAMP = $(VENV)/.comfy-$(shell cat "$(COMFY)/requirements.txt" constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: demo test setup comfy bring-comfy lint
+.PHONY: demo test browser setup comfy bring-comfy lint
 
 demo: bring-comfy
 	@$(MAKE) --no-print-directory comfy
@@ -21,6 +22,9 @@ test: setup comfy
 	$(VENV)/bin/ruff check .
 	$(RUN) -m pytest tests
 
+browser: setup comfy
+	$(RUN) -m pytest tests/browser -rs
+
 lint: setup
 	$(VENV)/bin/ruff check .
 
@@ -29,7 +33,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (some minutes, about 5 GB)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[headless,dev]"
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[headless,dev,browser]"
 	@touch $@
 
 # ComfyUI's requirements go into our environment; ComfyUI itself stays as it is.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapt, align, hear, inject, library, world
+from . import adapt, align, hear, inject, library, look, world
 
 
 class SoundTokens(ComfyExtension):
@@ -16,4 +16,5 @@ class SoundTokens(ComfyExtension):
             *library.NODES,
             *adapt.NODES,
             *inject.NODES,
+            *look.NODES,
         ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from .pictures import as_image, loss_curve, square
+from .pictures import as_image, curve_points, loss_curve, square
 from .types import CATEGORY, SoundEmbeddingType, SoundTokenType
 
 log = logging.getLogger(__name__)
@@ -180,6 +180,7 @@ class TrainSoundToken(io.ComfyNode):
                 SoundTokenType.Output("token", display_name="token", tooltip="The sound token."),
                 io.Image.Output("curve", display_name="curve", tooltip="The loss at each step."),
             ],
+            is_output_node=True,
         )
 
     @classmethod
@@ -236,7 +237,7 @@ class TrainSoundToken(io.ComfyNode):
             checkpointing=checkpointing,
         )
         picture = ComfyPictureModel(model, clip, vae)
-        progress = LossCurve(steps, loss_curve)
+        progress = LossCurve(steps)
         edge = min(images.shape[1:3])
         if len(images) and edge < SMALLEST:
             raise InputError(
@@ -265,7 +266,8 @@ class TrainSoundToken(io.ComfyNode):
                 loudness=embedding.loudness,
                 provenance={**origin(embedding), **({"licence": licence.strip()} if licence.strip() else {})},
             )
-        return io.NodeOutput(result.token, as_image(loss_curve(result.losses, steps)))
+        curve = as_image(loss_curve(result.losses, steps))
+        return io.NodeOutput(result.token, curve, ui={"curve": [curve_points(result.losses, steps)]})
 
 
 class RebindSoundToken(io.ComfyNode):

@@ -10,7 +10,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from . import encoders
-from .pictures import as_image, loss_curve
+from .pictures import as_image, curve_points, loss_curve
 from .types import CATEGORY, SOUNDWORLD, SoundEncoderType
 
 log = logging.getLogger(__name__)
@@ -201,12 +201,12 @@ class AlignAudioEncoder(io.ComfyNode):
                 name,
                 device,
                 Bar(),
-                LossCurve(steps, loss_curve),
+                LossCurve(steps),
                 keep,
             )
-        return io.NodeOutput(
-            aligned, as_image(loss_curve(report.losses, steps)), str(report), ui={"text": [str(report)]}
-        )
+        curve = as_image(loss_curve(report.losses, steps))
+        shown = {"text": [str(report)], "curve": [curve_points(report.losses, steps)]}
+        return io.NodeOutput(aligned, curve, str(report), ui=shown)
 
 
 class BridgeSoundEncoder(io.ComfyNode):

@@ -167,6 +167,7 @@ class EncodeSound(io.ComfyNode):
                     "scores", display_name="scores", tooltip="The five nearest words with their shares."
                 ),
             ],
+            is_output_node=True,
         )
 
     @classmethod
@@ -177,7 +178,9 @@ class EncodeSound(io.ComfyNode):
         heard = hear(sound_encoder, sounds.from_tensor(audio["waveform"], audio["sample_rate"]))
         ranked = nearest_words(sound_encoder, heard.f_a[None], k=max(5, count))[0]
         scores = "\n".join(f"{word} {100 * score:.0f} %" for word, score in ranked[:5])
-        return io.NodeOutput(heard, ", ".join(word for word, _ in ranked[:count]), scores or NO_WORDS)
+        nearest = [{"word": word, "score": score} for word, score in ranked[:5]]
+        words = ", ".join(word for word, _ in ranked[:count])
+        return io.NodeOutput(heard, words, scores or NO_WORDS, ui={"words": nearest})
 
 
 def _sound_files() -> list[str]:

@@ -322,6 +322,7 @@ class LoudnessReweight(io.ComfyNode):
                     "first_scale", display_name="scale", tooltip="The scale, of the first picture."
                 ),
             ],
+            is_output_node=True,
         )
 
     @classmethod
@@ -332,11 +333,12 @@ class LoudnessReweight(io.ComfyNode):
         from ..aai.inject.loudness import read_scales, scale_of
         from .comfy import attention, words
 
+        loudness = None
         if scale.strip():
             scales = read_scales(scale)
         elif audio is not None:
-            heard = sounds.from_tensor(audio["waveform"], audio["sample_rate"])
-            scales = [scale_of(sounds.loudness(heard), reference)]
+            loudness = sounds.loudness(sounds.from_tensor(audio["waveform"], audio["sample_rate"]))
+            scales = [scale_of(loudness, reference)]
         else:
             raise InputError(
                 "Loudness Reweight has neither a scale nor a sound: type one, or connect an audio."
@@ -344,7 +346,10 @@ class LoudnessReweight(io.ComfyNode):
         reads = [row for _, options in conditioning for row in options.get(words.READS, ())]
         names = [name.strip(" <>") for name in tokens.split(",") if name.strip(" <>")]
         injection = reweighted(attention.attached(model), reads, scales, names)
-        return io.NodeOutput(attention.attach(model, injection), scales[0])
+        # JSON has no -inf, which is silence.
+        shown = None if loudness is None else max(loudness, -99.0)
+        told = {"loudness": shown, "reference": reference, "scales": scales}
+        return io.NodeOutput(attention.attach(model, injection), scales[0], ui={"loudness": [told]})
 
 
 NODES = [SoundTokenConditioning, PromptToPromptEdit, InvertImage, LoudnessReweight]

@@ -9,6 +9,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
+from .look import previews
 from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType
 
 SIDE = 512
@@ -65,6 +66,7 @@ class RetrieveReferenceImages(io.ComfyNode):
                     tooltip="Each picture's name and its cosine to the sound.",
                 ),
             ],
+            is_output_node=True,
         )
 
     @classmethod
@@ -101,7 +103,12 @@ class RetrieveReferenceImages(io.ComfyNode):
             scores = [r.score for r in found]
             names = [r.path.relative_to(_folder(library)).as_posix() for r in found]
         lines = [f"{name} {score:.3f}" for name, score in zip(names, scores)]
-        return io.NodeOutput(pictures.movedim(1, -1).contiguous(), "\n".join(lines))
+        images = pictures.movedim(1, -1).contiguous()
+        shown = [
+            {**file, "name": name, "score": float(score)}
+            for file, name, score in zip(previews(images), names, scores)
+        ]
+        return io.NodeOutput(images, "\n".join(lines), ui={"references": shown})
 
 
 def _folder(library: str) -> Path:

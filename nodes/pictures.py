@@ -38,6 +38,24 @@ def as_image(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)[None]
 
 
+def curve_points(losses: list[float], total: int, most: int = 240) -> dict:
+    """A loss curve for the front end: {"step", "total", "losses", "means"}, the losses and their running mean
+    at up to `most` places, evenly spread."""
+    mean, means = losses[0] if losses else 0.0, []
+    for i, loss in enumerate(losses):
+        mean += (loss - mean) * max(0.05, 1 / (i + 1))
+        means.append(mean)
+    count = min(len(losses), most)
+    ends = [len(losses) * (i + 1) // count for i in range(count)]
+    thinned = [sum(losses[a:b]) / (b - a) for a, b in zip([0, *ends], ends)]
+    return {
+        "step": len(losses),
+        "total": total,
+        "losses": thinned,
+        "means": [means[end - 1] for end in ends],
+    }
+
+
 def loss_curve(losses: list[float], total: int, width: int = 512, height: int = 256) -> Image.Image:
     """Losses so far, with their running mean, on an axis of `total` steps."""
     scale = 2  # drawn large and reduced: PIL's lines are not anti-aliased

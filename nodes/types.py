@@ -10,3 +10,4 @@ SOUNDWORLD = "SoundWorld"
 SoundEncoderType = io.Custom("SOUND_ENCODER")
 SoundEmbeddingType = io.Custom("SOUND_EMBEDDING")
 SoundTokenType = io.Custom("SOUND_TOKEN")
+AttentionMapsType = io.Custom("ATTENTION_MAPS")

@@ -3,11 +3,15 @@ weights."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+
+from aai.comfy_server import find_comfy
 
 WORDS = "a photo of rain in the city under fire at night sound dog and"
 SCHEDULER = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
@@ -30,6 +34,16 @@ def _write_tokenizer(folder) -> None:
         json.dumps({piece: i for i, piece in enumerate(dict.fromkeys(vocabulary))})
     )
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+
+
+@pytest.fixture(scope="session")
+def comfy_path() -> Path:
+    path = find_comfy()
+    if path is None:
+        pytest.skip("no ComfyUI: COMFYUI_PATH is not set and ~/comfy/ComfyUI does not exist")
+    if importlib.util.find_spec("comfyui_frontend_package") is None:
+        pytest.skip(f"ComfyUI's requirements are not installed: pip install -r {path / 'requirements.txt'}")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,54 @@
-// A player for the sound that AAI_LoadAudio holds. Core's own AUDIO_UI widget: only core's nodes get it by themselves.
+// AAI_LoadAudio: its waveform stands where core's nodes have their player, under the name that core's upload
+// button and drop target look for; core's own nodes keep theirs.
 import { app } from "../../scripts/app.js";
+import { addView } from "./view.js";
+import { waveform } from "./waveform.js";
 
 app.registerExtension({
     name: "AAI.LoadAudio",
     beforeRegisterNodeDef(nodeType, nodeData) {
         if (nodeData.name !== "AAI_LoadAudio") return;
-        // Last, and before the upload button, which looks for the player: widgets that keep a value come first.
+        // After the widgets that keep a value, and before the upload button.
         const { upload, ...widgets } = nodeData.input.required;
-        nodeData.input.required = { ...widgets, audioUI: ["AUDIO_UI", {}], ...(upload ? { upload } : {}) };
+        nodeData.input.required = {
+            ...widgets, audioUI: ["AAI_WAVEFORM", { socketless: true }], ...(upload ? { upload } : {}),
+        };
+    },
+    getCustomWidgets() {
+        return { AAI_WAVEFORM: (node, name) => ({ widget: addWaveform(node, name) }) };
     },
 });
+
+function addWaveform(node, name) {
+    const find = (wanted) => node.widgets.find((widget) => widget.name === wanted);
+    const view = waveform((start, length) => {
+        for (const [wanted, value] of [["start", start], ["length", length]]) {
+            const widget = find(wanted);
+            if (widget.value === value) continue;
+            widget.value = value;
+            widget.callback?.(value, app.canvas, node);
+        }
+        node.graph?.setDirtyCanvas(true, true);
+    });
+    const follow = () => view.choose(Number(find("start")?.value ?? 0), Number(find("length")?.value ?? 0));
+    // The upload button sets the address here, as it would on core's player.
+    Object.defineProperty(view.root, "src", { set: (url) => { follow(); view.load(url); } });
+    const widget = addView(node, name, view.root, { height: 104 });
+    // Typed numbers, undo and loaded workflows: each of them draws the canvas or sets the values.
+    widget.options.onDraw = follow;
+    for (const wanted of ["start", "length"]) {
+        const number = find(wanted);
+        const before = number.callback;
+        number.callback = function (...values) {
+            const answer = before?.apply(this, values);
+            follow();
+            return answer;
+        };
+    }
+    const removed = node.onRemoved;
+    node.onRemoved = function (...rest) {
+        view.load("");
+        removed?.apply(this, rest);
+    };
+    return widget;
+}

@@ -17,6 +17,7 @@ from ...aai.errors import InputError
 from ...aai.inject.attention import Groups, Injection
 from ...aai.inject.blend import BlendRun
 from ...aai.inject.edit import Edit
+from ...aai.inject.heatmap import Heatmap
 from ...aai.inject.loudness import Reweight
 from ...aai.picture.model import fingerprint
 from ...aai.picture.schedule import progress
@@ -27,6 +28,9 @@ KEY = "aai_injection"
 
 BLENDING = "aai_blending"
 """Under it the options of one sampling run hold its BlendRun, where it has one."""
+
+HEATMAP = "aai_heatmap"
+"""Under it a MODEL's transformer options hold the Heatmap that its sampling fills."""
 
 NEGATIVE = "aai_negative"
 """Under it those of one sampling run hold the negative conditionings' uuids."""
@@ -62,6 +66,13 @@ def attached(model) -> Edit | Reweight | None:
     return model.model_options["transformer_options"].get(KEY)
 
 
+def watched(model, injection: Edit | Reweight, heatmap: Heatmap):
+    """A clone of a MODEL that samples with the injection, and shows the heat map where tokens look."""
+    model = attach(model, injection)
+    model.model_options["transformer_options"][HEATMAP] = heatmap
+    return model
+
+
 def _injected(executor, x, timesteps, context=None, y=None, control=None, transformer_options={}, **kwargs):
     """The U-Net's forward, its attention patched for this call alone."""
     injection, told = transformer_options.get(KEY), transformer_options.get(TOLD)
@@ -92,8 +103,9 @@ def _injected(executor, x, timesteps, context=None, y=None, control=None, transf
     replace = options.get("patches_replace", {})
     others = replace.get("attn2", {})
     blending = transformer_options.get(BLENDING)
+    look = _looking(transformer_options, count, tuple(x.shape[-2:]))
     ours = {
-        block: _cross_attention(steps, others.get(block) or others.get(block[:2]), blending)
+        block: _cross_attention(steps, others.get(block) or others.get(block[:2]), blending, look)
         for block in _blocks(executor.class_obj)
     }
     options["patches_replace"] = {**replace, "attn2": {**others, **ours}}
@@ -122,8 +134,29 @@ def _self_attention(steps: list[tuple[Injection, Groups]]) -> Callable:
     return patch
 
 
+def _looking(options: dict, count: int, size: tuple[int, int]) -> Callable | None:
+    """look(q, k) for the heat map of a sampling that has one: `count` latents of `size` in every chunk."""
+    heatmap, told = options.get(HEATMAP), options[TOLD]
+    if heatmap is None:
+        return None
+    chunks = [
+        (range(chunk * count, (chunk + 1) * count), told[uuid])
+        for chunk, uuid in enumerate(options["uuids"])
+        if uuid in told and uuid not in options[NEGATIVE]
+    ]
+
+    def look(q: Tensor, k: Tensor) -> None:
+        for rows, reads in chunks:
+            heatmap.look(scaled_dot_product_attention, q, k, rows, reads, size)
+
+    return look
+
+
 def _cross_attention(
-    steps: list[tuple[Injection, Groups]], other: Callable | None, blending: BlendRun | None
+    steps: list[tuple[Injection, Groups]],
+    other: Callable | None,
+    blending: BlendRun | None,
+    look: Callable | None,
 ) -> Callable:
     def replace(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
         def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -136,8 +169,10 @@ def _cross_attention(
                 transformer_options=options,
             )
 
+        heads = options["n_heads"]
+        if look is not None:
+            look(_split(q, heads), _split(k, heads))
         if blending is not None and blending.looks_at(q.shape[1]):
-            heads = options["n_heads"]
             for _, groups in steps:
                 blending.look(scaled_dot_product_attention, _split(q, heads), _split(k, heads), groups)
         attend = plain if other is None else lambda q, k, v: other(q, k, v, options)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import comfy.model_management
 import comfy.utils
-from PIL import Image, ImageOps
+from comfy_execution.utils import get_executing_context
+from PIL import Image
 from torch import Tensor
 
 from ...aai.image import to_pil
+from ..pictures import curve_points
 
 
 class Bar:
@@ -26,35 +27,30 @@ class Bar:
 
 
 class LossCurve:
-    """A training callback(step, total, loss): the bar with a picture of the losses, twice a second, and below
-    it the last `sample`, a picture that the token so far has drawn."""
+    """A training callback(step, total, loss): the node's progress bar, and its curve, drawn as it grows."""
 
-    def __init__(self, total: int, draw: Callable[[list[float], int], Image.Image], seconds: float = 0.5):
-        self.bar, self.draw, self.seconds, self.total = Bar(total), draw, seconds, total
+    def __init__(self, total: int, seconds: float = 0.5):
+        self.bar, self.seconds, self.total = Bar(total), seconds, total
         self.losses: list[float] = []
         self.shown = 0.0
-        self.sample: Image.Image | None = None
 
     def show(self, picture: Tensor) -> None:
-        """Shows a sample [3, H, W] in [0, 1] from now on."""
-        self.sample = to_pil(picture)
-        self.bar(len(self.losses), self.total, _below(self.draw(self.losses, self.total), self.sample))
+        """Shows a sample [3, H, W] in [0, 1], which the token so far has drawn."""
+        self.bar(len(self.losses), self.total, to_pil(picture))
 
     def __call__(self, step: int, total: int, loss: float) -> None:
         self.losses.append(loss)
-        picture = None
         if time.monotonic() - self.shown >= self.seconds or step >= total:
-            picture = _below(self.draw(self.losses, total), self.sample)
+            tell("aai.curve", {"curve": [curve_points(self.losses, total)]})
             self.shown = time.monotonic()
-        self.bar(step, total, picture)
+        self.bar(step, total)
 
 
-def _below(curve: Image.Image, sample: Image.Image | None) -> Image.Image:
-    """A curve with a sample below it, as wide, in a square that the node shows whole."""
-    if sample is None:
-        return curve
-    whole = Image.new("RGB", (curve.width, curve.width), (24, 24, 28))
-    whole.paste(curve, (0, 0))
-    sample = ImageOps.contain(sample, (curve.width, curve.width - curve.height))
-    whole.paste(sample, ((curve.width - sample.width) // 2, curve.height))
-    return whole
+def tell(event: str, output: dict) -> None:
+    """Tells the front end something of the node that runs now; {"node", **output} comes as that event."""
+    running = get_executing_context()
+    if running is not None:
+        from server import PromptServer  # heavy, and there already where a node runs
+
+        server = PromptServer.instance
+        server.send_sync(event, {"node": running.node_id, **output}, server.client_id)

@@ -26,7 +26,7 @@ from .words import READS
 def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **named):
     """A sampler's `sample`, told which conditionings the injection belongs to; an edit's rows share the noise
     that the sampler draws."""
-    from .attention import BLENDING, KEY, NEGATIVE, TOLD
+    from .attention import BLENDING, HEATMAP, KEY, NEGATIVE, TOLD
 
     options = extra_args["model_options"]["transformer_options"]
     injection: Edit | Reweight | None = options.get(KEY)
@@ -34,6 +34,8 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     injection.groups(range(len(noise)))
     options[TOLD], options[NEGATIVE] = _told(guider.conds, injection)
+    if HEATMAP in options:
+        options[HEATMAP].start(len(noise), tuple(noise.shape[-2:]))
     sampler = executor.class_obj
     if isinstance(injection, Reweight):
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
@@ -182,8 +184,8 @@ def _told(conds: dict[str, list[dict]], injection: Edit | Reweight) -> tuple[dic
                 found[c["uuid"]] = ours[id(cross.cond)]
     if not found:
         raise InputError(
-            "This model was prepared by Prompt To Prompt Edit or Loudness Reweight, but the sampler's "
-            "positive conditioning is another: connect the conditioning of the same node."
+            "This model was prepared by Prompt To Prompt Edit, Loudness Reweight or Attention Heatmap, but "
+            "the sampler's positive conditioning is another: connect the conditioning of the same node."
         )
     return found, negative
 

@@ -13,20 +13,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from aai.comfy_server import find_comfy
-
 ROOT = Path(__file__).parents[2]
 PACK = "aai_pack"
-
-
-@pytest.fixture(scope="session")
-def comfy_path() -> Path:
-    path = find_comfy()
-    if path is None:
-        pytest.skip("no ComfyUI: COMFYUI_PATH is not set and ~/comfy/ComfyUI does not exist")
-    if importlib.util.find_spec("comfyui_frontend_package") is None:
-        pytest.skip(f"ComfyUI's requirements are not installed: pip install -r {path / 'requirements.txt'}")
-    return path
 
 
 @pytest.fixture(scope="session")

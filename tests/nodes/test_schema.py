@@ -7,6 +7,7 @@ IDS = {
     "AAI_RetrieveReferenceImages", "AAI_TrainSoundToken", "AAI_RebindSoundToken", "AAI_SaveSoundToken",
     "AAI_LoadSoundToken", "AAI_SoundTokenConditioning", "AAI_PromptToPromptEdit", "AAI_LoudnessReweight",
     "AAI_InvertImage", "AAI_AlignAudioEncoder", "AAI_BridgeSoundEncoder", "AAI_SaveSoundEncoder",
+    "AAI_AttentionHeatmap", "AAI_DrawHeatmap", "AAI_CompareImages",
 }  # fmt: skip
 
 

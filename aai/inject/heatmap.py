@@ -1,0 +1,126 @@
+"""Where a sound token looks: its cross-attention map over the finished picture.
+
+As in `blend`, no map is formed: a token's column comes out of an ordinary attention call whose values are
+ones at its positions. Columns are averaged over heads, layers and steps, as DAAM does (arXiv 2210.04885).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import InputError
+from ..prompt import Reads, token_positions
+from .attention import Attend
+from .blend import FINEST
+
+COLOURS = (
+    (0.0, (0.10, 0.02, 0.22)),
+    (0.3, (0.25, 0.18, 0.55)),
+    (0.55, (0.10, 0.55, 0.60)),
+    (0.8, (0.45, 0.85, 0.35)),
+    (1.0, (1.0, 0.98, 0.45)),
+)
+"""The heat map's colours, least to most: dark to light, so that they read without colour too."""
+
+
+class Heatmap:
+    """The maps of the sound tokens `names`, gathered while one sampling runs; the next one starts anew."""
+
+    def __init__(self, names: Sequence[str]):
+        self.names = tuple(names)
+        self.start(0, (0, 0))
+
+    def start(self, pictures: int, size: tuple[int, int]) -> None:
+        """A sampling of so many latents of `size` (h, w) begins."""
+        self.pictures, self.size = pictures, tuple(size)
+        self._maps: dict[tuple[int, int], Tensor] = {}
+        self._shares = torch.zeros(len(self.names), pictures)
+        self._calls = 0
+
+    def look(
+        self,
+        attend: Attend,
+        q: Tensor,
+        k: Tensor,
+        rows: Sequence[int],
+        reads: Sequence[Reads],
+        size: tuple[int, int],
+    ) -> None:
+        """Gathers one layer's maps from q [B, heads, N, d] and k [B, heads, L, d].
+
+        `rows` are the batch rows of the pictures, in their order; `reads` what each one's prompt reads, taken
+        in turn; `size` that of the call's latents. Layers that are no grid of the whole picture (an area's,
+        merged or tiled places) are left out, and those of too few places.
+        """
+        layer = _grid(q.shape[-2], size)
+        if layer is None or tuple(size) != self.size or len(rows) != self.pictures:
+            return
+        if min(layer) < min(FINEST, *self.size):
+            return
+        keys = k[list(rows)]
+        # Each token has a column of the values; the output's is then its map.
+        ones = torch.zeros_like(keys)
+        for picture in range(len(rows)):
+            read = reads[picture % len(reads)]
+            positions = token_positions(read)
+            for column, name in enumerate(self.names):
+                repeats = range(0, k.shape[-2], len(read))
+                ones[picture, :, [p + r for p in positions.get(name, ()) for r in repeats], column] = 1
+        maps = attend(q[list(rows)], keys, ones)[..., : len(self.names)].float().mean(1)
+        maps = maps.movedim(-1, 0).unflatten(-1, layer)
+        shares = maps.mean((2, 3), keepdim=True)
+        # Each layer counts alike, however much of its attention the word has.
+        maps = maps / shares.clamp(min=1e-12)
+        self._maps[layer] = maps if layer not in self._maps else self._maps[layer] + maps
+        self._shares = self._shares.to(shares) + shares[..., 0, 0]
+        self._calls += 1
+
+    def maps(self) -> Tensor:
+        """Where each token looked, [tokens, pictures, h, w], as fine as the finest layer: 1 is the average
+        place, and 0 all of a picture whose prompt does not name the token.
+
+        Raises InputError where no sampling has gathered any.
+        """
+        if not self._calls:
+            raise InputError(
+                "No picture has been sampled with this heat map: give KSampler Attention Heatmap's model and "
+                "the same conditioning, without areas, and connect its picture here."
+            )
+        finest = max(self._maps, key=math.prod)
+        total = sum(F.interpolate(s, finest, mode="bilinear") for s in self._maps.values())
+        return total / self._calls
+
+    def shares(self) -> Tensor:
+        """How much of all attention each token had, [tokens, pictures]."""
+        return self._shares / max(self._calls, 1)
+
+
+def normalised(maps: Tensor) -> Tensor:
+    """Maps [tokens, pictures, h, w] in [0, 1]: 1 is the place where each token looked most, over all its
+    pictures."""
+    return maps / maps.amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
+
+
+def coloured(maps: Tensor) -> Tensor:
+    """Maps [..., h, w] in [0, 1] as pictures [..., 3, h, w]."""
+    stops = torch.tensor([at for at, _ in COLOURS], device=maps.device)
+    colours = torch.tensor([colour for _, colour in COLOURS], device=maps.device)
+    upper = torch.bucketize(maps.contiguous(), stops).clamp(1, len(COLOURS) - 1)
+    share = ((maps - stops[upper - 1]) / (stops[upper] - stops[upper - 1]))[..., None]
+    return torch.lerp(colours[upper - 1], colours[upper], share.clamp(0, 1)).movedim(-1, -3)
+
+
+def _grid(places: int, size: tuple[int, int]) -> tuple[int, int] | None:
+    """The sides of a layer of so many places over latents of `size`; None where it is none of the U-Net's."""
+    coarse = 1
+    while coarse <= max(size):
+        layer = tuple(math.ceil(side / coarse) for side in size)
+        if math.prod(layer) == places:
+            return layer
+        coarse *= 2
+    return None

@@ -1,0 +1,33 @@
+"""A server that goes away while a token trains."""
+
+from __future__ import annotations
+
+
+def test_a_server_that_goes_away_is_told_on_the_node(tab, server, newest):
+    page = tab(newest)
+    page.load(page.template("sound_to_picture"))
+    page.set("AAI_TrainSoundToken", steps=5000)
+    page.show("AAI_TrainSoundToken")
+    page.run()
+    page.page.wait_for_function(
+        "document.querySelector('.aai-losses')?.getAttribute('points')?.split(' ').length >= 2",
+        timeout=120000,
+    )
+    server.stop()
+    try:
+        notice = page.page.locator(".aai-notice")
+        notice.wait_for(timeout=15000)
+        assert "The server went away while this node ran, at step" in notice.inner_text()
+        assert "Start ComfyUI again, then press Run." in notice.inner_text()
+        page.show("AAI_TrainSoundToken")
+        page.shot("server-gone")
+    finally:
+        server.start()
+    # The tab finds the server again by itself; the next run clears the notice.
+    page.set("AAI_TrainSoundToken", steps=1)
+    page.set("KSampler", steps=1)
+    page.page.wait_for_timeout(1500)
+    page.run()
+    page.page.locator(".aai-notice").wait_for(state="detached", timeout=30000)
+    assert page.wait()["status"]["status_str"] == "success"
+    assert page.complaints == []

@@ -1,0 +1,189 @@
+"""Load Audio in the browser: upload, trim, play, and sounds that only one side can read."""
+
+from __future__ import annotations
+
+import shutil
+
+import av
+import numpy as np
+import pytest
+
+from aai import audio
+from aai.soundworld.sounds import synthesize
+
+
+@pytest.fixture(scope="module")
+def rooster(tmp_path_factory):
+    """A recording of 5 s outside ComfyUI's folders."""
+    path = tmp_path_factory.mktemp("mine") / "my rooster.wav"
+    audio.save(synthesize("rooster", 0.7, seed=3), path)
+    return path
+
+
+def loaded(tab, renderer: str, palette: str = "dark"):
+    page = tab(renderer, palette)
+    page.load(page.template("sound_to_picture"))
+    page.show("AAI_LoadAudio", "AAI_EncodeSound")
+    page.page.locator(".aai-waveform:not(.aai-empty)").wait_for()
+    return page
+
+
+def upload(page, renderer: str, file) -> None:
+    """Chooses a file by the node's own upload button."""
+    if renderer == "vue":
+        node = page.page.locator(".lg-node", has=page.page.locator(".aai-waveform"))
+        node.locator("input[type=file]").first.set_input_files(file)
+    else:
+        at = page.page.evaluate(
+            """() => {
+                app.canvas.draw(true, true); // which places the widgets
+                const node = app.graph._nodes.find((n) => n.type === "AAI_LoadAudio");
+                const button = node.widgets.find((w) => w.name === "upload");
+                const y = (button.y ?? button.last_y) + 10;
+                return app.canvas.ds.convertOffsetToCanvas([node.pos[0] + node.size[0] / 2, node.pos[1] + y]);
+            }"""
+        )
+        box = page.page.locator("#graph-canvas").bounding_box()
+        page.page.mouse.move(box["x"] + at[0], box["y"] + at[1])
+        page.page.wait_for_timeout(200)
+        with page.page.expect_file_chooser() as chooser:
+            page.page.mouse.down()
+            page.page.mouse.up()
+        chooser.value.set_files(file)
+    page.page.wait_for_function(
+        "n => app.graph._nodes.find((x) => x.type === 'AAI_LoadAudio').widgets[0].value === n", arg=file.name
+    )
+
+
+def drag(page, handle: str, to: float) -> None:
+    """Drags a handle with the mouse to a share of the waveform's width."""
+    wave = page.page.locator(".aai-wave").bounding_box()
+    grip = page.page.locator(f".aai-handle.aai-{handle}").bounding_box()
+    page.page.mouse.move(grip["x"] + grip["width"] / 2, grip["y"] + grip["height"] / 2)
+    page.page.mouse.down()
+    for share in (0.5, 1.0):
+        x = grip["x"] + (wave["x"] + wave["width"] * to - grip["x"]) * share
+        page.page.mouse.move(x, wave["y"] + 10)
+    page.page.mouse.up()
+
+
+def part(page) -> tuple[float, float]:
+    return page.value("AAI_LoadAudio", "start"), page.value("AAI_LoadAudio", "length")
+
+
+def test_a_sound_is_uploaded_trimmed_and_played(tab, renderer, rooster, server):
+    page = loaded(tab, renderer, "light" if renderer == "canvas" else "dark")
+    fire = page.page.locator(".aai-whole path").get_attribute("d")
+    upload(page, renderer, rooster)
+    drawn = "document.querySelector('.aai-whole path').getAttribute('d')"
+    page.page.wait_for_function(f"before => {drawn} !== before", arg=fire)
+    page.page.locator(".aai-waveform:not(.aai-empty)").wait_for()
+    assert (server.input / rooster.name).is_file()
+    assert part(page) == (0.0, 0.0)
+    drag(page, "end", 0.6)
+    assert part(page) == (0.0, pytest.approx(3.0, abs=0.15))
+    drag(page, "start", 0.2)
+    start, length = part(page)
+    assert start == pytest.approx(1.0, abs=0.15) and start + length == pytest.approx(3.0, abs=0.15)
+    page.page.locator(".aai-handle.aai-start").focus()
+    page.page.keyboard.press("ArrowRight")
+    assert part(page)[0] == pytest.approx(start + 0.1)
+    page.shot("trimmed")
+
+    page.page.locator(".aai-play").click()
+    head = page.page.locator(".aai-playhead")
+    head.wait_for()
+    first = head.evaluate("e => parseFloat(e.style.left)")
+    assert first == pytest.approx(100 * part(page)[0] / 5, abs=8)
+    page.page.wait_for_function(
+        f"parseFloat(document.querySelector('.aai-playhead').style.left) > {first + 2}"
+    )
+    # It ends with the part.
+    head.wait_for(state="hidden")
+    assert page.page.locator(".aai-play").inner_text() == "▶"
+    assert page.complaints == []
+
+
+def test_trimming_to_nothing_is_told_and_not_possible_by_mouse(tab, renderer):
+    page = loaded(tab, renderer)
+    drag(page, "end", 0.5)
+    drag(page, "start", 0.9)
+    start, length = part(page)
+    assert length == pytest.approx(0.1) and start < 2.6
+    drag(page, "end", 0.0)
+    assert part(page) == (start, pytest.approx(0.1))
+    page.set("AAI_LoadAudio", start=500.0)
+    page.page.get_by_text("Nothing is left: the sound ends at 5.0 s. Start earlier.").wait_for()
+    assert page.page.locator(".aai-play").is_disabled()
+    page.shot("nothing-left")
+    page.set("AAI_LoadAudio", start=1.0, length=0.0)
+    page.page.get_by_text("1.0 s to 5.0 s, 4.0 s of 5.0 s").wait_for()
+    assert page.complaints == []
+
+
+def test_what_only_the_server_can_read_keeps_its_numbers(tab, server):
+    samples = (synthesize("fire", 0.8, seed=2).mono().waveform.numpy() * 32767).astype(np.int16)
+    with av.open(str(server.input / "old.aiff"), "w", format="aiff") as container:
+        stream = container.add_stream("pcm_s16be", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    page = loaded(tab, "canvas")
+    page.page.evaluate("app.refreshComboInNodes()")
+    page.set("AAI_LoadAudio", audio="old.aiff", length=2.0)
+    page.page.get_by_text("This browser cannot read the file, though ComfyUI may.").wait_for()
+    page.shot("browser-cannot-read")
+    only(page, "AAI_LoadSoundWorld", "AAI_LoadAudio", "AAI_EncodeSound")
+    page.run()
+    assert page.wait()["status"]["status_str"] == "success"
+    assert page.page.locator(".aai-words li").count() == 5
+    assert page.complaints == []
+
+
+def test_what_only_the_browser_can_read_is_told_by_the_node(tab, server):
+    broken = synthesize("fire", 0.8, seed=2).mono()
+    samples = broken.waveform.numpy().copy()
+    samples[0, 1000:1010] = np.nan
+    with av.open(str(server.input / "nan.wav"), "w", format="wav") as container:
+        stream = container.add_stream("pcm_f32le", rate=broken.rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples, format="flt", layout="mono")
+        frame.rate = broken.rate
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    page = loaded(tab, "canvas")
+    page.page.evaluate("app.refreshComboInNodes()")
+    page.set("AAI_LoadAudio", audio="nan.wav")
+    page.page.locator(".aai-waveform:not(.aai-empty)").wait_for()
+    only(page, "AAI_LoadSoundWorld", "AAI_LoadAudio", "AAI_EncodeSound")
+    page.run()
+    assert page.wait()["status"]["status_str"] == "error"
+    notice = page.page.locator(".aai-notice")
+    notice.wait_for()
+    assert "samples that are not numbers" in notice.inner_text() and "export it again" in notice.inner_text()
+    page.show()
+    page.shot("server-cannot-read")
+    # Older front ends show it in a dialog as well.
+    page.page.keyboard.press("Escape")
+    page.page.locator(".p-dialog-mask").wait_for(state="detached")
+    page.set("AAI_LoadAudio", audio="fire.wav")
+    page.run()
+    notice.wait_for(state="detached")
+    assert page.wait()["status"]["status_str"] == "success"
+
+
+def test_a_file_that_is_gone_is_told(tab, server):
+    shutil.copyfile(server.input / "fire.wav", server.input / "gone.wav")
+    page = loaded(tab, "canvas")
+    page.page.evaluate("app.refreshComboInNodes()")
+    (server.input / "gone.wav").unlink()
+    page.set("AAI_LoadAudio", audio="gone.wav")
+    page.page.get_by_text("This file is not in the input folder").wait_for()
+
+
+def only(page, *kinds: str) -> None:
+    """Removes every other node."""
+    page.page.evaluate(
+        "k => app.graph._nodes.filter((n) => !k.includes(n.type)).forEach((n) => app.graph.remove(n))",
+        list(kinds),
+    )

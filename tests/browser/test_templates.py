@@ -1,0 +1,98 @@
+"""Templates in the browser: they open without a fault, run by the Run button, and repeat their picture."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+STEPS = 14
+
+
+def node_faults(tab) -> list:
+    return tab.page.evaluate(
+        """() => app.graph._nodes.filter((n) => n.has_errors
+            || !(n.type in LiteGraph.registered_node_types)).map((n) => n.type)"""
+    )
+
+
+def pictures(server, entry: dict) -> list[bytes]:
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    files = [i for out in entry["outputs"].values() for i in out.get("images", []) if i["type"] == "output"]
+    # The file holds the workflow as well, which knows how often it was saved.
+    return [Image.open(io.BytesIO(server.image(file))).convert("RGB").tobytes() for file in files]
+
+
+def test_every_template_opens_without_a_fault(tab, server, renderer):
+    page = tab(renderer, "light" if renderer == "vue" else "dark")
+    names = server.get("/api/workflow_templates")["aai-sound-tokens"]
+    assert len(names) >= 5
+    for name in names:
+        page.load(page.template(name))
+        page.page.wait_for_timeout(300)
+        assert node_faults(page) == [], name
+        page.show()
+        page.shot(f"template-{name}")
+    assert page.complaints == []
+
+
+def test_the_generate_template_runs_and_a_saved_workflow_gives_the_same_picture(tab, server, renderer):
+    page = tab(renderer, "dark" if renderer == "vue" else "light")
+    page.load(page.template("sound_to_picture"))
+    page.set("AAI_LoadAudio", start=1.0, length=2.5)
+    page.set("AAI_TrainSoundToken", steps=STEPS)
+    page.set("AAI_SaveSoundToken", overwrite=True)
+    page.set("KSampler", steps=6)
+    page.set("EmptyLatentImage", batch_size=1)
+    server.post("/free", {"unload_models": False, "free_memory": True})
+    page.show("AAI_LoadAudio", "AAI_EncodeSound", "AAI_RetrieveReferenceImages", "AAI_TrainSoundToken")
+    page.run()
+    drawn = "() => document.querySelector('.aai-losses')?.getAttribute('points')?.split(' ').length ?? 0"
+    page.page.wait_for_function(f"{drawn.removeprefix('() => ')} >= 2", timeout=120000)
+    early = page.page.evaluate(drawn)
+    page.shot("training")
+    page.page.wait_for_function(f"{drawn.removeprefix('() => ')} > {early}", timeout=60000)
+    first = pictures(server, page.wait())
+    assert len(first) == 1
+    assert page.page.evaluate(drawn) == STEPS
+    page.page.wait_for_function(
+        "Object.values(app.nodeOutputs).some((o) => o.images?.some((i) => i.type === 'output'))"
+    )
+    assert page.page.locator(".aai-words li").count() == 5
+    assert page.page.locator(".aai-words li").first.inner_text().split("\n")[0] == "thunder"
+    assert page.page.locator(".aai-references img").count() == 4
+    page.show()
+    page.shot("generated")
+    page.show("AAI_LoadAudio", "AAI_EncodeSound", "AAI_RetrieveReferenceImages", "AAI_TrainSoundToken")
+    page.shot("found")
+    assert page.complaints == []
+
+    saved = page.saved()
+    server.post("/free", {"unload_models": False, "free_memory": True})
+    page.open()
+    page.load(saved)
+    assert (page.value("AAI_LoadAudio", "start"), page.value("AAI_LoadAudio", "length")) == (1.0, 2.5)
+    page.run()
+    again = page.wait()
+    assert not any(kind == "execution_cached" and data["nodes"] for kind, data in again["status"]["messages"])
+    assert pictures(server, again) == first
+
+
+def test_cancel_stops_the_training(tab, server):
+    page = tab()
+    page.load(page.template("sound_to_picture"))
+    page.set("AAI_TrainSoundToken", steps=5000, name="stopped")
+    page.run()
+    page.page.wait_for_function(
+        "document.querySelector('.aai-losses')?.getAttribute('points')?.split(' ').length >= 2",
+        timeout=120000,
+    )
+    page.page.locator('button[aria-label="Cancel current run"]').first.click()
+    entry = page.wait(timeout=30)
+    kinds = [kind for kind, _ in entry["status"]["messages"]]
+    assert "execution_interrupted" in kinds and "execution_error" not in kinds
+    kept = (server.base / "models" / "embeddings").glob("stopped-step*.safetensors")
+    assert len(list(kept)) == 1
+    # What was drawn stays.
+    assert "of 5000" in page.page.locator(".aai-curve .aai-line").inner_text()
+    assert page.complaints == []

@@ -1,0 +1,81 @@
+"""Heat maps against attention maps in plain sight."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import interpolate, scaled_dot_product_attention
+from torch.testing import assert_close
+
+from aai.errors import InputError
+from aai.inject.heatmap import COLOURS, Heatmap, coloured, normalised
+
+READS = (0, 5, ("rain", 0), ("rain", 1), 7, ("dog", 0), 1, None)
+PLAIN = (0, 5, 7, 1, None, None, None, None)
+
+
+def layer(places: int, seed: int, batch: int = 4, heads: int = 2, length: int = 16):
+    generator = torch.Generator().manual_seed(seed)
+    q = torch.randn(batch, heads, places, 8, generator=generator)
+    return q, torch.randn(batch, heads, length, 8, generator=generator)
+
+
+def materialised(q, k, rows, columns):
+    weights = (q[rows] @ k[rows].mT / q.shape[-1] ** 0.5).softmax(-1)
+    return weights[..., columns].sum(-1).mean(1)
+
+
+def test_a_heat_map_is_the_mean_of_the_materialised_maps():
+    heatmap = Heatmap(["rain", "dog"])
+    heatmap.start(2, (16, 24))
+    rows, layers = [2, 3], [(16, 24, 0), (8, 12, 1), (8, 12, 2)]
+    wanted, shares = torch.zeros(2, 2, 16, 24), torch.zeros(2, 2)
+    for h, w, seed in layers:
+        q, k = layer(h * w, seed)
+        heatmap.look(scaled_dot_product_attention, q, k, rows, [READS], (16, 24))
+        # The conditioning repeats the prompt's 8 places to 16.
+        for i, columns in enumerate(([2, 3, 10, 11], [5, 13])):
+            maps = materialised(q, k, rows, columns).unflatten(-1, (h, w))
+            mean = maps.mean((1, 2), keepdim=True)
+            wanted[i] += interpolate((maps / mean)[None], (16, 24), mode="bilinear")[0] / len(layers)
+            shares[i] += mean[:, 0, 0] / len(layers)
+    assert_close(heatmap.maps(), wanted, atol=1e-5, rtol=1e-5)
+    assert_close(heatmap.shares(), shares, atol=1e-6, rtol=1e-5)
+    assert_close(heatmap.maps().mean((2, 3)), torch.ones(2, 2), atol=0.05, rtol=0)
+
+
+def test_a_picture_that_does_not_name_the_token_stays_dark():
+    heatmap = Heatmap(["rain"])
+    heatmap.start(2, (8, 8))
+    heatmap.look(scaled_dot_product_attention, *layer(64, 0, 2, length=8), range(2), [PLAIN, READS], (8, 8))
+    source, edited = normalised(heatmap.maps())[0]
+    assert source.max() == 0 and edited.max() == 1
+    assert heatmap.shares()[0, 0] == 0
+
+
+def test_layers_that_are_no_grid_of_the_picture_are_left_out():
+    heatmap = Heatmap(["rain"])
+    heatmap.start(2, (16, 16))
+    for places, size in ((100, (16, 16)), (16, (16, 16)), (64, (8, 8))):
+        heatmap.look(scaled_dot_product_attention, *layer(places, 0), [0, 1], [READS], size)
+    with pytest.raises(InputError, match="No picture has been sampled"):
+        heatmap.maps()
+
+
+def test_a_new_sampling_forgets_the_one_before():
+    heatmap = Heatmap(["rain"])
+    for count in (2, 3):
+        heatmap.start(count, (8, 8))
+        heatmap.look(scaled_dot_product_attention, *layer(64, count), range(count), [READS], (8, 8))
+    again = Heatmap(["rain"])
+    again.start(3, (8, 8))
+    again.look(scaled_dot_product_attention, *layer(64, 3), range(3), [READS], (8, 8))
+    assert torch.equal(heatmap.maps(), again.maps())
+
+
+def test_colours_go_from_dark_to_light():
+    shown = coloured(torch.linspace(0, 1, 50).view(1, 5, 10))
+    assert shown.shape == (1, 3, 5, 10)
+    light = (shown[0] * torch.tensor([0.3, 0.6, 0.1])[:, None, None]).sum(0).flatten()
+    assert (light.diff() > 0).all()
+    assert_close(shown[0, :, -1, -1], torch.tensor(COLOURS[-1][1]))

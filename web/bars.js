@@ -1,0 +1,40 @@
+// Bars with a name and a number: the words that a sound is nearest to, and how much of it a picture shows.
+import { element } from "./view.js";
+
+const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+
+function bar(name, share, told, mark) {
+    const fill = element("span", { class: "aai-fill", style: `width: ${100 * Math.min(Math.max(share, 0), 1)}%` });
+    const track = element("span", { class: "aai-track", "aria-hidden": "true" }, fill);
+    if (mark !== undefined) track.append(element("span", { class: "aai-mark", style: `left: ${100 * mark}%` }));
+    return element("li", {}, element("span", { class: "aai-name", title: name }, name), track,
+        element("span", { class: "aai-number" }, told));
+}
+
+/** EncodeSound's nearest words. */
+export function words(root) {
+    const list = element("ol", { class: "aai-bars", "aria-live": "polite" });
+    root.append(list, element("p", { class: "aai-hint" }, "Run, and the words nearest to the sound stand here."));
+    return ({ words }) => {
+        if (!words?.length) return;
+        list.replaceChildren(...words.map(({ word, score }) => bar(word, score, percent(score))));
+        root.classList.add("aai-filled");
+    };
+}
+
+/** LoudnessReweight's loudness and scales; the mark is scale 1, where the prompt is as it was. */
+export function loudness(root) {
+    const told = element("p", { class: "aai-line", "aria-live": "polite" });
+    const list = element("ol", { class: "aai-bars" });
+    root.append(told, list, element("p", { class: "aai-hint" }, "Run, and the loudness and its scale stand here."));
+    return ({ loudness }) => {
+        if (!loudness?.length) return;
+        const [{ loudness: lufs, reference, scales }] = loudness;
+        if (lufs === null || lufs === undefined) told.textContent = "scale as typed";
+        else if (lufs <= -70) told.textContent = "silent: scale 0";
+        else told.textContent = `${lufs.toFixed(1)} LUFS, reference ${reference.toFixed(1)}`;
+        const name = (i) => (scales.length > 1 ? `picture ${i + 1}` : "scale");
+        list.replaceChildren(...scales.map((scale, i) => bar(name(i), scale / 2, `× ${scale.toFixed(2)}`, 0.5)));
+        root.classList.add("aai-filled");
+    };
+}

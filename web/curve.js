@@ -1,0 +1,44 @@
+// A training's losses and their running mean, drawn as they come; the last ones stay.
+import { element } from "./view.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export function curve(root) {
+    let shown;
+    const told = element("p", { class: "aai-line", "aria-live": "off" });
+    const svg = document.createElementNS(SVG, "svg");
+    svg.setAttribute("viewBox", "0 0 1000 1000");
+    svg.setAttribute("preserveAspectRatio", "none");
+    svg.setAttribute("role", "img");
+    const lines = ["losses", "means"].map((name) => {
+        const line = document.createElementNS(SVG, "polyline");
+        line.setAttribute("class", `aai-${name}`);
+        svg.append(line);
+        return line;
+    });
+    const plot = element("div", { class: "aai-plot" }, svg);
+    root.append(told, plot, element("p", { class: "aai-hint" }, "Run, and the loss is drawn here while the token trains."));
+
+    const say = ({ step, total, means }) => `step ${step} of ${total}, loss ${means.at(-1).toFixed(4)}`;
+    plot.addEventListener("pointermove", (event) => {
+        const box = plot.getBoundingClientRect();
+        const at = Math.floor((((event.clientX - box.left) / box.width) * shown.total * shown.losses.length) / shown.step);
+        const i = Math.min(Math.max(at, 0), shown.losses.length - 1);
+        const step = Math.round(((i + 1) * shown.step) / shown.losses.length);
+        told.textContent = `step ${step}: ${shown.losses[i].toFixed(4)}, mean ${shown.means[i].toFixed(4)}`;
+    });
+    plot.addEventListener("pointerleave", () => { told.textContent = say(shown); });
+
+    return ({ curve }) => {
+        if (!curve?.length || !curve[0].losses.length) return;
+        [shown] = curve;
+        const { step, total, losses, means } = shown;
+        const [low, high] = [Math.min(...losses), Math.max(...losses)];
+        const width = (1000 * step) / Math.max(total, step) / losses.length;
+        [losses, means].forEach((values, i) => lines[i].setAttribute("points", values.map((value, x) =>
+            `${((x + 0.5) * width).toFixed(1)},${(960 - (920 * (value - low)) / (high - low || 1)).toFixed(1)}`).join(" ")));
+        told.textContent = say(shown);
+        svg.setAttribute("aria-label", say(shown));
+        root.classList.add("aai-filled");
+    };
+}

@@ -1,0 +1,73 @@
+// Where a sound's word looked: its heat map over the picture, with an opacity slider and the value under the mouse.
+import { frame, pager } from "./frame.js";
+import { element, fileUrl } from "./view.js";
+
+export function heatmap(root) {
+    let maps = [];
+    let shown;
+    let read; // (x, y) as shares of the picture -> how much was looked there, 1 being the average
+    let cursor = [0.5, 0.5];
+    const picture = element("img", { class: "aai-layer", alt: "the picture", draggable: "false" });
+    const layer = element("img", { class: "aai-layer aai-heat", alt: "the heat map", draggable: "false" });
+    const values = new Image();
+    const cross = element("span", { class: "aai-cross", hidden: true });
+    const view = frame(picture, layer, cross);
+    view.stage.tabIndex = 0;
+    view.stage.setAttribute("aria-label", "the picture under its heat map; arrow keys read its values");
+    const value = element("output", { class: "aai-line" });
+    const opacity = element("input", {
+        type: "range", min: 0, max: 1, step: 0.05, value: 0.6, "aria-label": "opacity of the heat map",
+        oninput: () => { layer.style.opacity = opacity.value; },
+    });
+    const pages = pager("heat map", (index) => {
+        shown = maps[index];
+        read = undefined;
+        picture.src = fileUrl(shown.picture);
+        layer.src = fileUrl(shown.heat);
+        values.src = fileUrl(shown.values);
+        tell();
+    });
+    root.append(view.stage, value, element("div", { class: "aai-row" },
+        element("label", { class: "aai-wide" }, "heat", opacity), pages.root),
+        element("p", { class: "aai-hint" }, "Run, and the picture under its heat map stands here."));
+    picture.addEventListener("load", () => view.shape(picture));
+    values.addEventListener("load", () => {
+        const canvas = document.createElement("canvas");
+        [canvas.width, canvas.height] = [values.naturalWidth, values.naturalHeight];
+        const context = canvas.getContext("2d", { willReadFrequently: true });
+        context.drawImage(values, 0, 0);
+        const inside = (share, side) => Math.min(Math.floor(share * side), side - 1);
+        read = (x, y) => {
+            const at = [inside(x, canvas.width), inside(y, canvas.height)];
+            const [grey] = context.getImageData(...at, 1, 1).data;
+            return (grey / 255) * shown.most;
+        };
+    });
+
+    function tell(place) {
+        cross.hidden = !place;
+        if (place) {
+            cursor = place;
+            cross.style.left = `${100 * place[0]}%`;
+            cross.style.top = `${100 * place[1]}%`;
+            value.textContent = read ? `<${shown.token}> here: ${read(...place).toFixed(1)} × its average` : "…";
+        } else value.textContent = `<${shown.token}> has ${(100 * shown.share).toFixed(1)} % of the attention`;
+    }
+    view.held.addEventListener("pointermove", (event) => shown && tell(view.place(event)));
+    view.held.addEventListener("pointerleave", () => shown && tell());
+    view.stage.addEventListener("keydown", (event) => {
+        const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+        if (!by || !shown) return;
+        event.preventDefault();
+        tell(cursor.map((at, i) => Math.min(Math.max(at + 0.05 * by[i], 0), 1)));
+    });
+    view.stage.addEventListener("blur", () => shown && tell());
+    return ({ heatmaps, opacity: [first] = [] }) => {
+        if (!heatmaps?.length) return;
+        maps = heatmaps;
+        if (first !== undefined) opacity.value = first;
+        layer.style.opacity = opacity.value;
+        pages.of(maps.length);
+        root.classList.add("aai-filled");
+    };
+}

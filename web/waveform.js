@@ -1,0 +1,230 @@
+// A sound's waveform with a part chosen by two handles, and a player of that part.
+import { element, viewElement } from "./view.js";
+
+const STEP = 0.1; // seconds, as the node's widgets count
+const BINS = 300;
+const LARGEST = 200e6; // bytes; a browser holds the whole file to draw it
+const RATE = 8000; // Hz, enough for an outline; twenty minutes of stereo then take 80 MB
+
+const round = (seconds) => Math.round(seconds / STEP) * STEP;
+const told = (seconds) => `${seconds.toFixed(1)} s`;
+let playing;
+
+/** {root, load(url), choose(start, length), stop()}. choose's length 0 is all to the end, as on the node;
+ * changed(start, length) is called when the user has moved a handle. */
+export function waveform(changed) {
+    let duration = 0;
+    let chosen = { start: 0, length: 0 };
+    let loading;
+    const audio = new Audio();
+    audio.preload = "none";
+
+    const outline = (name) => {
+        const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+        svg.setAttribute("viewBox", `0 -1 ${BINS} 2`);
+        svg.setAttribute("preserveAspectRatio", "none");
+        svg.setAttribute("class", `aai-outline aai-${name}`);
+        svg.append(document.createElementNS("http://www.w3.org/2000/svg", "path"));
+        return svg;
+    };
+    const handle = (name) => element("div", {
+        class: `aai-handle aai-${name}`, role: "slider", tabindex: "0", "aria-label": `${name} of the part`,
+        "aria-valuemin": "0",
+    });
+    const whole = outline("whole");
+    const part = outline("part");
+    const handles = { start: handle("start"), end: handle("end") };
+    const head = element("span", { class: "aai-playhead", hidden: true });
+    const message = element("p", { class: "aai-message", role: "status" });
+    const track = element("div", { class: "aai-wave" }, whole, part, head, handles.start, handles.end, message);
+    const button = element("button", { type: "button", class: "aai-play", "aria-label": "play the part" }, "▶");
+    const line = element("span", { class: "aai-line" });
+    const root = viewElement("waveform", "the sound and the part that is used", track,
+        element("div", { class: "aai-row" }, button, line));
+
+    const end = () => (chosen.length > 0 ? Math.min(chosen.start + chosen.length, duration) : duration);
+
+    function draw() {
+        if (!duration) return;
+        const shares = { start: Math.min(chosen.start / duration, 1), end: Math.max(end(), chosen.start) / duration };
+        shares.end = Math.min(shares.end, 1);
+        part.style.clipPath = `inset(0 ${100 * (1 - shares.end)}% 0 ${100 * shares.start}%)`;
+        for (const name of ["start", "end"]) {
+            const at = name === "start" ? chosen.start : end();
+            handles[name].style.left = `${100 * shares[name]}%`;
+            handles[name].setAttribute("aria-valuemax", duration.toFixed(1));
+            handles[name].setAttribute("aria-valuenow", at.toFixed(1));
+            handles[name].setAttribute("aria-valuetext", told(at));
+        }
+        const nothing = chosen.start >= duration;
+        root.classList.toggle("aai-wrong", nothing);
+        button.disabled = nothing;
+        const over = chosen.length > 0 && chosen.start + chosen.length > duration + STEP / 2;
+        line.textContent = nothing ? `Nothing is left: the sound ends at ${told(duration)}. Start earlier.`
+            : `${told(chosen.start)} to ${told(end())}, ${told(end() - chosen.start)} of ${told(duration)}`
+            + (over ? " (it ends there)" : "");
+    }
+
+    function say(text) {
+        message.textContent = text;
+        root.classList.toggle("aai-empty", Boolean(text));
+    }
+
+    function move(name, seconds) {
+        stop();
+        // The part never becomes nothing: the handles keep a step apart.
+        if (name === "start") {
+            const last = end();
+            const start = Math.max(0, Math.min(round(seconds), round(last - STEP)));
+            chosen = { start, length: chosen.length > 0 ? round(last - start) : 0 };
+        } else {
+            const last = Math.max(seconds, chosen.start + STEP);
+            chosen = { start: chosen.start, length: last >= duration - STEP / 2 ? 0 : round(last - chosen.start) };
+        }
+        draw();
+        changed(Number(chosen.start.toFixed(1)), Number(chosen.length.toFixed(1)));
+    }
+
+    const seconds = (event) => {
+        const box = track.getBoundingClientRect();
+        return ((event.clientX - box.left) / box.width) * duration;
+    };
+    let held;
+    track.addEventListener("pointerdown", (event) => {
+        if (event.button !== 0 || !duration) return;
+        event.preventDefault();
+        const at = seconds(event);
+        const own = Object.keys(handles).find((name) => handles[name] === event.target);
+        held = own ?? (Math.abs(at - chosen.start) <= Math.abs(at - end()) ? "start" : "end");
+        track.setPointerCapture(event.pointerId);
+        handles[held].focus({ preventScroll: true });
+        if (!own) move(held, at);
+    });
+    track.addEventListener("pointermove", (event) => held && move(held, seconds(event)));
+    track.addEventListener("pointerup", () => { held = undefined; });
+    track.addEventListener("pointercancel", () => { held = undefined; });
+    track.addEventListener("dblclick", () => duration && (move("start", 0), move("end", duration)));
+    for (const name of ["start", "end"]) {
+        handles[name].addEventListener("keydown", (event) => {
+            const by = { ArrowLeft: -STEP, ArrowRight: STEP, ArrowDown: -STEP, ArrowUp: STEP, PageDown: -1, PageUp: 1 };
+            const at = name === "start" ? chosen.start : end();
+            if (event.key in by) move(name, at + by[event.key] * (event.shiftKey ? 10 : 1));
+            else if (event.key === "Home") move(name, 0);
+            else if (event.key === "End") move(name, duration);
+            else return;
+            event.preventDefault();
+        });
+    }
+
+    function follow() {
+        if (audio.paused) return;
+        head.style.left = `${(100 * audio.currentTime) / duration}%`;
+        if (audio.currentTime >= end()) stop();
+        else requestAnimationFrame(follow);
+    }
+    function stop() {
+        audio.pause();
+        head.hidden = true;
+        button.textContent = "▶";
+        button.setAttribute("aria-label", "play the part");
+        if (playing === stop) playing = undefined;
+    }
+    async function play() {
+        playing?.();
+        playing = stop;
+        audio.currentTime = chosen.start;
+        button.textContent = "■";
+        button.setAttribute("aria-label", "stop");
+        head.style.left = `${(100 * chosen.start) / duration}%`;
+        head.hidden = false;
+        try {
+            await audio.play();
+            follow();
+        } catch (error) {
+            stop();
+            if (error.name !== "AbortError") line.textContent = "This browser cannot play it.";
+        }
+    }
+    button.addEventListener("click", () => (audio.paused ? play() : stop()));
+    audio.addEventListener("ended", stop);
+
+    async function load(url) {
+        stop();
+        loading?.abort();
+        loading = new AbortController();
+        const { signal } = loading;
+        duration = 0;
+        audio.removeAttribute("src");
+        line.textContent = "";
+        button.disabled = true;
+        root.classList.remove("aai-wrong");
+        if (!url || !new URL(url, location.href).searchParams.get("filename")) return say("Choose a sound, or drop one here.");
+        say("…");
+        try {
+            const { peaks, length } = await outlineOf(url, signal);
+            if (signal.aborted) return;
+            duration = length;
+            const path = peaks.map(([low, high], i) => `M${i + 0.5} ${-Math.max(high, 0.01)}V${-Math.min(low, -0.01)}`).join("");
+            for (const svg of [whole, part]) svg.firstChild.setAttribute("d", path);
+            audio.src = url;
+            button.disabled = false;
+            say("");
+            draw();
+        } catch (error) {
+            if (!signal.aborted) say(error.message);
+        }
+    }
+
+    return {
+        root,
+        load,
+        stop,
+        choose(start, length) {
+            if (start === chosen.start && length === chosen.length) return;
+            chosen = { start, length };
+            draw();
+        },
+    };
+}
+
+/** The outline of the sound at `url` as BINS pairs [lowest, highest] of at most 1, and its length in seconds.
+ * Throws an Error whose message tells the user what to do. */
+async function outlineOf(url, signal) {
+    const numbers = "Type start and length in seconds; they work all the same.";
+    let answer;
+    try {
+        answer = await fetch(url, { signal });
+    } catch {
+        throw new Error("The server does not answer: start ComfyUI again, then choose the sound once more.");
+    }
+    if (answer.status === 404) throw new Error("This file is not in the input folder: choose or upload another.");
+    if (!answer.ok) throw new Error(`The server does not give this file (${answer.status}): choose another.`);
+    if (Number(answer.headers.get("content-length")) > LARGEST) {
+        throw new Error(`This file is too large to be drawn here. ${numbers}`);
+    }
+    const bytes = await answer.arrayBuffer();
+    let sound;
+    try {
+        sound = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(bytes);
+    } catch {
+        throw new Error(`This browser cannot read the file, though ComfyUI may. ${numbers}`);
+    }
+    if (!sound.length) throw new Error("There is no sound in this file: choose another.");
+    const channels = Array.from({ length: sound.numberOfChannels }, (_, i) => sound.getChannelData(i));
+    const peaks = Array.from({ length: BINS }, (_, bin) => {
+        const from = Math.floor((bin * sound.length) / BINS);
+        const to = Math.max(Math.floor(((bin + 1) * sound.length) / BINS), from + 1);
+        let low = -1e-4;
+        let high = 1e-4;
+        for (const samples of channels) {
+            for (let i = from; i < to && i < sound.length; i++) {
+                if (samples[i] < low) low = samples[i];
+                else if (samples[i] > high) high = samples[i];
+            }
+        }
+        return [low, high];
+    });
+    // As tall as it goes: a quiet sound is trimmed as well as a loud one.
+    const most = Math.max(...peaks.flat().map(Math.abs));
+    return { peaks: peaks.map((pair) => pair.map((value) => (0.95 * value) / most)), length: sound.duration };
+}
