@@ -202,7 +202,9 @@ def bridge_clap(
         "bridge_gap": report.gap,
         "bridge_report": str(report),
     }
-    return BridgedCLAP(clap, bridge, labels, vectors, tau, clap.name, tower.name, notes), report
+    # A tower may be called by its folder's path, which is nobody's business.
+    space = Path(tower.name).name
+    return BridgedCLAP(clap, bridge, labels, vectors, tau, clap.name, space, notes), report
 
 
 def load_sounds(folder: str | os.PathLike, most: int = 40) -> list[Sound]:
