@@ -185,8 +185,15 @@ def bridge_clap(
     callback: Callable[[int, int], None] | None = None,
 ) -> tuple[BridgedCLAP, BridgeReport]:
     """A CLAP as a SoundEncoder of `tower`'s space, and how well words cross; the arguments are fit_bridge's,
-    with `sounds` as they are. Nothing of the three is changed."""
-    heard = None if sounds is None else clap.embed(sounds)
+    with `sounds` as they are; `callback` counts these first. Nothing of the three is changed."""
+    heard = None
+    if sounds is not None:
+        rows = [torch.zeros(0, clap.dim)]
+        for done, sound in enumerate(sounds):
+            rows.append(clap.embed([sound]))
+            if callback:
+                callback(done + 1, len(sounds))
+        heard = torch.cat(rows)
     bridge, labels, vectors, tau, report = fit_bridge(clap_text, tower, labels, heard, settings, callback)
     notes = {
         **clap.notes,
@@ -195,10 +202,12 @@ def bridge_clap(
         "bridge_gap": report.gap,
         "bridge_report": str(report),
     }
-    return BridgedCLAP(clap, bridge, labels, vectors, tau, clap.name, tower.name, notes), report
+    # A tower may be called by its folder's path, which is nobody's business.
+    space = Path(tower.name).name
+    return BridgedCLAP(clap, bridge, labels, vectors, tau, clap.name, space, notes), report
 
 
-def load_sounds(folder: str | os.PathLike, most: int = 100) -> list[Sound]:
+def load_sounds(folder: str | os.PathLike, most: int = 40) -> list[Sound]:
     """Up to `most` sounds of a folder and all below it, evenly over their names, 10 s of each.
 
     Raises InputError for a folder without sounds, and one that cannot be read.

@@ -36,7 +36,7 @@ def add(align: Commands) -> None:
         help="some sounds of many kinds, without labels: they tell where CLAP's sounds lie",
     )
     sub.add_argument(
-        "--most", type=positive, default=100, metavar="N", help="of these, how many are heard (%(default)s)"
+        "--most", type=positive, default=40, metavar="N", help="of these, how many are heard (%(default)s)"
     )
     sub.add_argument("--captions", metavar="FILE", help="more labels than our own: a text file, one a line")
     sub.add_argument(

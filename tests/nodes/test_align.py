@@ -60,6 +60,26 @@ def test_the_tower_is_the_text_encoders_own(pack, small):
     assert tower.embed([]).shape == (0, 192)
 
 
+def test_the_tower_is_not_projected(pack, small):
+    """As in Stable Diffusion XL's clip_g, whose projection is none of one to one."""
+    tower = pack.part("nodes.comfy.text").ClipTower(small.clip)
+    before = tower.embed(["rain"])
+    model = small.clip.cond_stage_model.clip_l
+    held, kept = model.transformer.text_projection._parameters, model.options_default
+    weight = held["weight"]
+    held["weight"] = torch.nn.Parameter(3 * weight.clone(), requires_grad=False)
+    model.options_default = (*kept[:2], True)
+    try:
+        assert torch.equal(tower.embed(["rain"]), before)
+        with torch.inference_mode():
+            ids = [[piece for piece, *_ in small.clip.tokenize("rain")["l"][0]]]
+            projected = model(ids)[1]
+        assert_close(projected, 3 * before)
+    finally:
+        held["weight"], model.options_default = weight, kept
+        model.reset_clip_options()
+
+
 def test_clip_skip_and_the_prompts_are_let_alone(pack, small):
     tower = pack.part("nodes.comfy.text").ClipTower
     skipped = small.clip.clone()
