@@ -21,7 +21,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--write",
         action="store_true",
-        help="write tests/nodes/names.json and locales/en from the nodes, where that breaks no saved workflow",
+        help="write tests/nodes/names.json and locales/en from the nodes",
     )
 
 

@@ -1,6 +1,6 @@
 """The nodes speak seven languages: every name and tooltip, and none of what is no longer there.
 
-    python -m pytest tests/nodes/test_locales.py --write     # locales/en from the nodes; the others by hand
+python -m pytest tests/nodes/test_locales.py --write     # locales/en from the nodes; the others by hand
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def sayings(tree, path: str = "") -> dict[str, str]:
     """A tree of strings, flat: {"AAI_EncodeSound.inputs.audio.tooltip": ...}."""
     if isinstance(tree, str):
         return {path: tree}
-    return {k: v for key, branch in tree.items() for k, v in sayings(branch, f"{path}.{key}".strip(".")).items()}
+    return {
+        k: v for key, branch in tree.items() for k, v in sayings(branch, f"{path}.{key}".strip(".")).items()
+    }
 
 
 def read(language: str, name: str) -> dict:

@@ -60,13 +60,13 @@ def write(names: dict) -> None:
 def test_the_pack_is_as_the_list_says(pack, pytestconfig):
     names = {node_id: names_of(node) for node_id, node in sorted(pack.nodes.items())}
     listed = json.loads(LIST.read_text()) if LIST.exists() else {}
-    faults = [
-        fault for node_id in listed for fault in broken(node_id, listed[node_id], names.get(node_id))
-    ]
+    faults = [fault for node_id in listed for fault in broken(node_id, listed[node_id], names.get(node_id))]
     assert not faults, "; ".join(faults)
     if pytestconfig.getoption("--write"):
         write(names)
-    assert names == json.loads(LIST.read_text()), "run this test with --write and commit tests/nodes/names.json"
+    assert names == json.loads(LIST.read_text()), (
+        "run this test with --write and commit tests/nodes/names.json"
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,7 @@ def test_what_breaks_a_saved_workflow_is_told(change, fault):
     change(changed)
     found = broken("AAI_Node", made(), changed)
     assert (found == []) if fault is None else any(fault in line for line in found)
-    assert broken("AAI_Node", made(), None) == [
-        "AAI_Node is gone: enter it in RENAMED of nodes/names.py"
-    ]
+    assert broken("AAI_Node", made(), None) == ["AAI_Node is gone: enter it in RENAMED of nodes/names.py"]
 
 
 def test_a_renamed_node_answers_to_its_old_id(pack, ear):
