@@ -1,7 +1,7 @@
 """Names that saved workflows rely on: a renamed node goes on answering to its old id.
 
-Ids of nodes, inputs and outputs never change (tests/nodes/names.json lists them); what is shown may, it is their
-display_name. A node that needs another id is entered in RENAMED under the old one.
+Ids of nodes, inputs and outputs never change (tests/nodes/names.json lists them); what is shown, the display
+name, may. A node that needs another id is entered in RENAMED under the old one.
 """
 
 from __future__ import annotations
