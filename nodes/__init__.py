@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapt, align, hear, inject, library, look, world
+from . import adapt, align, hear, inject, library, look, names, world
 
 
 class SoundTokens(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [
+        nodes = [
             *world.NODES,
             *hear.NODES,
             *align.NODES,
@@ -18,3 +18,4 @@ class SoundTokens(ComfyExtension):
             *inject.NODES,
             *look.NODES,
         ]
+        return nodes + [names.alias(old, node) for old, node in names.RENAMED.items()]

@@ -17,6 +17,14 @@ WORDS = "a photo of rain in the city under fire at night sound dog and"
 SCHEDULER = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--write",
+        action="store_true",
+        help="write tests/nodes/names.json and locales/en from the nodes",
+    )
+
+
 def _write_tokenizer(folder) -> None:
     """vocab.json and merges.txt of a CLIP byte-pair tokenizer that knows each of WORDS as one piece."""
     letters = [chr(c) for c in range(33, 127)]
