@@ -23,6 +23,12 @@ TEMPLATES = {
 }
 """How a label is said to the text tower: as it is (the paper), as zero-shot prompts say it, or both."""
 
+CLIP_FILES = [
+    *("tokenizer/*", "text_encoder/config.json", "text_encoder/model.safetensors"),
+    *("*.json", "*.txt", "model.safetensors"),
+]
+"""What a hub name's text tower needs: of a Stable Diffusion, or of a CLIP by itself."""
+
 
 class TextTower(Protocol):
     """Texts as vectors: a CLIP's hidden state at the end token, after the final LayerNorm, not projected.
@@ -71,25 +77,29 @@ def load_clip(source: str | os.PathLike) -> CLIPText:
 
     Raises InputError where there is no such folder or name, no network to fetch it, or no CLIP in it.
     """
+    from huggingface_hub import snapshot_download
     from transformers import CLIPTextModel, CLIPTokenizer
 
     name = str(source)
-    inside = (Path(name) / "text_encoder").is_dir() or not Path(name).is_dir()
-    attempts = [("tokenizer", "text_encoder"), ("", "")] if inside else [("", "")]
-    reasons = []
-    for tokenizer, model in attempts:
-        try:
-            return CLIPText(
-                CLIPTokenizer.from_pretrained(name, subfolder=tokenizer),
-                CLIPTextModel.from_pretrained(name, subfolder=model, use_safetensors=True),
-                Path(name).resolve().name if Path(name).is_dir() else name,
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reasons.append(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
-    raise InputError(
-        f"“{name}” gives no CLIP text encoder ({reasons[0]}): name a Stable Diffusion folder in diffusers' "
-        "layout, or check the hub name and the network."
-    )
+    try:
+        # One download finds out at once that there is no network; the loaders would try for minutes.
+        folder = (
+            Path(name) if Path(name).is_dir() else Path(snapshot_download(name, allow_patterns=CLIP_FILES))
+        )
+        inside = (folder / "text_encoder").is_dir()
+        return CLIPText(
+            CLIPTokenizer.from_pretrained(str(folder / "tokenizer" if inside else folder)),
+            CLIPTextModel.from_pretrained(
+                str(folder / "text_encoder" if inside else folder), use_safetensors=True
+            ),
+            folder.resolve().name if Path(name).is_dir() else name,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"“{name}” gives no CLIP text encoder ({reason}): name a Stable Diffusion folder in diffusers' "
+            "layout, or check the hub name and the network."
+        ) from error
 
 
 def label_vectors(tower: TextTower, labels: list[str], template: str = "label") -> Tensor:
