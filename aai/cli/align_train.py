@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .inputs import SOUNDWORLD, check_folder
+from .inputs import SOUNDWORLD, check_folder, load_text_tower
 from .terminal import Commands, positive, progress, say, tell
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> None:
     clips, held_out = _clips(options, told)
     settings = _settings(options, len(clips))
     encoder = _start(options)
-    tower = _text(options.text)
+    tower = load_text_tower(options.text) if options.text else None
     words = sorted({clip.label for clip in clips})
     vectors = dict(zip(words, label_vectors(tower, words, options.template))) if tower else None
     start = digest(*encoder.model.parameters(), [(clip.id, clip.label) for clip in (*clips, *held_out)])
@@ -239,19 +239,6 @@ def _start(options: argparse.Namespace) -> CAVMAEEncoder:
     if options.momentum == "literal_shared":
         encoder.model = encoder.model.shared().eval()
     return encoder
-
-
-def _text(name: str | None) -> TextTower | None:
-    if name is None:
-        return None
-    if name == SOUNDWORLD:
-        from ..soundworld import WEIGHTS
-        from ..soundworld.text import Reader, load_text
-
-        return Reader(*load_text(WEIGHTS))
-    from ..align.text import load_clip
-
-    return load_clip(name)
 
 
 def _augment(options: argparse.Namespace) -> Augment | None:

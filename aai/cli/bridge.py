@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .inputs import SOUNDWORLD, check_folder
+from .inputs import SOUNDWORLD, check_folder, load_text_tower
 from .terminal import Commands, positive, progress, tell
 
 
@@ -63,7 +63,7 @@ def bridge(options: argparse.Namespace) -> None:
         encoder, report = bridge_clap(
             clap,
             clap_text,
-            _tower(options.text),
+            load_text_tower(options.text),
             labels,
             sounds,
             BridgeSettings(options.kind, seed=options.seed),
@@ -85,14 +85,3 @@ def bridge(options: argparse.Namespace) -> None:
     }
     shown = f"{options.output}: hears in {encoder.dim} numbers; {report}.\nCLAP's licence: {rows['licence']}"
     tell(options, rows, shown)
-
-
-def _tower(name: str):
-    if name == SOUNDWORLD:
-        from ..soundworld import WEIGHTS
-        from ..soundworld.text import Reader, load_text
-
-        return Reader(*load_text(WEIGHTS))
-    from ..align.text import load_clip
-
-    return load_clip(name)
