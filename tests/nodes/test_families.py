@@ -71,6 +71,10 @@ def build(name: str, pack, comfy, comfy_path, in_channels: int = 4, dtype=torch.
         layers_per_block=shape["layers"], cross_attention_dim=cross, attention_head_dim=shape["heads"],
         use_linear_projection=shape["linear"], **shape["unet"],
     ).eval()  # fmt: skip
+    for module_name, module in unet.named_modules():
+        if module_name.endswith(("attn2.to_v", "attn2.to_out.0")):
+            # Random layers hardly look at the prompt.
+            module.weight.data.mul_(4)
     vae = AutoencoderKL(
         block_out_channels=(32,) * 4, layers_per_block=1, latent_channels=4, scaling_factor=shape["scaling"],
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
@@ -229,7 +233,6 @@ def test_both_engines_train_the_same_token(family, trained, pictures):
         assert (ours.token.vectors[key] - vectors).norm() / vectors.norm() < 1e-2, key
         assert vectors.shape == (1, {"clip_l": 768, "clip_h": 1024, "clip_g": 1280}[key])
     (_, first), (_, last) = ours.validations
-    print(family.name, ours.validations, theirs.validations, ours.losses)
     assert last < first
     assert last == pytest.approx(theirs.validations[-1][1], rel=1e-2)
     assert ours.token.provenance["base"] == {
