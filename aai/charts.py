@@ -199,6 +199,7 @@ def _fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 def _rounded_range(low: float, high: float) -> tuple[float, float]:
-    spread = (high - low) or abs(high) or 1.0
-    step = 10 ** math.floor(math.log10(spread)) / 2
+    if low == high:
+        low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
+    step = 10 ** math.floor(math.log10(high - low)) / 2
     return math.floor(low / step) * step, math.ceil(high / step) * step

@@ -99,14 +99,16 @@ class FormsMaps:
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         q, k, v = heads(attn.to_q(hidden_states)), heads(attn.to_k(context)), heads(attn.to_v(context))
         maps = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
+        kept = 0.0
         if encoder_hidden_states is not None:
-            moved = maps[0] * self.mix.given
+            kept, moved = self.mix.kept, maps[0] * self.mix.given
             maps[1] = maps[1] * self.mix.own
             maps[1].index_add_(-1, self.mix.inverse, moved)
         elif maps.shape[-1] <= self.places:
             maps[1] = maps[0]
-        out = (maps @ v).transpose(1, 2).flatten(2)
-        return attn.to_out[0](out)
+        out = maps @ v
+        out[1] += kept * out[0]
+        return attn.to_out[0](out.transpose(1, 2).flatten(2))
 
 
 def largest_held(job: Callable[[], object]) -> float:

@@ -65,7 +65,7 @@ def report(
         if measure.yes_or_no and any(found):
             drawn = bars(
                 title,
-                f"{measure.text}, {len(setting.subjects)} sounds, {told['seeds']} seeds, 95 % intervals",
+                f"{measure.text}; {figures.counted(setting, told['seeds'])}",
                 [(f.condition, f.value, f.low, f.high) for f in found if f],
             )
             slug = "".join(c if c.isalnum() else "_" for c in measure.name.casefold()).strip("_")

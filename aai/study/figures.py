@@ -14,6 +14,7 @@ from .. import files
 from ..align.evaluate import Share
 from .cells import Cell
 from .judges import Measure
+from .setting import Setting
 
 ABOUT = (
     "Differences of the same sound and seed, with 95 % intervals; *better* or *worse* where the interval "
@@ -46,6 +47,11 @@ class Comparison:
     high: float
     pairs: int
     verdict: str
+
+
+def counted(setting: Setting, seeds: int) -> str:
+    """What stands below a plot's title."""
+    return f"sounds: {len(setting.subjects)}, seeds: {seeds}, 95 % intervals"
 
 
 def figure(cells: Sequence[Cell], condition: str, measure: Measure) -> Figure | None:

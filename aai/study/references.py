@@ -101,7 +101,7 @@ def _report(setting, folder: Path, cells: list[Cell], steps, references, told) -
             continue
         drawn = plot(
             f"{measure.name[0].upper()}{measure.name[1:]}: references and steps",
-            f"{len(setting.subjects)} sounds, {told['seeds']} seeds, 95 % intervals",
+            figures.counted(setting, told["seeds"]),
             lines,
             x_label="training steps",
             y_label=measure.text,

@@ -121,17 +121,18 @@ def test_dpm_adaptive_is_refused(pack, edit, sampled):
 @pytest.fixture(scope="session")
 def custom_sampled(core, small, encoded):
     """custom_sampled(sampler, model, positive, latent) -> the latents of core's SamplerCustom."""
-    from comfy_extras.nodes_custom_sampler import SamplerCustom
+    import comfy.sample
 
     def sample(sampler, model, positive, latent):
         sigmas = core.comfy.samplers.calculate_sigmas(
             small.model.get_model_object("model_sampling"), "normal", STEPS
         )
         with torch.inference_mode():
-            made = SamplerCustom.execute(
-                model, True, SEED, 4.0, positive, encoded("night"), sampler, sigmas, latent
+            start = latent["samples"]
+            noise = comfy.sample.prepare_noise(start, SEED, latent.get("batch_index"))
+            return comfy.sample.sample_custom(
+                model, noise, 4.0, sampler, sigmas, positive, encoded("night"), start, seed=SEED
             )
-        return made[0]["samples"]
 
     return sample
 
@@ -147,9 +148,10 @@ def test_churn_is_shared(core, small, edit, encoded, custom_sampled, name):
 
 
 def test_a_sampler_with_noise_of_its_own_shares_it(small, edit, encoded, custom_sampled):
-    from comfy_extras.nodes_advanced_samplers import SamplerLCMUpscale
+    from comfy.samplers import KSAMPLER
+    from comfy_extras.nodes_advanced_samplers import sample_lcm_upscale
 
-    sampler = SamplerLCMUpscale.execute(1.5, -1, "bilinear")[0]
+    sampler = KSAMPLER(sample_lcm_upscale, {"total_upscale": 1.5, "upscale_method": "bilinear"})
     pair = custom_sampled(sampler, *edit())
     assert pair.shape[-1] == 12
     assert_same(small, pair[:1], custom_sampled(sampler, small.model, encoded("a city"), empty()))

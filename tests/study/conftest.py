@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
@@ -34,19 +36,23 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def encoder():
-    torch.manual_seed(0)
-    config = CAVMAEConfig(dim=32, depth_a=1, depth_v=1, heads=2, frames=128, image_size=32, seconds=1.0)
-    model = CAVMAE(config).eval().requires_grad_(False)
-    return CAVMAEEncoder(model, ["rain", "dog"], torch.randn(2, 32), name="small")
+def picture_model(make_parts):
+    return DiffusersPictureModel(**vars(make_parts()))
 
 
 @pytest.fixture(scope="session")
-def setting(folders, encoder, make_parts):
-    from dataclasses import replace
+def encoder(picture_model):
+    """Small, with random weights; its words are the picture model's, as after Align."""
+    torch.manual_seed(0)
+    config = CAVMAEConfig(dim=32, depth_a=1, depth_v=1, heads=2, frames=128, image_size=32, seconds=1.0)
+    model = CAVMAE(config).eval().requires_grad_(False)
+    words = picture_model.embed_text(["rain", "dog"])["clip_l"].detach()
+    return CAVMAEEncoder(model, ["rain", "dog"], words, name="small")
 
-    model = DiffusersPictureModel(**vars(make_parts()))
-    made = folder_setting(model, encoder, folders / "sounds", folders / "pictures")
+
+@pytest.fixture(scope="session")
+def setting(folders, encoder, picture_model):
+    made = folder_setting(picture_model, encoder, folders / "sounds", folders / "pictures")
     return replace(made, sampling_steps=2)
 
 
