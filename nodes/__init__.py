@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapt, align, hear, inject, library, look, names, world
+from . import adapt, align, examples, hear, inject, library, look, names, world
 
 
 class SoundTokens(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        examples.place()
         nodes = [
             *world.NODES,
             *hear.NODES,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -110,3 +112,21 @@ def ear(pack):
     labels = ["rain", "thunder", "fire", "a dog", "a clock", "wind"]
     model = cavmae.CAVMAE(config).eval().requires_grad_(False)
     return encoder.CAVMAEEncoder(model, labels, torch.randn(len(labels), 192), name="small")
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory) -> Path:
+    """The zip that the registry would hold: every file of the repository but those of .comfyignore."""
+
+    def listed(*options: str) -> set[str]:
+        command = ["git", "ls-files", "--cached", "--others", "-z", *options]
+        told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        return {name for name in told.split("\0") if name}
+
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git repository: what a release holds is not known")
+    path = tmp_path_factory.mktemp("release") / "node.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name in sorted(listed("--exclude-standard") - listed("--ignored", "--exclude-from=.comfyignore")):
+            file.write(ROOT / name, name)
+    return path

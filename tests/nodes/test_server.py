@@ -1,4 +1,4 @@
-"""A real ComfyUI server with the pack among its custom nodes: the example, refusals, Cancel."""
+"""A real ComfyUI server with the packed release among its custom nodes: templates, refusals, Cancel."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import copy
 import io
 import json
 import time
+import urllib.request
+import zipfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from aai import audio
-from aai.comfy_server import ComfyError, ComfyServer
-from aai.soundworld.pictures import render
-from aai.soundworld.sounds import synthesize
+from aai.comfy_server import PACK_NAME, ComfyError, ComfyServer
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = {p.stem: json.loads(p.read_text()) for p in (ROOT / "example_workflows").glob("*.json")}
@@ -22,11 +21,13 @@ WORKFLOW = WORKFLOWS["sound_to_picture"]
 
 
 @pytest.fixture(scope="module")
-def server(comfy_path, tmp_path_factory):
-    with ComfyServer(comfy_path, tmp_path_factory.mktemp("server"), ROOT) as server:
-        for event in ("thunder", "fire", "fireworks"):
-            audio.save(synthesize(event, 0.8, seed=11), server.input / f"{event}.wav")
-        Image.fromarray(render("beach", None, 0.5, seed=11)).save(server.input / "beach.png")
+def server(comfy_path, release, tmp_path_factory):
+    """A server on an empty base directory, with the release unpacked among its custom nodes."""
+    base = tmp_path_factory.mktemp("server")
+    pack = base / "custom_nodes" / PACK_NAME
+    with zipfile.ZipFile(release) as file:
+        file.extractall(pack)
+    with ComfyServer(comfy_path, base, pack) as server:
         yield server
 
 
@@ -84,19 +85,84 @@ def test_the_web_folder_is_served(server):
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "count"), [("edit", 2), ("stylize", 2), ("loudness_sweep", 6), ("photograph", 2)]
-)
-def test_the_edit_examples_give_the_source_and_its_edits(server, name, count):
+def test_the_templates_sounds_and_picture_lie_in_the_input_folder(server):
+    wanted = {
+        saved["widgets_values"][0]
+        for workflow in WORKFLOWS.values()
+        for saved in workflow["nodes"]
+        if saved["type"] in ("AAI_LoadAudio", "LoadImage")
+    }
+    assert wanted == {file.name for file in (ROOT / "example_workflows" / "input").iterdir()}
+    assert all((server.input / name).is_file() for name in wanted)
+
+
+def quick(server, name: str) -> dict:
+    """A template as a prompt, its training and its sampling cut to a few steps."""
     graph = server.prompt(WORKFLOWS[name])
-    node(graph, "AAI_TrainSoundToken")["inputs"]["steps"] = 6
-    node(graph, "AAI_SaveSoundToken")["inputs"]["overwrite"] = True
-    node(graph, "KSampler")["inputs"]["steps"] = 6
-    saved = [i for i in server.run(graph, timeout=300).images() if i["type"] == "output"]
+    for part in graph.values():
+        if part["class_type"] in ("AAI_TrainSoundToken", "KSampler"):
+            part["inputs"]["steps"] = 6
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("edit", 2),
+        ("stylize", 2),
+        ("loudness_sweep", 6),
+        ("photograph", 2),
+        ("two_sounds", 4),
+        ("share_token", 4),
+    ],
+)
+def test_every_template_runs_as_it_is(server, name, count):
+    saved = [i for i in server.run(quick(server, name), timeout=300).images() if i["type"] == "output"]
     pixels = [Image.open(io.BytesIO(server.image(i))).convert("RGB").tobytes() for i in saved]
     assert len(pixels) == count
     # Scale 0 is the source picture; every other is another.
     assert len(set(pixels)) == count - (name == "loudness_sweep")
+
+
+def test_a_shared_token_is_one_file_that_says_where_it_comes_from(server):
+    server.run(quick(server, "share_token"), timeout=300)
+    names = [path.name for path in (server.base / "models" / "embeddings").glob("my_fireworks*")]
+    assert names == ["my_fireworks.safetensors"]
+    loaded = {
+        "1": {"class_type": "AAI_LoadSoundToken", "inputs": {"file": names[0]}},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}},
+    }
+    (told,) = server.run(loaded, timeout=60).texts()
+    assert "my_fireworks" in told and "steps" in told
+
+
+@pytest.mark.parametrize("name", sorted(WORKFLOWS))
+def test_a_template_has_a_picture_a_note_and_no_strangers_node(server, name):
+    """The note names the three widgets to change for a checkpoint of one's own; nodes are core's and ours."""
+    with Image.open(ROOT / "example_workflows" / f"{name}.jpg") as picture:
+        assert min(picture.size) >= 384
+    (note,) = [n["widgets_values"][0] for n in WORKFLOWS[name]["nodes"] if n["type"] == "MarkdownNote"]
+    own = note[note.index("**Your own checkpoint.**") :]
+    assert [line[:3] for line in own.splitlines() if line[:1].isdigit()] == ["1. ", "2. ", "3. "]
+    info = server.object_info()
+    for saved in WORKFLOWS[name]["nodes"]:
+        if saved["type"] != "MarkdownNote":
+            module = info[saved["type"]]["python_module"]
+            assert module.startswith(("nodes", "comfy_extras.")) or PACK_NAME in module, saved["type"]
+
+
+def test_languages_help_and_templates_are_served(server):
+    spoken = server.get("/i18n")
+    for language in ("de", "en", "es", "fr", "ja", "ko", "zh"):
+        node = spoken[language]["nodeDefs"]["AAI_EncodeSound"]
+        assert node["display_name"] and node["inputs"]["audio"]["tooltip"], language
+    assert sorted(server.get("/workflow_templates")[PACK_NAME]) == sorted(WORKFLOWS)
+    for path in (
+        f"/extensions/{PACK_NAME}/docs/AAI_EncodeSound.md",
+        f"/api/workflow_templates/{PACK_NAME}/sound_to_picture.jpg",
+    ):
+        with urllib.request.urlopen(server.url + path, timeout=30) as answer:
+            assert answer.status == 200 and answer.read()
 
 
 def test_the_align_example_teaches_and_saves_an_encoder(server):
