@@ -201,7 +201,7 @@ def pictures():
 def trained(family, pack, table, pictures):
     """Twenty steps of one run in both engines, and what the weights were before and after."""
     training, settings = pack.part("aai.adapt.train"), pack.part("aai.adapt.settings").TrainSettings
-    chosen = settings(steps=20, batch=4, rate=0.05, rho=None, seed=3, validate=20)
+    chosen = settings(steps=20, batch=4, rate=0.01, rho=None, seed=3, validate=20)
     f_a = table[1][0] + 0.1 * table[1][1]
     images = pictures.movedim(-1, 1)
     inner = family.model.model
