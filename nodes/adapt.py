@@ -246,7 +246,7 @@ class TrainSoundToken(io.ComfyNode):
             )
 
         def keep(stopped) -> None:
-            word = save_token(stopped.token, f"{name.strip()}-step{stopped.token.provenance['steps']}")
+            word = save_token(stopped.token, f"{file_name(name)}-step{stopped.token.provenance['steps']}")
             log.info("Training stopped; the token so far is embedding:%s.", word)
 
         latents = picture.encode_images(square(images, size or picture.native_size))
@@ -325,7 +325,7 @@ class SaveSoundToken(io.ComfyNode):
 
     @classmethod
     def execute(cls, token, name, overwrite) -> io.NodeOutput:
-        word = save_token(token, name.strip() or token.name, overwrite)
+        word = save_token(token, name.strip() or file_name(token.name), overwrite)
         return io.NodeOutput(f"embedding:{word}", ui={"text": [f"embedding:{word}"]})
 
 
@@ -388,6 +388,11 @@ def sample(picture, token, latents, seed: int):
     cond = picture.encode_prompt(Prompt("a photo of *", (token,)))
     drawn = preview(picture, cond, picture.encode_prompt(Prompt("")), latents, seed=seed % 2**63)
     return picture.decode(drawn)[0]
+
+
+def file_name(name: str) -> str:
+    """A token's name as a file's: a prompt reads embedding:name up to the first space."""
+    return name.strip().replace(" ", "_")
 
 
 def save_token(token, name: str, overwrite: bool = False) -> str:

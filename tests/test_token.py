@@ -87,6 +87,18 @@ def test_a_sound_of_another_width_is_refused(make_token):
         make_token().with_sound(torch.randn(512))
 
 
+def test_a_token_tells_where_it_comes_from(make_token):
+    said = make_token().describe().splitlines()
+    assert {"name: rain", "sound: abc", "vectors: clip_l 1 x 32", "loudness: -23.0 LUFS"} <= set(said)
+    assert said[-1].startswith("cos(e, f_a) in clip_l: ")
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path):
+    save_file({"<x>": torch.full((1, 768), math.nan)}, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="not finite"):
+        token.load(tmp_path / "x.safetensors")
+
+
 def test_cosine_of_word_and_sound(make_token):
     held = make_token(rows=2)
     e, f = held.vectors["clip_l"].tolist(), held.f_a.tolist()

@@ -71,6 +71,9 @@ def test_the_same_latents_give_diffusers_token(train, small, embedding, pictures
 
 
 def test_pictures_of_any_shape_and_with_alpha_are_taken(train):
+    assert train(images=torch.rand(1, 64, 64, 1), steps=1)[0].name == "rain"
+    assert train(images=torch.rand(1, 4000, 3000, 3), steps=1)[0].name == "rain"
+    assert train(images=torch.rand(200, 64, 64, 3), steps=1)[0].provenance["references"] == "200"
     assert train(images=torch.rand(1, 90, 50, 4), steps=1)[0].name == "rain"
 
 
@@ -92,6 +95,91 @@ def test_cancel_keeps_the_token_so_far(train, embeddings_folder, monkeypatch, pa
     assert kept.name == "stopped" and kept.provenance["steps"] == "2"
 
 
+def test_fifty_cancels_at_any_step_leave_a_token_and_a_model_that_works(
+    train, small, embeddings_folder, monkeypatch, pack
+):
+    import random
+
+    import comfy.model_management as management
+
+    import nodes
+
+    picture = pack.part("nodes.comfy.picture").ComfyPictureModel
+    loss, draw, waiting = picture.denoising_loss, random.Random(0), [0]
+
+    def cancel_in_time(self, *given):
+        waiting[0] -= 1
+        if not waiting[0]:
+            management.interrupt_current_processing(True)
+        return loss(self, *given)
+
+    monkeypatch.setattr(picture, "denoising_loss", cancel_in_time)
+    with torch.inference_mode():
+        (words,) = nodes.CLIPTextEncode().encode(small.clip, "rain")
+    weights = {k: v.clone() for k, v in small.model.model.state_dict().items()}
+    for turn in range(50):
+        waiting[0] = draw.randint(1, 4)
+        with pytest.raises(management.InterruptProcessingException):
+            train(name=f"cut {turn}", steps=9, batch=1)
+        (path,) = embeddings_folder.glob(f"cut_{turn}-step*.safetensors")
+        assert pack.part("aai.token").load(path).name == f"cut {turn}"
+        path.unlink()
+        if turn % 10 == 0:
+            latent = {"samples": torch.zeros(1, 32, 8, 8)}
+            with torch.inference_mode():
+                (drawn,) = nodes.KSampler().sample(
+                    small.model, 1, 1, 5.0, "euler", "normal", words, words, latent
+                )
+            assert torch.isfinite(drawn["samples"]).all()
+    waiting[0] = 0
+    assert not [p for p in embeddings_folder.iterdir() if p.name.startswith(".")]
+    after = small.model.model.state_dict()
+    assert all(torch.equal(after[k], v) for k, v in weights.items())
+    assert train(steps=1)[0].provenance["steps"] == "1"
+
+
+def test_a_cancelled_run_goes_on_from_its_token(train, run, embeddings_folder, monkeypatch, pack):
+    whole = train(name="whole", steps=5)[0]
+    progress = pack.part("nodes.comfy.progress").LossCurve
+    call = progress.__call__
+
+    def stop_at_three(self, step, total, loss):
+        call(self, step, total, loss)
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "__call__", stop_at_three)
+        with pytest.raises(KeyboardInterrupt):
+            train(name="half", steps=5)
+    token, _ = run("AAI_LoadSoundToken", file="half-step3.safetensors")
+    rest = train(name="half", steps=5, resume=token)[0]
+    assert_close(rest.vectors["clip_l"], whole.vectors["clip_l"], atol=1e-6, rtol=0)
+    assert rest.provenance["steps"] == "5"
+
+
+def test_samples_show_on_the_node_and_change_nothing(train, monkeypatch, pack):
+    shown = []
+    progress = pack.part("nodes.comfy.progress").LossCurve
+    show = progress.show
+    monkeypatch.setattr(
+        progress, "show", lambda self, picture: (shown.append(picture.shape), show(self, picture))
+    )
+    with_samples = train(steps=4, sample_every=2)[0]
+    assert shown == [(3, 64, 64)] * 2
+    assert torch.equal(with_samples.vectors["clip_l"], train(steps=4)[0].vectors["clip_l"])
+
+
+def test_chunks_checkpointing_and_the_norm_reach_the_training(train, small):
+    plain = train()[0].vectors["clip_l"]
+    assert_close(train(chunk=1)[0].vectors["clip_l"], plain, atol=1e-5, rtol=1e-4)
+    assert_close(train(checkpointing=True)[0].vectors["clip_l"], plain, atol=1e-6, rtol=1e-5)
+    pinned = train(norm="pinned", validate=2, patience=1, average=0.5, licence="CC BY 4.0")[0]
+    s = small.tower.get_input_embeddings().weight.norm(dim=1).mean()
+    assert_close(pinned.vectors["clip_l"].norm(), s, rtol=1e-4, atol=0)
+    assert pinned.provenance["licence"] == "CC BY 4.0"
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -99,6 +187,8 @@ def test_cancel_keeps_the_token_so_far(train, embeddings_folder, monkeypatch, pa
         ({"images": torch.zeros(0, 64, 64, 3)}, "reference pictures"),
         ({"name": "a/b"}, "cannot name a sound token"),
         ({"rate": 1e30, "rho": 0.0}, "diverged"),
+        ({"images": torch.zeros(3, 8, 8, 3)}, "8 x 8 pixels"),
+        ({"patience": 2}, "needs a validation"),
     ],
 )
 def test_mistakes_in_training_get_a_sentence(train, pack, changes, sentence):
