@@ -10,7 +10,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from .pictures import as_image, curve_points, loss_curve, square
-from .types import CATEGORY, SoundEmbeddingType, SoundTokenType
+from .types import CATEGORY, SoundEmbeddingType, SoundTokenType, search_aliases
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ class TrainSoundToken(io.ComfyNode):
             node_id="AAI_TrainSoundToken",
             display_name="Train Sound Token",
             category=CATEGORY,
+            **search_aliases("textual inversion", "train embedding", "sound to word"),
             description=(
                 "Makes a sound one word of this model: e = f_a + f_adapter, trained on a few pictures. "
                 "When cancelled, the token so far is saved among the embeddings."
@@ -277,6 +278,7 @@ class RebindSoundToken(io.ComfyNode):
             node_id="AAI_RebindSoundToken",
             display_name="Rebind Sound Token",
             category=CATEGORY,
+            **search_aliases("swap sound", "exchange sound"),
             description="The same adapter with another sound (the paper's Fig. 6b): no training.",
             inputs=[
                 SoundTokenType.Input("token", tooltip="A token that this pack trained."),
@@ -301,6 +303,7 @@ class SaveSoundToken(io.ComfyNode):
             node_id="AAI_SaveSoundToken",
             display_name="Save Sound Token",
             category=CATEGORY,
+            **search_aliases("save embedding", "textual inversion"),
             description="Saves a token in models/embeddings. Any prompt can then say embedding:name.",
             inputs=[
                 SoundTokenType.Input("token", tooltip="The token to save."),
@@ -336,6 +339,7 @@ class LoadSoundToken(io.ComfyNode):
             node_id="AAI_LoadSoundToken",
             display_name="Load Sound Token",
             category=CATEGORY,
+            **search_aliases("load embedding", "textual inversion"),
             description="A token from models/embeddings: this pack's, or any textual-inversion embedding.",
             inputs=[
                 io.Combo.Input(

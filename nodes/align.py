@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from . import encoders
 from .pictures import as_image, curve_points, loss_curve
-from .types import CATEGORY, SOUNDWORLD, SoundEncoderType
+from .types import CATEGORY, SOUNDWORLD, SoundEncoderType, search_aliases
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ class AlignAudioEncoder(io.ComfyNode):
             node_id="AAI_AlignAudioEncoder",
             display_name="Align Audio Encoder",
             category=CATEGORY,
+            **search_aliases("train audio encoder", "fine-tune cav-mae", "contrastive"),
             description=(
                 "Tunes a CAV-MAE's hearing on a small folder of sounds and pictures, so that a sound lands "
                 "where its label and its pictures do in the checkpoint's text space (the paper's eq. 1). The "
@@ -216,6 +217,7 @@ class BridgeSoundEncoder(io.ComfyNode):
             node_id="AAI_BridgeSoundEncoder",
             display_name="Bridge Sound Encoder",
             category=CATEGORY,
+            **search_aliases("clap to clip", "audio encoder"),
             description=(
                 "Makes a public CLAP hear in the checkpoint's text space, in a minute or two and without any "
                 "sounds: the map between the two is learned on words that both know. Put the folder of "
@@ -296,6 +298,7 @@ class SaveSoundEncoder(io.ComfyNode):
             node_id="AAI_SaveSoundEncoder",
             display_name="Save Sound Encoder",
             category=CATEGORY,
+            **search_aliases("export encoder"),
             description="Saves an encoder in models/audio_encoders, for Load Sound Encoder.",
             inputs=[
                 SoundEncoderType.Input("sound_encoder", tooltip="The encoder to save."),

@@ -8,7 +8,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from . import encoders
-from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType
+from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, search_aliases
 
 NO_WORDS = "no words: this encoder is in no text encoder's space yet; align or bridge it"
 
@@ -20,6 +20,7 @@ class LoadAudio(io.ComfyNode):
             node_id="AAI_LoadAudio",
             display_name="Load Audio (AAI)",
             category=CATEGORY,
+            **search_aliases("open sound", "recording", "trim audio", "video sound", "loudness", "lufs"),
             description="A part of an audio file or of a video's sound track, and how loud it is.",
             inputs=[
                 # The front end ties its upload button and its player to an input of this name.
@@ -84,6 +85,7 @@ class LoadSoundEncoder(io.ComfyNode):
             node_id="AAI_LoadSoundEncoder",
             display_name="Load Sound Encoder",
             category=CATEGORY,
+            **search_aliases("cav-mae", "clap", "audio encoder loader"),
             description=(
                 "A sound encoder from models/audio_encoders, or SoundWorld's own. Public ones, CAV-MAE "
                 "(audio_model.21.pth, BSD-2-Clause) and LAION-CLAP (its whole folder, Apache-2.0), are to be "
@@ -138,6 +140,7 @@ class EncodeSound(io.ComfyNode):
             node_id="AAI_EncodeSound",
             display_name="Encode Sound",
             category=CATEGORY,
+            **search_aliases("hear", "audio to text", "sound to prompt", "tag audio", "classify sound"),
             description="Hears a sound: its embedding, and the words that are nearest to it.",
             inputs=[
                 SoundEncoderType.Input(

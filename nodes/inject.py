@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .types import CATEGORY, SoundTokenType
+from .types import CATEGORY, SoundTokenType, search_aliases
 
 WINDOWS = {"keep the scene": "scene", "change the style": "style", "as set below": "own"}
 
@@ -31,6 +31,7 @@ class SoundTokenConditioning(io.ComfyNode):
             node_id="AAI_SoundTokenConditioning",
             display_name="Sound Token Conditioning",
             category=CATEGORY,
+            **search_aliases("clip text encode", "prompt with sound", "embedding"),
             description="A prompt with sound tokens in it: * or <name> stands for the sound.",
             inputs=[
                 io.Clip.Input(
@@ -74,6 +75,7 @@ class PromptToPromptEdit(io.ComfyNode):
             node_id="AAI_PromptToPromptEdit",
             display_name="Prompt To Prompt Edit",
             category=CATEGORY,
+            **search_aliases("p2p", "edit with sound", "attention control", "stylize"),
             description=(
                 "A sound changes a picture and leaves the rest of it alone. The sampler draws the source and "
                 "the edited pictures side by side, of one noise; the first picture is the source."
@@ -222,6 +224,7 @@ class InvertImage(io.ComfyNode):
             node_id="AAI_InvertImage",
             display_name="Invert Image (AAI)",
             category=CATEGORY,
+            **search_aliases("ddim inversion", "null-text inversion", "edit photograph"),
             description=(
                 "Finds the noise that a photograph would come from, so that Prompt To Prompt Edit can change "
                 "it. The source picture of the pair is then the photograph itself."
@@ -288,6 +291,7 @@ class LoudnessReweight(io.ComfyNode):
             node_id="AAI_LoudnessReweight",
             display_name="Loudness Reweight",
             category=CATEGORY,
+            **search_aliases("attention reweighting", "volume", "strength of a sound"),
             description=(
                 "Sets how much of a sound the picture shows, by how loud a sound is or by a number. Stands "
                 "after Sound Token Conditioning, or after Prompt To Prompt Edit."

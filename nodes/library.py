@@ -10,7 +10,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from .look import previews
-from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType
+from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, search_aliases
 
 SIDE = 512
 """Side of the pictures that a folder gives, in pixels; training resizes them to the model's own."""
@@ -25,6 +25,7 @@ class RetrieveReferenceImages(io.ComfyNode):
             node_id="AAI_RetrieveReferenceImages",
             display_name="Retrieve Reference Images",
             category=CATEGORY,
+            **search_aliases("search pictures by sound", "image library", "find references"),
             description="The pictures of a library that look most like what a sound sounds like.",
             inputs=[
                 SoundEmbeddingType.Input("embedding", tooltip="From Encode Sound."),

@@ -7,7 +7,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 from torch.nn import functional as F
 
-from .types import CATEGORY, AttentionMapsType
+from .types import CATEGORY, AttentionMapsType, search_aliases
 
 
 class AttentionHeatmap(io.ComfyNode):
@@ -17,6 +17,7 @@ class AttentionHeatmap(io.ComfyNode):
             node_id="AAI_AttentionHeatmap",
             display_name="Attention Heatmap",
             category=CATEGORY,
+            **search_aliases("cross-attention map", "where a word looks", "daam"),
             description=(
                 "Watches where the sounds' words look while KSampler draws; Draw Heatmap shows it on the "
                 "finished picture, which stays the same to the last bit. Stands right before KSampler."
@@ -63,6 +64,7 @@ class DrawHeatmap(io.ComfyNode):
             node_id="AAI_DrawHeatmap",
             display_name="Draw Heatmap",
             category=CATEGORY,
+            **search_aliases("overlay", "attention mask"),
             description="Lays the heat map of each sound over the finished picture: where its word looked.",
             inputs=[
                 AttentionMapsType.Input("maps", tooltip="From Attention Heatmap."),
@@ -131,6 +133,7 @@ class CompareImages(io.ComfyNode):
             node_id="AAI_CompareImages",
             display_name="Compare Images (AAI)",
             category=CATEGORY,
+            **search_aliases("before after", "slider", "difference"),
             description="A slider between the source picture and the edited ones, by mouse or arrow keys.",
             inputs=[
                 io.Image.Input(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import folder_paths
 from comfy_api.latest import io
 
-from .types import CATEGORY, SoundEncoderType
+from .types import CATEGORY, SoundEncoderType, search_aliases
 
 
 class LoadSoundWorld(io.ComfyNode):
@@ -15,6 +15,7 @@ class LoadSoundWorld(io.ComfyNode):
             node_id="AAI_LoadSoundWorld",
             display_name="Load SoundWorld",
             category=CATEGORY,
+            **search_aliases("demo model", "example checkpoint", "sound to image"),
             description=(
                 "The pack's own small models, which need no download: 128x128 pictures, ten kinds of sound, "
                 "five places. For trying workflows; connect your own checkpoint for real pictures."

@@ -43,3 +43,10 @@ def test_display_names_do_not_repeat_cores(pack, comfy_path):
 def test_the_door_is_all_there_is(pack):
     assert pack.module.WEB_DIRECTORY == "./web"
     assert not hasattr(pack.module, "NODE_CLASS_MAPPINGS")
+
+
+def test_every_node_is_found_by_other_words_where_comfyui_knows_them(pack):
+    schemas = [node.GET_SCHEMA() for node in pack.nodes.values()]
+    if not hasattr(schemas[0], "search_aliases"):
+        return
+    assert [s.node_id for s in schemas if not s.search_aliases] == []
