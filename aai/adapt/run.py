@@ -269,8 +269,9 @@ class Run:
             if f"{key} mean" in token.momentum:
                 self.optimizer.state[parameter] = {
                     "step": token.momentum[f"{key} steps"][0].clone(),
-                    "exp_avg": token.momentum[f"{key} mean"].to(parameter),
-                    "exp_avg_sq": token.momentum[f"{key} variance"].to(parameter),
+                    # Clones: a node has read them in inference mode.
+                    "exp_avg": token.momentum[f"{key} mean"].to(parameter).clone(),
+                    "exp_avg_sq": token.momentum[f"{key} variance"].to(parameter).clone(),
                 }
         done = token.provenance.get("steps", "0")
         self.begun = int(done) if done.isdecimal() else 0
