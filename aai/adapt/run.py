@@ -209,8 +209,8 @@ class Run:
                 break
             if self.loss_scale <= 1:
                 raise Diverged(
-                    f"The gradients overflowed at step {self.steps + 1}: load the model in bfloat16 or "
-                    "float32."
+                    f"The training diverged at step {self.steps + 1}, its gradients are no numbers: lower "
+                    "the rate, or load the model in bfloat16 or float32."
                 )
             self.loss_scale /= 2
         for parameter, gradient in zip(parameters, gradients):
