@@ -60,7 +60,8 @@ class ComfyPictureModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.model.model.get_dtype_inference()
+        # Weights kept in eight bits, or in what the device cannot compute in, are cast for each use.
+        return self.model.model.manual_cast_dtype or self.model.model.get_dtype()
 
     @property
     def fingerprint(self) -> str:
