@@ -106,8 +106,10 @@ class TrainSoundToken(io.ComfyNode):
                     step=64,
                     tooltip="Side of the training pictures in pixels; 0 takes the model's own.",
                 ),
+                # Optional, so that graphs saved before they were there go on running.
                 io.Combo.Input(
                     "norm",
+                    optional=True,
                     options=["free", "soft", "pinned"],
                     default="free",
                     tooltip="How the word's length is held to that of the model's own words: a longer one "
@@ -115,12 +117,14 @@ class TrainSoundToken(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "timesteps",
+                    optional=True,
                     options=["stratified", "antithetic", "uniform"],
                     default="stratified",
                     tooltip="How a step's noise levels are drawn; stratified spreads them evenly.",
                 ),
                 io.Float.Input(
                     "average",
+                    optional=True,
                     default=0.0,
                     min=0.0,
                     max=0.9999,
@@ -131,6 +135,7 @@ class TrainSoundToken(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "validate",
+                    optional=True,
                     default=0,
                     min=0,
                     max=10000,
@@ -139,6 +144,7 @@ class TrainSoundToken(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "patience",
+                    optional=True,
                     default=0,
                     min=0,
                     max=1000,
@@ -146,6 +152,7 @@ class TrainSoundToken(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "chunk",
+                    optional=True,
                     default=0,
                     min=0,
                     max=64,
@@ -154,11 +161,13 @@ class TrainSoundToken(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "checkpointing",
+                    optional=True,
                     default=False,
                     tooltip="Much less memory, a third more time.",
                 ),
                 io.Int.Input(
                     "sample_every",
+                    optional=True,
                     default=0,
                     min=0,
                     max=10000,
@@ -166,6 +175,7 @@ class TrainSoundToken(io.ComfyNode):
                 ),
                 io.String.Input(
                     "licence",
+                    optional=True,
                     default="",
                     tooltip="What the token's file says of the rights in it; empty: those of the sound, the "
                     "pictures and the model.",
