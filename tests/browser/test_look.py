@@ -6,6 +6,8 @@ import pytest
 
 GRAPH = """() => {
     const graph = app.graph, find = (t) => graph._nodes.find((n) => n.type === t);
+    // The template has one of its own, elsewhere in the graph.
+    graph.remove(find("AAI_CompareImages"));
     const left = Math.min(...graph._nodes.map((n) => n.pos[0]));
     const below = Math.max(...graph._nodes.map((n) => n.pos[1] + n.size[1])) + 80;
     const add = (type, x) => {
