@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
 
+from . import folders
 from .pictures import as_image, curve_points, loss_curve, square
 from .types import CATEGORY, SoundEmbeddingType, SoundTokenType, search_aliases
 
@@ -411,22 +411,9 @@ def file_name(name: str) -> str:
 
 def save_token(token, name: str, overwrite: bool = False) -> str:
     """Saves into the first embeddings folder; returns what a prompt calls it. Raises InputError."""
-    from ..aai.errors import InputError
-
-    folder = Path(folder_paths.get_folder_paths("embeddings")[0]).resolve()
-    path = (folder / f"{name.removesuffix('.safetensors')}.safetensors").resolve()
-    if not path.is_relative_to(folder) or any(c in name for c in '<>:"|?*\\ \n'):
-        raise InputError(
-            f"'{name}' cannot name a sound token: use letters, digits, - and _, "
-            "and / for a folder within models/embeddings."
-        )
-    plain, number = path.stem, 2
-    while path.exists() and not overwrite:
-        path = path.with_name(f"{plain}_{number}.safetensors")
-        number += 1
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = folders.place_of("embeddings", name, "a sound token", overwrite, forbidden=" ")
     token.save(path)
-    return path.relative_to(folder).with_suffix("").as_posix()
+    return path.relative_to(folders.root_of("embeddings")).with_suffix("").as_posix()
 
 
 NODES = [TrainSoundToken, RebindSoundToken, SaveSoundToken, LoadSoundToken]

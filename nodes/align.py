@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
 
-from . import encoders
+from . import encoders, folders
 from .pictures import as_image, curve_points, loss_curve
 from .types import CATEGORY, SOUNDWORLD, SoundEncoderType, search_aliases
 
@@ -45,7 +44,7 @@ class AlignAudioEncoder(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "dataset",
-                    options=[SOUNDWORLD, *input_folders()],
+                    options=[SOUNDWORLD, *folders.input_folders()],
                     default=SOUNDWORLD,
                     tooltip="A folder inside the input folder: a subfolder for each label, with its sounds "
                     "and pictures in it. SoundWorld: 120 examples that are made on the spot.",
@@ -140,7 +139,7 @@ class AlignAudioEncoder(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, dataset):
-        return _folder_is_there(dataset)
+        return True if dataset == SOUNDWORLD else folders.check_input_folder(dataset)
 
     @classmethod
     def fingerprint_inputs(cls, dataset, **others):
@@ -235,7 +234,7 @@ class BridgeSoundEncoder(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "sounds",
-                    options=[NONE, *input_folders()],
+                    options=[NONE, *folders.input_folders()],
                     default=NONE,
                     tooltip="A folder inside the input folder with 8 or more sounds of many kinds, without "
                     "labels: they tell where CLAP's sounds lie. none closes the gap by words alone.",
@@ -269,7 +268,7 @@ class BridgeSoundEncoder(io.ComfyNode):
     def validate_inputs(cls, clap, sounds):
         if clap not in encoders.clap_folders():
             return encoders.missing(clap)
-        return True if sounds == NONE else _folder_is_there(sounds)
+        return True if sounds == NONE else folders.check_input_folder(sounds)
 
     @classmethod
     def fingerprint_inputs(cls, clap, sounds, labels, kind, **links):
@@ -284,7 +283,7 @@ class BridgeSoundEncoder(io.ComfyNode):
         from .comfy.progress import Bar
         from .comfy.text import ClipTower
 
-        heard = None if sounds == NONE else load_sounds(_path(sounds))
+        heard = None if sounds == NONE else load_sounds(folders.input_folder(sounds))
         known = [*LABELS, *labels.splitlines()]
         towers = load_folder(encoders.find(clap))
         encoder, report = bridge_clap(*towers, ClipTower(clip), known, heard, BridgeSettings(kind), Bar())
@@ -325,29 +324,14 @@ class SaveSoundEncoder(io.ComfyNode):
         return io.NodeOutput(file, ui={"text": [file]})
 
 
-def input_folders() -> list[str]:
-    root = folder_paths.get_input_directory()
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if os.path.isdir(root) else []
-
-
-def _path(folder: str) -> Path:
-    return Path(folder_paths.get_input_directory()) / folder
-
-
-def _folder_is_there(folder: str) -> bool | str:
-    if folder != SOUNDWORLD and folder not in input_folders():
-        return f"There is no folder '{folder}' in the input folder: make it and fill it, or choose another."
-    return True
-
-
 def _stamp(folder: str) -> list[tuple[str, int]]:
-    path = _path(folder)
+    path = folders.input_folder(folder)
     return sorted((str(p), p.stat().st_mtime_ns) for p in path.rglob("*")) if path.is_dir() else []
 
 
 def _dataset(folder: str) -> Path:
     if folder != SOUNDWORLD:
-        return _path(folder)
+        return folders.input_folder(folder)
     from ..aai.soundworld.examples import write
     from .comfy.progress import Bar
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import folder_paths
 
+from . import folders
+
 KIND = "audio_encoders"
 
 
@@ -63,20 +65,7 @@ def save(encoder, name: str, overwrite: bool = False) -> str:
     Raises InputError for a name that is none, and where the encoder or the disk does not let it be saved.
     """
     from ..aai.align import encoder as encoders
-    from ..aai.errors import InputError
 
-    folder = Path(folder_paths.get_folder_paths(KIND)[0]).resolve()
-    name = name.strip().removesuffix(".safetensors")
-    path = folder / f"{name}.safetensors"
-    if not name or not path.resolve().is_relative_to(folder) or any(c in name for c in '<>:"|?*\\\n'):
-        raise InputError(
-            f"'{name}' cannot name a sound encoder: use letters, digits, - and _, and / for a folder within "
-            "models/audio_encoders."
-        )
-    plain, number = path.stem, 2
-    while path.exists() and not overwrite:
-        path = path.with_name(f"{plain}_{number}.safetensors")
-        number += 1
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = folders.place_of(KIND, name.strip(), "a sound encoder", overwrite)
     encoders.save(encoder, path)
-    return path.relative_to(folder).as_posix()
+    return path.relative_to(folders.root_of(KIND)).as_posix()

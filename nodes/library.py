@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
 
+from . import folders
 from .look import previews
 from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, search_aliases
 
@@ -34,7 +34,7 @@ class RetrieveReferenceImages(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "library",
-                    options=[SOUNDWORLD, *_folders()],
+                    options=[SOUNDWORLD, *folders.input_folders()],
                     default=SOUNDWORLD,
                     tooltip="A folder of pictures inside the input folder, or SoundWorld's own pictures. "
                     "What the encoder sees is kept beside the pictures, so only new ones take time.",
@@ -72,17 +72,17 @@ class RetrieveReferenceImages(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, library, clip_model=NONE):
-        if library != SOUNDWORLD and library not in _folders():
-            return (
-                f"There is no folder '{library}' in the input folder: make it and fill it, or choose another."
-            )
+        found = True if library == SOUNDWORLD else folders.check_input_folder(library)
+        if found is not True:
+            return found
         if clip_model != NONE and clip_model not in _clip_models():
             return f"There is no CLIP model '{clip_model}' in models/clip_vision: choose another, or none."
         return True
 
     @classmethod
     def fingerprint_inputs(cls, library, k, clip_model=NONE, own_clip="", **links):
-        return [library, k, clip_model, own_clip, None if library == SOUNDWORLD else _stamp(_folder(library))]
+        stamp = None if library == SOUNDWORLD else _stamp(folders.input_folder(library))
+        return [library, k, clip_model, own_clip, stamp]
 
     @classmethod
     def execute(cls, embedding, sound_encoder, library, k, clip_model=NONE, own_clip="") -> io.NodeOutput:
@@ -98,11 +98,12 @@ class RetrieveReferenceImages(io.ComfyNode):
             from .comfy.progress import Bar
 
             tower = tower_of(sound_encoder, _clip_models().get(clip_model))
-            held = index(_folder(library), tower, callback=Bar())
+            folder = folders.input_folder(library)
+            held = index(folder, tower, callback=Bar())
             found = references(embedding.f_a, held, k, own_clip.strip() or embedding.sound)
             pictures = load_pictures([r.path for r in found], SIDE)
             scores = [r.score for r in found]
-            names = [r.path.relative_to(_folder(library)).as_posix() for r in found]
+            names = [r.path.relative_to(folder).as_posix() for r in found]
         lines = [f"{name} {score:.3f}" for name, score in zip(names, scores)]
         images = pictures.movedim(1, -1).contiguous()
         shown = [
@@ -110,15 +111,6 @@ class RetrieveReferenceImages(io.ComfyNode):
             for file, name, score in zip(previews(images), names, scores)
         ]
         return io.NodeOutput(images, "\n".join(lines), ui={"references": shown})
-
-
-def _folder(library: str) -> Path:
-    return Path(folder_paths.get_input_directory()) / library
-
-
-def _folders() -> list[str]:
-    root = folder_paths.get_input_directory()
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if os.path.isdir(root) else []
 
 
 def _stamp(folder: Path) -> list | None:

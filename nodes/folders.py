@@ -1,0 +1,54 @@
+"""ComfyUI's folders: what the input folder holds, and a free place among the models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import folder_paths
+
+
+def input_folders() -> list[str]:
+    """The names of the folders in the input folder."""
+    root = folder_paths.get_input_directory()
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if os.path.isdir(root) else []
+
+
+def input_folder(name: str) -> Path:
+    return Path(folder_paths.get_input_directory()) / name
+
+
+def check_input_folder(name: str) -> bool | str:
+    """For validate_inputs: True, or what to do."""
+    if name not in input_folders():
+        return f"There is no folder '{name}' in the input folder: make it and fill it, or choose another."
+    return True
+
+
+def place_of(kind: str, name: str, what: str, overwrite: bool, forbidden: str = "") -> Path:
+    """Where a safetensors file of `name` goes within the first folder of models of a kind, which is made; a
+    number is added to a name that is taken, unless `overwrite`.
+
+    Raises InputError, which calls the file `what`, for a name that is none or leads out of the folder.
+    """
+    from ..aai.errors import InputError
+
+    folder = root_of(kind)
+    name = name.removesuffix(".safetensors")
+    path = (folder / f"{name}.safetensors").resolve()
+    if not name or not path.is_relative_to(folder) or any(c in name for c in '<>:"|?*\\\n' + forbidden):
+        raise InputError(
+            f"'{name}' cannot name {what}: use letters, digits, - and _, and / for a folder within "
+            f"models/{kind}."
+        )
+    plain, number = path.stem, 2
+    while path.exists() and not overwrite:
+        path = path.with_name(f"{plain}_{number}.safetensors")
+        number += 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def root_of(kind: str) -> Path:
+    """The first folder of models of a kind."""
+    return Path(folder_paths.get_folder_paths(kind)[0]).resolve()
