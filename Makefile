@@ -1,7 +1,7 @@
 # make demo        a sound becomes a picture: out/demo/
 # make demo SERVE=1  the same, then ComfyUI stays open on the example
-# make test        every test but the browser's; those of ComfyUI run when one is found
-# make browser     those that drive ComfyUI in Debian's chromium: screenshots in out/browser/
+# make test        every test; those of ComfyUI run when one is found, those in a browser with Debian's chromium
+# make browser     those in a browser alone: screenshots in out/browser/
 #
 # COMFYUI_PATH names a ComfyUI folder (else ~/comfy/ComfyUI). VENV names another virtual environment, so that two
 # ComfyUIs can each keep their own front end.
@@ -20,7 +20,7 @@ demo: bring-comfy
 
 test: setup comfy
 	$(VENV)/bin/ruff check .
-	$(RUN) -m pytest tests --ignore=tests/browser
+	$(RUN) -m pytest tests
 
 browser: setup comfy
 	$(RUN) -m pytest tests/browser -rs
