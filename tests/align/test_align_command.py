@@ -103,7 +103,16 @@ def test_an_encoder_is_trained_kept_and_said(aai):
     assert stored == sorted(p.stat().st_size for p in Path("out.training/towers").rglob("*.bin"))
 
 
-def test_a_killed_training_goes_on_to_the_same_curve(aai, folder):
+@pytest.fixture
+def one_thread():
+    """As OMP_NUM_THREADS=1: sums of another number of threads round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_killed_training_goes_on_to_the_same_curve(aai, folder, one_thread):
     rest = ("--steps", "300", "--save-every", "20", "--augment", "both", "--keep", "0.5", "--learn-tau")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-m", "aai", *TRAIN, *rest], env=environment)

@@ -52,14 +52,24 @@ def newest() -> str:
 
 
 @pytest.fixture(scope="session")
-def browser():
-    playwright = pytest.importorskip(
+def chromium() -> str:
+    """The browser's program; where it or its driver is missing, a skip."""
+    pytest.importorskip(
         "playwright.sync_api", reason='no playwright: pip install "aai-sound-tokens[browser]"'
     )
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
         pytest.skip("no Chromium for the browser tests: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
+    return found
+
+
+# Of a module, not of the session: as long as the driver lives, its event loop runs in this thread, and no
+# test that runs one of its own can.
+@pytest.fixture(scope="module")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
         arguments = ["--no-sandbox", "--disable-background-networking", "--force-color-profile=srgb"]
         browser = driver.chromium.launch(executable_path=chromium, args=arguments)
         yield browser
@@ -67,7 +77,7 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def server(comfy_path, browser, tmp_path_factory):
+def server(comfy_path, chromium, tmp_path_factory):
     with ComfyServer(comfy_path, tmp_path_factory.mktemp("browser"), ROOT) as server:
         for event in ("thunder", "fire", "fireworks"):
             audio.save(synthesize(event, 0.8, seed=11), server.input / f"{event}.wav")
