@@ -4,7 +4,8 @@
   1 to 3).
 - tokens: the oracle's reading of "a photo of *", one token per class.
 - ablations: what carries a token, the sound or the references.
-- loudness: five levels of one sound, one token a level; Spearman of level and measured intensity.
+- loudness: five levels of one sound, one token a level; Spearman of level and measured intensity. With
+  references by each sound, with references held fixed, and with one adapter that takes each sound in turn.
 - edits: "a city" becomes "a city under *" by eq. 7; and eq. 8's scale from 0 to 2.
 """
 
@@ -38,6 +39,7 @@ from .world import EVENTS
 
 UNSEEN = 9_000_000
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+SERIES = ("references by the sound", "references held fixed", "one adapter, references held fixed")
 PARTS = ("hear", "tokens", "ablations", "loudness", "edits")
 
 
@@ -167,19 +169,29 @@ def loudness(
     events: Iterable[str],
     settings: TrainSettings,
     seeds: range,
-    fixed_references: bool,
+    series: str,
 ) -> dict[str, float]:
     """Per event, Spearman of five levels of one sound and the intensity that the oracle measures, one token
-    a level."""
+    a level.
+
+    `series` is one of SERIES: each level is trained on pictures of its own; or on those of the middle level;
+    or the middle level alone is trained, and its adapter takes the sounds of the others (Fig. 6b).
+    """
     from scipy.stats import spearmanr
 
     correlations = {}
     for event in events:
         levels, measured = [], []
         heard = {i: encoder.embed([unseen_sound(event, 700, i)])[0] for i in LEVELS}
+        middle = heard[LEVELS[2]]
+        fixed = references(middle, encoder)[0]
+        adapter = make_token(model, middle, fixed, settings, "sound") if series == SERIES[2] else None
         for intensity, f_a in heard.items():
-            pictures = references(heard[LEVELS[2]] if fixed_references else f_a, encoder)[0]
-            token = make_token(model, f_a, pictures, settings, "sound")
+            if adapter is not None:
+                token = adapter.with_sound(f_a)
+            else:
+                pictures = references(f_a, encoder)[0] if series == SERIES[0] else fixed
+                token = make_token(model, f_a, pictures, settings, "sound")
             intensities = oracle.grade(draw(model, token, seeds)).intensities
             levels += [intensity] * len(intensities)
             measured += intensities
@@ -245,9 +257,8 @@ def main() -> None:
         for what, share in ablations(model, oracle, encoder, sounds, mates, settings, seeds).items():
             note(f"ablation {what}", share)
     if "loudness" in arguments.parts:
-        for fixed in (False, True):
-            name = "references held fixed" if fixed else "references by the sound"
-            rows = loudness(model, oracle, encoder, arguments.events, settings, range(10), fixed)
+        for name in SERIES:
+            rows = loudness(model, oracle, encoder, arguments.events, settings, range(10), name)
             for event, value in rows.items():
                 note(f"loudness, {name}; {event}", value)
             note(f"loudness, {name}; mean", float(np.mean(list(rows.values()))))
