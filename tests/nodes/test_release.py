@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -36,7 +38,9 @@ def test_nothing_is_installed_with_the_pack():
 
 
 def test_comfy_cli_packs_the_same(release, tmp_path):
-    comfy = shutil.which("comfy")
+    comfy = shutil.which(
+        "comfy", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    )
     if comfy is None:
         pytest.skip("comfy-cli is not installed: pip install comfy-cli")
     copy = tmp_path / "pack"
