@@ -16,6 +16,25 @@ def node_faults(tab) -> list:
     )
 
 
+def overlaps(tab) -> list:
+    """Pairs of nodes that cover each other; Nodes 2.0 draws them taller than the canvas does."""
+    return tab.page.evaluate(
+        """() => {
+            const title = LiteGraph.NODE_TITLE_HEIGHT, scale = app.canvas.ds.scale;
+            const boxes = app.graph._nodes.map((n) => {
+                const drawn = document.querySelector(`[data-node-id="${n.id}"]`)?.getBoundingClientRect();
+                const size = [Math.max(n.size[0], (drawn?.width ?? 0) / scale),
+                              Math.max(n.size[1] + title, (drawn?.height ?? 0) / scale)];
+                return { type: n.type, from: [n.pos[0], n.pos[1] - title], size };
+            });
+            const cover = (a, b) => [0, 1].every((i) =>
+                a.from[i] < b.from[i] + b.size[i] && b.from[i] < a.from[i] + a.size[i]);
+            return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => cover(a, b))
+                .map((b) => `${a.type} and ${b.type}`));
+        }"""
+    )
+
+
 def pictures(server, entry: dict) -> list[bytes]:
     assert entry["status"]["status_str"] == "success", entry["status"]
     files = [i for out in entry["outputs"].values() for i in out.get("images", []) if i["type"] == "output"]
@@ -32,6 +51,7 @@ def test_every_template_opens_without_a_fault(tab, server, renderer):
         page.page.wait_for_timeout(300)
         assert node_faults(page) == [], name
         page.show()
+        assert overlaps(page) == [], name
         page.shot(f"template-{name}")
     assert page.complaints == []
 
