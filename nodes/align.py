@@ -173,6 +173,8 @@ class AlignAudioEncoder(io.ComfyNode):
         from .comfy.training import room_to_train
 
         name = name.strip() or "aligned"
+        # A name that can be none is said before the training, not when Cancel keeps what came of it.
+        folders.place_of(encoders.KIND, f"{name}-step0", "a sound encoder", True)
         settings = AlignSettings(
             steps=steps,
             batch=batch,
@@ -325,8 +327,14 @@ class SaveSoundEncoder(io.ComfyNode):
 
 
 def _stamp(folder: str) -> list[tuple[str, int]]:
-    path = folders.input_folder(folder)
-    return sorted((str(p), p.stat().st_mtime_ns) for p in path.rglob("*")) if path.is_dir() else []
+    root = folders.input_folder(folder)
+    # A library's index is hidden beside its pictures, and says nothing of them.
+    files = (
+        p
+        for p in root.rglob("*")
+        if p.is_file() and not any(part.startswith(".") for part in p.relative_to(root).parts)
+    )
+    return sorted((str(p), p.stat().st_mtime_ns) for p in files)
 
 
 def _dataset(folder: str) -> Path:

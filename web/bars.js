@@ -16,9 +16,10 @@ export function words(root) {
     const list = element("ol", { class: "aai-bars", "aria-live": "polite" });
     root.append(list, element("p", { class: "aai-hint" }, "Run, and the words nearest to the sound stand here."));
     return ({ words }) => {
-        if (!words?.length) return;
+        if (!words) return;
         list.replaceChildren(...words.map(({ word, score }) => bar(word, score, percent(score))));
-        root.classList.add("aai-filled");
+        // An encoder without words empties what the one before it heard.
+        root.classList.toggle("aai-filled", words.length > 0);
     };
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from .evaluate import Share
 from .examples import encode
 from .text import TextTower, label_vectors
 from .train import AlignSettings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,11 @@ def align_folder(
     except BaseException:
         if on_stop and losses:
             aligned.model.to(encoder.device)
-            on_stop(aligned, len(losses))
+            try:
+                on_stop(aligned, len(losses))
+            except Exception:
+                # What stopped the training is what the caller must hear of.
+                log.exception("The encoder so far could not be kept.")
         raise
     after = label_accuracy(aligned.model, measured) if measured else None
     aligned.model.to(encoder.device)

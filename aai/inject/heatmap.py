@@ -35,6 +35,10 @@ class Heatmap:
         self.names = tuple(names)
         self.start(0, (0, 0))
 
+    def __deepcopy__(self, memo: dict) -> Heatmap:
+        """Itself: a model's clones, which may copy their options whole, fill the one that is read."""
+        return self
+
     def start(self, pictures: int, size: tuple[int, int]) -> None:
         """A sampling of so many latents of `size` (h, w) begins."""
         self.pictures, self.size = pictures, tuple(size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch.nn.functional import interpolate, scaled_dot_product_attention
@@ -23,6 +25,11 @@ def layer(places: int, seed: int, batch: int = 4, heads: int = 2, length: int = 
 def materialised(q, k, rows, columns):
     weights = (q[rows] @ k[rows].mT / q.shape[-1] ** 0.5).softmax(-1)
     return weights[..., columns].sum(-1).mean(1)
+
+
+def test_a_copied_models_options_fill_the_heat_map_that_is_read():
+    heatmap = Heatmap(["rain"])
+    assert copy.deepcopy({"heatmap": heatmap})["heatmap"] is heatmap
 
 
 def test_a_heat_map_is_the_mean_of_the_materialised_maps():

@@ -144,6 +144,39 @@ def test_cancel_keeps_the_best_so_far(run, pack, comfy, small, ear, dataset, mon
     assert kept.labels == ["a light dog", "light rain", "strong rain"]
 
 
+def test_a_name_that_is_none_is_said_before_the_training(run, pack, small, ear, dataset):
+    with pytest.raises(pack.part("aai.errors").InputError, match="cannot name a sound encoder"):
+        run("AAI_AlignAudioEncoder", sound_encoder=ear, clip=small.clip, **{**settings(), "name": "a:b"})
+
+
+def test_cancel_is_cancel_where_the_encoder_cannot_be_kept(run, pack, small, ear, dataset, monkeypatch):
+    progress = pack.part("nodes.comfy.progress")
+    stop = progress.comfy.model_management.InterruptProcessingException
+
+    def cancelled(self, step, total, loss):
+        raise stop
+
+    def full_disk(*_):
+        raise pack.part("aai.errors").InputError("The disk is full.")
+
+    monkeypatch.setattr(progress.LossCurve, "__call__", cancelled)
+    monkeypatch.setattr(pack.part("nodes.encoders"), "save", full_disk)
+    with pytest.raises(stop):
+        run("AAI_AlignAudioEncoder", sound_encoder=ear, clip=small.clip, **settings())
+
+
+def test_a_librarys_index_changes_no_dataset(pack, dataset):
+    align = pack.part("nodes.align")
+    folder = align.folders.input_folder(settings()["dataset"])
+    before = align._stamp(settings()["dataset"])
+    (folder / ".aai-library-x.safetensors").write_bytes(b"index")
+    assert before and align._stamp(settings()["dataset"]) == before
+    (folder / "new.txt").write_text("a picture more")
+    assert align._stamp(settings()["dataset"]) != before
+    for name in (".aai-library-x.safetensors", "new.txt"):
+        (folder / name).unlink()
+
+
 def test_soundworlds_own_dataset_is_made_once(pack):
     part = pack.part("nodes.align")
     first = part._dataset("SoundWorld")
