@@ -1,5 +1,21 @@
 """Errors for people."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
+
 
 class InputError(ValueError):
     """One sentence for a person: what is wrong, with which thing, and what to do."""
+
+
+@contextmanager
+def logged(what: str) -> Iterator[None]:
+    """Logs an exception within it as `what` and goes on: for keeping work while another exception, which the
+    caller must hear of, is on its way up."""
+    try:
+        yield
+    except Exception:
+        log.exception(what)

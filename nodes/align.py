@@ -174,7 +174,7 @@ class AlignAudioEncoder(io.ComfyNode):
 
         name = name.strip() or "aligned"
         # A name that can be none is said before the training, not when Cancel keeps what came of it.
-        folders.place_of(encoders.KIND, f"{name}-step0", "a sound encoder", True)
+        encoders.check_name(name)
         settings = AlignSettings(
             steps=steps,
             batch=batch,

@@ -9,7 +9,7 @@ import folder_paths
 
 from . import folders
 
-KIND = "audio_encoders"
+KIND, WHAT = "audio_encoders", "a sound encoder"
 
 
 def clap_folders() -> list[str]:
@@ -59,6 +59,11 @@ def stamp(name: str) -> int | None:
     return max((p.stat().st_mtime_ns for p in inside), default=None)
 
 
+def check_name(name: str) -> None:
+    """Raises InputError for a name that `save` would not take."""
+    folders.path_of(KIND, name.strip(), WHAT)
+
+
 def save(encoder, name: str, overwrite: bool = False) -> str:
     """Saves into the first audio_encoders folder; returns what Load Sound Encoder calls it.
 
@@ -66,6 +71,6 @@ def save(encoder, name: str, overwrite: bool = False) -> str:
     """
     from ..aai.align import encoder as encoders
 
-    path = folders.place_of(KIND, name.strip(), "a sound encoder", overwrite)
+    path = folders.place_of(KIND, name.strip(), WHAT, overwrite)
     encoders.save(encoder, path)
     return path.relative_to(folders.root_of(KIND)).as_posix()

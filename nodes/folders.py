@@ -26,8 +26,19 @@ def check_input_folder(name: str) -> bool | str:
 
 
 def place_of(kind: str, name: str, what: str, overwrite: bool, forbidden: str = "") -> Path:
-    """Where a safetensors file of `name` goes within the first folder of models of a kind, which is made; a
-    number is added to a name that is taken, unless `overwrite`.
+    """Where a safetensors file of `name` goes, in a folder that is made; a number is added to a name that is
+    taken, unless `overwrite`. Raises InputError as `path_of` does."""
+    path = path_of(kind, name, what, forbidden)
+    plain, number = path.stem, 2
+    while path.exists() and not overwrite:
+        path = path.with_name(f"{plain}_{number}.safetensors")
+        number += 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def path_of(kind: str, name: str, what: str, forbidden: str = "") -> Path:
+    """The path of a safetensors file of `name` within the first folder of models of a kind.
 
     Raises InputError, which calls the file `what`, for a name that is none or leads out of the folder.
     """
@@ -41,11 +52,6 @@ def place_of(kind: str, name: str, what: str, overwrite: bool, forbidden: str = 
             f"'{name}' cannot name {what}: use letters, digits, - and _, and / for a folder within "
             f"models/{kind}."
         )
-    plain, number = path.stem, 2
-    while path.exists() and not overwrite:
-        path = path.with_name(f"{plain}_{number}.safetensors")
-        number += 1
-    path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 

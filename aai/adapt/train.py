@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, logged
 from ..picture.model import PictureModel
 from ..token import SoundToken
 from .run import Diverged, Run
@@ -167,13 +167,9 @@ def _verdict(run: Run, validations: list[tuple[int, float]]) -> str:
 
 
 def _hand_over(on_stop: Callable[[TrainResult], None] | None, result: Callable[[], TrainResult]) -> None:
-    if on_stop is None:
-        return
-    try:
-        on_stop(result())
-    except Exception:
-        # What stopped the training is what the user must hear of.
-        log.exception("The token so far could not be kept.")
+    if on_stop is not None:
+        with logged("The token so far could not be kept."):
+            on_stop(result())
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import InputError
+from ..errors import InputError, logged
 from .batches import Augment
 from .cavmae import CAVMAE
 from .clips import scan
@@ -17,8 +16,6 @@ from .evaluate import Share
 from .examples import encode
 from .text import TextTower, label_vectors
 from .train import AlignSettings
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,11 +97,8 @@ def align_folder(
     except BaseException:
         if on_stop and losses:
             aligned.model.to(encoder.device)
-            try:
+            with logged("The encoder so far could not be kept."):
                 on_stop(aligned, len(losses))
-            except Exception:
-                # What stopped the training is what the caller must hear of.
-                log.exception("The encoder so far could not be kept.")
         raise
     after = label_accuracy(aligned.model, measured) if measured else None
     aligned.model.to(encoder.device)

@@ -39,7 +39,11 @@ from .world import EVENTS
 
 UNSEEN = 9_000_000
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
-SERIES = ("references by the sound", "references held fixed", "one adapter, references held fixed")
+BY_SOUND, HELD_FIXED, ONE_ADAPTER = SERIES = (
+    "references by the sound",
+    "references held fixed",
+    "one adapter, references held fixed",
+)
 PARTS = ("hear", "tokens", "ablations", "loudness", "edits")
 
 
@@ -184,14 +188,15 @@ def loudness(
         levels, measured = [], []
         heard = {i: encoder.embed([unseen_sound(event, 700, i)])[0] for i in LEVELS}
         middle = heard[LEVELS[2]]
-        fixed = references(middle, encoder)[0]
-        adapter = make_token(model, middle, fixed, settings, "sound") if series == SERIES[2] else None
+
+        def trained(f_a: Tensor, seen: Tensor) -> SoundToken:
+            return make_token(model, f_a, references(seen, encoder)[0], settings, "sound")
+
+        adapter = trained(middle, middle) if series == ONE_ADAPTER else None
         for intensity, f_a in heard.items():
-            if adapter is not None:
-                token = adapter.with_sound(f_a)
-            else:
-                pictures = references(f_a, encoder)[0] if series == SERIES[0] else fixed
-                token = make_token(model, f_a, pictures, settings, "sound")
+            token = (
+                adapter.with_sound(f_a) if adapter else trained(f_a, f_a if series == BY_SOUND else middle)
+            )
             intensities = oracle.grade(draw(model, token, seeds)).intensities
             levels += [intensity] * len(intensities)
             measured += intensities
