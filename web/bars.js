@@ -1,4 +1,5 @@
 // Bars with a name and a number: the words that a sound is nearest to, and how much of it a picture shows.
+import { t } from "./language.js";
 import { element } from "./view.js";
 
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
@@ -14,7 +15,7 @@ function bar(name, share, told, mark) {
 /** EncodeSound's nearest words. */
 export function words(root) {
     const list = element("ol", { class: "aai-bars", "aria-live": "polite" });
-    root.append(list, element("p", { class: "aai-hint" }, "Run, and the words nearest to the sound stand here."));
+    root.append(list, element("p", { class: "aai-hint" }, t("Run, and the words nearest to the sound stand here.")));
     return ({ words }) => {
         if (!words) return;
         list.replaceChildren(...words.map(({ word, score }) => bar(word, score, percent(score))));
@@ -27,14 +28,17 @@ export function words(root) {
 export function loudness(root) {
     const told = element("p", { class: "aai-line", "aria-live": "polite" });
     const list = element("ol", { class: "aai-bars" });
-    root.append(told, list, element("p", { class: "aai-hint" }, "Run, and the loudness and its scale stand here."));
+    root.append(told, list, element("p", { class: "aai-hint" }, t("Run, and the loudness and its scale stand here.")));
     return ({ loudness }) => {
         if (!loudness?.length) return;
         const [{ loudness: lufs, reference, scales }] = loudness;
-        if (lufs === null || lufs === undefined) told.textContent = "scale as typed";
-        else if (lufs <= -70) told.textContent = "silent: scale 0";
-        else told.textContent = `${lufs.toFixed(1)} LUFS, reference ${reference.toFixed(1)}`;
-        const name = (i) => (scales.length > 1 ? `picture ${i + 1}` : "scale");
+        if (lufs === null || lufs === undefined) told.textContent = t("scale as typed");
+        else if (lufs <= -70) told.textContent = t("silent: scale 0");
+        else {
+            const numbers = { loudness: lufs.toFixed(1), reference: reference.toFixed(1) };
+            told.textContent = t("{loudness} LUFS, reference {reference}", numbers);
+        }
+        const name = (i) => (scales.length > 1 ? t("picture {number}", { number: i + 1 }) : t("scale"));
         list.replaceChildren(...scales.map((scale, i) => bar(name(i), scale / 2, `× ${scale.toFixed(2)}`, 0.5)));
         root.classList.add("aai-filled");
     };

@@ -1,4 +1,5 @@
 // A training's losses and their running mean, drawn as they come; the last ones stay.
+import { t } from "./language.js";
 import { element } from "./view.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -17,15 +18,17 @@ export function curve(root) {
         return line;
     });
     const plot = element("div", { class: "aai-plot" }, svg);
-    root.append(told, plot, element("p", { class: "aai-hint" }, "Run, and the loss is drawn here while the token trains."));
+    root.append(told, plot, element("p", { class: "aai-hint" }, t("Run, and the loss is drawn here while it trains.")));
 
-    const say = ({ step, total, means }) => `step ${step} of ${total}, loss ${means.at(-1).toFixed(4)}`;
+    const say = ({ step, total, means }) =>
+        t("step {step} of {total}, loss {loss}", { step, total, loss: means.at(-1).toFixed(4) });
     plot.addEventListener("pointermove", (event) => {
         const box = plot.getBoundingClientRect();
         const at = Math.floor((((event.clientX - box.left) / box.width) * shown.total * shown.losses.length) / shown.step);
         const i = Math.min(Math.max(at, 0), shown.losses.length - 1);
         const step = Math.round(((i + 1) * shown.step) / shown.losses.length);
-        told.textContent = `step ${step}: ${shown.losses[i].toFixed(4)}, mean ${shown.means[i].toFixed(4)}`;
+        const [loss, mean] = [shown.losses[i].toFixed(4), shown.means[i].toFixed(4)];
+        told.textContent = t("step {step}: {loss}, mean {mean}", { step, loss, mean });
     });
     plot.addEventListener("pointerleave", () => { told.textContent = say(shown); });
 

@@ -1,4 +1,5 @@
 // Pictures laid over one another in a frame of their shape, as large as the node allows.
+import { t } from "./language.js";
 import { element } from "./view.js";
 
 /** {stage, frame, shape(image)}: the frame, and where in it an event is, as shares of its width and height. */
@@ -21,20 +22,20 @@ export function frame(...layers) {
     };
 }
 
-/** Buttons to the one before and the next of `count`; show(index) shows one, and is called at once. */
-export function pager(what, show) {
+/** Buttons to the picture before and the next of `count`; show(index) shows one, and is called at once. */
+export function pager(show) {
     let index = 0;
     let count = 0;
     const told = element("span", { class: "aai-count", "aria-live": "polite" });
     const step = (by) => {
         index = (index + by + count) % count;
-        told.textContent = `${index + 1} of ${count}`;
+        told.textContent = t("{number} of {count}", { number: index + 1, count });
         show(index);
     };
     const root = element("span", { class: "aai-pager" },
-        element("button", { type: "button", "aria-label": `previous ${what}`, onclick: () => step(-1) }, "‹"),
+        element("button", { type: "button", "aria-label": t("previous picture"), onclick: () => step(-1) }, "‹"),
         told,
-        element("button", { type: "button", "aria-label": `next ${what}`, onclick: () => step(1) }, "›"));
+        element("button", { type: "button", "aria-label": t("next picture"), onclick: () => step(1) }, "›"));
     return {
         root,
         step: (by) => count > 1 && step(by),

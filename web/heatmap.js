@@ -1,5 +1,6 @@
 // Where a sound's word looked: its heat map over the picture, with an opacity slider and the value under the mouse.
 import { frame, pager } from "./frame.js";
+import { t } from "./language.js";
 import { element, fileUrl } from "./view.js";
 
 export function heatmap(root) {
@@ -7,19 +8,19 @@ export function heatmap(root) {
     let shown;
     let read; // (x, y) as shares of the picture -> how much was looked there, 1 being the average
     let cursor = [0.5, 0.5];
-    const picture = element("img", { class: "aai-layer", alt: "the picture", draggable: "false" });
-    const layer = element("img", { class: "aai-layer aai-heat", alt: "the heat map", draggable: "false" });
+    const picture = element("img", { class: "aai-layer", alt: t("the picture"), draggable: "false" });
+    const layer = element("img", { class: "aai-layer aai-heat", alt: t("the heat map"), draggable: "false" });
     const values = new Image();
     const cross = element("span", { class: "aai-cross", hidden: true });
     const view = frame(picture, layer, cross);
     view.stage.tabIndex = 0;
-    view.stage.setAttribute("aria-label", "the picture under its heat map; arrow keys read its values");
+    view.stage.setAttribute("aria-label", t("the picture under its heat map; arrow keys read its values"));
     const value = element("output", { class: "aai-line" });
     const opacity = element("input", {
-        type: "range", min: 0, max: 1, step: 0.05, value: 0.6, "aria-label": "opacity of the heat map",
+        type: "range", min: 0, max: 1, step: 0.05, value: 0.6, "aria-label": t("opacity of the heat map"),
         oninput: () => { layer.style.opacity = opacity.value; },
     });
-    const pages = pager("heat map", (index) => {
+    const pages = pager((index) => {
         shown = maps[index];
         read = undefined;
         picture.src = fileUrl(shown.picture);
@@ -28,8 +29,8 @@ export function heatmap(root) {
         tell();
     });
     root.append(view.stage, value, element("div", { class: "aai-row" },
-        element("label", { class: "aai-wide" }, "heat", opacity), pages.root),
-        element("p", { class: "aai-hint" }, "Run, and the picture under its heat map stands here."));
+        element("label", { class: "aai-wide" }, t("heat"), opacity), pages.root),
+        element("p", { class: "aai-hint" }, t("Run, and the picture under its heat map stands here.")));
     picture.addEventListener("load", () => view.shape(picture));
     values.addEventListener("load", () => {
         const canvas = document.createElement("canvas");
@@ -45,13 +46,17 @@ export function heatmap(root) {
     });
 
     function tell(place) {
+        const { token, share } = shown;
         cross.hidden = !place;
         if (place) {
             cursor = place;
             cross.style.left = `${100 * place[0]}%`;
             cross.style.top = `${100 * place[1]}%`;
-            value.textContent = read ? `<${shown.token}> here: ${read(...place).toFixed(1)} × its average` : "…";
-        } else value.textContent = `<${shown.token}> has ${(100 * shown.share).toFixed(1)} % of the attention`;
+            const found = read?.(...place).toFixed(1);
+            value.textContent = read ? t("<{token}> here: {found} × its average", { token, found }) : "…";
+        } else {
+            value.textContent = t("<{token}> has {share} % of the attention", { token, share: (100 * share).toFixed(1) });
+        }
     }
     view.held.addEventListener("pointermove", (event) => shown && tell(view.place(event)));
     view.held.addEventListener("pointerleave", () => shown && tell());

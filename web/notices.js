@@ -2,6 +2,7 @@
 // button, and a server that went away.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { t } from "./language.js";
 import { addView, element, nodeAt, viewElement } from "./view.js";
 
 const NOTICES = new Map();
@@ -9,7 +10,7 @@ let running; // {node, step, total} of the pack's node that runs
 
 function say(node, sentence, isOfConnection = false) {
     if (!node || NOTICES.has(node)) return;
-    const root = viewElement("notice", "what went wrong", element("p", { class: "aai-message", role: "alert" }, sentence));
+    const root = viewElement("notice", t("what went wrong"), element("p", { class: "aai-message", role: "alert" }, sentence));
     const lines = Math.ceil((sentence.length * 6.5) / Math.max(node.size[0] - 50, 100)) + 1;
     const widget = addView(node, "notice", root, { height: 24 + 17 * Math.min(lines, 9) });
     widget.isOfConnection = isOfConnection;
@@ -52,8 +53,11 @@ app.registerExtension({
             if (!running) return;
             const { node, step, total } = running;
             running = undefined;
-            const at = step === undefined ? "" : `, at step ${step} of ${total}`;
-            say(node, `The server went away while this node ran${at}. Start ComfyUI again, then press Run.`, true);
+            const sentence = step === undefined
+                ? t("The server went away while this node ran. Start ComfyUI again, then press Run.")
+                : t("The server went away while this node ran, at step {step} of {total}. Start ComfyUI again, then press Run.",
+                    { step, total });
+            say(node, sentence, true);
         });
     },
 });

@@ -5,17 +5,18 @@ import { loudness, words } from "./bars.js";
 import { compare } from "./compare.js";
 import { curve } from "./curve.js";
 import { heatmap } from "./heatmap.js";
+import { t } from "./language.js";
 import { references } from "./references.js";
 import { addView, nodeAt, onOutput, showOutput, viewElement } from "./view.js";
 
 const VIEWS = {
-    AAI_EncodeSound: { name: "words", label: "nearest words", make: words, height: 118 },
-    AAI_LoudnessReweight: { name: "loudness", label: "loudness and scale", make: loudness, height: 62 },
-    AAI_RetrieveReferenceImages: { name: "references", label: "chosen pictures", make: references, height: 112, grows: true },
-    AAI_TrainSoundToken: { name: "curve", label: "loss curve", make: curve, height: 130, grows: true },
-    AAI_AlignAudioEncoder: { name: "curve", label: "loss curve", make: curve, height: 130, grows: true },
-    AAI_DrawHeatmap: { name: "heatmap", label: "heat map", make: heatmap, height: 320, grows: true },
-    AAI_CompareImages: { name: "compare", label: "source and edited picture", make: compare, height: 300, grows: true },
+    AAI_EncodeSound: { name: "words", label: () => t("nearest words"), make: words, height: 118 },
+    AAI_LoudnessReweight: { name: "loudness", label: () => t("loudness and scale"), make: loudness, height: 62 },
+    AAI_RetrieveReferenceImages: { name: "references", label: () => t("chosen pictures"), make: references, height: 112, grows: true },
+    AAI_TrainSoundToken: { name: "curve", label: () => t("loss curve"), make: curve, height: 130, grows: true },
+    AAI_AlignAudioEncoder: { name: "curve", label: () => t("loss curve"), make: curve, height: 130, grows: true },
+    AAI_DrawHeatmap: { name: "heatmap", label: () => t("heat map"), make: heatmap, height: 320, grows: true },
+    AAI_CompareImages: { name: "compare", label: () => t("source and edited picture"), make: compare, height: 300, grows: true },
 };
 
 app.registerExtension({
@@ -26,7 +27,7 @@ app.registerExtension({
     nodeCreated(node) {
         const view = VIEWS[node.comfyClass];
         if (!view) return;
-        const root = viewElement(view.name, view.label);
+        const root = viewElement(view.name, view.label());
         const show = view.make(root);
         addView(node, view.name, root, view);
         onOutput(node, show);

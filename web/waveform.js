@@ -1,4 +1,5 @@
 // A sound's waveform with a part chosen by two handles, and a player of that part.
+import { t } from "./language.js";
 import { element, viewElement } from "./view.js";
 
 const STEP = 0.1; // seconds, as the node's widgets count
@@ -27,19 +28,19 @@ export function waveform(changed) {
         svg.append(document.createElementNS("http://www.w3.org/2000/svg", "path"));
         return svg;
     };
-    const handle = (name) => element("div", {
-        class: `aai-handle aai-${name}`, role: "slider", tabindex: "0", "aria-label": `${name} of the part`,
+    const handle = (name, label) => element("div", {
+        class: `aai-handle aai-${name}`, role: "slider", tabindex: "0", "aria-label": label,
         "aria-valuemin": "0",
     });
     const whole = outline("whole");
     const part = outline("part");
-    const handles = { start: handle("start"), end: handle("end") };
+    const handles = { start: handle("start", t("start of the part")), end: handle("end", t("end of the part")) };
     const head = element("span", { class: "aai-playhead", hidden: true });
     const message = element("p", { class: "aai-message", role: "status" });
     const track = element("div", { class: "aai-wave" }, whole, part, head, handles.start, handles.end, message);
-    const button = element("button", { type: "button", class: "aai-play", "aria-label": "play the part" }, "▶");
+    const button = element("button", { type: "button", class: "aai-play", "aria-label": t("play the part") }, "▶");
     const line = element("span", { class: "aai-line" });
-    const root = viewElement("waveform", "the sound and the part that is used", track,
+    const root = viewElement("waveform", t("the sound and the part that is used"), track,
         element("div", { class: "aai-row" }, button, line));
 
     const end = () => (chosen.length > 0 ? Math.min(chosen.start + chosen.length, duration) : duration);
@@ -60,9 +61,12 @@ export function waveform(changed) {
         root.classList.toggle("aai-wrong", nothing);
         button.disabled = nothing;
         const over = chosen.length > 0 && chosen.start + chosen.length > duration + STEP / 2;
-        line.textContent = nothing ? `Nothing is left: the sound ends at ${told(duration)}. Start earlier.`
-            : `${told(chosen.start)} to ${told(end())}, ${told(end() - chosen.start)} of ${told(duration)}`
-            + (over ? " (it ends there)" : "");
+        const times = {
+            start: told(chosen.start), end: told(end()), length: told(end() - chosen.start), whole: told(duration),
+        };
+        if (nothing) line.textContent = t("Nothing is left: the sound ends at {whole}. Start earlier.", times);
+        else if (over) line.textContent = t("{start} to {end}, {length} of {whole} (it ends there)", times);
+        else line.textContent = t("{start} to {end}, {length} of {whole}", times);
     }
 
     function say(text) {
@@ -126,7 +130,7 @@ export function waveform(changed) {
         audio.pause();
         head.hidden = true;
         button.textContent = "▶";
-        button.setAttribute("aria-label", "play the part");
+        button.setAttribute("aria-label", t("play the part"));
         if (playing === stop) playing = undefined;
     }
     async function play() {
@@ -134,7 +138,7 @@ export function waveform(changed) {
         playing = stop;
         audio.currentTime = chosen.start;
         button.textContent = "■";
-        button.setAttribute("aria-label", "stop");
+        button.setAttribute("aria-label", t("stop"));
         head.style.left = `${(100 * chosen.start) / duration}%`;
         head.hidden = false;
         try {
@@ -142,7 +146,7 @@ export function waveform(changed) {
             follow();
         } catch (error) {
             stop();
-            if (error.name !== "AbortError") line.textContent = "This browser cannot play it.";
+            if (error.name !== "AbortError") line.textContent = t("This browser cannot play it.");
         }
     }
     button.addEventListener("click", () => (audio.paused ? play() : stop()));
@@ -158,7 +162,9 @@ export function waveform(changed) {
         line.textContent = "";
         button.disabled = true;
         root.classList.remove("aai-wrong");
-        if (!url || !new URL(url, location.href).searchParams.get("filename")) return say("Choose a sound, or drop one here.");
+        if (!url || !new URL(url, location.href).searchParams.get("filename")) {
+            return say(t("Choose a sound, or drop one here."));
+        }
         say("…");
         try {
             const { peaks, length } = await outlineOf(url, signal);
@@ -190,26 +196,28 @@ export function waveform(changed) {
 /** The outline of the sound at `url` as BINS pairs [lowest, highest] of at most 1, and its length in seconds.
  * Throws an Error whose message tells the user what to do. */
 async function outlineOf(url, signal) {
-    const numbers = "Type start and length in seconds; they work all the same.";
+    const numbers = t("Type start and length in seconds; they work all the same.");
     let answer;
     try {
         answer = await fetch(url, { signal });
     } catch {
-        throw new Error("The server does not answer: start ComfyUI again, then choose the sound once more.");
+        throw new Error(t("The server does not answer: start ComfyUI again, then choose the sound once more."));
     }
-    if (answer.status === 404) throw new Error("This file is not in the input folder: choose or upload another.");
-    if (!answer.ok) throw new Error(`The server does not give this file (${answer.status}): choose another.`);
+    if (answer.status === 404) throw new Error(t("This file is not in the input folder: choose or upload another."));
+    if (!answer.ok) {
+        throw new Error(t("The server does not give this file ({status}): choose another.", { status: answer.status }));
+    }
     if (Number(answer.headers.get("content-length")) > LARGEST) {
-        throw new Error(`This file is too large to be drawn here. ${numbers}`);
+        throw new Error(`${t("This file is too large to be drawn here.")} ${numbers}`);
     }
     const bytes = await answer.arrayBuffer();
     let sound;
     try {
         sound = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(bytes);
     } catch {
-        throw new Error(`This browser cannot read the file, though ComfyUI may. ${numbers}`);
+        throw new Error(`${t("This browser cannot read the file, though ComfyUI may.")} ${numbers}`);
     }
-    if (!sound.length) throw new Error("There is no sound in this file: choose another.");
+    if (!sound.length) throw new Error(t("There is no sound in this file: choose another."));
     const channels = Array.from({ length: sound.numberOfChannels }, (_, i) => sound.getChannelData(i));
     const peaks = Array.from({ length: BINS }, (_, bin) => {
         const from = Math.floor((bin * sound.length) / BINS);

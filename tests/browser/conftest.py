@@ -87,12 +87,16 @@ def server(comfy_path, chromium, tmp_path_factory):
 
 @pytest.fixture
 def tab(browser, server, comfy_path):
-    """tab(renderer, palette) -> a Tab of its own, closed at the end."""
+    """tab(renderer, palette, language) -> a Tab of its own, closed at the end."""
     opened = []
 
-    def open_tab(renderer: str = "canvas", palette: str = "dark") -> Tab:
-        settings = {**SETTINGS, "Comfy.VueNodes.Enabled": renderer == "vue", "Comfy.ColorPalette": palette}
-        server.post("/settings", settings)
+    def open_tab(renderer: str = "canvas", palette: str = "dark", language: str = "en") -> Tab:
+        changed = {
+            "Comfy.VueNodes.Enabled": renderer == "vue",
+            "Comfy.ColorPalette": palette,
+            "Comfy.Locale": language,
+        }
+        server.post("/settings", {**SETTINGS, **changed})
         opened.append(Tab(browser, server, f"{version(comfy_path)}-{renderer}-{palette}"))
         return opened[-1]
 

@@ -79,7 +79,7 @@ def test_heat_map_compare_and_loudness_answer(page):
     browser.locator(".aai-heatmap .aai-stage").focus()
     browser.keyboard.press("ArrowRight")
     assert "× its average" in line.inner_text()
-    browser.locator('.aai-heatmap button[aria-label="next heat map"]').click()
+    browser.locator('.aai-heatmap button[aria-label="next picture"]').click()
     assert browser.locator(".aai-heatmap .aai-count").inner_text() == "2 of 2"
 
     handle = browser.locator(".aai-divider")

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "locales"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "locales"
 LANGUAGES = ["de", "en", "es", "fr", "ja", "ko", "zh"]
 MEANT_BY_VUE = re.compile(r"[{}@|]")
 """Characters that the front end's message format reads as its own."""
+SAID_BY_A_VIEW = re.compile(r'\bt\(\s*"((?:[^"\\]|\\.)*)"')
+VALUE = re.compile(r"{\w+}")
 
 
 def spoken(node) -> dict:
@@ -82,9 +85,23 @@ def test_the_category_and_our_types_have_names(pack, language):
     ours = {t.io_type for t in vars(types).values() if hasattr(t, "io_type")}
     assert ours <= {slot.io_type for slot in slots}
     main = read(language, "main")
-    assert set(main) == {"nodeCategories", "dataTypes"}
+    assert set(main) - {"views"} == {"nodeCategories", "dataTypes"}
     assert set(main["nodeCategories"]) == {s.category for s in schemas}
     assert set(main["dataTypes"]) == ours
+
+
+@pytest.mark.parametrize("language", [x for x in LANGUAGES if x != "en"])
+def test_the_nodes_views_are_told_whole(language):
+    """English stands in web/ itself."""
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "web").glob("*.js"))
+    wanted, told = set(SAID_BY_A_VIEW.findall(code)), read(language, "main")["views"]
+    assert len(wanted) > 40
+    assert sorted(wanted - set(told)) == [], "missing"
+    assert sorted(set(told) - wanted) == [], "said by no view"
+    # Names that are the same in both, as an LUFS is, are short.
+    assert [k for k, v in told.items() if not v.strip() or v == k and len(k) > 10] == []
+    assert [k for k, v in told.items() if set(VALUE.findall(k)) != set(VALUE.findall(v))] == []
+    assert [v for v in told.values() if "@" in v or "|" in v] == []
 
 
 def test_no_other_language_lies_there():
