@@ -7,7 +7,8 @@ ones at its positions. Columns are averaged over heads, layers and steps, as DAA
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -33,14 +34,25 @@ class Heatmap:
 
     def __init__(self, names: Sequence[str]):
         self.names = tuple(names)
-        self.start(0, (0, 0))
+        self._start(0, (0, 0))
 
     def __deepcopy__(self, memo: dict) -> Heatmap:
         """Itself: a model's clones, which may copy their options whole, fill the one that is read."""
         return self
 
-    def start(self, pictures: int, size: tuple[int, int]) -> None:
-        """A sampling of so many latents of `size` (h, w) begins."""
+    @contextmanager
+    def sampling(self, pictures: int, size: tuple[int, int]) -> Iterator[None]:
+        """Around a sampling of so many latents of `size` (h, w): one that does not come to its end leaves the
+        maps of the one before, whose picture is the last there is."""
+        before = dict(vars(self))
+        self._start(pictures, size)
+        try:
+            yield
+        except BaseException:
+            vars(self).update(before)
+            raise
+
+    def _start(self, pictures: int, size: tuple[int, int]) -> None:
         self.pictures, self.size = pictures, tuple(size)
         self._maps: dict[tuple[int, int], Tensor] = {}
         self._shares = torch.zeros(len(self.names), pictures)

@@ -8,6 +8,7 @@ import math
 import uuid
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import comfy.k_diffusion.sampling as k_diffusion
 import torch
@@ -24,9 +25,8 @@ from .words import READS
 
 
 def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **named):
-    """A sampler's `sample`, told which conditionings the injection belongs to; an edit's rows share the noise
-    that the sampler draws."""
-    from .attention import BLENDING, HEATMAP, KEY, NEGATIVE, TOLD
+    """A sampler's `sample`, told which conditionings the injection belongs to; its heat map is this run's."""
+    from .attention import HEATMAP, KEY, NEGATIVE, TOLD
 
     options = extra_args["model_options"]["transformer_options"]
     injection: Edit | Reweight | None = options.get(KEY)
@@ -34,11 +34,18 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     injection.groups(range(len(noise)))
     options[TOLD], options[NEGATIVE] = _told(guider.conds, injection)
-    if HEATMAP in options:
-        options[HEATMAP].start(len(noise), tuple(noise.shape[-2:]))
+    heatmap = options.get(HEATMAP)
+    sampled = executor if isinstance(injection, Reweight) else partial(_pairs, executor, injection)
+    with heatmap.sampling(len(noise), tuple(noise.shape[-2:])) if heatmap else nullcontext():
+        return sampled(guider, sigmas, extra_args, callback, noise, *rest, **named)
+
+
+def _pairs(executor, injection: Edit, guider, sigmas, extra_args, callback, noise, *rest, **named):
+    """An edit's sampling: its rows share the noise that the sampler draws."""
+    from .attention import BLENDING
+
+    options = extra_args["model_options"]["transformer_options"]
     sampler = executor.class_obj
-    if isinstance(injection, Reweight):
-        return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     blending = injection.blending(tuple(noise.shape[-2:]))
     if blending is not None:
         options[BLENDING] = blending
@@ -75,7 +82,7 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
 def kept_to_source(executor, model, conds, x_in, timestep, model_options):
     """The model's predictions before guidance: an inverted picture's row keeps to its way, and the edited
     rows to where they may differ."""
-    from .attention import BLENDING, KEY
+    from .attention import BLENDING, KEY, NEGATIVE, TOLD
 
     options = model_options.get("transformer_options", {})
     injection, blending = options.get(KEY), options.get(BLENDING)
@@ -90,8 +97,11 @@ def kept_to_source(executor, model, conds, x_in, timestep, model_options):
         predictions = [way.leave(clean, injection.rows) for clean in predictions]
     if blending is not None:
         share = progress(sigma, options["sample_sigmas"].tolist())
-        # Core's first prediction is the positive conditioning's.
-        blending.compare(predictions[0])
+        # Guiders have orders of their own: the edit's prediction need not be the first.
+        told = options[TOLD].keys() - options[NEGATIVE]
+        ours = (p for p, held in zip(predictions, conds) if any(c.get("uuid") in told for c in held or ()))
+        if (asked := next(ours, None)) is not None:
+            blending.compare(asked)
         predictions = [blending.blended(clean, share) for clean in predictions]
     return predictions
 

@@ -80,6 +80,25 @@ def test_an_edits_source_has_no_heat_and_its_pictures_stay(run, small, token, dr
     assert maps.pictures == 3 and maps.maps()[0, 0].max() == 0
 
 
+def test_a_cancelled_sampling_leaves_the_heat_map_of_the_picture_that_is_there(run, small, token, draw):
+    from comfy import model_management
+
+    positive = run("AAI_SoundTokenConditioning", clip=small.clip, token=token, prompt="a city under *")[0]
+    model, maps = run("AAI_AttentionHeatmap", model=small.model, conditioning=positive)
+    draw(model, positive, empty(2))
+    before = maps.maps()
+    model.add_wrapper_with_key(
+        "diffusion_model", "stop", lambda executor, *args, **kwargs: stop(executor(*args, **kwargs))
+    )
+
+    def stop(predicted):
+        raise model_management.InterruptProcessingException
+
+    with pytest.raises(model_management.InterruptProcessingException):
+        draw(model, positive, empty(1))
+    assert maps.pictures == 2 and torch.equal(maps.maps(), before)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_pictures_that_were_not_sampled_with_it_are_refused(pack, run, small, token, draw, shown, count):
     positive = run("AAI_SoundTokenConditioning", clip=small.clip, token=token, prompt="*")[0]
