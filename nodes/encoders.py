@@ -42,6 +42,16 @@ def find(name: str) -> Path | None:
     return next((path for path in paths if path.exists()), None)
 
 
+def found(name: str) -> Path:
+    """As `find`. Raises InputError where there is none."""
+    from ..aai.errors import InputError
+
+    path = find(name)
+    if path is None:
+        raise InputError(missing(name))
+    return path
+
+
 def missing(name: str) -> str:
     """What to do about an encoder that is not there: where it belongs, and where public ones come from."""
     from ..aai.align.encoder import SOURCES

@@ -15,12 +15,18 @@ def input_folders() -> list[str]:
 
 
 def input_folder(name: str) -> Path:
+    """The path of a folder in the input folder. Raises InputError where there is none of this name."""
+    from ..aai.errors import InputError
+
+    checked = check_input_folder(name)
+    if checked is not True:
+        raise InputError(checked)
     return Path(folder_paths.get_input_directory()) / name
 
 
-def check_input_folder(name: str) -> bool | str:
-    """For validate_inputs: True, or what to do."""
-    if name not in input_folders():
+def check_input_folder(name: str | None) -> bool | str:
+    """For validate_inputs: True, or what to do. None is a link's value, which is not known before it ran."""
+    if name is not None and name not in input_folders():
         return f"There is no folder '{name}' in the input folder: make it and fill it, or choose another."
     return True
 

@@ -59,13 +59,14 @@ class LoadAudio(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, audio, start, length):
-        path = folder_paths.get_annotated_filepath(audio)
-        stamp = os.stat(path).st_mtime_ns if os.path.exists(path) else None
+        path = audio and folder_paths.get_annotated_filepath(audio)
+        stamp = os.stat(path).st_mtime_ns if path and os.path.exists(path) else None
         return [audio, start, length, stamp]
 
     @classmethod
     def validate_inputs(cls, audio):
-        if not folder_paths.exists_annotated_filepath(audio):
+        # A link's value is None before it ran.
+        if audio is not None and not folder_paths.exists_annotated_filepath(audio):
             return f"There is no sound '{audio}' in the input folder: upload it or choose another."
         return True
 
@@ -110,11 +111,12 @@ class LoadSoundEncoder(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, encoder):
-        return [encoder, None if encoder == SOUNDWORLD else encoders.stamp(encoder)]
+        return [encoder, None if encoder in (None, SOUNDWORLD) else encoders.stamp(encoder)]
 
     @classmethod
     def validate_inputs(cls, encoder):
-        if encoder != SOUNDWORLD and encoders.find(encoder) is None:
+        # A link's value is None before it ran.
+        if encoder not in (None, SOUNDWORLD) and encoders.find(encoder) is None:
             return encoders.missing(encoder)
         return True
 
@@ -125,12 +127,8 @@ class LoadSoundEncoder(io.ComfyNode):
 
             return io.NodeOutput(load_sound_encoder())
         from ..aai.align.encoder import load
-        from ..aai.errors import InputError
 
-        path = encoders.find(encoder)
-        if path is None:
-            raise InputError(encoders.missing(encoder))
-        return io.NodeOutput(load(path))
+        return io.NodeOutput(load(encoders.found(encoder)))
 
 
 class EncodeSound(io.ComfyNode):

@@ -73,16 +73,11 @@ class RetrieveReferenceImages(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, library, clip_model=NONE):
         found = True if library == SOUNDWORLD else folders.check_input_folder(library)
-        if found is not True:
-            return found
-        if clip_model != NONE and clip_model not in _clip_models():
-            return f"There is no CLIP model '{clip_model}' in models/clip_vision: choose another, or none."
-        return True
+        return _check_clip_model(clip_model) if found is True else found
 
     @classmethod
     def fingerprint_inputs(cls, library, k, clip_model=NONE, own_clip="", **links):
-        stamp = None if library == SOUNDWORLD else _stamp(folders.input_folder(library))
-        return [library, k, clip_model, own_clip, stamp]
+        return [library, k, clip_model, own_clip, _stamp(library)]
 
     @classmethod
     def execute(cls, embedding, sound_encoder, library, k, clip_model=NONE, own_clip="") -> io.NodeOutput:
@@ -97,8 +92,8 @@ class RetrieveReferenceImages(io.ComfyNode):
             from ..aai.adapt.visual import tower_of
             from .comfy.progress import Bar
 
-            tower = tower_of(sound_encoder, _clip_models().get(clip_model))
             folder = folders.input_folder(library)
+            tower = tower_of(sound_encoder, _clip_folder(clip_model))
             held = index(folder, tower, callback=Bar())
             found = references(embedding.f_a, held, k, own_clip.strip() or embedding.sound)
             pictures = load_pictures([r.path for r in found], SIDE)
@@ -113,14 +108,34 @@ class RetrieveReferenceImages(io.ComfyNode):
         return io.NodeOutput(images, "\n".join(lines), ui={"references": shown})
 
 
-def _stamp(folder: Path) -> list | None:
+def _stamp(library: str | None) -> list | None:
+    """The pictures of a library; None where the choice is no folder of pictures."""
     from ..aai.adapt.index import scan
     from ..aai.errors import InputError
 
+    if library in (None, SOUNDWORLD):
+        return None
     try:
-        return list(scan(folder).items())
+        return list(scan(folders.input_folder(library)).items())
     except InputError:
         return None
+
+
+def _clip_folder(name: str) -> Path | None:
+    """The folder of a CLIP model, None for none. Raises InputError for a name that is not there."""
+    from ..aai.errors import InputError
+
+    checked = _check_clip_model(name)
+    if checked is not True:
+        raise InputError(checked)
+    return _clip_models().get(name)
+
+
+def _check_clip_model(name: str | None) -> bool | str:
+    """As `folders.check_input_folder`."""
+    if name not in (None, NONE) and name not in _clip_models():
+        return f"There is no CLIP model '{name}' in models/clip_vision: choose another, or none."
+    return True
 
 
 def _clip_models() -> dict[str, Path]:

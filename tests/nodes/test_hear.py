@@ -50,6 +50,34 @@ def test_a_missing_file_is_refused_before_anything_runs(pack):
     assert "nothing.safetensors" in answer
 
 
+def test_a_linked_choice_is_judged_when_it_is_known(run, pack, ear):
+    """ComfyUI gives a link's value as None until the node that makes it has run."""
+    chosen = {
+        "AAI_LoadAudio": {"audio": None},
+        "AAI_LoadSoundEncoder": {"encoder": None},
+        "AAI_AlignAudioEncoder": {"dataset": None},
+        "AAI_BridgeSoundEncoder": {"clap": None, "sounds": None},
+        "AAI_RetrieveReferenceImages": {"library": None, "clip_model": None},
+        "AAI_LoadSoundToken": {"file": None},
+    }
+    others = {
+        "AAI_LoadAudio": {"start": 0.0, "length": 0.0},
+        "AAI_BridgeSoundEncoder": {"labels": "", "kind": "ridge"},
+        "AAI_RetrieveReferenceImages": {"k": 4},
+    }
+    for name, choice in chosen.items():
+        assert pack.nodes[name].validate_inputs(**choice) is True, name
+        pack.nodes[name].fingerprint_inputs(**choice, **others.get(name, {}))
+    InputError = pack.part("aai.errors").InputError
+    with pytest.raises(InputError, match="no sound encoder 'nowhere'"):
+        run("AAI_LoadSoundEncoder", encoder="nowhere")
+    with pytest.raises(InputError, match="no sound encoder 'nowhere'"):
+        run("AAI_BridgeSoundEncoder", clap="nowhere", clip=None, sounds="none", labels="", kind="ridge")
+    for name in ("nowhere", ".."):
+        with pytest.raises(InputError, match=f"no folder '{name}'"):
+            run("AAI_RetrieveReferenceImages", embedding=None, sound_encoder=ear, library=name, k=4)
+
+
 def test_encoding_gives_an_embedding_and_words(run, pack, ear, rain):
     heard, words, scores = run("AAI_EncodeSound", sound_encoder=ear, audio=core_audio(rain), count=2)
     assert_close(heard.f_a, ear.embed([rain])[0])
