@@ -337,6 +337,11 @@ class SaveSoundToken(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, overwrite=False, **others):
+        # What stands under a name may have changed since; NaN equals nothing, so that it is replaced again.
+        return float("nan") if overwrite else 0
+
+    @classmethod
     def execute(cls, token, name, overwrite) -> io.NodeOutput:
         word = save_token(token, name.strip() or file_name(token.name), overwrite)
         return io.NodeOutput(f"embedding:{word}", ui={"text": [f"embedding:{word}"]})
@@ -371,12 +376,13 @@ class LoadSoundToken(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file):
-        path = folder_paths.get_full_path("embeddings", file)
+        path = file and folder_paths.get_full_path("embeddings", file)
         return [file, os.stat(path).st_mtime_ns if path else None]
 
     @classmethod
     def validate_inputs(cls, file):
-        if folder_paths.get_full_path("embeddings", file) is None:
+        # A link's value is None before it ran.
+        if file is not None and folder_paths.get_full_path("embeddings", file) is None:
             return f"There is no token '{file}' in models/embeddings: save one there or choose another."
         return True
 

@@ -144,7 +144,7 @@ class AlignAudioEncoder(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, dataset, **others):
         given = sorted((k, v) for k, v in others.items() if isinstance(v, (int, float, str)))
-        return [dataset, given, None if dataset == SOUNDWORLD else _stamp(dataset)]
+        return [dataset, given, _stamp(dataset)]
 
     @classmethod
     def execute(
@@ -268,13 +268,14 @@ class BridgeSoundEncoder(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, clap, sounds):
-        if clap not in encoders.clap_folders():
+        # A link's value is None before it ran.
+        if clap is not None and clap not in encoders.clap_folders():
             return encoders.missing(clap)
         return True if sounds == NONE else folders.check_input_folder(sounds)
 
     @classmethod
     def fingerprint_inputs(cls, clap, sounds, labels, kind, **links):
-        return [clap, encoders.stamp(clap), sounds, None if sounds == NONE else _stamp(sounds), labels, kind]
+        return [clap, clap and encoders.stamp(clap), sounds, _stamp(sounds), labels, kind]
 
     @classmethod
     def execute(cls, clap, clip, sounds, labels, kind) -> io.NodeOutput:
@@ -287,7 +288,7 @@ class BridgeSoundEncoder(io.ComfyNode):
 
         heard = None if sounds == NONE else load_sounds(folders.input_folder(sounds))
         known = [*LABELS, *labels.splitlines()]
-        towers = load_folder(encoders.find(clap))
+        towers = load_folder(encoders.found(clap))
         encoder, report = bridge_clap(*towers, ClipTower(clip), known, heard, BridgeSettings(kind), Bar())
         return io.NodeOutput(encoder, str(report), ui={"text": [str(report)]})
 
@@ -321,12 +322,20 @@ class SaveSoundEncoder(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, overwrite=False, **others):
+        # What stands under a name may have changed since; NaN equals nothing, so that it is replaced again.
+        return float("nan") if overwrite else 0
+
+    @classmethod
     def execute(cls, sound_encoder, name, overwrite) -> io.NodeOutput:
         file = encoders.save(sound_encoder, name.strip() or sound_encoder.name, overwrite)
         return io.NodeOutput(file, ui={"text": [file]})
 
 
-def _stamp(folder: str) -> list[tuple[str, int]]:
+def _stamp(folder: str | None) -> list[tuple[str, int]] | None:
+    """When each file of an input folder last changed; None where the choice is no such folder."""
+    if folder not in folders.input_folders():
+        return None
     root = folders.input_folder(folder)
     # A library's index is hidden beside its pictures, and says nothing of them.
     files = (

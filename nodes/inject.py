@@ -272,13 +272,14 @@ class InvertImage(io.ComfyNode):
         from .comfy.picture import ComfyPictureModel
         from .comfy.progress import Bar
         from .comfy.sampling import TRAJECTORY
+        from .comfy.training import room
 
         picture = ComfyPictureModel(model, clip, vae)
         latents = picture.encode_images(image[..., :3].movedim(-1, 1))
         told, empty = picture.encode_prompt(Prompt(prompt)), picture.encode_prompt(Prompt(""))
         way = invert.invert(picture, latents, told, steps, Bar(steps))
         if null_text:
-            with picture.training() as inner:
+            with picture.training(room(latents, 1)) as inner:
                 way = invert.null_text(inner, way, told, empty, guidance, callback=Bar(steps))
         samples = model.model.process_latent_out(way.clean[None]).cpu()
         return io.NodeOutput({"samples": samples, TRAJECTORY: (way, samples)})
@@ -347,7 +348,7 @@ class LoudnessReweight(io.ComfyNode):
             raise InputError(
                 "Loudness Reweight has neither a scale nor a sound: type one, or connect an audio."
             )
-        reads = [row for _, options in conditioning for row in options.get(words.READS, ())]
+        reads = words.reads_of(conditioning)
         names = [name.strip(" <>") for name in tokens.split(",") if name.strip(" <>")]
         injection = reweighted(attention.attached(model), reads, scales, names)
         # JSON has no -inf, which is silence.

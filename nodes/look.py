@@ -49,11 +49,11 @@ class AttentionHeatmap(io.ComfyNode):
         from ..aai.prompt import token_positions
         from .comfy import attention, words
 
-        reads = [row for _, options in conditioning for row in options.get(words.READS, ())]
+        reads = words.reads_of(conditioning)
         before = attention.attached(model)
         # A scale of 1 is no change: what watches rides on it where nothing else is injected.
         whole = reweighted(before, reads, [1.0])
-        heatmap = Heatmap(dict.fromkeys(name for row in reads for name in token_positions(row)))
+        heatmap = Heatmap(dict.fromkeys(n for rows in reads for row in rows for n in token_positions(row)))
         return io.NodeOutput(attention.watched(model, before or whole, heatmap), heatmap)
 
 

@@ -133,7 +133,7 @@ def generate(options: argparse.Namespace) -> None:
     model, tokens = _model_and_tokens(options)
     cond = model.encode_prompt(Prompt(options.prompt, tokens))
     scales = _scales(options, tokens, None)
-    edit = None if scales is None else reweighted(None, cond.reads, scales)
+    edit = None if scales is None else reweighted(None, [cond.reads], scales)
     seeds, names = list(range(options.seed, options.seed + options.count)), [""]
     if edit is not None and edit.rows > 1:
         names = [f"_{scale:g}" for scale in scales]

@@ -163,16 +163,17 @@ def sweep(
 
 def reweighted(
     before: Edit | Reweight | None,
-    reads: Sequence[Reads],
+    reads: Sequence[Sequence[Reads]],
     scales: Sequence[float],
     names: Sequence[str] = (),
 ) -> Edit | Reweight:
     """Eq. 8 added to an edit, or on its own: one scale, or one for each picture, for the tokens of these
-    names (all, where none is named) among those that were read.
+    names (all, where none is named) among those that were read. `reads` are each conditioning's, of all that
+    are combined, a row each.
 
     Raises InputError where no such token was read, or the scales are not as many as the pictures.
     """
-    known = list(dict.fromkeys(name for row in reads for name in token_positions(row)))
+    known = list(dict.fromkeys(name for rows in reads for row in rows for name in token_positions(row)))
     lost = next((name for name in names if name not in known), None)
     if not known or lost is not None:
         there = ", ".join(f"<{n}>" for n in known) or "none"
@@ -180,7 +181,7 @@ def reweighted(
             f"The conditioning has no sound token{f' <{lost}>' if lost else ''} (there is {there}): connect "
             "Sound Token Conditioning or Prompt To Prompt Edit, and name one of its tokens."
         )
-    if not isinstance(before, Edit) and len(reads) > 1:
+    if not isinstance(before, Edit) and any(len(rows) > 1 for rows in reads):
         raise InputError(
             "The conditioning is an edit's, but the model is not: connect Prompt To Prompt Edit's model "
             "as well."

@@ -81,11 +81,11 @@ def stacked(rows: Sequence[Conditioning], pooled: int | None = 0) -> Conditionin
     return Conditioning(cross, shared, tuple(r for row in rows for r in row.reads))
 
 
-def fingerprint(unet: nn.Module) -> str:
+def fingerprint(unet: nn.Module, first: Tensor | None = None) -> str:
     """A U-Net's name by its layout and its first weights: the same in float16 and in float32, wherever it was
-    loaded from."""
+    loaded from. `first` stands in for the first weights, where patches lie on the U-Net's own."""
     shapes = [(name, tuple(p.shape)) for name, p in unet.named_parameters()]
-    first = next(unet.parameters()).detach().to("cpu", torch.float16)
+    first = (next(unet.parameters()) if first is None else first).detach().to("cpu", torch.float16)
     return hashlib.sha256(repr(shapes).encode() + first.numpy().tobytes()).hexdigest()[:16]
 
 

@@ -49,7 +49,7 @@ def attach(model, injection: Edit | Reweight):
             "This model has no cross-attention to edit: load a Stable Diffusion 1, 2 or XL checkpoint."
         )
     if injection.trajectory is not None:
-        injection.trajectory.check_model(fingerprint(model.model.diffusion_model))
+        injection.trajectory.check_model(fingerprint_of(model))
     model = model.clone()
     model.model_options["transformer_options"][KEY] = injection
     for kind, wrapper in (
@@ -60,6 +60,15 @@ def attach(model, injection: Edit | Reweight):
         model.remove_wrappers_with_key(kind, KEY)
         model.add_wrapper_with_key(kind, KEY, wrapper)
     return model
+
+
+def fingerprint_of(model) -> str:
+    """The `fingerprint` of a MODEL's U-Net without its patches (LoRAs, merges), which lie in its weights only
+    while it is loaded."""
+    unet = model.model.diffusion_model
+    key = f"diffusion_model.{next(unet.named_parameters())[0]}"
+    (weight, _), *_ = model.get_key_patches(key)[key]
+    return fingerprint(unet, weight)
 
 
 def attached(model) -> Edit | Reweight | None:

@@ -18,7 +18,7 @@ from ...aai.errors import InputError
 from ...aai.inject.edit import Edit
 from ...aai.inject.loudness import Reweight
 from ...aai.picture.checkpointing import checkpointing
-from ...aai.picture.model import Conditioning, TextEncoderInfo, Vectors, fingerprint, read_words
+from ...aai.picture.model import Conditioning, TextEncoderInfo, Vectors, read_words
 from ...aai.prompt import Prompt
 from . import attention, words
 from .training import Training, plain_attention, saved_copies, without_dynamic_memory
@@ -65,7 +65,7 @@ class ComfyPictureModel:
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint(self.model.model.diffusion_model)
+        return attention.fingerprint_of(self.model)
 
     @property
     def sigmas(self) -> Tensor:

@@ -55,6 +55,11 @@ def core(cond: Conditioning) -> list:
     return [[cond.cross, {"pooled_output": cond.pooled, READS: cond.reads}]]
 
 
+def reads_of(conditioning: list) -> list[tuple[Reads, ...]]:
+    """What was read by each part of a core CONDITIONING that is ours, a tuple for each row."""
+    return [options[READS] for _, options in conditioning if READS in options]
+
+
 def encoders(clip) -> list[str]:
     """The CLIP text encoders inside a CLIP object: "clip_l", "clip_g", "clip_h".
 

@@ -225,6 +225,13 @@ def test_saving_and_loading(train, run, embeddings_folder, pack):
     said = {"sound: c0ffee", "encoder: small", "steps: 4", "loudness: -21.5 LUFS"}
     assert said <= set(provenance.splitlines())
     assert torch.equal(loaded.vectors["clip_l"], token.vectors["clip_l"]) and loaded.name == "kept"
+    # What stands under the name may be another's by now: only a save that replaces nothing may be skipped.
+    for node in ("AAI_SaveSoundToken", "AAI_SaveSoundEncoder"):
+        stamps = [
+            [pack.nodes[node].fingerprint_inputs(name="kept", overwrite=o) for _ in range(2)]
+            for o in (False, True)
+        ]
+        assert [[a] == [b] for a, b in stamps] == [True, False]
     names = {p.name for p in embeddings_folder.iterdir()}
     assert {"kept.safetensors", "kept_2.safetensors"} <= names and not [n for n in names if n.startswith(".")]
     assert "nothing.safetensors" in pack.nodes["AAI_LoadSoundToken"].validate_inputs(

@@ -325,6 +325,19 @@ def test_loudness_reweights_a_prompt_and_an_edit(pack, run, small, edit, sampled
     assert found == pytest.approx(2 ** ((loudness + 23) / 10)) and 0 < found < 1
 
 
+def test_loudness_reweights_prompts_that_are_combined(core, run, small, sampled, encoded, rain):
+    told = run("AAI_SoundTokenConditioning", clip=small.clip, token=rain, prompt="a city under *")[0]
+    other = run("AAI_SoundTokenConditioning", clip=small.clip, token=rain, prompt="a * at night")[0]
+    for both in (told + other, told + encoded("a sea")):
+        given = dict(model=small.model, conditioning=both, tokens="", reference=-23.0)
+        whole, half = (run("AAI_LoudnessReweight", **given, scale=s)[0] for s in ("1", "0.5"))
+        plain = sampled(small.model, both, empty())
+        assert_same(small, sampled(whole, both, empty()), plain)
+        assert not torch.allclose(sampled(half, both, empty()), plain, atol=1e-4)
+        (maps,) = run("AAI_AttentionHeatmap", model=small.model, conditioning=both)[1:]
+        assert maps.names == ("rain",)
+
+
 def test_blends_keep_to_a_mask_or_to_words(pack, small, edit, encoded, sampled):
     mask = torch.zeros(1, 64, 64)
     mask[:, :, 32:] = 1
@@ -352,6 +365,29 @@ def test_changes_decide_where_the_picture_changes(small, edit, encoded, sampled)
     some = sampled(*edit(**given, blend_threshold=0.8))
     kept = (some[0] == some[1]).all(0).float().mean()
     assert 0 < kept < 1
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_changes_are_the_edits_under_any_guider(core, small, edit, encoded, nested):
+    """Dual CFG's first prediction is the negative prompt's, in which nothing changes."""
+    import comfy.sample
+    from comfy_extras.nodes_custom_sampler import Guider_DualCFG
+
+    def drawn(**blend):
+        model, positive, latent = edit(**blend)
+        guider = Guider_DualCFG(model)
+        with torch.inference_mode():
+            guider.set_conds(positive, encoded("a sea"), encoded(""))
+            guider.set_cfg(3.0, 2.0, nested=nested)
+            noise = comfy.sample.prepare_noise(latent["samples"], SEED, latent["batch_index"])
+            sampling = small.model.get_model_object("model_sampling")
+            sigmas = core.comfy.samplers.calculate_sigmas(sampling, "normal", STEPS)
+            sampler = core.comfy.samplers.sampler_object("euler")
+            return guider.sample(noise, latent["samples"], sampler, sigmas, disable_pbar=True, seed=SEED)
+
+    changed = drawn(blend_changes=True, blend_start=0.0, blend_threshold=0.0)
+    assert_same(small, changed, drawn())
+    assert not torch.allclose(changed[1], changed[0], atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -400,6 +436,22 @@ def test_a_model_without_cross_attention_is_refused(pack, small, edit):
     model = comfy.model_patcher.ModelPatcher(soundworld.SoundWorldConfig(config).get_model({}), cpu, cpu)
     with pytest.raises(pack.part("aai.errors").InputError, match="load a Stable Diffusion 1, 2 or XL"):
         edit(model=model)
+
+
+def test_a_patched_models_inverted_picture_is_its_own_loaded_or_not(run, small, edit):
+    import comfy.model_management
+
+    key = next(iter(small.model.model.state_dict()))
+    weight = small.model.model.state_dict()[key]
+    model = small.model.clone()
+    model.add_patches({key: (torch.full_like(weight, 0.1),)})
+    inverted = run("AAI_InvertImage", model=model, clip=small.clip, vae=small.vae,
+                   image=torch.rand(1, 64, 64, 3), prompt="a city", steps=2, null_text=False,
+                   guidance=4.0)[0]  # fmt: skip
+    edit(model=model, latent=inverted)
+    with torch.inference_mode():
+        comfy.model_management.unload_all_models()
+    edit(model=model, latent=inverted)
 
 
 def test_an_inverted_picture_of_another_model_is_refused(pack, run, small, edit):
