@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from aai.errors import InputError
 from aai.picture.diffusers import DiffusersPictureModel, codec_of, load
-from aai.picture.model import Conditioning
+from aai.picture.model import Conditioning, read_words
 from aai.prompt import Prompt
 
 
@@ -216,6 +216,24 @@ def test_word_statistics(model, parts):
     )
     assert info.std == pytest.approx(float(weight.flatten().std()), rel=1e-4)
     assert list(model.text_encoders) == ["clip_l"] and model.native_size == 16
+
+
+class WithoutFloat64(torch.Tensor):
+    """As on MPS: no float64, until it is brought to the CPU."""
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_words_are_read_where_there_is_no_float64(model, parts):
+    table = parts.text_encoder.get_input_embeddings()
+    found = read_words(
+        lambda ids: table(ids).as_subclass(WithoutFloat64), table.num_embeddings, torch.device("cpu")
+    )
+    assert found == model.text_encoders["clip_l"]
 
 
 def test_tokens_of_another_width_are_refused(model, make_token):
