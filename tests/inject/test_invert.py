@@ -118,6 +118,30 @@ def test_null_text_makes_guidance_follow_the_way(model, latents, make_token):
     assert not torch.allclose(without[1], with_nulls[1], atol=1e-3)
 
 
+class Elsewhere(torch.Tensor):
+    """On another device: joined to nothing before `to` has moved it."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is torch.cat:
+            raise RuntimeError("Expected all tensors to be on the same device")
+        made = super().__torch_function__(function, types, args, kwargs)
+        return made.as_subclass(torch.Tensor) if function is torch.Tensor.to else made
+
+
+def test_nulls_of_another_device_are_joined(model, latents, make_token):
+    told, empty = model.encode_prompt(Prompt("a photo of rain")), model.encode_prompt(Prompt(""))
+    way = replace(invert(model, latents, told, 3), nulls=empty.cross.expand(3, -1, -1))
+    prompt = Prompt("a photo of rain, *", (make_token("dog"),))
+
+    def drawn(way):
+        edit = Edit(Prompt("a photo of rain"), (prompt,), trajectory=way)
+        cond = encode(model.encode_prompt, edit)
+        return model.sample(cond, empty, seeds=[1], steps=3, guidance=5.0, edit=edit)
+
+    assert torch.equal(drawn(replace(way, nulls=way.nulls.as_subclass(Elsewhere))), drawn(way))
+
+
 def test_a_saved_way_is_loaded(tmp_path):
     way = Trajectory(torch.tensor([1.0, 0.0]), torch.randn(2, 4, 3, 3), model="f00d")
     way.save(tmp_path / "house.safetensors", "a village")
