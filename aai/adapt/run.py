@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..picture.loss_scale import LossScale
 from ..picture.model import Conditioning, PictureModel
 from ..prompt import Prompt
 from ..token import SoundToken, Translation, word_vectors
@@ -18,8 +19,6 @@ VALIDATED = 8
 """Latents of a validation: timesteps spread evenly, noise that never changes."""
 HELD_BACK = 0.1
 """The share of its way back to its length that a soft norm makes a word go at each step."""
-LOSS_SCALE = 2.0**15
-"""Where the U-Net computes in float16, gradients of a mean over so many numbers would vanish in it."""
 SETTLING = 10
 """Steps that a running mean of the losses takes."""
 
@@ -67,7 +66,7 @@ class Run:
         self.generator = generator
         self.losses: list[float] = []
         self.begun = 0
-        self.loss_scale = LOSS_SCALE if model.dtype == torch.float16 else 1.0
+        self.loss_scale = LossScale(model.dtype)
         self.running, self.best_loss = 0.0, torch.inf
         if resume is not None:
             self._resume(resume)
@@ -190,7 +189,7 @@ class Run:
                 share = len(part) / len(latents)
                 total += float(loss.detach()) * share
                 found = torch.autograd.grad(
-                    loss * (share * self.loss_scale), list(leaves.values()), allow_unused=True
+                    loss * (share * self.loss_scale.value), list(leaves.values()), allow_unused=True
                 )
                 for held, gradient in zip(sums, found):
                     if gradient is not None:
@@ -203,18 +202,17 @@ class Run:
                 outputs,
                 parameters,
                 [s.to(v) for s, v in zip(sums, outputs)],
-                retain_graph=self.loss_scale > 1,
+                retain_graph=self.loss_scale.value > 1,
             )
-            if all(torch.isfinite(gradient).all() for gradient in gradients):
+            if not self.loss_scale.overflows(gradients):
                 break
-            if self.loss_scale <= 1:
+            if self.loss_scale.value < 1:
                 raise Diverged(
                     f"The training diverged at step {self.steps + 1}, its gradients are no numbers: lower "
                     "the rate, or load the model in bfloat16 or float32."
                 )
-            self.loss_scale /= 2
         for parameter, gradient in zip(parameters, gradients):
-            parameter.grad = gradient / self.loss_scale
+            parameter.grad = gradient / self.loss_scale.value
         return total
 
     def _encode(self, prompt: Prompt, f_adapter: Mapping[str, Tensor]) -> Conditioning:

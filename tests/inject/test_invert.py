@@ -118,6 +118,38 @@ def test_null_text_makes_guidance_follow_the_way(model, latents, make_token):
     assert not torch.allclose(without[1], with_nulls[1], atol=1e-3)
 
 
+class Flat:
+    """Predicts the prompt's one number [1, 1, 1] everywhere, and computes in `dtype`."""
+
+    sigmas = torch.linspace(0.01, 1, 1000)
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def predict_noise(self, latents, t, cond):
+        return cond.cross.to(self.dtype)[..., None].expand(latents.shape)
+
+
+@pytest.mark.parametrize("told", [1e-4, 100.0], ids=["nearly right", "far off"])
+def test_null_text_finds_the_same_in_half_precision(told):
+    """Each of 4 x 64 x 64 latents has its part in the gradient: in float16 too little to be a number, or all
+    together too much."""
+    way = Trajectory(torch.tensor([0.2, 0.0]), torch.zeros(2, 4, 64, 64))
+    prompt, empty = (Conditioning(torch.full((1, 1, 1), number)) for number in (told, 0.0))
+    half, exact = (
+        null_text(Flat(dtype), way, prompt, empty, 5.0).nulls for dtype in (torch.float16, torch.float32)
+    )
+    assert_close(half, exact, rtol=1e-2, atol=1e-4)
+    assert exact.item() > 5e-3
+
+
+def test_null_text_without_a_gradient_is_named():
+    way = Trajectory(torch.tensor([0.2, 0.0]), torch.zeros(2, 4, 8, 8))
+    prompt, empty = (Conditioning(torch.full((1, 1, 1), number)) for number in (torch.inf, 0.0))
+    with pytest.raises(InputError, match="no number: load the model in bfloat16 or float32"):
+        null_text(Flat(torch.float16), way, prompt, empty, 5.0)
+
+
 class Elsewhere(torch.Tensor):
     """On another device: joined to nothing before `to` has moved it."""
 
