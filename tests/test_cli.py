@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import wave
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -233,6 +234,18 @@ def test_bad_edits_get_one_sentence(aai, rain_token, arguments, says):
     code, out, err = aai("edit", "--token", str(rain_token), "-o", "e.png", *arguments)
     assert code == 2 and not out
     assert says in err and err.count("\n") == 1
+
+
+def test_a_resumed_training_may_end_at_once(aai, folder):
+    arguments = ("token", "rain.wav", "-o", "r.safetensors", "--validate", "2", "--patience", "1", "--json")
+    assert aai(*arguments, "--train-steps", "2")[0] == 0
+    made = tokens.load(folder / "r.safetensors")
+    # As where it was stopped between its last step and the measurement; and nothing is better than 0.
+    replace(made, measured={"best": 0.0, "step": 0, "waited": 0}).save(folder / "r.safetensors")
+    code, out, err = aai(*arguments, "--train-steps", "4", "--resume", "r.safetensors")
+    report = json.loads(out)
+    assert code == 0, err
+    assert report["steps"] == 2 and report["loss"] is None and "Stopped at step 2" in report["note"]
 
 
 def test_help_and_wrong_options(capsys):

@@ -40,7 +40,8 @@ def token(options: argparse.Namespace) -> None:
         "token": made.name,
         "file": str(options.output),
         "steps": int(made.provenance["steps"]),
-        "loss": losses[-1],
+        # A resumed run may find, before its first step, that it has waited long enough.
+        "loss": losses[-1] if losses else None,
         "validations": result.validations,
         "note": result.note,
         "cosine": made.cosine(),
@@ -49,6 +50,7 @@ def token(options: argparse.Namespace) -> None:
     tell(
         options,
         report,
-        f"{options.output}: the token <{made.name}>, {made.provenance['steps']} steps, loss {losses[-1]:.4f}"
+        f"{options.output}: the token <{made.name}>, {made.provenance['steps']} steps"
+        + (f", loss {losses[-1]:.4f}" if losses else "")
         + (f"\n{result.note}" if result.note else ""),
     )
