@@ -314,3 +314,11 @@ def test_sdxl_reads_both_text_encoders(make_sdxl_parts, make_token):
     found = model.encode_prompt(Prompt("a photo of * at night", (token,)), vectors)
     assert_close(found.cross, cross, atol=1e-4, rtol=0)
     assert_close(found.pooled, pooled, atol=1e-4, rtol=0)
+
+
+def test_all_parts_are_moved(make_sdxl_parts):
+    parts = make_sdxl_parts()
+    model = DiffusersPictureModel(**vars(parts)).to(torch.float64)
+    modules = (parts.unet, parts.vae, parts.text_encoder, parts.text_encoder_2)
+    assert {p.dtype for module in modules for p in module.parameters()} == {torch.float64}
+    assert model.dtype == model.encode_prompt(Prompt("rain")).cross.dtype == torch.float64
