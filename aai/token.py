@@ -93,7 +93,10 @@ class SoundToken:
     loudness: the sound's, in LUFS. provenance: where the token comes from, in words.
     translation: per encoder that f_a was not aligned with, the map by which it enters; others take f_a as it
     is.
-    momentum: what training needs to go on from here: the last step's f_adapter and Adam's moments.
+    momentum: what training needs to go on from here: the last step's f_adapter and Adam's moments, the moving
+    average and the best f_adapter so far, where there are such.
+    measured: what a training with validation has found: the best f_adapter's loss ("best"), the step measured
+    last ("step"), and how many measurements have brought no better one since ("waited").
     """
 
     name: str
@@ -105,6 +108,7 @@ class SoundToken:
     provenance: dict[str, str] = field(default_factory=dict)
     translation: dict[str, Translation] = field(default_factory=dict)
     momentum: dict[str, Tensor] = field(default_factory=dict)
+    measured: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         if not NAME.fullmatch(self.name):
@@ -176,6 +180,7 @@ class SoundToken:
             loudness=loudness,
             provenance={**kept, **(provenance or {})},
             momentum={},
+            measured={},
         )
 
     def cosine(self) -> dict[str, float]:
@@ -215,6 +220,7 @@ class SoundToken:
                 for k, v in self.translation.items()
             },
             "momentum": {k: to_text(v) for k, v in self.momentum.items()},
+            "measured": {k: _number_to_text(v) for k, v in self.measured.items()},
         }
         content = save(tensors, metadata={METADATA: json.dumps(notes)})
         files.write(path, content, "The sound token")
@@ -233,12 +239,13 @@ def _ours(tensors: dict[str, Tensor], notes: dict) -> SoundToken:
         scale={k: _number_from_text(v) for k, v in notes["scale"].items()},
         loudness=_number_from_text(notes["loudness"]),
         provenance=dict(notes["provenance"]),
-        # Tokens of the first release have neither.
+        # Older tokens have none of these.
         translation={
             k: Translation(**{part: from_text(held) for part, held in v.items()})
             for k, v in notes.get("translation", {}).items()
         },
         momentum={k: from_text(v) for k, v in notes.get("momentum", {}).items()},
+        measured={k: _number_from_text(v) for k, v in notes.get("measured", {}).items()},
     )
 
 

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 import wave
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 
 from aai import audio, cli
 from aai import token as tokens
+from aai.cli.inputs import device_of, load_model
 from aai.soundworld.sounds import synthesize
 
 
@@ -233,6 +236,63 @@ def test_bad_edits_get_one_sentence(aai, rain_token, arguments, says):
     code, out, err = aai("edit", "--token", str(rain_token), "-o", "e.png", *arguments)
     assert code == 2 and not out
     assert says in err and err.count("\n") == 1
+
+
+def test_a_resumed_training_may_end_at_once(aai, folder):
+    arguments = ("token", "rain.wav", "-o", "r.safetensors", "--validate", "2", "--patience", "1", "--json")
+    assert aai(*arguments, "--train-steps", "2")[0] == 0
+    made = tokens.load(folder / "r.safetensors")
+    # As where it was stopped between its last step and the measurement; and nothing is better than 0.
+    replace(made, measured={"best": 0.0, "step": 0, "waited": 0}).save(folder / "r.safetensors")
+    code, out, err = aai(*arguments, "--train-steps", "4", "--resume", "r.safetensors")
+    report = json.loads(out)
+    assert code == 0, err
+    assert report["steps"] == 2 and report["loss"] is None and "Stopped at step 2" in report["note"]
+
+
+@pytest.mark.parametrize("device", ["cuda:63", "meta", "toaster"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("token", "rain.wav", "-o", "y.safetensors"),
+        ("generate", "-o", "y.png"),
+        ("edit", "--source", "a city", "--edited", "a *", "-o", "y.png"),
+        ("invert", "mine.png", "--prompt", "a city", "-o", "y.safetensors"),
+        ("study", "adapter", "--events", "rain", "-o", "y"),
+        ("study", "adapter", "--sounds", "pictures", "--library", "pictures", "-o", "y"),
+    ],
+    ids=lambda value: " ".join(value[:3]),
+)
+def test_a_device_that_is_not_here_gets_one_sentence(aai, command, device):
+    code, out, err = aai(*command, "--device", device)
+    assert code == 2 and not out
+    assert f"no device '{device}'" in err and err.count("\n") == 1
+
+
+def test_the_device_that_is_named_draws(aai, folder):
+    code, _, err = aai("generate", "--prompt", "a city", "--steps", "1", "-o", "z.png", "--device", "cpu")
+    assert code == 0, err
+    with Image.open(folder / "z.png") as drawn:
+        assert drawn.size == (128, 128)
+
+
+def test_a_picture_model_is_moved_whole(monkeypatch):
+    to, moved = torch.nn.Module.to, []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda m, *place: (moved.append((m, place)), to(m, *place))[1])
+    model = load_model("soundworld", "cpu")
+    there = {module for module, place in moved if place == (torch.device("cpu"),)}
+    assert {model.unet, model.vae, *(tower.model for tower in model._towers.values())} <= there
+
+
+def test_without_a_name_the_best_device_is_taken(monkeypatch):
+    monkeypatch.delattr(torch, "accelerator", raising=False)
+    for there, found in (((True, True), "cuda"), ((False, True), "mps"), ((False, False), "cpu")):
+        for backend, is_there in zip((torch.cuda, torch.backends.mps), there):
+            monkeypatch.setattr(backend, "is_available", lambda is_there=is_there: is_there)
+        assert device_of(None) == torch.device(found)
+    newer = SimpleNamespace(is_available=lambda: True, current_accelerator=lambda: torch.device("xpu"))
+    monkeypatch.setattr(torch, "accelerator", newer, raising=False)
+    assert device_of(None) == torch.device("xpu")
 
 
 def test_help_and_wrong_options(capsys):

@@ -100,6 +100,7 @@ def test_audio_text_beside_table_3(aai):
         (("zeroshot", "esc", "--folds", "one"), "names no folds"),
         (("zeroshot", "classes", "--encoder", "nothing.safetensors"), "nothing.safetensors"),
         (("zeroshot", "classes", "--text", "nowhere"), "no CLIP"),
+        (("zeroshot", "classes", "--text", "soundworld", "--device", "cuda:63"), "no device 'cuda:63'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..picture.loss_scale import LossScale
 from ..picture.model import Conditioning, PictureModel
 from ..prompt import Prompt
 from ..token import SoundToken, Translation, word_vectors
@@ -18,8 +19,6 @@ VALIDATED = 8
 """Latents of a validation: timesteps spread evenly, noise that never changes."""
 HELD_BACK = 0.1
 """The share of its way back to its length that a soft norm makes a word go at each step."""
-LOSS_SCALE = 2.0**15
-"""Where the U-Net computes in float16, gradients of a mean over so many numbers would vanish in it."""
 SETTLING = 10
 """Steps that a running mean of the losses takes."""
 
@@ -67,14 +66,15 @@ class Run:
         self.generator = generator
         self.losses: list[float] = []
         self.begun = 0
-        self.loss_scale = LOSS_SCALE if model.dtype == torch.float16 else 1.0
+        self.loss_scale = LossScale(model.dtype)
         self.running, self.best_loss = 0.0, torch.inf
-        if resume is not None:
-            self._resume(resume)
+        self.measured_at, self.waited = -1, 0
         self.average = {k: v.detach().clone() for k, v in self.f_adapter.items()}
         if resume is not None:
-            self._resume_average(resume)
+            self._resume(resume)
         self.best = self._held()
+        if resume is not None and settings.validate and resume.measured:
+            self._resume_best(resume)
         self.prompts = [Prompt(text, (self.token(None, {}),)) for text in settings.templates]
         without = next((p.text for p in self.prompts if not p.used()), None)
         if without is not None or not self.prompts:
@@ -107,6 +107,13 @@ class Run:
             self.project(self.average)
         return value
 
+    def is_due(self) -> bool:
+        """Whether the token so far is to be measured: at first, every so many steps, and at last."""
+        every = self.settings.validate
+        if not every or self.measured_at == self.steps:
+            return False
+        return self.measured_at < 0 or self.steps % every == 0 or self.steps == self.settings.steps
+
     @torch.no_grad()
     def validate(self) -> float:
         """The loss of the token so far on noise and timesteps that never change."""
@@ -124,12 +131,13 @@ class Run:
             total += float(loss) * len(part) / count
         return total
 
-    def note_validation(self, loss: float) -> bool:
-        """Keeps the token so far where it is the best one; says whether it is."""
+    def note_validation(self, loss: float) -> None:
+        """Keeps the token so far where it is the best one, else counts how often it has not been."""
+        self.measured_at = self.steps
         if not loss < self.best_loss:
-            return False
-        self.best_loss, self.best = loss, self._held()
-        return True
+            self.waited += 1
+            return
+        self.best_loss, self.best, self.waited = loss, self._held(), 0
 
     def token(self, loudness: float | None, provenance: Mapping[str, str], best: bool = False) -> SoundToken:
         f_adapter = {k: v.cpu().clone() for k, v in (self.best if best else self._held()).items()}
@@ -144,6 +152,7 @@ class Run:
             dict(provenance),
             self.translation,
             self._momentum(),
+            self._measured(),
         )
 
     @torch.no_grad()
@@ -190,7 +199,7 @@ class Run:
                 share = len(part) / len(latents)
                 total += float(loss.detach()) * share
                 found = torch.autograd.grad(
-                    loss * (share * self.loss_scale), list(leaves.values()), allow_unused=True
+                    loss * (share * self.loss_scale.value), list(leaves.values()), allow_unused=True
                 )
                 for held, gradient in zip(sums, found):
                     if gradient is not None:
@@ -203,18 +212,17 @@ class Run:
                 outputs,
                 parameters,
                 [s.to(v) for s, v in zip(sums, outputs)],
-                retain_graph=self.loss_scale > 1,
+                retain_graph=self.loss_scale.value > 1,
             )
-            if all(torch.isfinite(gradient).all() for gradient in gradients):
+            if not self.loss_scale.overflows(gradients):
                 break
-            if self.loss_scale <= 1:
+            if self.loss_scale.value < 1:
                 raise Diverged(
                     f"The training diverged at step {self.steps + 1}, its gradients are no numbers: lower "
                     "the rate, or load the model in bfloat16 or float32."
                 )
-            self.loss_scale /= 2
         for parameter, gradient in zip(parameters, gradients):
-            parameter.grad = gradient / self.loss_scale
+            parameter.grad = gradient / self.loss_scale.value
         return total
 
     def _encode(self, prompt: Prompt, f_adapter: Mapping[str, Tensor]) -> Conditioning:
@@ -252,7 +260,16 @@ class Run:
                 found[f"{key} mean"] = state["exp_avg"].cpu().clone()
                 found[f"{key} variance"] = state["exp_avg_sq"].cpu().clone()
                 found[f"{key} steps"] = state["step"].cpu().clone()[None]
+            if self.settings.average is not None:
+                found[f"{key} average"] = self.average[key].cpu().clone()
+            if self.measured_at >= 0:
+                found[f"{key} best"] = self.best[key].cpu().clone()
         return found
+
+    def _measured(self) -> dict[str, float]:
+        if self.measured_at < 0:
+            return {}
+        return {"best": self.best_loss, "step": self.measured_at, "waited": self.waited}
 
     def _resume(self, token: SoundToken) -> None:
         for key, parameter in self.f_adapter.items():
@@ -266,6 +283,8 @@ class Run:
             last = token.momentum.get(f"{key} f_adapter", adapter)
             with torch.no_grad():
                 parameter.copy_(last)
+                # Older tokens hold the average as their f_adapter alone.
+                self.average[key].copy_(token.momentum.get(f"{key} average", adapter))
             if f"{key} mean" in token.momentum:
                 self.optimizer.state[parameter] = {
                     "step": token.momentum[f"{key} steps"][0].clone(),
@@ -281,9 +300,11 @@ class Run:
                 f"{self.settings.steps}."
             )
 
-    def _resume_average(self, token: SoundToken) -> None:
-        if self.settings.average is not None:
-            self.average = {k: token.f_adapter[k].to(v).clone() for k, v in self.average.items()}
+    def _resume_best(self, token: SoundToken) -> None:
+        for key, best in self.best.items():
+            best.copy_(token.momentum[f"{key} best"])
+        self.best_loss = token.measured["best"]
+        self.measured_at, self.waited = int(token.measured["step"]), int(token.measured["waited"])
 
 
 def _turned(heard: Tensor, e: Tensor, length: float, radius: float) -> Tensor:

@@ -130,23 +130,21 @@ def _train(
     result: Callable[[], TrainResult],
 ) -> str:
     """The steps; returns why they ended early, if they did."""
-    waited = 0
-    if settings.validate:
-        validations.append((run.steps, run.validate()))
-        run.note_validation(validations[-1][1])
-    while run.steps < settings.steps:
+    while True:
+        last = run.steps == settings.steps
+        if run.is_due():
+            validations.append((run.steps, run.validate()))
+            run.note_validation(validations[-1][1])
+            if 0 < settings.patience <= run.waited and 0 < run.steps < settings.steps:
+                waited = run.waited
+                return f"Stopped at step {run.steps}: the validation loss had not fallen for {waited} times."
+        if watch is not None and watch_every and run.losses and (run.steps % watch_every == 0 or last):
+            watch(result())
+        if last:
+            return ""
         loss = run.step()
         if callback is not None:
             callback(run.steps, settings.steps, loss)
-        last = run.steps == settings.steps
-        if settings.validate and (run.steps % settings.validate == 0 or last):
-            validations.append((run.steps, run.validate()))
-            waited = 0 if run.note_validation(validations[-1][1]) else waited + 1
-            if settings.patience and waited >= settings.patience and not last:
-                return f"Stopped at step {run.steps}: the validation loss had not fallen for {waited} times."
-        if watch is not None and watch_every and (run.steps % watch_every == 0 or last):
-            watch(result())
-    return ""
 
 
 def _verdict(run: Run, validations: list[tuple[int, float]]) -> str:

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from .inputs import about_device, device_of
 from .terminal import Commands, positive, progress, say, tell
 
 SHARD = 256
@@ -67,7 +68,8 @@ def add(commands: Commands) -> None:
         metavar="N",
         help="processes, each with a CLIP of its own (%(default)s)",
     )
-    sub.add_argument("--device", default="cpu", help="where the CLIP runs (%(default)s)")
+    # Every process has a CLIP of its own, and all together may not fit a GPU.
+    about_device(sub, "the CLIP", "cpu")
     sub.add_argument("--retry", action="store_true", help="try once more what was bad in an earlier run")
 
 
@@ -103,7 +105,7 @@ def prepare(options: argparse.Namespace) -> None:
             options.labels,
             options.workers,
             options.retry,
-            options.device,
+            str(device_of(options.device)),
             tick,
         )
     report = {

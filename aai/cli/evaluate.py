@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .inputs import SOUNDWORLD, load_encoder, load_text_tower
+from .inputs import SOUNDWORLD, about_device, device_of, load_encoder, load_text_tower
 from .terminal import Commands, progress, tell
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _about(sub: argparse.ArgumentParser, split: bool = False) -> None:
     )
     if split:
         sub.add_argument("--split", metavar="NAME", help='only the clips of this split, as "test" (all)')
-    sub.add_argument("--device", default="cpu", help="where the encoder runs (%(default)s)")
+    about_device(sub, "the encoder")
     sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the result as JSON too")
 
 
@@ -168,10 +168,11 @@ def audiotext(options: argparse.Namespace) -> None:
 
 def _encoders(options: argparse.Namespace):
     """Each encoder with its name in the table, loaded when its turn comes."""
+    place = device_of(options.device)
     for name in options.encoder or [SOUNDWORLD]:
         encoder = load_encoder(name)
-        if options.device != "cpu":
-            encoder.model.to(options.device)
+        # Of a bridged CLAP the tower: what it has heard comes to the CPU, where the bridge stays.
+        getattr(encoder, "clap", encoder).model.to(place)
         yield Path(name).name, encoder
 
 

@@ -12,6 +12,8 @@ from ..errors import InputError
 from .terminal import positive, progress
 
 if TYPE_CHECKING:
+    import torch
+
     from ..adapt.library import Library
     from ..adapt.settings import TrainSettings
     from ..adapt.train import TrainResult
@@ -42,11 +44,22 @@ def about_clip(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def about_device(
+    sub: argparse.ArgumentParser, what: str = "the picture model", default: str | None = None
+) -> None:
+    """`--device`; without a default, `device_of` finds the best."""
+    shown = default or "the GPU, where there is one"
+    sub.add_argument(
+        "--device", default=default, metavar="NAME", help=f"where {what} runs, as torch calls it ({shown})"
+    )
+
+
 def about_training(sub: argparse.ArgumentParser) -> None:
     about_sound(sub)
     sub.add_argument(
         "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
     )
+    about_device(sub)
     sub.add_argument(
         "--refs",
         default="auto",
@@ -194,14 +207,42 @@ def load_text_tower(name: str) -> TextTower:
     return load_clip(name)
 
 
-def load_model(name: str) -> PictureModel:
+def load_model(name: str, device: str | None) -> PictureModel:
+    place = device_of(device)
     if name == SOUNDWORLD:
         from ..soundworld import load_picture_model
 
-        return load_picture_model()
+        return load_picture_model().to(place)
     from ..picture.diffusers import load
 
-    return load(name)
+    return load(name).to(place)
+
+
+def device_of(name: str | None) -> torch.device:
+    """The device of this name, or without one the best that is here. Raises InputError for one that is not
+    here."""
+    import torch
+
+    if name is None:
+        return _best_device()
+    try:
+        # A device may be known by name and not be here, or hold no numbers.
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise InputError(
+            f"There is no device '{name}' here that torch can use: name another, or leave --device out."
+        ) from error
+    return torch.device(name)
+
+
+def _best_device() -> torch.device:
+    import torch
+
+    # torch.accelerator came with torch 2.6.
+    if hasattr(torch, "accelerator") and torch.accelerator.is_available():
+        return torch.accelerator.current_accelerator()
+    kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return torch.device(kind)
 
 
 def check_folder(output: Path) -> None:

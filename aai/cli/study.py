@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
-from .inputs import SOUNDWORLD, load_encoder, load_model
+from .inputs import SOUNDWORLD, about_device, load_encoder, load_model
 from .terminal import Commands, positive, progress, tell
 
 
@@ -81,6 +81,7 @@ def about_studies(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--batch", type=positive, default=4, help="of the training (%(default)s)")
     sub.add_argument("--rate", type=float, default=5e-3, help="of the training (%(default)s)")
+    about_device(sub)
     own = sub.add_argument_group("instead of SoundWorld")
     own.add_argument("--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder")
     own.add_argument("--encoder", default=SOUNDWORLD, metavar="FILE", help="a sound encoder's file")
@@ -169,10 +170,10 @@ def _setting(options: argparse.Namespace):
         unknown = [name for name in options.events or () if name not in EVENTS]
         if unknown:
             raise InputError(f"SoundWorld has no event '{unknown[0]}': choose among {', '.join(EVENTS)}.")
-        setting = soundworld_setting(options.events or EVENTS)
+        setting = soundworld_setting(options.events or EVENTS, load_model(SOUNDWORLD, options.device))
     else:
         setting = folder_setting(
-            load_model(options.model),
+            load_model(options.model, options.device),
             load_encoder(options.encoder),
             options.sounds,
             options.library,

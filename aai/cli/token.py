@@ -33,14 +33,15 @@ def token(options: argparse.Namespace) -> None:
         stopped.token.save(path)
         print(f"Training stopped; the token so far is {path}.", file=sys.stderr)
 
-    result = train(options, load_model(options.model), keep)
+    result = train(options, load_model(options.model, options.device), keep)
     made, losses = result.token, result.losses
     made.save(options.output)
     report = {
         "token": made.name,
         "file": str(options.output),
         "steps": int(made.provenance["steps"]),
-        "loss": losses[-1],
+        # A resumed run may find, before its first step, that it has waited long enough.
+        "loss": losses[-1] if losses else None,
         "validations": result.validations,
         "note": result.note,
         "cosine": made.cosine(),
@@ -49,6 +50,7 @@ def token(options: argparse.Namespace) -> None:
     tell(
         options,
         report,
-        f"{options.output}: the token <{made.name}>, {made.provenance['steps']} steps, loss {losses[-1]:.4f}"
+        f"{options.output}: the token <{made.name}>, {made.provenance['steps']} steps"
+        + (f", loss {losses[-1]:.4f}" if losses else "")
         + (f"\n{result.note}" if result.note else ""),
     )

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from .. import files
 from ..errors import InputError
+from ..picture.loss_scale import LossScale
 from ..picture.model import Conditioning, PictureModel
 
 METADATA, MODEL = "aai_trajectory", "aai_model"
@@ -160,7 +161,7 @@ def null_text(
 
     Adam for up to `inner` steps at each, from the embedding of the step before; it stops early below 1e-5 +
     2e-5 for each step done (the reference's). The model's predictions must be differentiable in the
-    embedding. `callback(step, steps)` may raise to stop.
+    embedding. `callback(step, steps)` may raise to stop. Raises InputError for gradients that are no numbers.
     """
     # Copies, because what was made in inference mode takes no part in a gradient.
     latents, null, found = way.latents.clone(), uncond.cross.detach().clone().float(), []
@@ -170,6 +171,7 @@ def null_text(
     )
     x = latents[:1]
     steps = len(way.sigmas) - 1
+    scale = LossScale(model.dtype)
     times = (model.sigmas.cpu()[None] - way.sigmas.cpu()[:-1, None]).abs().argmin(1)
 
     def predicted(x: Tensor, sigma: float, t: Tensor, told: Conditioning) -> Tensor:
@@ -188,11 +190,9 @@ def null_text(
         null = null.clone().requires_grad_()
         optimizer = torch.optim.Adam([null], lr=1e-2 * (1 - i / max(100, steps)))
         for _ in range(inner):
-            loss = F.mse_loss(guided(null, x, asked, i), target) / variance
-            optimizer.zero_grad()
-            loss.backward()
+            null.grad, loss = _gradient(F.mse_loss(guided(null, x, asked, i), target) / variance, null, scale)
             optimizer.step()
-            if loss.item() < 1e-5 + 2e-5 * i:
+            if loss < 1e-5 + 2e-5 * i:
                 break
         null = null.detach()
         with torch.no_grad():
@@ -201,3 +201,16 @@ def null_text(
         if callback:
             callback(i + 1, steps)
     return replace(way, nulls=torch.cat(found))
+
+
+def _gradient(loss: Tensor, null: Tensor, scale: LossScale) -> tuple[Tensor, float]:
+    """The loss's gradient in the embedding, and the loss. Raises InputError where the first is no number."""
+    while True:
+        (gradient,) = torch.autograd.grad(loss * scale.value, [null], retain_graph=scale.value > 1)
+        if not scale.overflows([gradient]):
+            return gradient / scale.value, loss.item()
+        if scale.value < 1:
+            raise InputError(
+                "Null-text optimisation found a gradient that is no number: load the model in bfloat16 or "
+                "float32, or invert without it."
+            )

@@ -283,7 +283,8 @@ class DiffusersPictureModel:
             scaled = (x / (1 + sigma**2).sqrt()).to(self.dtype)
             without = uncond
             if way is not None and way.nulls is not None:
-                without = Conditioning(way.null(float(sigma))[None], uncond.pooled)
+                # A way that was read from its file lies on the CPU.
+                without = Conditioning(way.null(float(sigma))[None].to(cond.cross), uncond.pooled)
             if guidance == 1:
                 predicted = asked = self._predict(scaled, t, cond).float()
             else:

@@ -38,7 +38,8 @@ def read_words(embedding: Callable[[Tensor], Tensor], count: int, device: torch.
     lengths, total, squares, size = [], 0.0, 0.0, 0
     with torch.no_grad():
         for ids in torch.arange(count, device=device).split(4096):
-            rows = embedding(ids).detach().float()
+            # Not every device knows float64.
+            rows = embedding(ids).detach().float().cpu()
             lengths.append(rows.norm(dim=1))
             total, squares = total + float(rows.double().sum()), squares + float(rows.double().square().sum())
             size += rows.numel()

@@ -66,8 +66,9 @@ class Setting:
         return found
 
 
-def soundworld_setting(events: Sequence[str] = EVENTS) -> Setting:
-    """SoundWorld, with an unseen sound of each of `events` at a strength of its own."""
+def soundworld_setting(events: Sequence[str] = EVENTS, model: PictureModel | None = None) -> Setting:
+    """SoundWorld, with an unseen sound of each of `events` at a strength of its own; `model` is its picture
+    model, where that is loaded already."""
     encoder = soundworld.load_sound_encoder()
     subjects = []
     for event in events:
@@ -98,7 +99,7 @@ def soundworld_setting(events: Sequence[str] = EVENTS) -> Setting:
         Oracle(soundworld.load_oracle()),
         Likeness(space, subjects, others, library, encoder.labels, "own encoder"),
     )
-    model = soundworld.load_picture_model()
+    model = model or soundworld.load_picture_model()
     return Setting("SoundWorld", model, encoder, subjects, nearest, judges, 15, 4.0)
 
 

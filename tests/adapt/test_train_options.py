@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from aai import token
@@ -156,6 +160,46 @@ def test_a_stopped_run_goes_on_to_the_same_token(model, f_a, images, tmp_path):
     more = TrainSettings(steps=12, vectors=2)
     with pytest.raises(InputError, match="as many vectors"):
         train_token(model, f_a, images, more, "x", resume=rest.token)
+
+
+def stopped_after(steps, model, f_a, images, settings, path):
+    """The token of a run that is stopped after so many steps, from its file."""
+    kept = []
+
+    def callback(step, total, loss):
+        if step == steps:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_token(model, f_a, images, settings, "x", callback=callback, on_stop=kept.append)
+    kept[0].token.save(path)
+    return token.load(path)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 6, 7, 8])
+def test_a_stopped_run_goes_on_with_what_it_measured(model, f_a, images, tmp_path, steps):
+    settings = TrainSettings(steps=24, rate=0.3, rho=None, average=0.5, validate=2, patience=3, seed=9)
+    whole = train_token(model, f_a, images, settings, "x")
+    # The best are those of step 2, and after three measurements more it ends.
+    assert min(whole.validations, key=lambda row: row[1])[0] == 2 and len(whole.losses) == 8
+    held = stopped_after(steps, model, f_a, images, settings, tmp_path / "x.safetensors")
+    rest = train_token(model, f_a, images, settings, "x", resume=held)
+    assert torch.equal(rest.token.vectors["clip_l"], whole.token.vectors["clip_l"])
+    assert rest.losses == whole.losses[steps:]
+    assert rest.validations == [row for row in whole.validations if row[0] >= steps]
+
+
+def test_a_token_without_measurements_goes_on(model, f_a, images, tmp_path):
+    settings = TrainSettings(steps=6, rate=0.05, average=0.5, validate=4)
+    stopped_after(3, model, f_a, images, settings, tmp_path / "x.safetensors")
+    with safe_open(tmp_path / "x.safetensors", "pt") as file:
+        tensors, metadata = {k: file.get_tensor(k) for k in file.keys()}, file.metadata()  # noqa: SIM118
+    notes = json.loads(metadata[token.METADATA])
+    del notes["measured"], notes["momentum"]["clip_l best"], notes["momentum"]["clip_l average"]
+    save_file(tensors, tmp_path / "old.safetensors", {token.METADATA: json.dumps(notes)})
+    held = token.load(tmp_path / "old.safetensors")
+    rest = train_token(model, f_a, images, settings, "x", resume=held)
+    assert [step for step, _ in rest.validations] == [3, 4, 6] and len(rest.losses) == 3
 
 
 def test_a_token_that_cannot_be_kept_hides_no_cancel(model, f_a, images):

@@ -47,6 +47,18 @@ def test_a_clap_is_bridged_and_then_heard_with(aai, clap_folder, tmp_path):
     assert code == 0 and "no words" in out
 
 
+def test_a_bridged_clap_is_measured_on_a_named_device(aai, clap_folder, tmp_path):
+    (tmp_path / "sounds" / "dry").mkdir()
+    audio.save(synthesize("fire", 0.6, seed=3, seconds=1.0), tmp_path / "sounds" / "dry" / "fire.wav")
+    begin = ("align", "bridge", "--clap", clap_folder, "--text", "soundworld", "-o", "clap.safetensors")
+    assert aai(*begin)[0] == 0
+    # The CPU by its number: a device like another, to which the encoder is moved.
+    measure = ("eval", "zeroshot", "sounds", "--encoder", "clap.safetensors", "--text", "soundworld")
+    code, out, err = aai(*measure, "--device", "cpu:0", "--json")
+    assert code == 0, err
+    assert json.loads(out)["encoders"][0]["count"] == 4
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -358,3 +358,5 @@ def test_the_command_reports(videos, tmp_path, capsys):
     assert "2 labels have a single clip" in said
     assert cli.main([*arguments, "--keep", "3"]) == 2
     assert "begun with keep" in capsys.readouterr().err
+    assert cli.main([*arguments, "--device", "cuda:63"]) == 2
+    assert "no device 'cuda:63'" in capsys.readouterr().err

@@ -118,6 +118,62 @@ def test_null_text_makes_guidance_follow_the_way(model, latents, make_token):
     assert not torch.allclose(without[1], with_nulls[1], atol=1e-3)
 
 
+class Flat:
+    """Predicts the prompt's one number [1, 1, 1] everywhere, and computes in `dtype`."""
+
+    sigmas = torch.linspace(0.01, 1, 1000)
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def predict_noise(self, latents, t, cond):
+        return cond.cross.to(self.dtype)[..., None].expand(latents.shape)
+
+
+@pytest.mark.parametrize("told", [1e-4, 100.0], ids=["nearly right", "far off"])
+def test_null_text_finds_the_same_in_half_precision(told):
+    """Each of 4 x 64 x 64 latents has its part in the gradient: in float16 too little to be a number, or all
+    together too much."""
+    way = Trajectory(torch.tensor([0.2, 0.0]), torch.zeros(2, 4, 64, 64))
+    prompt, empty = (Conditioning(torch.full((1, 1, 1), number)) for number in (told, 0.0))
+    half, exact = (
+        null_text(Flat(dtype), way, prompt, empty, 5.0).nulls for dtype in (torch.float16, torch.float32)
+    )
+    assert_close(half, exact, rtol=1e-2, atol=1e-4)
+    assert exact.item() > 5e-3
+
+
+def test_null_text_without_a_gradient_is_named():
+    way = Trajectory(torch.tensor([0.2, 0.0]), torch.zeros(2, 4, 8, 8))
+    prompt, empty = (Conditioning(torch.full((1, 1, 1), number)) for number in (torch.inf, 0.0))
+    with pytest.raises(InputError, match="no number: load the model in bfloat16 or float32"):
+        null_text(Flat(torch.float16), way, prompt, empty, 5.0)
+
+
+class Elsewhere(torch.Tensor):
+    """On another device: joined to nothing before `to` has moved it."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is torch.cat:
+            raise RuntimeError("Expected all tensors to be on the same device")
+        made = super().__torch_function__(function, types, args, kwargs)
+        return made.as_subclass(torch.Tensor) if function is torch.Tensor.to else made
+
+
+def test_nulls_of_another_device_are_joined(model, latents, make_token):
+    told, empty = model.encode_prompt(Prompt("a photo of rain")), model.encode_prompt(Prompt(""))
+    way = replace(invert(model, latents, told, 3), nulls=empty.cross.expand(3, -1, -1))
+    prompt = Prompt("a photo of rain, *", (make_token("dog"),))
+
+    def drawn(way):
+        edit = Edit(Prompt("a photo of rain"), (prompt,), trajectory=way)
+        cond = encode(model.encode_prompt, edit)
+        return model.sample(cond, empty, seeds=[1], steps=3, guidance=5.0, edit=edit)
+
+    assert torch.equal(drawn(replace(way, nulls=way.nulls.as_subclass(Elsewhere))), drawn(way))
+
+
 def test_a_saved_way_is_loaded(tmp_path):
     way = Trajectory(torch.tensor([1.0, 0.0]), torch.randn(2, 4, 3, 3), model="f00d")
     way.save(tmp_path / "house.safetensors", "a village")

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from aai.errors import InputError
 from aai.picture.diffusers import DiffusersPictureModel, codec_of, load
-from aai.picture.model import Conditioning
+from aai.picture.model import Conditioning, read_words
 from aai.prompt import Prompt
 
 
@@ -218,6 +218,24 @@ def test_word_statistics(model, parts):
     assert list(model.text_encoders) == ["clip_l"] and model.native_size == 16
 
 
+class WithoutFloat64(torch.Tensor):
+    """As on MPS: no float64, until it is brought to the CPU."""
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_words_are_read_where_there_is_no_float64(model, parts):
+    table = parts.text_encoder.get_input_embeddings()
+    found = read_words(
+        lambda ids: table(ids).as_subclass(WithoutFloat64), table.num_embeddings, torch.device("cpu")
+    )
+    assert found == model.text_encoders["clip_l"]
+
+
 def test_tokens_of_another_width_are_refused(model, make_token):
     with pytest.raises(InputError, match="'rain'.*768.*clip_l.*32"):
         model.encode_prompt(Prompt("*", (make_token(width=768),)))
@@ -296,3 +314,11 @@ def test_sdxl_reads_both_text_encoders(make_sdxl_parts, make_token):
     found = model.encode_prompt(Prompt("a photo of * at night", (token,)), vectors)
     assert_close(found.cross, cross, atol=1e-4, rtol=0)
     assert_close(found.pooled, pooled, atol=1e-4, rtol=0)
+
+
+def test_all_parts_are_moved(make_sdxl_parts):
+    parts = make_sdxl_parts()
+    model = DiffusersPictureModel(**vars(parts)).to(torch.float64)
+    modules = (parts.unet, parts.vae, parts.text_encoder, parts.text_encoder_2)
+    assert {p.dtype for module in modules for p in module.parameters()} == {torch.float64}
+    assert model.dtype == model.encode_prompt(Prompt("rain")).cross.dtype == torch.float64
