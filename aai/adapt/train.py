@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -101,10 +101,12 @@ def train_token(
         try:
             with checkpointing:
                 stopped = _train(run, settings, validations, callback, watch, watch_every, result)
+        except Diverged:
+            _hand_over(on_stop, lambda: _afresh(result(best=True)))
+            raise
         except Exception as error:
-            diverged = isinstance(error, Diverged)
-            if diverged or not isinstance(error, InputError):
-                _hand_over(on_stop, lambda: result(best=diverged))
+            if not isinstance(error, InputError):
+                _hand_over(on_stop, result)
             if _is_out_of_memory(error):
                 raise InputError(
                     f"Memory ran out at step {run.steps + 1}: lower the chunk or the batch, turn "
@@ -162,6 +164,11 @@ def _verdict(run: Run, validations: list[tuple[int, float]]) -> str:
         f"The loss rose from {first:.4f} to {last:.4f}: lower the rate or set a rho. The best token of the "
         "run is kept."
     )
+
+
+def _afresh(result: TrainResult) -> TrainResult:
+    """A result whose token goes on from its own vectors, not from where the last step led to."""
+    return replace(result, token=replace(result.token, momentum={}, measured={}))
 
 
 def _hand_over(on_stop: Callable[[TrainResult], None] | None, result: Callable[[], TrainResult]) -> None:

@@ -219,6 +219,9 @@ def test_a_rate_that_diverges_is_named(model, f_a, images):
     with pytest.raises(InputError, match="diverged at step 2: lower the rate"):
         train_token(model, f_a, images, TrainSettings(steps=9, rate=1e30, rho=None), on_stop=kept.append)
     assert len(kept[0].losses) == 1
+    # What is kept goes on at a lower rate.
+    again = train_token(model, f_a, images, TrainSettings(steps=9, rho=None), resume=kept[0].token)
+    assert len(again.losses) == 8 and all(map(math.isfinite, again.losses))
 
 
 def test_an_average_lags_behind(model, f_a, images):
