@@ -93,12 +93,12 @@ class Likeness:
         self.space, self.suffix, self.classes = space, suffix, list(classes)
         self.own, self.others, self.library, self.frames, self.words = {}, None, None, {}, None
         if space.sounds is not None:
-            self.own = dict(zip([s.name for s in subjects], space.sounds([s.sound for s in subjects])))
+            self.own = dict(zip([s.label for s in subjects], space.sounds([s.sound for s in subjects])))
             self.others = space.sounds(other_sounds)
         framed = [s for s in subjects if s.frame is not None]
         if framed and len(library):
             self.library = space.images(library)
-            self.frames = {s.name: space.images(s.frame[None])[0] for s in framed}
+            self.frames = {s.label: space.images(s.frame[None])[0] for s in framed}
         if space.words is not None:
             self.words = space.words([space.template.format(name) for name in classes])
         about = f" ({suffix})"
@@ -122,12 +122,12 @@ class Likeness:
         for measure in self.measures:
             kind = measure.name.removesuffix(f" ({self.suffix})")
             if kind == "AIS":
-                found[measure.name] = share_below(seen, self.own[subject.name], self.others)
+                found[measure.name] = share_below(seen, self.own[subject.label], self.others)
             elif kind == "AIC":
                 best = (seen @ self.words.T).argmax(-1)
                 found[measure.name] = [float(self.classes[i] == subject.label) for i in best]
-            elif kind == "IIS" and subject.name in self.frames:
-                found[measure.name] = share_below(seen, self.frames[subject.name], self.library)
+            elif kind == "IIS" and subject.label in self.frames:
+                found[measure.name] = share_below(seen, self.frames[subject.label], self.library)
             elif kind == "CLIP score":
                 words = self.words[self.classes.index(subject.label)]
                 found[measure.name] = (100 * (seen @ words)).clamp(min=0).tolist()

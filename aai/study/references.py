@@ -89,7 +89,7 @@ def _report(setting, folder: Path, cells: list[Cell], steps, references, told) -
         sheet = contact_sheet(
             title, "one sound, two noises, seed 0", rows, [f"{step} steps" for step in steps], 96
         )
-        sheets.append(save_sheet(sheet, folder, f"sheet_{subject.name.replace(' ', '_')}.png"))
+        sheets.append(save_sheet(sheet, folder, f"sheet_{subject.label.replace(' ', '_')}.png"))
     for measure in measures:
         lines = []
         for k in references:

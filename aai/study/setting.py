@@ -31,8 +31,9 @@ SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".mp4", ".mkv", ".webm"}
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A sound of a study: its class in words, its name, f_a [d]; f_a of another sound of its class, where
-    there is one; its own frame [3, H, W], where there is one; and on SoundWorld how strong the event is."""
+    """A sound of a study: its class in words, which no other has; its name, which another class's may share
+    (`dog/1.wav`, `rain/1.wav`); f_a [d]; f_a of another sound of its class, where there is one; its own frame
+    [3, H, W], where there is one; and on SoundWorld how strong the event is."""
 
     label: str
     name: str

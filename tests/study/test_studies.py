@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -39,7 +40,7 @@ def test_references_by_steps(setting, tmp_path, brief):
     names = {row["condition"] for row in report["figures"]}
     assert names == {f"{k}, {s} steps" for k in ("1 reference", "2 references") for s in (1, 3)}
     assert all(row["count"] == 8 and row["low"] <= row["value"] <= row["high"] for row in report["figures"])
-    assert sheet_size(tmp_path, "sheet_rain1.wav.png") and sheet_size(tmp_path, "plot_ais__own_encoder.png")
+    assert sheet_size(tmp_path, "sheet_rain.png") and sheet_size(tmp_path, "plot_ais__own_encoder.png")
     assert "| 1 reference, 3 steps |" in (tmp_path / "report.md").read_text()
 
 
@@ -74,6 +75,34 @@ def test_the_adapter_study_takes_every_part_away(setting, tmp_path, brief):
     report = adapter.run(alone, tmp_path / "alone", seeds=1, count=1, k=2, settings=brief)
     missing = {adapter.MATE, adapter.STRANGER}
     assert {row["condition"] for row in report["figures"]} == set(adapter.CONDITIONS) - missing
+
+
+def test_sounds_of_two_classes_may_have_one_name(folders, encoder, picture_model, tmp_path, brief):
+    for name in ("rain", "dog"):
+        (tmp_path / "sounds" / name).mkdir(parents=True)
+        shutil.copy(folders / "sounds" / name / f"{name}1.wav", tmp_path / "sounds" / name / "1.wav")
+    made = folder_setting(picture_model, encoder, tmp_path / "sounds", folders / "pictures")
+    made = replace(made, sampling_steps=2)
+    adapter.run(made, tmp_path / "out", seeds=1, count=1, k=2, settings=brief)
+    cells = tmp_path / "out" / "cells"
+    notes = [json.loads(path.read_text()) for path in cells.glob("*-*.json")]
+    # A class of one sound has no class-mate.
+    drawn = set(adapter.CONDITIONS) - {adapter.MATE}
+    assert {(n["subject"], n["condition"]) for n in notes} == {(s, c) for s in ("dog", "rain") for c in drawn}
+    held = Cells(tmp_path / "out", json.loads((cells / "settings.json").read_text()))
+    for subject in made.subjects:
+        own, stranger = (held.get(name, subject, 0).pictures for name in (adapter.OURS, adapter.STRANGER))
+        assert not torch.equal(own, stranger)
+
+
+def test_labels_that_look_alike_have_cells_of_their_own(setting, tmp_path):
+    cells, blind = Cells(tmp_path, {}), replace(setting, judges=())
+    labels = ("heavy rain", "heavy-rain", "Heavy rain")
+    subjects = [replace(setting.subjects[0], label=label) for label in labels]
+    for number, subject in enumerate(subjects):
+        cells.put("ours", subject, 0, torch.full((1, 3, 4, 4), number / 255), blind)
+    for number, subject in enumerate(subjects):
+        assert_close(cells.get("ours", subject, 0).pictures, torch.full((1, 3, 4, 4), number / 255))
 
 
 def test_textual_inversion_has_no_sound_in_it(setting, brief):
