@@ -151,9 +151,10 @@ def folder_setting(
 
     rivals = [audio.load(path) for label in found for path in found[label][:PER_CLASS]]
     drawn = torch.randperm(len(library.names), generator=torch.Generator().manual_seed(0))[:RIVALS].tolist()
-    seen = load_pictures([library.folder / library.names[row] for row in sorted(drawn)], 224)
+    names = [library.names[row] for row in sorted(drawn)]
+    seen = load_pictures([library.folder / name for name in names], 224)
     judges = tuple(
-        Likeness(space, subjects, rivals, seen, list(found), name) for name, space in spaces.items()
+        Likeness(space, subjects, rivals, seen, list(found), name, names) for name, space in spaces.items()
     )
     return Setting(str(pictures), model, encoder, subjects, nearest, judges)
 
