@@ -11,7 +11,11 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
+from aai import audio
+from aai.align.cavmae import CAVMAE
+from aai.align.encoder import CAVMAEEncoder
 from aai.errors import InputError
+from aai.picture.diffusers import DiffusersPictureModel
 from aai.study import adapter, compare, references
 from aai.study.cells import Cells, draw, sound_token, textual_inversion
 from aai.study.setting import folder_setting
@@ -63,6 +67,39 @@ def test_a_stopped_study_goes_on(setting, tmp_path, brief, monkeypatch):
     assert compare.run(setting, tmp_path, **arguments) == whole and len(trained) == 1
     with pytest.raises(InputError, match="another batch"):
         compare.run(setting, tmp_path, **{**arguments, "settings": replace(brief, batch=2)})
+    with pytest.raises(InputError, match="another measures"):
+        compare.run(replace(setting, judges=()), tmp_path, **arguments)
+
+
+def test_a_study_goes_on_with_the_same_models_and_judges_alone(setting, encoder, make_parts, tmp_path, brief):
+    Cells(tmp_path, references.about(setting, brief))
+    Cells(tmp_path, references.about(replace(setting, subjects=setting.subjects[:1]), brief))
+    torch.manual_seed(1)
+    model = CAVMAE(encoder.model.config).eval().requires_grad_(False)
+    other = CAVMAEEncoder(model, encoder.labels, encoder.label_vectors, name=encoder.name)
+    for name, changed in (
+        ("model", replace(setting, model=DiffusersPictureModel(**vars(make_parts(seed=1))))),
+        ("encoder", replace(setting, encoder=other)),
+        ("measures", replace(setting, judges=())),
+        ("data", replace(setting, data="others")),
+    ):
+        with pytest.raises(InputError, match=f"another {name} "):
+            Cells(tmp_path, references.about(changed, brief))
+
+
+def test_other_sounds_and_other_pictures_are_other_data(setting, encoder, folders, tmp_path):
+    shutil.copytree(folders, tmp_path / "world")
+
+    def data(**chosen):
+        sounds, pictures = tmp_path / "world" / "sounds", tmp_path / "world" / "pictures"
+        return folder_setting(setting.model, encoder, sounds, pictures, **chosen).data
+
+    assert data() == data(classes=["rain"]) == setting.data
+    audio.save(audio.load(folders / "sounds" / "rain" / "rain2.wav").cut(0.1), tmp_path / "rain2.wav")
+    shutil.move(tmp_path / "rain2.wav", tmp_path / "world" / "sounds" / "rain" / "rain2.wav")
+    heard = data()
+    Image.new("RGB", (24, 30)).save(tmp_path / "world" / "pictures" / "5.png")
+    assert len({setting.data, heard, data()}) == 3
 
 
 def test_the_adapter_study_takes_every_part_away(setting, tmp_path, brief):
