@@ -28,6 +28,7 @@ COLUMNS = {
     "label": ("label", "class", "category", "caption", "labels"),
     "split": ("split", "set", "train/test split", "subset"),
 }
+MISSING = "there is no sound or video of this id"
 CUT = re.compile(r"(.+)_(\d{6})$")
 
 
@@ -146,7 +147,7 @@ def _from_list(source: Path, listed: Path) -> list[Item]:
         offset = 0.0
         if path is None and whole in media:
             path, offset = media[whole], second
-        why = "" if path else "there is no sound or video of this id"
+        why = "" if path else MISSING
         items.append(Item(_safe(own), label, split, path, offset, tuple(map(Path, pictures)), why))
     return items
 

@@ -309,6 +309,55 @@ def test_a_finished_set_grows_and_bad_clips_are_tried_again_when_asked(videos, t
     assert len(scan(out)) == 4
 
 
+@pytest.mark.parametrize("shard", [0, 2])
+def test_a_list_that_has_changed_is_followed(videos, tmp_path, shard):
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("a_000012.mp4", "b.mp4", "mute_000000.mp4"):
+        os.link(videos / name, source / name)
+    settings = PrepareSettings(**{**vars(SHORT), "shard": shard})
+    out, listed = tmp_path / "set", source / "list.csv"
+
+    def follows(content, labels=None):
+        """The set after a run with this list; it is what a run from scratch makes."""
+        listed.write_text(content)
+        prepare(source, out, settings, labels=labels)
+        fresh = tmp_path / f"fresh {len(list(tmp_path.iterdir()))}"
+        prepare(source, fresh, settings, labels=labels)
+        for path in fresh.rglob("*"):
+            assert path.is_dir() or (out / path.relative_to(fresh)).read_bytes() == path.read_bytes()
+        return [(clip.id, clip.label, clip.split) for clip in scan(out)]
+
+    first = follows("a,12,dog,train\nb,1,rain,train\nb,2,hail,train\nmute,0,rain,train\n")
+    assert first == [
+        ("a_000012", "dog", "train"),
+        ("b_000001", "rain", "train"),
+        ("b_000002", "hail", "train"),
+    ]
+    sounds = {p: p.stat().st_mtime_ns for p in out.rglob("*.flac")}
+    changed = "a,12,wolf,train\nb,1,rain,test\nb,2,hail,train\nmute,0,hail,train\n"
+    renamed = [("a_000012", "wolf", "train"), ("b_000001", "rain", "test"), ("b_000002", "hail", "train")]
+    assert follows(changed) == renamed
+    # Nothing of a folder's clip but its row tells its label.
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in sounds.items())
+    (tmp_path / "labels.csv").write_text("wolf\nrain\n")
+    assert follows(changed, tmp_path / "labels.csv") == renamed[:2]
+    (source / "a_000012.mp4").unlink()
+    assert prepare(source, out, settings, labels=tmp_path / "labels.csv").clips == 2
+
+
+def test_frames_are_chosen_anew_for_another_label(videos, small_clip, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    os.link(videos / "b.mp4", source / "b.mp4")
+    settings = PrepareSettings(seconds=1.0, frames=8, keep=3, clip=str(small_clip))
+    for label in ("rain", "a dog in the city at night"):
+        (source / "list.csv").write_text(f"b,1,{label},train\n")
+        prepare(source, tmp_path / "set", settings)
+    prepare(source, tmp_path / "fresh", settings)
+    assert tree(tmp_path / "set") == tree(tmp_path / "fresh")
+
+
 def test_what_cannot_be_prepared_is_refused(videos, classes, tmp_path):
     prepare(classes, tmp_path / "set", PrepareSettings(keep=2))
     with pytest.raises(InputError, match="begun with keep 2, not 3"):
