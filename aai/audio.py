@@ -114,6 +114,10 @@ def load(
             if not container.streams.audio:
                 raise InputError(f"“{path}” has no sound track: choose an audio file, or a video with sound.")
             stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise InputError(
+                    f"“{path}” holds sound of a kind that cannot be decoded here: convert it to wav or flac."
+                )
             chunks, rate = _decode(container, stream, start, seconds)
     except av.FFmpegError as error:
         raise InputError(

@@ -181,6 +181,11 @@ def test_bad_files_are_told_by_name(tmp_path):
     header = (tmp_path / "whole.wav").read_bytes()[:30]
     (tmp_path / "head.wav").write_bytes(header)
     refused(tmp_path / "head.wav", "cannot be read|Nothing is left")
+    # 0x1234 is the format of no codec.
+    strange = bytearray((tmp_path / "whole.wav").read_bytes())
+    strange[20:22] = b"\x34\x12"
+    (tmp_path / "strange.wav").write_bytes(strange)
+    refused(tmp_path / "strange.wav", "cannot be decoded")
     (tmp_path / "nan.wav").write_bytes(b"")
     with av.open(str(tmp_path / "nan.wav"), "w") as container:
         stream = container.add_stream("pcm_f32le", rate=8000, layout="mono")
