@@ -105,7 +105,7 @@ def load(
             raise InputError(f"There is no file “{path}”: check its name and folder.")
         if Path(source).stat().st_size == 0:
             raise InputError(f"“{path}” is empty (0 bytes): choose another file.")
-    if start < 0 or (seconds is not None and seconds <= 0):
+    if not 0 <= start < math.inf or not (seconds is None or 0 < seconds < math.inf):
         raise InputError(
             f"“{path}” cannot be cut at {start:g} s for {seconds} s: use a start of 0 or more and a length."
         )

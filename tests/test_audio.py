@@ -178,6 +178,9 @@ def test_bad_files_are_told_by_name(tmp_path):
     audio.save(noise(1), tmp_path / "whole.wav")
     refused(tmp_path / "whole.wav", "Nothing is left", start=3.0)
     refused(tmp_path / "whole.wav", "cannot be cut", seconds=0.0)
+    for number in (math.nan, math.inf):
+        refused(tmp_path / "whole.wav", "cannot be cut", start=number)
+        refused(tmp_path / "whole.wav", "cannot be cut", seconds=number)
     header = (tmp_path / "whole.wav").read_bytes()[:30]
     (tmp_path / "head.wav").write_bytes(header)
     refused(tmp_path / "head.wav", "cannot be read|Nothing is left")
