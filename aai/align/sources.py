@@ -11,6 +11,7 @@ its columns. A file is found by its id wherever it lies below the source:
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 from collections import Counter, defaultdict
@@ -126,10 +127,12 @@ def read_list(path: Path) -> list[tuple[str, float | None, str, str]]:
 
 
 def _number(text: str) -> float | None:
+    """None where it is none, or not finite."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def _from_list(source: Path, listed: Path) -> list[Item]:

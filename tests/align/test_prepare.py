@@ -19,6 +19,7 @@ from aai.align.clips import UNFINISHED, scan
 from aai.align.frames import Ranker, best, evenly, video_frames
 from aai.align.making import PrepareSettings
 from aai.align.prepare import prepare
+from aai.align.sources import read_list
 from aai.errors import InputError
 
 RATE, FPS = 22050, 10
@@ -205,6 +206,11 @@ def test_sounds_with_frames_beside_them(tmp_path):
     listed.write_text("id,label\none,hail\ntwo,dog\n")
     made = prepare(source, tmp_path / "set2", listed=listed, labels=labels)
     assert made.bad == [("one", "hail", "its label is not in “labels.csv”")]
+
+
+def test_a_start_that_is_no_number_is_none(tmp_path):
+    (tmp_path / "list.csv").write_text("id,start,label\na,nan,rain\nb,inf,rain\nc,soon,rain\nd,2.5,rain\n")
+    assert [start for _, start, *_ in read_list(tmp_path / "list.csv")] == [None, None, None, 2.5]
 
 
 RUN = """
