@@ -91,10 +91,10 @@ def load(
 ) -> Sound:
     """Reads the first sound track of an audio or video file, from `start` for `seconds` (None: all of it).
 
-    wav, flac, ogg, mp3, m4a, and whatever else PyAV decodes; any rate and channel count. Only the part that
-    is asked for is kept in memory. An open file that can seek may stand in for the path, `name` is what
-    errors call it. Raises InputError for a missing, empty, damaged or soundless file, and where nothing is
-    left after trimming.
+    wav, flac, ogg, mp3, m4a, and whatever else PyAV decodes; any rate and channel count, the first ones where
+    they change midway. Only the part that is asked for is kept in memory. An open file that can seek may
+    stand in for the path, `name` is what errors call it. Raises InputError for a missing, empty, damaged or
+    soundless file, and where nothing is left after trimming.
     """
     import av
 
@@ -105,7 +105,7 @@ def load(
             raise InputError(f"There is no file “{path}”: check its name and folder.")
         if Path(source).stat().st_size == 0:
             raise InputError(f"“{path}” is empty (0 bytes): choose another file.")
-    if start < 0 or (seconds is not None and seconds <= 0):
+    if not 0 <= start < math.inf or not (seconds is None or 0 < seconds < math.inf):
         raise InputError(
             f"“{path}” cannot be cut at {start:g} s for {seconds} s: use a start of 0 or more and a length."
         )
@@ -114,8 +114,11 @@ def load(
             if not container.streams.audio:
                 raise InputError(f"“{path}” has no sound track: choose an audio file, or a video with sound.")
             stream = container.streams.audio[0]
-            rate = stream.codec_context.sample_rate
-            chunks = list(_decode(container, stream, rate, start, seconds))
+            if stream.codec_context is None:
+                raise InputError(
+                    f"“{path}” holds sound of a kind that cannot be decoded here: convert it to wav or flac."
+                )
+            chunks, rate = _decode(container, stream, start, seconds)
     except av.FFmpegError as error:
         raise InputError(
             f"“{path}” cannot be read as sound ({error.strerror}): it may be damaged, or no audio file."
@@ -127,34 +130,52 @@ def load(
     return from_tensor(torch.from_numpy(np.concatenate(chunks, axis=1)), rate, f"“{path}”")
 
 
-def _decode(container, stream, rate: int, start: float, seconds: float | None):
-    """Yields float32 [C, n] pieces of the wanted part."""
+def _decode(container, stream, start: float, seconds: float | None) -> tuple[list[np.ndarray], int]:
+    """The wanted part in float32 pieces [C, n], and the rate of its samples."""
+    pieces, position, rate, channels = [], 0, 0, 0
+    for piece in _floats(container, stream):
+        samples = piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T
+        if not rate:
+            rate, channels = piece.sample_rate, len(samples)
+            first = round(start * rate)
+            last = math.inf if seconds is None else first + round(seconds * rate)
+        if len(samples) != channels:
+            samples = samples.mean(0, keepdims=True).repeat(channels, 0)
+        begin, end = max(first - position, 0), min(last - position, samples.shape[1])
+        if begin < end:
+            pieces.append(samples[:, begin : int(end)])
+        position += samples.shape[1]
+        if position >= last:
+            break
+    return pieces, rate
+
+
+def _floats(container, stream):
+    """Yields a track's frames as float32 at the rate of the first one."""
     import av
 
-    first = round(start * rate)
-    last = math.inf if seconds is None else first + round(seconds * rate)
-    # Interleaved: PyAV reads planar frames of 8 channels past their end.
-    to_float = av.AudioResampler(format="flt")
-    position = 0
-    decoded_any = False
+    rate, kind, to_float = None, None, None
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
         except av.FFmpegError:
             # A file cut off in the middle of a frame still plays up to there, as in any player.
-            if decoded_any:
-                return
+            if to_float:
+                break
             raise
         for frame in frames:
-            decoded_any = True
-            for piece in to_float.resample(frame):
-                samples = piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T
-                begin, end = max(first - position, 0), min(last - position, samples.shape[1])
-                if begin < end:
-                    yield samples[:, begin : int(end)]
-                position += samples.shape[1]
-                if position >= last:
-                    return
+            # An mp3 frame itself says a change one frame late.
+            frame.sample_rate = stream.codec_context.sample_rate
+            own = frame.format.name, frame.layout.name, frame.sample_rate
+            if own != kind:
+                if to_float:
+                    yield from to_float.resample(None)
+                rate = rate or frame.sample_rate
+                # Interleaved: PyAV reads planar frames of 8 channels past their end.
+                kind, to_float = own, av.AudioResampler(format="flt", rate=rate)
+            yield from to_float.resample(frame)
+    if to_float:
+        yield from to_float.resample(None)
 
 
 def save(sound: Sound, path: str | os.PathLike) -> None:

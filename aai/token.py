@@ -50,7 +50,8 @@ def load(path: str | os.PathLike) -> SoundToken:
         return SoundToken(name, vectors, provenance={"file": path.name})
     try:
         return _ours(tensors, json.loads(metadata[METADATA]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    # A tensor that does not fill its shape is a RuntimeError.
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(
             f"'{path.name}' is no whole sound token ({error}): save it again or train a new one."
         ) from error

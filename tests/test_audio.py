@@ -75,11 +75,11 @@ def test_loudness_of_the_short_the_silent_and_the_many():
     )
 
 
-def write(path, codec, rate=44100, channels=2, seconds=1.0, hertz=440.0, format=None):
+def write(path, codec, rate=44100, channels=2, seconds=1.0, hertz=440.0, **options):
     t = np.arange(int(rate * seconds)) / rate
     samples = np.stack([0.5 * np.sin(2 * np.pi * hertz * t)] * channels).astype(np.float32)
     layout = {1: "mono", 2: "stereo", 8: "7.1"}[channels]
-    with av.open(str(path), "w", format=format) as container:
+    with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=rate, layout=layout)
         interleaved = np.ascontiguousarray(samples.T.reshape(1, -1))
         frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=layout)
@@ -178,9 +178,17 @@ def test_bad_files_are_told_by_name(tmp_path):
     audio.save(noise(1), tmp_path / "whole.wav")
     refused(tmp_path / "whole.wav", "Nothing is left", start=3.0)
     refused(tmp_path / "whole.wav", "cannot be cut", seconds=0.0)
+    for number in (math.nan, math.inf):
+        refused(tmp_path / "whole.wav", "cannot be cut", start=number)
+        refused(tmp_path / "whole.wav", "cannot be cut", seconds=number)
     header = (tmp_path / "whole.wav").read_bytes()[:30]
     (tmp_path / "head.wav").write_bytes(header)
     refused(tmp_path / "head.wav", "cannot be read|Nothing is left")
+    # 0x1234 is the format of no codec.
+    strange = bytearray((tmp_path / "whole.wav").read_bytes())
+    strange[20:22] = b"\x34\x12"
+    (tmp_path / "strange.wav").write_bytes(strange)
+    refused(tmp_path / "strange.wav", "cannot be decoded")
     (tmp_path / "nan.wav").write_bytes(b"")
     with av.open(str(tmp_path / "nan.wav"), "w") as container:
         stream = container.add_stream("pcm_f32le", rate=8000, layout="mono")
@@ -196,6 +204,26 @@ def test_a_truncated_file_plays_up_to_its_end(tmp_path):
     data = (tmp_path / "whole.mp3").read_bytes()
     (tmp_path / "half.mp3").write_bytes(data[: len(data) // 2])
     assert 1.0 < audio.load(tmp_path / "half.mp3").seconds < 2.0
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [((44100, 2), (22050, 1)), ((22050, 1), (44100, 2)), ((32000, 2), (32000, 1))]
+)
+def test_a_file_whose_rate_and_channels_change_midway_keeps_its_first(tmp_path, first, second):
+    for name, (rate, channels) in (("a", first), ("b", second)):
+        # Without a tag, which would stand between the two.
+        write(tmp_path / f"{name}.mp3", "libmp3lame", rate, channels, id3v2_version="0", write_xing="0")
+    parts = [(tmp_path / f"{name}.mp3").read_bytes() for name in "ab"]
+    (tmp_path / "both.mp3").write_bytes(b"".join(parts))
+    sound = audio.load(tmp_path / "both.mp3")
+    assert (sound.rate, len(sound.waveform)) == first and sound.seconds == pytest.approx(2, abs=0.2)
+    for begin in (0.25, 1.35):
+        part = sound.cut(begin, 0.5).waveform
+        assert part.abs().max() == pytest.approx(0.5, abs=0.05)
+        for channel in torch.fft.rfft(part).abs():
+            assert channel.argmax() / 0.5 == pytest.approx(440, abs=2)
+    late = audio.load(tmp_path / "both.mp3", 1.5, 0.25)
+    assert torch.equal(late.waveform, sound.cut(1.5, 0.25).waveform)
 
 
 def test_saving_where_it_cannot_be_saved(tmp_path):

@@ -116,6 +116,12 @@ def test_unusual_sounds_are_heard(aai, folder, rate, channels, seconds):
     assert len(json.loads(out)[0]["words"]) == 3
 
 
+@pytest.mark.parametrize("cut", [("--start", "nan"), ("--start", "inf"), ("--length", "inf")], ids=" ".join)
+def test_a_cut_that_is_no_number_gets_one_sentence(aai, cut):
+    code, out, err = aai("hear", "rain.wav", *cut)
+    assert code == 2 and not out and "rain.wav” cannot be cut" in err and err.count("\n") == 1
+
+
 def _bad_sounds(folder):
     (folder / "zero.wav").write_bytes(b"")
     (folder / "cut.wav").write_bytes((folder / "rain.wav").read_bytes()[:30])

@@ -202,7 +202,13 @@ def test_files_that_are_no_embedding_are_refused(tmp_path, state):
 
 @pytest.mark.parametrize(
     "key, value",
-    [("name", "../../x"), ("encoders", ["clip_x"]), ("f_a", {"shape": [9], "float32": "AAAA"}), ("scale", 3)],
+    [
+        ("name", "../../x"),
+        ("encoders", ["clip_x"]),
+        ("f_a", {"shape": [9], "float32": "AAAA"}),
+        ("f_a", {"shape": [9], "float32": "AAAAAA=="}),
+        ("scale", 3),
+    ],
 )
 def test_changed_metadata_is_refused(tmp_path, make_token, key, value):
     make_token().save(tmp_path / "a.safetensors")

@@ -56,8 +56,9 @@ def align_folder(
 
     held_out: the share of every class that is measured on; the weights that name most of it right are kept.
     `encoding(clips done, clips)` and `callback(step, steps, loss)` may raise to stop; `on_stop(encoder, steps
-    done)` then gets the best so far. Raises InputError for an encoder that is no CAV-MAE or of another width
-    than the tower's vectors, and where the folder, its files or the settings are at fault.
+    done)` then gets the best so far, as it does where the training diverges. Raises InputError for an encoder
+    that is no CAV-MAE or of another width than the tower's vectors, where the folder, its files or the
+    settings are at fault, and for a loss that is no number.
     """
     if not isinstance(encoder, CAVMAEEncoder):
         raise InputError(

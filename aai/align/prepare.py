@@ -7,7 +7,7 @@
 
 Clips are made in parallel, each in a folder of its own that is moved into place when it is whole, and noted
 in a journal (progress.jsonl). So a run that was stopped, however, goes on where it was, and ends with the
-same files.
+same files. Where the list has changed since, clips follow it; one whose source alone is gone stays.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .. import files
 from ..errors import InputError
 from .clips import MANIFEST, UNFINISHED
 from .making import WORK, PrepareSettings, Unit, full, make_unit
-from .sources import Item, find
+from .sources import MISSING, Item, find
 
 SETTINGS, BAD = "dataset.json", "bad.csv"
 
@@ -68,6 +68,7 @@ def prepare(
         raise InputError(f"“{out}” lies within its own source: choose a folder outside of “{source}”.")
     _begin(out, settings)
     rows, bad = _done(out, retry)
+    _rename(items, rows, settings)
     units = _units(items, settings)
     left = [unit for unit in units if not _is_done(unit, rows, bad, settings)]
     total, done = len(items), len(items) - sum(len(unit.items) for unit in left)
@@ -122,7 +123,7 @@ def _done(out: Path, retry: bool) -> tuple[dict[str, dict], dict[str, list[str]]
                 rows[row["id"]] = row
         if (out / BAD).is_file():
             with (out / BAD).open(newline="", encoding="utf-8") as file:
-                bad = {row[0]: row for row in list(csv.reader(file))[1:]}
+                bad = {id: [id, label, reason] for id, label, reason in list(csv.reader(file))[1:]}
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(
             f"“{out}” has lists that cannot be read ({error}): take {MANIFEST} and {BAD} away, and all is "
@@ -165,13 +166,25 @@ def _units(items: list[Item], settings: PrepareSettings) -> list[Unit]:
     return [Unit(f"shard-{number:06d}.tar", tuple(part)) for number, part in enumerate(parts)]
 
 
+def _rename(items: list[Item], rows: dict[str, dict], settings: PrepareSettings) -> None:
+    """Gives rows the labels and splits of the list where nothing else of a clip depends on them."""
+    for item in () if settings.shard else items:
+        row = rows.get(item.id)
+        # With a CLIP, the label has chosen the frames.
+        if row and item.why in ("", MISSING) and (not settings.clip or row["label"] == item.label):
+            rows[item.id] = {**row, "label": item.label, "split": item.split}
+
+
 def _is_done(unit: Unit, rows: dict, bad: dict, settings: PrepareSettings) -> bool:
     for item in unit.items:
-        if item.id in rows:
-            # A list that has changed may want the clip in another shard.
-            if settings.shard and rows[item.id]["sound"][0] != unit.name:
+        row, failed = rows.get(item.id), bad.get(item.id)
+        # A list that has changed may want the clip in another shard, called otherwise, or not at all.
+        if row:
+            if settings.shard and row["sound"][0] != unit.name:
                 return False
-        elif item.id not in bad:
+            if (row["label"], row["split"]) != (item.label, item.split) or item.why not in ("", MISSING):
+                return False
+        elif not failed or failed[1] != item.label or item.why not in ("", failed[2]):
             return False
     return True
 

@@ -11,6 +11,7 @@ its columns. A file is found by its id wherever it lies below the source:
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 from collections import Counter, defaultdict
@@ -28,6 +29,7 @@ COLUMNS = {
     "label": ("label", "class", "category", "caption", "labels"),
     "split": ("split", "set", "train/test split", "subset"),
 }
+MISSING = "there is no sound or video of this id"
 CUT = re.compile(r"(.+)_(\d{6})$")
 
 
@@ -125,10 +127,12 @@ def read_list(path: Path) -> list[tuple[str, float | None, str, str]]:
 
 
 def _number(text: str) -> float | None:
+    """None where it is none, or not finite."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def _from_list(source: Path, listed: Path) -> list[Item]:
@@ -146,7 +150,7 @@ def _from_list(source: Path, listed: Path) -> list[Item]:
         offset = 0.0
         if path is None and whole in media:
             path, offset = media[whole], second
-        why = "" if path else "there is no sound or video of this id"
+        why = "" if path else MISSING
         items.append(Item(_safe(own), label, split, path, offset, tuple(map(Path, pictures)), why))
     return items
 

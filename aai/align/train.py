@@ -77,6 +77,17 @@ class AlignSettings:
             raise InputError(
                 f"accumulate {self.accumulate} and warmup {self.warmup} must be 1 or more: 1 does without."
             )
+        if not 0 < self.rate < math.inf:
+            raise InputError(f"A rate of {self.rate:g} cannot train: take one above 0.")
+        if not TAU_RANGE[0] <= self.tau <= TAU_RANGE[1]:
+            raise InputError(
+                f"A tau of {self.tau:g} cannot train: take one from {TAU_RANGE[0]} to {TAU_RANGE[1]}."
+            )
+        if not 0 <= self.weight_decay < math.inf:
+            raise InputError(f"A weight_decay of {self.weight_decay:g} cannot train: take 0 or more.")
+        for name, value in (("alpha", self.alpha), ("m", self.m)):
+            if not 0 <= value <= 1:
+                raise InputError(f"An {name} of {value:g} is no share: take one from 0 to 1.")
         if not 0 < self.keep <= 1:
             raise InputError(f"A share of {self.keep:g} of the patches cannot be heard: take 0 < keep <= 1.")
 
@@ -202,8 +213,9 @@ def align(
     quality, more is better, taken every `measure_every` steps and after the last: at the end, or where the
     callback stops it, the model has the weights that measured best; without it, the latest. With a
     `checkpoint`, a training that was stopped or killed goes on from the last state that it kept, to the same
-    curve. Raises InputError where a batch or the model does not fit `settings.momentum`, or the checkpoint is
-    another training's.
+    curve. Raises InputError where a batch or the model does not fit `settings.momentum`, the checkpoint is
+    another training's, or the loss is no number any more: the model then has the weights that measured best,
+    or where none were measured, those of the lowest loss (its mean over `measure_every` steps).
     """
     shared = model.blocks_u_v is model.blocks_u
     if shared != (settings.momentum == "literal_shared"):
@@ -234,13 +246,23 @@ def align(
         if checkpoint:
             training.restore(checkpoint, settings)
         hear = ranks.averaging(_Hearing(model))
+        lowest, steady = math.inf, training.best[3] if training.best else _copied(parameters)
         for step in range(len(training.curve), settings.steps):
             set_rate(optimizer, settings.rate, step, settings.steps, settings.warmup)
             alpha = settings.alpha * min(1, step / max(settings.ramp_steps, 1))
             figures = _gradients(
                 model, twin, batches, settings, alpha, tau, generator, ranks, hear, optimizer
             )
-            nn.utils.clip_grad_norm_(parameters, 1.0)
+            norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+            if not (math.isfinite(figures["loss"]) and torch.isfinite(norm)):
+                _put(parameters, steady)
+                raise InputError(f"The training diverged at step {step + 1}: lower the rate.")
+            if not training.best and (step + 1) % measure_every == 0:
+                # Before the step: what it leads to has no loss yet.
+                recent = [*training.curve, figures][-measure_every:]
+                mean = sum(part["loss"] for part in recent) / len(recent)
+                if mean < lowest:
+                    lowest, steady = mean, _copied(parameters)
             optimizer.step()
             with torch.no_grad():
                 tau.clamp_(*TAU_RANGE)
@@ -252,8 +274,8 @@ def align(
                 with torch.no_grad():
                     quality = ranks.agree(measure(model) if ranks.rank == 0 else 0.0)
                 if training.best is None or quality > training.best[0]:
-                    weights = [p.detach().clone() for p in parameters]
-                    training.best = quality, step + 1, tau.item(), weights
+                    steady = _copied(parameters)
+                    training.best = quality, step + 1, tau.item(), steady
             if checkpoint and ranks.rank == 0 and ((step + 1) % checkpoint.every == 0 or last):
                 training.save(checkpoint, settings)
             if callback:
@@ -261,11 +283,20 @@ def align(
     finally:
         model.requires_grad_(False)
         if training.best:
-            for parameter, value in zip(parameters, training.best[3]):
-                parameter.copy_(value)
+            _put(parameters, training.best[3])
     if training.best:
         return AlignResult(training.curve, training.best[2], training.best[1], training.best[0])
     return AlignResult(training.curve, tau.item(), settings.steps)
+
+
+def _copied(parameters: list[Tensor]) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in parameters]
+
+
+@torch.no_grad()
+def _put(parameters: list[Tensor], values: list[Tensor]) -> None:
+    for parameter, value in zip(parameters, values):
+        parameter.copy_(value)
 
 
 def _gradients(

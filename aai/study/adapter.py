@@ -45,7 +45,7 @@ def run(
         **about(setting, settings),
     }
     subjects = list(setting.subjects)
-    strangers = {s.name: subjects[i - 1] for i, s in enumerate(subjects)} if len(subjects) > 1 else {}
+    strangers = {s.label: subjects[i - 1] for i, s in enumerate(subjects)} if len(subjects) > 1 else {}
 
     def pictures(subject: Subject, seed: int, missing: Sequence[str]) -> dict[str, Tensor]:
         trained = replace(settings, seed=seed)
@@ -55,8 +55,8 @@ def run(
             tokens[OURS] = sound_token(setting, subject.f_a, nearest, trained)[trained.steps]
             if subject.mate is not None:
                 tokens[MATE] = tokens[OURS].with_sound(subject.mate)
-            if subject.name in strangers:
-                tokens[STRANGER] = tokens[OURS].with_sound(strangers[subject.name].f_a)
+            if subject.label in strangers:
+                tokens[STRANGER] = tokens[OURS].with_sound(strangers[subject.label].f_a)
         if WITHOUT in missing:
             tokens[WITHOUT] = textual_inversion(setting, subject.f_a, nearest, trained)
         if OTHER in missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -87,8 +88,11 @@ class Cells:
         return Cell(condition, subject.label, seed, pictures, values)
 
     def _path(self, condition: str, subject: Subject, seed: int) -> Path:
-        words = f"{subject.name} {condition} {seed}".casefold()
-        return self.folder / f"{'-'.join(''.join(c if c.isalnum() else ' ' for c in words).split())}.json"
+        words = f"{subject.label} {condition} {seed}"
+        # Labels that differ in case or marks alone would share a file.
+        own = hashlib.sha256(words.encode()).hexdigest()[:8]
+        plain = "".join(c if c.isalnum() else " " for c in words.casefold()).split()
+        return self.folder / f"{'-'.join(plain)}-{own}.json"
 
 
 def draw(

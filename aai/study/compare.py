@@ -56,8 +56,9 @@ def run(
             drawn[OURS] = draw(setting, settings.template, [token], seed, count)
         return drawn
 
+    held = Cells(folder, told)
     _keep_sounds(setting, folder)
-    cells = collect(setting, Cells(folder, told), seeds, CONDITIONS, pictures, tick)
+    cells = collect(setting, held, seeds, CONDITIONS, pictures, tick)
     return report(
         setting,
         folder,

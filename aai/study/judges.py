@@ -2,14 +2,14 @@
 
 In a space (method.md's "Measuring", after SonicDiffusion): AIS is the share of other sounds that are less
 similar to a picture than its own sound; AIC whether the nearest class in words is the sound's; IIS the share
-of library pictures that are less similar to the picture than the sound's true frame; CLIP score 100 times the
-cosine of picture and words.
+of library pictures of other clips that are less similar to the picture than the sound's true frame; CLIP
+score 100 times the cosine of picture and words.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..adapt.library import is_own
 from ..adapt.visual import load_clip
-from ..audio import Sound
+from ..audio import Sound, sound_hash
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -79,7 +80,12 @@ class Space:
 
 
 class Likeness:
-    """AIS, AIC, IIS and CLIP score in a space, of a study's subjects; `suffix` tells the spaces apart."""
+    """AIS, AIC, IIS and CLIP score in a space, of a study's subjects; `suffix` tells the spaces apart.
+
+    A subject's own sound may be among the others, and pictures of its own clip in the library, where `names`
+    (the pictures', in their order) tell them: it is never measured against these, and a score that has
+    nothing else to go by is left out.
+    """
 
     def __init__(
         self,
@@ -89,16 +95,21 @@ class Likeness:
         library: Tensor,
         classes: Sequence[str],
         suffix: str,
+        names: Sequence[str] = (),
     ):
         self.space, self.suffix, self.classes = space, suffix, list(classes)
         self.own, self.others, self.library, self.frames, self.words = {}, None, None, {}, None
         if space.sounds is not None:
-            self.own = dict(zip([s.name for s in subjects], space.sounds([s.sound for s in subjects])))
+            self.own = dict(zip([s.label for s in subjects], space.sounds([s.sound for s in subjects])))
             self.others = space.sounds(other_sounds)
+            hashes = [sound_hash(sound) for sound in other_sounds]
+            self.foreign_sounds = {s.label: _mask(h != sound_hash(s.sound) for h in hashes) for s in subjects}
         framed = [s for s in subjects if s.frame is not None]
         if framed and len(library):
             self.library = space.images(library)
-            self.frames = {s.name: space.images(s.frame[None])[0] for s in framed}
+            names = names or [""] * len(library)
+            self.foreign_pictures = {s.label: _mask(not is_own(n, s.name) for n in names) for s in framed}
+            self.frames = {s.label: space.images(s.frame[None])[0] for s in framed}
         if space.words is not None:
             self.words = space.words([space.template.format(name) for name in classes])
         about = f" ({suffix})"
@@ -122,12 +133,16 @@ class Likeness:
         for measure in self.measures:
             kind = measure.name.removesuffix(f" ({self.suffix})")
             if kind == "AIS":
-                found[measure.name] = share_below(seen, self.own[subject.name], self.others)
+                others = self.others[self.foreign_sounds[subject.label]]
+                if len(others):
+                    found[measure.name] = share_below(seen, self.own[subject.label], others)
             elif kind == "AIC":
                 best = (seen @ self.words.T).argmax(-1)
                 found[measure.name] = [float(self.classes[i] == subject.label) for i in best]
-            elif kind == "IIS" and subject.name in self.frames:
-                found[measure.name] = share_below(seen, self.frames[subject.name], self.library)
+            elif kind == "IIS" and subject.label in self.frames:
+                others = self.library[self.foreign_pictures[subject.label]]
+                if len(others):
+                    found[measure.name] = share_below(seen, self.frames[subject.label], others)
             elif kind == "CLIP score":
                 words = self.words[self.classes.index(subject.label)]
                 found[measure.name] = (100 * (seen @ words)).clamp(min=0).tolist()
@@ -137,6 +152,10 @@ class Likeness:
 def share_below(seen: Tensor, own: Tensor, others: Tensor) -> list[float]:
     """For each of `seen` [N, D] the share of `others` [M, D] that are less similar to it than `own` [D]."""
     return ((seen @ others.T) < (seen @ own)[:, None]).float().mean(-1).tolist()
+
+
+def _mask(rows: Iterable[bool]) -> Tensor:
+    return torch.tensor(list(rows), dtype=torch.bool)
 
 
 def clip_space(folder: str | os.PathLike, wav2clip: str | os.PathLike | None = None) -> Space:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..adapt.train import TrainSettings
+from ..adapt.visual import fingerprint
 from ..charts import Cell as Shown
 from ..charts import Line, Row, contact_sheet, plot
 from . import figures
@@ -40,8 +41,14 @@ def run(
 
 
 def about(setting: Setting, settings: TrainSettings) -> dict[str, object]:
-    """What cells of one folder must have in common."""
+    """What cells of one folder must have in common, besides the subjects: a study may be given more."""
+    encoder = setting.encoder
+    weights = encoder.state()[0].values() if hasattr(encoder, "state") else ()
     return {
+        "model": setting.model.fingerprint,
+        "encoder": f"{encoder.name} {fingerprint([encoder.label_vectors, *weights], encoder.name)}",
+        "data": setting.data,
+        "measures": "; ".join(measure.name for judge in setting.judges for measure in judge.measures),
         "batch": settings.batch,
         "rate": settings.rate,
         "rho": settings.rho,
@@ -89,7 +96,7 @@ def _report(setting, folder: Path, cells: list[Cell], steps, references, told) -
         sheet = contact_sheet(
             title, "one sound, two noises, seed 0", rows, [f"{step} steps" for step in steps], 96
         )
-        sheets.append(save_sheet(sheet, folder, f"sheet_{subject.name.replace(' ', '_')}.png"))
+        sheets.append(save_sheet(sheet, folder, f"sheet_{subject.label.replace(' ', '_')}.png"))
     for measure in measures:
         lines = []
         for k in references:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import audio, image, soundworld
-from ..adapt.index import index
+from ..adapt.index import index, scan
 from ..adapt.library import Library, is_own, load_pictures, rank, references
 from ..adapt.visual import tower_of
 from ..align.encoder import SoundEncoder, hear
@@ -31,8 +32,9 @@ SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".mp4", ".mkv", ".webm"}
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A sound of a study: its class in words, its name, f_a [d]; f_a of another sound of its class, where
-    there is one; its own frame [3, H, W], where there is one; and on SoundWorld how strong the event is."""
+    """A sound of a study: its class in words, which no other has; its name, which another class's may share
+    (`dog/1.wav`, `rain/1.wav`); f_a [d]; f_a of another sound of its class, where there is one; its own frame
+    [3, H, W], where there is one; and on SoundWorld how strong the event is."""
 
     label: str
     name: str
@@ -47,6 +49,7 @@ class Subject:
 class Setting:
     """A study's world. `references(subject, k, skip)` are the pictures [k, 3, H, W] nearest to a sound, the
     first `skip` passed over; `library(n)` are n pictures of it, for measures that ask how rare a likeness is.
+    `data` tells the sounds and the pictures from all others; SoundWorld's never change.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Setting:
     judges: Sequence[Judge] = ()
     sampling_steps: int = 30
     guidance: float = 7.5
+    data: str = ""
 
     def judged(self, pictures: Tensor, subject: Subject) -> dict[str, list[float]]:
         """What every judge says of each of the pictures [N, 3, H, W]."""
@@ -149,13 +153,17 @@ def folder_setting(
             )
         return load_pictures([r.path for r in chosen], model.native_size)
 
-    rivals = [audio.load(path) for label in found for path in found[label][:PER_CLASS]]
+    chosen = [(label, path) for label in found for path in found[label][:PER_CLASS]]
+    rivals = [audio.load(path) for _, path in chosen]
     drawn = torch.randperm(len(library.names), generator=torch.Generator().manual_seed(0))[:RIVALS].tolist()
-    seen = load_pictures([library.folder / library.names[row] for row in sorted(drawn)], 224)
+    names = [library.names[row] for row in sorted(drawn)]
+    seen = load_pictures([library.folder / name for name in names], 224)
     judges = tuple(
-        Likeness(space, subjects, rivals, seen, list(found), name) for name, space in spaces.items()
+        Likeness(space, subjects, rivals, seen, list(found), name, names) for name, space in spaces.items()
     )
-    return Setting(str(pictures), model, encoder, subjects, nearest, judges)
+    held = [(label, path.name, audio.sound_hash(s)) for (label, path), s in zip(chosen, rivals)]
+    data = hashlib.sha256(repr((held, library.tower.key, scan(pictures))).encode()).hexdigest()[:16]
+    return Setting(str(pictures), model, encoder, subjects, nearest, judges, data=data)
 
 
 def sounds_of_classes(folder: str | os.PathLike) -> dict[str, list[Path]]:

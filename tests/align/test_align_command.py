@@ -207,6 +207,8 @@ def test_a_class_with_one_clip_is_trained_on_and_not_measured(aai, folder, tmp_p
         (("--split", "test"), "no clips of the split “test”"),
         (("-o", "nowhere/out.safetensors"), "no folder 'nowhere'"),
         (("--work", "tiny.safetensors/x"), "cannot be kept"),
+        (("--tau", "nan"), "A tau of nan cannot train"),
+        (("--rate", "1e30", "--steps", "3"), "diverged at step 2: lower the rate"),
     ],
 )
 def test_bad_input_gets_a_sentence(aai, monkeypatch, arguments, says):

@@ -19,6 +19,7 @@ from aai.align.clips import UNFINISHED, scan
 from aai.align.frames import Ranker, best, evenly, video_frames
 from aai.align.making import PrepareSettings
 from aai.align.prepare import prepare
+from aai.align.sources import read_list
 from aai.errors import InputError
 
 RATE, FPS = 22050, 10
@@ -207,6 +208,11 @@ def test_sounds_with_frames_beside_them(tmp_path):
     assert made.bad == [("one", "hail", "its label is not in “labels.csv”")]
 
 
+def test_a_start_that_is_no_number_is_none(tmp_path):
+    (tmp_path / "list.csv").write_text("id,start,label\na,nan,rain\nb,inf,rain\nc,soon,rain\nd,2.5,rain\n")
+    assert [start for _, start, *_ in read_list(tmp_path / "list.csv")] == [None, None, None, 2.5]
+
+
 RUN = """
 import sys
 from aai.cli import main
@@ -307,6 +313,55 @@ def test_a_finished_set_grows_and_bad_clips_are_tried_again_when_asked(videos, t
     made = prepare(source, out, SHORT, retry=True)
     assert made.clips == 4 and made.labels["hail"] == 1
     assert len(scan(out)) == 4
+
+
+@pytest.mark.parametrize("shard", [0, 2])
+def test_a_list_that_has_changed_is_followed(videos, tmp_path, shard):
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("a_000012.mp4", "b.mp4", "mute_000000.mp4"):
+        os.link(videos / name, source / name)
+    settings = PrepareSettings(**{**vars(SHORT), "shard": shard})
+    out, listed = tmp_path / "set", source / "list.csv"
+
+    def follows(content, labels=None):
+        """The set after a run with this list; it is what a run from scratch makes."""
+        listed.write_text(content)
+        prepare(source, out, settings, labels=labels)
+        fresh = tmp_path / f"fresh {len(list(tmp_path.iterdir()))}"
+        prepare(source, fresh, settings, labels=labels)
+        for path in fresh.rglob("*"):
+            assert path.is_dir() or (out / path.relative_to(fresh)).read_bytes() == path.read_bytes()
+        return [(clip.id, clip.label, clip.split) for clip in scan(out)]
+
+    first = follows("a,12,dog,train\nb,1,rain,train\nb,2,hail,train\nmute,0,rain,train\n")
+    assert first == [
+        ("a_000012", "dog", "train"),
+        ("b_000001", "rain", "train"),
+        ("b_000002", "hail", "train"),
+    ]
+    sounds = {p: p.stat().st_mtime_ns for p in out.rglob("*.flac")}
+    changed = "a,12,wolf,train\nb,1,rain,test\nb,2,hail,train\nmute,0,hail,train\n"
+    renamed = [("a_000012", "wolf", "train"), ("b_000001", "rain", "test"), ("b_000002", "hail", "train")]
+    assert follows(changed) == renamed
+    # Nothing of a folder's clip but its row tells its label.
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in sounds.items())
+    (tmp_path / "labels.csv").write_text("wolf\nrain\n")
+    assert follows(changed, tmp_path / "labels.csv") == renamed[:2]
+    (source / "a_000012.mp4").unlink()
+    assert prepare(source, out, settings, labels=tmp_path / "labels.csv").clips == 2
+
+
+def test_frames_are_chosen_anew_for_another_label(videos, small_clip, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    os.link(videos / "b.mp4", source / "b.mp4")
+    settings = PrepareSettings(seconds=1.0, frames=8, keep=3, clip=str(small_clip))
+    for label in ("rain", "a dog in the city at night"):
+        (source / "list.csv").write_text(f"b,1,{label},train\n")
+        prepare(source, tmp_path / "set", settings)
+    prepare(source, tmp_path / "fresh", settings)
+    assert tree(tmp_path / "set") == tree(tmp_path / "fresh")
 
 
 def test_what_cannot_be_prepared_is_refused(videos, classes, tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -148,6 +149,31 @@ def test_the_best_measured_weights_stay(model, pairs):
     assert torch.equal(model.modality_a, seen[1])
 
 
+def test_a_rate_that_diverges_is_named_and_leaves_the_weights(model, pairs):
+    before = copy.deepcopy(model)
+    settings = AlignSettings(steps=9, batch=8, rate=1e30, warmup=1)
+    with pytest.raises(InputError, match="diverged at step 2: lower the rate"):
+        align(model, lambda *_: pairs, settings)
+    assert all(torch.equal(own, old) for own, old in zip(model.parameters(), before.parameters()))
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("measured, kept", [(None, 3), ((0.9, 0.5), 2)])
+def test_where_a_training_diverges_the_best_so_far_stays(model, pairs, measured, kept):
+    """Measured after steps 2 and 4, or of the lowest loss, that of the weights which step 4 begins with."""
+    broken = dataclasses.replace(pairs, f_t=torch.full_like(pairs.f_t, torch.nan))
+    dealt, seen = iter([*[pairs] * 5, broken]), []
+    quality = iter(measured or ())
+    with pytest.raises(InputError, match="diverged at step 6"):
+        align(
+            model, lambda *_: next(dealt), AlignSettings(steps=9, batch=8, rate=3e-3, warmup=1),
+            lambda *_: seen.append(model.modality_a.clone()),
+            (lambda _: next(quality)) if measured else None, measure_every=2,
+        )  # fmt: skip
+    assert len(seen) == 5 and len(torch.stack(seen).unique(dim=0)) == 5
+    assert torch.equal(model.modality_a, seen[kept - 1])
+
+
 def test_the_temperature_is_learned_within_its_range(model, pairs):
     fixed = align(model, lambda *_: pairs, AlignSettings(steps=2, batch=8))
     assert fixed.tau == pytest.approx(0.05)
@@ -289,6 +315,22 @@ def test_a_disk_that_fills_up_leaves_the_last_state(model, pairs, tmp_path):
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(InputError):
         AlignSettings(**settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("rate", (0.0, -1e-3, math.nan, math.inf)),
+        ("tau", (0.0, -0.05, 1.0, math.nan, math.inf)),
+        ("weight_decay", (-0.1, math.nan, math.inf)),
+        ("alpha", (-0.1, 1.5, math.nan)),
+        ("m", (-0.1, 1.5, math.nan)),
+    ],
+)
+def test_numbers_that_cannot_train_are_named(name, values):
+    for value in values:
+        with pytest.raises(InputError, match=f"{name} of {value:g}"):
+            AlignSettings(**{name: value})
 
 
 def test_an_unknown_momentum_is_refused():

@@ -144,6 +144,14 @@ def test_cancel_keeps_the_best_so_far(run, pack, comfy, small, ear, dataset, mon
     assert kept.labels == ["a light dog", "light rain", "strong rain"]
 
 
+def test_a_rate_that_diverges_is_said_and_the_best_so_far_kept(run, pack, small, ear, sounds, dataset):
+    inputs = settings(rate=1e30, held_out=0.0, name="wild")
+    with pytest.raises(pack.part("aai.errors").InputError, match="diverged at step 2: lower the rate"):
+        run("AAI_AlignAudioEncoder", sound_encoder=ear, clip=small.clip, **inputs)
+    (kept,) = run("AAI_LoadSoundEncoder", encoder="wild-step1.safetensors")
+    assert torch.isfinite(kept.embed(sounds)).all()
+
+
 def test_a_name_that_is_none_is_said_before_the_training(run, pack, small, ear, dataset):
     with pytest.raises(pack.part("aai.errors").InputError, match="cannot name a sound encoder"):
         run("AAI_AlignAudioEncoder", sound_encoder=ear, clip=small.clip, **{**settings(), "name": "a:b"})

@@ -19,7 +19,8 @@ def test_the_share_below_by_hand():
 
 
 def test_likeness_by_hand(setting):
-    dog, rain = (replace(s, frame=None) for s in setting.subjects)
+    # As of dog/1.wav and rain/1.wav.
+    dog, rain = (replace(s, frame=None, name="1.wav") for s in setting.subjects)
     space = Space(
         images=lambda p: F.normalize(p.mean((2, 3))[:, :2], dim=-1),
         sounds=lambda sounds: torch.tensor([[1.0, 0.0], [0.0, 1.0]])[: len(sounds)],
@@ -29,9 +30,32 @@ def test_likeness_by_hand(setting):
     judge = Likeness(space, [dog, rain], [dog.sound, rain.sound], torch.zeros(0), ["dog", "rain"], "x")
     picture = torch.tensor([0.6, 0.8, 0.0])[:, None, None].expand(3, 4, 4)[None]
     found = judge.judge(picture, rain)
-    assert found["AIS (x)"] == [0.5] and found["AIC (x)"] == [1.0]
+    # Of the two sounds, one is its own.
+    assert found["AIS (x)"] == [1.0] and found["AIC (x)"] == [1.0]
     assert found["CLIP score (x)"] == pytest.approx([80.0], abs=1e-4)
-    assert judge.judge(picture, dog)["AIC (x)"] == [0.0] and "IIS (x)" not in found
+    found = judge.judge(picture, dog)
+    assert found["AIS (x)"] == [0.0] and found["AIC (x)"] == [0.0] and "IIS (x)" not in found
+
+
+def test_a_sounds_own_clip_is_none_of_the_others(setting):
+    rain = setting.subjects[1]
+    space = Space(
+        images=lambda p: F.normalize(p.mean((2, 3)), dim=-1),
+        sounds=lambda sounds: F.one_hot(torch.arange(len(sounds)), 3).float(),
+    )
+    red, green, blue = (torch.eye(3)[i][:, None, None].expand(3, 4, 4) for i in range(3))
+    library, names = torch.stack([red, green, blue]), ["rain1.png", "rain/rain1_2.png", "rain2.png"]
+    rain = replace(rain, frame=red)
+
+    def judged(others, library, names):
+        judge = Likeness(space, [rain], others, library, ["rain"], "x", names)
+        return judge.judge(torch.stack([red, green]), rain)
+
+    dog = setting.subjects[0].sound
+    # The rain is heard as red; of the others, the dog is green. Of the pictures only blue is another clip's.
+    found = judged([rain.sound, dog], library, names)
+    assert found == {"AIS (x)": [1.0, 0.0], "IIS (x)": [1.0, 0.0]}
+    assert judged([rain.sound], library[:2], names[:2]) == {}
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +115,8 @@ def test_clip_judges(tmp_path, make_tokenizer, weights, setting):
     with torch.no_grad():
         expected = F.normalize(clip.text_projection(clip.text_model(**read).pooler_output), dim=-1)
     assert_close(space.words(["a photo of rain", "dog"]), expected, atol=1e-5, rtol=0)
-    rain = setting.subjects[1]
-    judge = Likeness(space, setting.subjects, [rain.sound], torch.rand(5, 3, 32, 32), ["dog", "rain"], "CLIP")
+    dog, rain = setting.subjects
+    judge = Likeness(space, [dog, rain], [dog.sound], torch.rand(5, 3, 32, 32), ["dog", "rain"], "CLIP")
     assert [m.name for m in judge.measures] == ["AIS (CLIP)", "AIC (CLIP)", "IIS (CLIP)", "CLIP score (CLIP)"]
     found = judge.judge(torch.rand(3, 3, 16, 16), rain)
     assert all(len(values) == 3 for values in found.values()) and len(found) == 4

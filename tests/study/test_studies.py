@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,11 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
+from aai import audio
+from aai.align.cavmae import CAVMAE
+from aai.align.encoder import CAVMAEEncoder
 from aai.errors import InputError
+from aai.picture.diffusers import DiffusersPictureModel
 from aai.study import adapter, compare, references
 from aai.study.cells import Cells, draw, sound_token, textual_inversion
 from aai.study.setting import folder_setting
@@ -39,7 +44,7 @@ def test_references_by_steps(setting, tmp_path, brief):
     names = {row["condition"] for row in report["figures"]}
     assert names == {f"{k}, {s} steps" for k in ("1 reference", "2 references") for s in (1, 3)}
     assert all(row["count"] == 8 and row["low"] <= row["value"] <= row["high"] for row in report["figures"])
-    assert sheet_size(tmp_path, "sheet_rain1.wav.png") and sheet_size(tmp_path, "plot_ais__own_encoder.png")
+    assert sheet_size(tmp_path, "sheet_rain.png") and sheet_size(tmp_path, "plot_ais__own_encoder.png")
     assert "| 1 reference, 3 steps |" in (tmp_path / "report.md").read_text()
 
 
@@ -62,6 +67,39 @@ def test_a_stopped_study_goes_on(setting, tmp_path, brief, monkeypatch):
     assert compare.run(setting, tmp_path, **arguments) == whole and len(trained) == 1
     with pytest.raises(InputError, match="another batch"):
         compare.run(setting, tmp_path, **{**arguments, "settings": replace(brief, batch=2)})
+    with pytest.raises(InputError, match="another measures"):
+        compare.run(replace(setting, judges=()), tmp_path, **arguments)
+
+
+def test_a_study_goes_on_with_the_same_models_and_judges_alone(setting, encoder, make_parts, tmp_path, brief):
+    Cells(tmp_path, references.about(setting, brief))
+    Cells(tmp_path, references.about(replace(setting, subjects=setting.subjects[:1]), brief))
+    torch.manual_seed(1)
+    model = CAVMAE(encoder.model.config).eval().requires_grad_(False)
+    other = CAVMAEEncoder(model, encoder.labels, encoder.label_vectors, name=encoder.name)
+    for name, changed in (
+        ("model", replace(setting, model=DiffusersPictureModel(**vars(make_parts(seed=1))))),
+        ("encoder", replace(setting, encoder=other)),
+        ("measures", replace(setting, judges=())),
+        ("data", replace(setting, data="others")),
+    ):
+        with pytest.raises(InputError, match=f"another {name} "):
+            Cells(tmp_path, references.about(changed, brief))
+
+
+def test_other_sounds_and_other_pictures_are_other_data(setting, encoder, folders, tmp_path):
+    shutil.copytree(folders, tmp_path / "world")
+
+    def data(**chosen):
+        sounds, pictures = tmp_path / "world" / "sounds", tmp_path / "world" / "pictures"
+        return folder_setting(setting.model, encoder, sounds, pictures, **chosen).data
+
+    assert data() == data(classes=["rain"]) == setting.data
+    audio.save(audio.load(folders / "sounds" / "rain" / "rain2.wav").cut(0.1), tmp_path / "rain2.wav")
+    shutil.move(tmp_path / "rain2.wav", tmp_path / "world" / "sounds" / "rain" / "rain2.wav")
+    heard = data()
+    Image.new("RGB", (24, 30)).save(tmp_path / "world" / "pictures" / "5.png")
+    assert len({setting.data, heard, data()}) == 3
 
 
 def test_the_adapter_study_takes_every_part_away(setting, tmp_path, brief):
@@ -74,6 +112,34 @@ def test_the_adapter_study_takes_every_part_away(setting, tmp_path, brief):
     report = adapter.run(alone, tmp_path / "alone", seeds=1, count=1, k=2, settings=brief)
     missing = {adapter.MATE, adapter.STRANGER}
     assert {row["condition"] for row in report["figures"]} == set(adapter.CONDITIONS) - missing
+
+
+def test_sounds_of_two_classes_may_have_one_name(folders, encoder, picture_model, tmp_path, brief):
+    for name in ("rain", "dog"):
+        (tmp_path / "sounds" / name).mkdir(parents=True)
+        shutil.copy(folders / "sounds" / name / f"{name}1.wav", tmp_path / "sounds" / name / "1.wav")
+    made = folder_setting(picture_model, encoder, tmp_path / "sounds", folders / "pictures")
+    made = replace(made, sampling_steps=2)
+    adapter.run(made, tmp_path / "out", seeds=1, count=1, k=2, settings=brief)
+    cells = tmp_path / "out" / "cells"
+    notes = [json.loads(path.read_text()) for path in cells.glob("*-*.json")]
+    # A class of one sound has no class-mate.
+    drawn = set(adapter.CONDITIONS) - {adapter.MATE}
+    assert {(n["subject"], n["condition"]) for n in notes} == {(s, c) for s in ("dog", "rain") for c in drawn}
+    held = Cells(tmp_path / "out", json.loads((cells / "settings.json").read_text()))
+    for subject in made.subjects:
+        own, stranger = (held.get(name, subject, 0).pictures for name in (adapter.OURS, adapter.STRANGER))
+        assert not torch.equal(own, stranger)
+
+
+def test_labels_that_look_alike_have_cells_of_their_own(setting, tmp_path):
+    cells, blind = Cells(tmp_path, {}), replace(setting, judges=())
+    labels = ("heavy rain", "heavy-rain", "Heavy rain")
+    subjects = [replace(setting.subjects[0], label=label) for label in labels]
+    for number, subject in enumerate(subjects):
+        cells.put("ours", subject, 0, torch.full((1, 3, 4, 4), number / 255), blind)
+    for number, subject in enumerate(subjects):
+        assert_close(cells.get("ours", subject, 0).pictures, torch.full((1, 3, 4, 4), number / 255))
 
 
 def test_textual_inversion_has_no_sound_in_it(setting, brief):
