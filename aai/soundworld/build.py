@@ -155,8 +155,8 @@ class Build:
     def pictures(self) -> Tensor:
         return self.keep("pictures", lambda: draw_all(self.scenes()))
 
-    def autoencoder(self) -> PatchAutoencoder:
-        def linear() -> dict[str, Tensor]:
+    def linear_autoencoder(self) -> PatchAutoencoder:
+        def make() -> dict[str, Tensor]:
             autoencoder = PatchAutoencoder()
             sample = self.pictures()[:1500].float() / 127.5 - 1
             patches = sample.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).reshape(-1, 192)
@@ -164,32 +164,41 @@ class Build:
             print(f"autoencoder: {100 * kept:.1f} % of the variance kept", flush=True)
             return autoencoder.state_dict()
 
-        def refined() -> dict[str, Tensor]:
-            autoencoder.load_state_dict(self.keep("autoencoder_linear", linear))
-            gain = refine_autoencoder(
-                autoencoder, self.pictures(), seed=self.seed, report=self.report("refine")
-            )
-            print(f"autoencoder: the network takes away {100 * gain:.0f} % of the error", flush=True)
-            return autoencoder.state_dict()
-
         autoencoder = PatchAutoencoder()
-        autoencoder.load_state_dict(self.keep("autoencoder", refined))
+        autoencoder.load_state_dict(self.keep("autoencoder_linear", make))
         return autoencoder
+
+    def captions(self) -> Tensor:
+        return self.keep("captions", lambda: caption_states(self.reader(), self.scenes(), 3, SCENE_SEED))
 
     def unet(self) -> torch.nn.Module:
         def make() -> dict[str, Tensor]:
-            reader = self.reader()
-            latents = encode_pictures(self.autoencoder(), self.pictures())
-            states = self.keep("captions", lambda: caption_states(reader, self.scenes(), 3, SCENE_SEED))
-            empty = reader.states([""], length=77)[0][0]
-            report = self.report("unet", 50)
+            latents = encode_pictures(self.linear_autoencoder(), self.pictures())
+            empty = self.reader().states([""], length=77)[0][0]
             return train_unet(
-                latents, states, empty, self.work, self.unet_minutes, seed=self.seed, report=report
-            ).state_dict()
+                latents, self.captions(), empty, self.work, self.unet_minutes, seed=self.seed,
+                report=self.report("unet", 50),
+            ).state_dict()  # fmt: skip
 
         model = build_unet()
         model.load_state_dict(self.keep("unet", make))
         return model.eval().requires_grad_(False)
+
+    def autoencoder(self) -> PatchAutoencoder:
+        """The autoencoder whose decoder knows what the U-Net's latents are like."""
+
+        def make() -> dict[str, Tensor]:
+            autoencoder = self.linear_autoencoder()
+            gain = refine_autoencoder(
+                autoencoder, self.pictures(), self.unet(), self.captions(), seed=self.seed,
+                report=self.report("refine"),
+            )  # fmt: skip
+            print(f"autoencoder: the network takes away {100 * gain:.0f} % of the error", flush=True)
+            return autoencoder.state_dict()
+
+        autoencoder = PatchAutoencoder()
+        autoencoder.load_state_dict(self.keep("autoencoder", make))
+        return autoencoder
 
     def oracle(self) -> Oracle:
         def make() -> dict[str, Tensor]:
@@ -316,7 +325,7 @@ def main() -> None:
     )
     parser.add_argument("--recordings", type=Path, help="ESC-10's folder of classes, to hear real sounds too")
     parser.add_argument(
-        "--unet-minutes", type=float, default=60, help="training time of the U-Net in all (%(default)s)"
+        "--unet-minutes", type=float, default=110, help="training time of the U-Net in all (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", action="store_true", help=f"write the finished weights to {WEIGHTS}")
@@ -325,10 +334,10 @@ def main() -> None:
     for part in (
         build.reader,
         build.pictures,
-        build.autoencoder,
         build.oracle,
         build.final_hearing,
         build.unet,
+        build.autoencoder,
     ):
         part()
     if arguments.export:

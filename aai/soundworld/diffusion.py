@@ -24,6 +24,9 @@ from .pictures import render
 from .text import Reader, as_word, perturb, scale_of
 from .world import EVENTS, SCENES
 
+GUESSED_FROM = 250
+"""The timestep from which on a sampler's guesses are details."""
+
 
 @dataclass(frozen=True)
 class Scenes:
@@ -52,8 +55,10 @@ def random_scenes(count: int, seed: int, calm: float = 0.08) -> Scenes:
 def refine_autoencoder(
     autoencoder: PatchAutoencoder,
     pictures: Tensor,
+    unet: nn.Module,
+    states: Tensor,
     *,
-    steps: int = 400,
+    steps: int = 900,
     batch: int = 16,
     rate: float = 2e-3,
     seed: int = 0,
@@ -62,19 +67,22 @@ def refine_autoencoder(
     """Trains the network that cleans decoded pictures (uint8 [N, 3, H, W]); returns how much of the error it
     takes away.
 
-    The latents are disturbed a little, as a sampler's are.
+    What it cleans is what it will be given: latents that the U-Net has guessed from noisy ones, told one of
+    the picture's captions (states [N, K, 77, D]), the noise no more than at a sampler's last quarter.
     """
     torch.manual_seed(seed)
     parameters = [p for name, p in autoencoder.named_parameters() if name.startswith("refine")]
     optimizer = torch.optim.AdamW(parameters, lr=rate)
+    alphas = alphas_cumprod(SCHEDULER_CONFIG).float()
     before = after = 0.0
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 30) * max(0.02, 1 - step / steps)
-        picture = pictures[torch.randint(len(pictures), (batch,))].float() / 127.5 - 1
+        rows = torch.randint(len(pictures), (batch,))
+        picture = pictures[rows].float() / 127.5 - 1
+        context = states[rows, torch.randint(states.shape[1], (batch,))].float()
         with torch.no_grad():
-            latents = autoencoder.encode(picture)
-            latents = latents + 0.12 * torch.rand(batch, 1, 1, 1) * torch.randn_like(latents)
+            latents = _guessed(unet, autoencoder.encode(picture), context, alphas)
             plain = autoencoder.decode(latents, refine=False)
         loss = (autoencoder.decode(latents) - picture).abs().mean()
         optimizer.zero_grad()
@@ -86,6 +94,14 @@ def refine_autoencoder(
             report(step, loss.item())
     autoencoder.eval().requires_grad_(False)
     return 1 - after / before
+
+
+def _guessed(unet: nn.Module, latents: Tensor, context: Tensor, alphas: Tensor) -> Tensor:
+    """The clean latents that a U-Net (v-prediction) sees in noisy ones, each at a timestep of its own."""
+    t = torch.randint(GUESSED_FROM, (len(latents),))
+    signal, spread = alphas[t].sqrt()[:, None, None, None], (1 - alphas[t]).sqrt()[:, None, None, None]
+    noisy = signal * latents + spread * torch.randn_like(latents)
+    return signal * noisy - spread * unet(noisy, t, context).sample
 
 
 def _draw_one(arguments: tuple) -> np.ndarray:
