@@ -162,7 +162,7 @@ def photograph_nodes(server: ComfyServer, asked: Callable[..., bool]) -> None:
             if not kinds:
                 continue
             page.goto(server.url)
-            page.wait_for_function("window.app?.graph && LiteGraph.registered_node_types['AAI_LoadAudio']")
+            page.wait_for_function("window.app?.graph && !!LiteGraph.registered_node_types['AAI_LoadAudio']")
             page.wait_for_timeout(1500)
             page.evaluate("async (w) => { await app.loadGraphData(w); }", workflow(name))
             before = len(server.get("/history"))
