@@ -45,9 +45,13 @@ def main() -> None:
     parser.add_argument(
         "--script", type=Path, metavar="FILE", help="token: diffusers' textual_inversion.py, to compare with"
     )
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=edit.SIZES, metavar="N",
+        help="edit: the pictures' sides in pixels (256 512 768)",
+    )  # fmt: skip
     options = parser.parse_args()
     torch.manual_seed(0)
-    given = {"script": options.script} if options.name == "token" else {}
+    given = {"token": {"script": options.script}, "edit": {"sizes": options.sizes}}.get(options.name, {})
     rows = BENCHES[options.name](lambda jobs: interleaved(jobs, options.repeats), **given)
     if options.json:
         print(json.dumps(rows, indent=1))

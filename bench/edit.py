@@ -12,7 +12,7 @@ import ctypes
 import gc
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -30,10 +30,11 @@ MMAP_THRESHOLD, SMALLEST_MAPPED = -3, 2**16
 """glibc's M_MMAP_THRESHOLD, and from how many bytes on what is freed goes back at once."""
 
 
-def rows(measure) -> list[dict]:
-    """`measure` times jobs by turns; their memory is measured afterwards, as it slows what allocates."""
+def rows(measure, sizes: Sequence[int] = SIZES) -> list[dict]:
+    """Pictures of `sizes` pixels. `measure` times jobs by turns; their memory is measured afterwards, as it
+    slows what allocates."""
     unet, found = stable_diffusion_unet(), []
-    jobs = {size: step_jobs(unet, size) for size in SIZES}
+    jobs = {size: step_jobs(unet, size) for size in sizes}
     seconds = {size: measure(of_size) for size, of_size in jobs.items()}
     ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, SMALLEST_MAPPED)
     for size, of_size in jobs.items():
