@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -36,6 +37,10 @@ BLENDED = ("fire", "dog", "rooster", "helicopter", "clock")
 """The events whose edits do. Thunder and fireworks darken the whole scene, rain and wind fill it: half of
 that is another scene."""
 
+CROSS_WINDOW = (0.0, 0.6)
+"""Edits of the other events let go of the source's words sooner than `Edit`'s default: what crosses the whole
+scene, as the strokes of wind and thunder do, is drawn late."""
+
 RELIT = ("thunder", "fire", "fireworks")
 """The outlined events that change the light of the whole scene, as they should."""
 
@@ -43,9 +48,15 @@ PHOTOGRAPHS = 8_100_000
 """The first seed of the pictures that stand for photographs."""
 
 
+def fitted(edit: Edit, event: str) -> Edit:
+    """SoundWorld's windows for an edit by an event's sound."""
+    return edit if event in BLENDED else replace(edit, cross_window=CROSS_WINDOW)
+
+
 def kept(edit: Edit, model: PictureModel, event: str) -> Edit:
     """SoundWorld's settings for an edit by an event's sound."""
-    return blended(edit, model.encode_prompt, **BLEND) if event in BLENDED else edit
+    fits = fitted(edit, event)
+    return blended(fits, model.encode_prompt, **BLEND) if event in BLENDED else fits
 
 
 def draw_edit(model: PictureModel, edit: Edit, seeds: Iterable[int]) -> Tensor:
@@ -151,7 +162,7 @@ def loudness_sweep(
         scales, measured = [], []
         for scene in SCENES:
             edited, each = sweep([Prompt(placed(scene, event), (token,))], SCALES)
-            edit = Edit(Prompt(f"a {scene}"), edited, scales=each)
+            edit = fitted(Edit(Prompt(f"a {scene}"), edited, scales=each), event)
             for row in draw_edit(model, edit, seeds):
                 grades = oracle.grade(row[1:])
                 scales += SCALES
