@@ -323,8 +323,7 @@ class SaveSoundEncoder(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, overwrite=False, **others):
-        # What stands under a name may have changed since; NaN equals nothing, so that it is replaced again.
-        return float("nan") if overwrite else 0
+        return folders.saving_stamp(overwrite)
 
     @classmethod
     def execute(cls, sound_encoder, name, overwrite) -> io.NodeOutput:

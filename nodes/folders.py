@@ -61,6 +61,12 @@ def path_of(kind: str, name: str, what: str, forbidden: str = "") -> Path:
     return path
 
 
+def saving_stamp(overwrite: bool) -> float:
+    """For fingerprint_inputs of a node that saves: what stands under its name may have changed since, so that
+    a save that replaces it is never the same."""
+    return float("nan") if overwrite else 0.0
+
+
 def root_of(kind: str) -> Path:
     """The first folder of models of a kind."""
     return Path(folder_paths.get_folder_paths(kind)[0]).resolve()
