@@ -274,7 +274,7 @@ def rounded(size: tuple[int, int], radius: int) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    picture.save(path, quality=90)
+    picture.save(path, quality=84)
     print(path.relative_to(ROOT), flush=True)
 
 
