@@ -34,7 +34,7 @@ GROUND, AMBER, BLUE, LABEL, WORDS = (
     (240, 238, 244),
 )
 GAP, MARGIN, RADIUS = 10, 18, 12
-SEED, GUIDANCE = 1, 4.0
+SEED = 1
 
 CAPTIONS = {
     "edit": ("a forest", "a forest with *"),
