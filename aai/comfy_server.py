@@ -7,6 +7,7 @@ outputs, models, its database and the node pack lie under a base directory of th
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 import re
@@ -100,9 +101,10 @@ class Result:
     seconds: float
     messages: list = field(default_factory=list)
 
-    def images(self) -> list[dict]:
-        """Every saved picture: {"filename", "subfolder", "type"}."""
-        return [image for output in self.outputs.values() for image in output.get("images", [])]
+    def images(self, kind: str = "output") -> list[dict]:
+        """The pictures that were saved, or shown ("temp"), by name: {"filename", "subfolder", "type"}."""
+        every = [image for output in self.outputs.values() for image in output.get("images", [])]
+        return sorted((i for i in every if i["type"] == kind), key=lambda image: image["filename"])
 
     def texts(self) -> list[str]:
         """Every text that a node showed."""
@@ -202,8 +204,7 @@ class ComfyServer:
         self.process = None
 
     def get(self, path: str):
-        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
-            return json.load(answer)
+        return json.loads(self._read(path))
 
     def post(self, path: str, body: dict):
         request = urllib.request.Request(
@@ -212,6 +213,10 @@ class ComfyServer:
         with urllib.request.urlopen(request, timeout=60) as answer:
             text = answer.read()
         return json.loads(text) if text else None
+
+    def _read(self, path: str) -> bytes:
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
+            return answer.read()
 
     def object_info(self) -> dict:
         """Every node's inputs and outputs, as the web front end gets them."""
@@ -261,10 +266,9 @@ class ComfyServer:
     def interrupt(self) -> None:
         self.post("/interrupt", {})
 
-    def image(self, image: dict) -> bytes:
-        """A saved picture's bytes; `image` is one of `Result.images()`."""
-        with urllib.request.urlopen(f"{self.url}/view?{urllib.parse.urlencode(image)}", timeout=60) as answer:
-            return answer.read()
+    def pictures(self, result: Result, kind: str = "output") -> list[io.BytesIO]:
+        """The files of `result.images(kind)`."""
+        return [io.BytesIO(self._read("/view?" + urllib.parse.urlencode(i))) for i in result.images(kind)]
 
     def complaints(self) -> list[str]:
         """The log's lines that name the pack and warn, or that tell of a failed import."""

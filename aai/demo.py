@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
-import io
 import json
 import platform
 import sys
@@ -13,16 +12,14 @@ import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from . import audio, comfy_server, soundworld
+from . import audio, comfy_server, image, soundworld
 from .align.encoder import hear, nearest_words
 from .demo_page import Drawn, Edited, Heard, contact_sheet, page
 from .errors import InputError
-from .image import to_pil
 from .soundworld.sounds import synthesize
 from .soundworld.world import EVENTS, placed
 
@@ -111,9 +108,9 @@ def _hear_all(output: Path, events: Sequence[str]) -> Iterator[Heard]:
 def _through_comfyui(
     server: comfy_server.ComfyServer, sounds: list[Heard], steps: int, say: Say
 ) -> Iterator[Drawn | Edited]:
-    example = server.prompt(_example("sound_to_picture"))
+    template = server.prompt(example("sound_to_picture"))
     for heard in sounds:
-        graph = copy.deepcopy(example)
+        graph = copy.deepcopy(template)
         name = heard.file.stem
         _node(graph, "AAI_LoadAudio")["audio"] = server.upload(heard.file)
         _node(graph, "AAI_TrainSoundToken").update(name=name, steps=steps)
@@ -122,27 +119,24 @@ def _through_comfyui(
         for prompt in heard.prompts:
             _node(graph, "AAI_SoundTokenConditioning")["prompt"] = prompt
             result = server.run(graph)
-            saved = [image for image in result.images() if image["type"] == "output"]
-            images = torch.stack([_from_png(server.image(image)) for image in saved])
+            images = torch.stack([image.load(file) for file in server.pictures(result)])
             seeds = [f"{SEED}, picture {i + 1} of the batch" for i in range(len(images))]
             say(f"{heard.event}: {prompt} ({result.seconds:.0f} s)")
             yield Drawn(heard, prompt, name, images, seeds, result.seconds)
     for name, heard in _edits_of(sounds):
-        graph = server.prompt(_example(name))
+        graph = server.prompt(example(name))
         _node(graph, "AAI_LoadAudio")["audio"] = server.upload(heard.file)
         _node(graph, "AAI_TrainSoundToken").update(name=heard.file.stem, steps=steps)
         _node(graph, "KSampler")["seed"] = SEED
         if name == "photograph":
             _node(graph, "LoadImage")["image"] = server.upload(_photograph(heard.file.parent))
         result = server.run(graph)
-        saved = [image for image in result.images() if image["type"] == "output"]
-        images = torch.stack([_from_png(server.image(image)) for image in saved])
+        images = torch.stack([image.load(file) for file in server.pictures(result)])
         say(f"{name}: {heard.event} ({result.seconds:.0f} s)")
         yield _edited(name, heard, images, result.seconds)
 
 
 def _through_diffusers(output: Path, sounds: list[Heard], steps: int, say: Say) -> Iterator[Drawn | Edited]:
-    from . import image
     from .adapt.train import TrainSettings, train_token
     from .inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
     from .inject.invert import invert
@@ -203,13 +197,14 @@ def _through_diffusers(output: Path, sounds: list[Heard], steps: int, say: Say) 
         yield _edited(name, heard, model.decode(latents).clamp(0, 1).cpu(), seconds)
 
 
-def _example(name: str) -> dict:
+def example(name: str) -> dict:
+    """An example workflow, as it is saved."""
     return json.loads((EXAMPLES / f"{name}.json").read_text())
 
 
 def _edit_widgets(name: str) -> dict:
     """What an example's Prompt To Prompt Edit says, by widget."""
-    node = next(n for n in _example(name)["nodes"] if n["type"] == "AAI_PromptToPromptEdit")
+    node = next(n for n in example(name)["nodes"] if n["type"] == "AAI_PromptToPromptEdit")
     names = [i["name"] for i in node["inputs"] if "widget" in i]
     return dict(zip(names, node["widgets_values"]))
 
@@ -217,7 +212,7 @@ def _edit_widgets(name: str) -> dict:
 def _edits_of(sounds: list[Heard]) -> Iterator[tuple[str, Heard]]:
     """The examples whose sound is among the demo's."""
     for name in EDITS:
-        node = next(n for n in _example(name)["nodes"] if n["type"] == "AAI_LoadAudio")
+        node = next(n for n in example(name)["nodes"] if n["type"] == "AAI_LoadAudio")
         for heard in sounds:
             if heard.file.name == node["widgets_values"][0]:
                 yield name, heard
@@ -244,11 +239,6 @@ def _node(graph: dict, kind: str) -> dict:
     return next(node["inputs"] for node in graph.values() if node["class_type"] == kind)
 
 
-def _from_png(data: bytes) -> Tensor:
-    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=np.float32) / 255
-    return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
 def _finish(
     output: Path, engine: str, made: list[Drawn | Edited], complaints: list[str], seconds: float
 ) -> None:
@@ -263,7 +253,7 @@ def _finish(
         grades = oracle.grade(group.images)
         for i, picture in enumerate(group.images):
             name = f"{group.name}-{i}.png"
-            to_pil(picture).save(folder / name)
+            image.to_pil(picture).save(folder / name)
             edited.append(
                 {
                     "file": f"pictures/{name}",
@@ -282,7 +272,7 @@ def _finish(
         grades = oracle.grade(group.images)
         for i, picture in enumerate(group.images):
             name = f"{group.token}-{'photo' if group.prompt.startswith('a photo') else 'scene'}-{i + 1}.png"
-            to_pil(picture).save(folder / name)
+            image.to_pil(picture).save(folder / name)
             rows.append(
                 {
                     "file": f"pictures/{name}",

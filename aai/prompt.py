@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -69,6 +69,12 @@ def token_positions(reads: Reads) -> dict[str, list[int]]:
         if isinstance(piece, tuple):
             found.setdefault(piece[0], []).append(position)
     return found
+
+
+def token_names(conditionings: Iterable[Iterable[Reads]]) -> list[str]:
+    """The tokens that any row of any conditioning reads, in the order in which they come."""
+    rows = (row for rows in conditionings for row in rows)
+    return list(dict.fromkeys(name for row in rows for name in token_positions(row)))
 
 
 @lru_cache(maxsize=64)

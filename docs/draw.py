@@ -9,7 +9,6 @@ Needs a ComfyUI (COMFYUI_PATH) and, for pictures of nodes, Chromium with the ext
 from __future__ import annotations
 
 import io
-import json
 import shutil
 import sys
 import tempfile
@@ -21,11 +20,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from aai import audio
 from aai.comfy_server import ComfyServer, Result, find_comfy
+from aai.demo import EXAMPLES, example
 from aai.soundworld.sounds import synthesize
 from aai.soundworld.world import EVENTS, placed
 
 ROOT = Path(__file__).parents[1]
-TEMPLATES, HELP = ROOT / "example_workflows", ROOT / "web" / "docs" / "assets"
+HELP = ROOT / "web" / "docs" / "assets"
 GROUND, AMBER, BLUE, LABEL, WORDS = (
     (23, 22, 29),
     (255, 181, 71),
@@ -41,7 +41,7 @@ CAPTIONS = {
     "stylize": ("a village", "in the style of *"),
     "photograph": ("the photograph", "a beach under *"),
     "loudness_sweep": ("source", "0", "0.5", "1", "1.5", "2"),
-    "share_token": ("embedding:my_fireworks",),
+    "share_token": ("embedding:sounds/my_fireworks",),
     "sound_to_picture": (),
     "two_sounds": (),
 }
@@ -70,17 +70,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as base, ComfyServer(comfy, Path(base), ROOT) as server:
         for name, captions in CAPTIONS.items():
             if asked(name):
-                pictures = saved(server, server.run(server.prompt(workflow(name))))
-                save(card(pictures, captions, sounds_of(name)), TEMPLATES / f"{name}.jpg")
+                pictures = saved(server, server.run(server.prompt(example(name))))
+                save(card(pictures, captions, sounds_of(name)), EXAMPLES / f"{name}.jpg")
                 if name in ("edit", "photograph", "loudness_sweep"):
                     shown = list(zip(pictures, captions))[name == "loudness_sweep" :]
                     file = "loudness" if name == "loudness_sweep" else name
                     save(strip(shown, 150 if file == "loudness" else 238), HELP / f"{file}.jpg")
         if asked("align_encoder", "align"):
-            result = server.run(server.prompt(workflow("align_encoder")))
+            result = server.run(server.prompt(example("align_encoder")))
             curve = saved(server, result, "temp")[0]
             save(curve, HELP / "align.jpg")
-            save(card([curve], (), sounds_of("align_encoder")), TEMPLATES / "align_encoder.jpg")
+            save(card([curve], (), sounds_of("align_encoder")), EXAMPLES / "align_encoder.jpg")
         if asked("soundworld", "tokens", "heatmap", "banner"):
             draw_tokens(server)
         if asked(*NODES):
@@ -112,7 +112,7 @@ def draw_tokens(server: ComfyServer) -> None:
 
 def drawn(server: ComfyServer, prompt: str, event: str | None) -> list[Image.Image]:
     """A picture of a prompt; with an event, its sound's token is `*`, and where that looked comes too."""
-    graph = server.prompt(workflow("sound_to_picture"))
+    graph = server.prompt(example("sound_to_picture"))
     ids = {node["class_type"]: number for number, node in graph.items()}
     inputs = {kind: graph[number]["inputs"] for kind, number in ids.items()}
     inputs["EmptyLatentImage"]["batch_size"], inputs["KSampler"]["seed"] = 1, SEED
@@ -164,7 +164,7 @@ def photograph_nodes(server: ComfyServer, asked: Callable[..., bool]) -> None:
             page.goto(server.url)
             page.wait_for_function("window.app?.graph && !!LiteGraph.registered_node_types['AAI_LoadAudio']")
             page.wait_for_timeout(1500)
-            page.evaluate("async (w) => { await app.loadGraphData(w); }", workflow(name))
+            page.evaluate("async (w) => { await app.loadGraphData(w); }", example(name))
             before = len(server.get("/history"))
             page.locator('[data-testid="queue-button"]').first.click()
             while len(server.get("/history")) == before:
@@ -190,19 +190,13 @@ FRAMED = """(kind) => {
 """Brings a node to a place of the page, and says which part of the page it takes."""
 
 
-def workflow(name: str) -> dict:
-    return json.loads((TEMPLATES / f"{name}.json").read_text())
-
-
 def sounds_of(name: str) -> list[audio.Sound]:
-    files = [n["widgets_values"][0] for n in workflow(name)["nodes"] if n["type"] == "AAI_LoadAudio"]
-    return [audio.load(TEMPLATES / "input" / file) for file in files]
+    files = [n["widgets_values"][0] for n in example(name)["nodes"] if n["type"] == "AAI_LoadAudio"]
+    return [audio.load(EXAMPLES / "input" / file) for file in files]
 
 
 def saved(server: ComfyServer, result: Result, kind: str = "output") -> list[Image.Image]:
-    found = [image for image in result.images() if image["type"] == kind]
-    found.sort(key=lambda image: image["filename"])
-    return [Image.open(io.BytesIO(server.image(image))).convert("RGB") for image in found]
+    return [Image.open(file).convert("RGB") for file in server.pictures(result, kind)]
 
 
 def card(

@@ -46,14 +46,14 @@ class AttentionHeatmap(io.ComfyNode):
     def execute(cls, model, conditioning) -> io.NodeOutput:
         from ..aai.inject.edit import reweighted
         from ..aai.inject.heatmap import Heatmap
-        from ..aai.prompt import token_positions
+        from ..aai.prompt import token_names
         from .comfy import attention, words
 
         reads = words.reads_of(conditioning)
         before = attention.attached(model)
         # A scale of 1 is no change: what watches rides on it where nothing else is injected.
         whole = reweighted(before, reads, [1.0])
-        heatmap = Heatmap(dict.fromkeys(n for rows in reads for row in rows for n in token_positions(row)))
+        heatmap = Heatmap(token_names(reads))
         return io.NodeOutput(attention.watched(model, before or whole, heatmap), heatmap)
 
 

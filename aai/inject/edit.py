@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..picture.model import Conditioning, stacked
-from ..prompt import Prompt, Reads, index_projection, token_positions
+from ..prompt import Prompt, Reads, index_projection, token_names
 from .attention import Injection, ValueMix, groups_of, tiled
 from .blend import START, THRESHOLD, Blend, BlendRun, word_positions
 from .invert import Trajectory
@@ -173,7 +173,7 @@ def reweighted(
 
     Raises InputError where no such token was read, or the scales are not as many as the pictures.
     """
-    known = list(dict.fromkeys(name for rows in reads for row in rows for name in token_positions(row)))
+    known = token_names(reads)
     lost = next((name for name in names if name not in known), None)
     if not known or lost is not None:
         there = ", ".join(f"<{n}>" for n in known) or "none"

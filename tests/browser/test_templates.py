@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
-
 from PIL import Image
+
+from aai.comfy_server import Result
 
 STEPS = 14
 
@@ -37,9 +37,9 @@ def overlaps(tab) -> list:
 
 def pictures(server, entry: dict) -> list[bytes]:
     assert entry["status"]["status_str"] == "success", entry["status"]
-    files = [i for out in entry["outputs"].values() for i in out.get("images", []) if i["type"] == "output"]
     # The file holds the workflow as well, which knows how often it was saved.
-    return [Image.open(io.BytesIO(server.image(file))).convert("RGB").tobytes() for file in files]
+    files = server.pictures(Result("", entry["outputs"], 0.0))
+    return [Image.open(file).convert("RGB").tobytes() for file in files]
 
 
 def test_every_template_opens_without_a_fault(tab, server, renderer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import time
 import urllib.request
@@ -56,10 +55,10 @@ def result(server, prompt):
 
 
 def test_the_example_gives_pictures(server, result):
-    saved = [image for image in result.images() if image["type"] == "output"]
+    saved = server.pictures(result)
     assert len(saved) == 4
-    for image in saved:
-        picture = Image.open(io.BytesIO(server.image(image)))
+    for file in saved:
+        picture = Image.open(file)
         assert picture.size == (128, 128)
         assert len(picture.convert("L").getcolors(256)) > 20
 
@@ -117,8 +116,8 @@ def quick(server, name: str) -> dict:
     ],
 )
 def test_every_template_runs_as_it_is(server, name, count):
-    saved = [i for i in server.run(quick(server, name), timeout=300).images() if i["type"] == "output"]
-    pixels = [Image.open(io.BytesIO(server.image(i))).convert("RGB").tobytes() for i in saved]
+    saved = server.pictures(server.run(quick(server, name), timeout=300))
+    pixels = [Image.open(file).convert("RGB").tobytes() for file in saved]
     assert len(pixels) == count
     # Scale 0 is the source picture; every other is another.
     assert len(set(pixels)) == count - (name == "loudness_sweep")
@@ -235,6 +234,6 @@ def test_the_saved_word_works_in_cores_text_encode(server, prompt, result):
         "inputs": {"clip": clip, "text": "a photo of embedding:thunder"},
     }
     again = server.run(graph, timeout=120)
-    for one, other in zip(result.images(), again.images(), strict=True):
-        pixels = [Image.open(io.BytesIO(server.image(i))).convert("RGB").tobytes() for i in (one, other)]
+    for files in zip(server.pictures(result), server.pictures(again), strict=True):
+        pixels = [Image.open(file).convert("RGB").tobytes() for file in files]
         assert max(abs(a - b) for a, b in zip(*pixels, strict=True)) <= 2
