@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import statistics
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -38,7 +39,11 @@ def rows(measure, sizes: Sequence[int] = SIZES) -> list[dict]:
     seconds = {size: measure(of_size) for size, of_size in jobs.items()}
     ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, SMALLEST_MAPPED)
     for size, of_size in jobs.items():
-        held = {name: largest_held(job) for name, job in of_size.items()}
+        for job in of_size.values():
+            # What stands afterwards comes with a first run.
+            job()
+        turns = [{name: largest_held(job) for name, job in of_size.items()} for _ in range(3)]
+        held = {name: statistics.median(turn[name] for turn in turns) for name in of_size}
         for what, unit, figures in (("a step", "s", seconds[size]), ("memory", "MiB", held)):
             plain = figures["two plain pictures"]
             found += [
@@ -113,8 +118,7 @@ class FormsMaps:
 
 
 def largest_held(job: Callable[[], object]) -> float:
-    """MiB that a job holds at once above what stands before it; a first run brings what stands afterwards."""
-    job()
+    """MiB that a job holds at once above what stands before it."""
     gc.collect()
     with _largest_resident_set() as largest:
         job()
