@@ -21,6 +21,13 @@ from torch import Tensor
 from .errors import InputError
 
 SILENCE = -math.inf
+LOWEST_RATE = 1000
+"""Hz. Below, nothing is left to hear, and a rate says only that it was not known."""
+VIDEOS = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".mpg", ".3gp"}
+SUFFIXES = VIDEOS | {
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".wma"),
+}
+"""The endings of files that `load` reads, in folders of them."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +74,8 @@ class Sound:
 def from_tensor(waveform: Tensor, rate: int, name: str = "The sound") -> Sound:
     """A Sound from [T], [C, T] or [1, C, T] samples.
 
-    Raises InputError for an empty sound, a batch of several, samples that are no numbers, or a rate below 1
-    Hz.
+    Raises InputError for an empty sound, a batch of several, samples that are no numbers, or a rate below
+    LOWEST_RATE.
     """
     if waveform.ndim == 3:
         if len(waveform) != 1:
@@ -78,7 +85,7 @@ def from_tensor(waveform: Tensor, rate: int, name: str = "The sound") -> Sound:
         waveform = waveform[None]
     if waveform.ndim != 2 or waveform.numel() == 0:
         raise InputError(f"{name} holds no samples: choose a longer one.")
-    if rate < 1:
+    if rate < LOWEST_RATE:
         raise InputError(f"{name} has a sample rate of {rate} Hz: give its true rate.")
     waveform = waveform.detach().float()
     if not torch.isfinite(waveform).all():
@@ -151,18 +158,22 @@ def _decode(container, stream, start: float, seconds: float | None) -> tuple[lis
 
 
 def _floats(container, stream):
-    """Yields a track's frames as float32 at the rate of the first one."""
+    """Yields a track's frames as float32 at the rate of the first one. What cannot be decoded is passed over,
+    as players do: a frame that is cut off, a tag between two joined files. Raises what went wrong first,
+    where nothing can be decoded."""
     import av
 
-    rate, kind, to_float = None, None, None
-    for packet in container.demux(stream):
+    rate, kind, to_float, failure = None, None, None, None
+    packets = container.demux(stream)
+    while True:
         try:
-            frames = packet.decode()
-        except av.FFmpegError:
-            # A file cut off in the middle of a frame still plays up to there, as in any player.
-            if to_float:
-                break
-            raise
+            packet = next(packets, None)
+            frames = [] if packet is None else packet.decode()
+        except av.FFmpegError as error:
+            failure = failure or error
+            continue
+        if packet is None:
+            break
         for frame in frames:
             # An mp3 frame itself says a change one frame late.
             frame.sample_rate = stream.codec_context.sample_rate
@@ -176,6 +187,8 @@ def _floats(container, stream):
             yield from to_float.resample(frame)
     if to_float:
         yield from to_float.resample(None)
+    elif failure:
+        raise failure
 
 
 def save(sound: Sound, path: str | os.PathLike) -> None:

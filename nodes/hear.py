@@ -74,8 +74,10 @@ class LoadAudio(io.ComfyNode):
     def execute(cls, audio, start, length) -> io.NodeOutput:
         from ..aai import audio as sounds
 
-        sound = sounds.load(folder_paths.get_annotated_filepath(audio), start=start, seconds=length or None)
-        core = {"waveform": sound.waveform[None], "sample_rate": sound.rate}
+        path = folder_paths.get_annotated_filepath(audio)
+        sound = sounds.load(path, start=start, seconds=length or None)
+        # The name goes beside what core's AUDIO has: a token says which sound it is of.
+        core = {"waveform": sound.waveform[None], "sample_rate": sound.rate, "name": os.path.basename(path)}
         return io.NodeOutput(core, sounds.loudness(sound))
 
 
@@ -173,15 +175,26 @@ class EncodeSound(io.ComfyNode):
 
     @classmethod
     def execute(cls, sound_encoder, audio, count) -> io.NodeOutput:
-        from ..aai import audio as sounds
         from ..aai.align.encoder import hear, nearest_words
 
-        heard = hear(sound_encoder, sounds.from_tensor(audio["waveform"], audio["sample_rate"]))
+        sound = sound_of(audio)
+        heard = hear(sound_encoder, sound, audio.get("name", ""))
         ranked = nearest_words(sound_encoder, heard.f_a[None], k=max(5, count))[0]
         scores = "\n".join(f"{word} {100 * score:.0f} %" for word, score in ranked[:5])
         nearest = [{"word": word, "score": score} for word, score in ranked[:5]]
         words = ", ".join(word for word, _ in ranked[:count])
         return io.NodeOutput(heard, words, scores or NO_WORDS, ui={"words": nearest})
+
+
+def sound_of(audio: dict | None):
+    """A Sound of core's AUDIO. Raises InputError for none, as core gives for a video without sound, and for
+    what holds no sound."""
+    from ..aai.audio import from_tensor
+    from ..aai.errors import InputError
+
+    if audio is None:
+        raise InputError("No sound came in, as from a video without a sound track: connect another.")
+    return from_tensor(audio["waveform"], audio["sample_rate"])
 
 
 def _sound_files() -> list[str]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from comfy_api.latest import io
 
+from .hear import sound_of
 from .types import CATEGORY, SoundTokenType, search_aliases
+
+log = logging.getLogger(__name__)
 
 WINDOWS = {"keep the scene": "scene", "change the style": "style", "as set below": "own"}
 
@@ -59,11 +64,14 @@ class SoundTokenConditioning(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, token, prompt, token_2=None, token_3=None) -> io.NodeOutput:
-        from ..aai.prompt import Prompt
+        from ..aai.prompt import Prompt, token_names
         from .comfy.words import READS, tokenize
 
         tokens = tuple(t for t in (token, token_2, token_3) if t is not None)
         pairs, reads = tokenize(clip, Prompt(prompt, tokens))
+        if not token_names([(reads,)]):
+            # Not refused: a dynamic prompt may leave the sound out now and then.
+            log.warning("The prompt “%s” names no sound token: write * or <name> for the sound.", prompt)
         return io.NodeOutput(clip.encode_from_tokens_scheduled(pairs, add_dict={READS: (reads,)}))
 
 
@@ -114,8 +122,18 @@ class PromptToPromptEdit(io.ComfyNode):
                     tooltip="How long the edited picture borrows the source's attention: most of the "
                     "steps, so that the scene stays; fewer, so that a style can change all; or as below.",
                 ),
-                _share("cross_end", 0.8, "Until which share of the steps words look where the source's do."),
-                _share("self_end", 0.4, "Until which share of the steps shapes follow the source's."),
+                _share(
+                    "cross_end",
+                    0.8,
+                    "Until which share of the steps words look where the source's do. Only with windows: as "
+                    "set below.",
+                ),
+                _share(
+                    "self_end",
+                    0.4,
+                    "Until which share of the steps shapes follow the source's. Only with windows: as set "
+                    "below.",
+                ),
                 io.Int.Input(
                     "self_downscale",
                     default=4,
@@ -332,7 +350,7 @@ class LoudnessReweight(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, conditioning, tokens, scale, reference, audio=None) -> io.NodeOutput:
-        from ..aai import audio as sounds
+        from ..aai.audio import loudness as lufs
         from ..aai.errors import InputError
         from ..aai.inject.edit import reweighted
         from ..aai.inject.loudness import read_scales, scale_of
@@ -342,7 +360,7 @@ class LoudnessReweight(io.ComfyNode):
         if scale.strip():
             scales = read_scales(scale)
         elif audio is not None:
-            loudness = sounds.loudness(sounds.from_tensor(audio["waveform"], audio["sample_rate"]))
+            loudness = lufs(sound_of(audio))
             scales = [scale_of(loudness, reference)]
         else:
             raise InputError(

@@ -25,11 +25,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..audio import Sound, load
+from ..audio import SUFFIXES, Sound, load
 from ..errors import InputError
 from .bridge_map import Bridge, BridgeSettings, fit
 from .clap import CLAPEncoder, CLAPText, restore_sound_tower, sound_tower_state
-from .clips import SOUNDS
 from .evaluate import Share, nearest_label
 from .sound_words import LABELS, WAYS, unique
 from .text import TextTower, label_vectors
@@ -213,7 +212,7 @@ def load_sounds(folder: str | os.PathLike, most: int = 40) -> list[Sound]:
     Raises InputError for a folder without sounds, and one that cannot be read.
     """
     folder = Path(folder)
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUNDS and p.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not files:
         raise InputError(f"“{folder}” holds no sounds: name a folder of wav, flac, ogg, mp3 or m4a files.")
     step = max(1.0, len(files) / most)

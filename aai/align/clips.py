@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from .. import audio, image
+from ..audio import SUFFIXES
 from ..errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".mp4", ".mkv", ".webm"}
 PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
 MANIFEST = "clips.jsonl"
 UNFINISHED = "progress.jsonl"
@@ -127,7 +127,7 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
 def _classes(folder: Path) -> Iterator[Clip]:
     for group in sorted(path for path in folder.iterdir() if path.is_dir()):
         files = sorted(path for path in group.iterdir() if path.is_file() and not path.name.startswith("."))
-        sounds = [path for path in files if path.suffix.lower() in SOUNDS]
+        sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
         if sounds and not pictures:
             raise InputError(f"“{group}” holds sounds but no pictures: add some, or take the folder out.")
@@ -197,7 +197,7 @@ def shard_clips(shard: Path) -> list[Clip]:
     clips = []
     for (_, key), files in members.items():
         told = _label(files)
-        sounds = [file for file in files if Path(file.name).suffix.lower() in SOUNDS]
+        sounds = [file for file in files if Path(file.name).suffix.lower() in SUFFIXES]
         pictures = tuple(file for file in files if Path(file.name).suffix.lower() in PICTURES)
         if told and sounds and pictures:
             clips.append(Clip(key, told[0], sounds[0], pictures, told[1]))

@@ -209,6 +209,10 @@ def hear(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEmbedding:
         raise InputError(
             f"{called} is silent (below -70 LUFS): choose a part with sound in it, or make it louder."
         )
+    if len(sound.waveform) > 1 and loudness(sound.mono()) == SILENCE:
+        raise InputError(
+            f"{called} has channels that cancel each other out when they are mixed: take one of them alone."
+        )
     f_a = encoder.embed([sound])[0].cpu()
     return SoundEmbedding(
         f_a,
@@ -269,6 +273,11 @@ def save(
     files.write(path, save(tensors, metadata), "The sound encoder")
 
 
+def is_ours(path: str | os.PathLike) -> bool:
+    """Whether a file is a sound encoder that this package wrote."""
+    return files.metadata(path).get("format") == FORMAT
+
+
 def load(path: str | os.PathLike) -> SoundEncoder:
     """Reads an encoder: a file that `save` wrote, a public CAV-MAE file (.pth or safetensors), or the folder
     of a CLAP as transformers keeps it.
@@ -308,7 +317,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(
             f"“{path.name}” is no readable safetensors file ({error}): convert it, others are never opened."
         ) from error
-    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, metadata
+    # Copies: a tensor holds its file open, which Windows then lets nobody replace.
+    kinds = {k: torch.float32 if v.is_floating_point() else v.dtype for k, v in tensors.items()}
+    return {k: v.to(kinds[k], copy=True) for k, v in tensors.items()}, metadata
 
 
 def _ours(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -> SoundEncoder:

@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..audio import SUFFIXES
 from ..errors import InputError
-from .clips import SOUNDS
 
 ESC50, URBANSOUND = "meta/esc50.csv", "metadata/UrbanSound8K.csv"
 FOLD = re.compile(r"(\d{1,2})-")
@@ -103,7 +103,7 @@ def _classes(folder: Path) -> list[Recording]:
         path
         for group in sorted(path for path in folder.iterdir() if path.is_dir())
         for path in sorted(group.iterdir())
-        if path.suffix.lower() in SOUNDS and not path.name.startswith(".")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     ]
     folds = [FOLD.match(path.name) for path in files]
     numbered = all(folds)

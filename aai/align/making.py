@@ -14,7 +14,7 @@ from .clips import Clip, File, as_row, shard_clips
 from .encoder import SHORTEST
 from .frames import best, evenly, load_ranker, video_frames
 from .shards import pack
-from .sources import VIDEOS, Item
+from .sources import Item
 
 WORK = ".work"
 """The folder in OUT for what is being made."""
@@ -116,7 +116,7 @@ def _read(item: Item, settings: PrepareSettings) -> tuple[audio.Sound, list]:
     if item.pictures:
         there = [item.pictures[i] for i in evenly(len(item.pictures), settings.frames)]
         pictures = [_picture(path) for path in there]
-    elif item.media.suffix.lower() in VIDEOS:
+    elif item.media.suffix.lower() in audio.VIDEOS:
         pictures = video_frames(item.media, settings.frames, item.start, settings.seconds)
     else:
         raise InputError("it has no pictures")

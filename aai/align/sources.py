@@ -18,11 +18,10 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..audio import SUFFIXES, VIDEOS
 from ..errors import InputError
-from .clips import PICTURES, SOUNDS
+from .clips import PICTURES
 
-VIDEOS = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".mpg", ".3gp"}
-MEDIA = SOUNDS | VIDEOS
 COLUMNS = {
     "id": ("id", "youtube id", "youtubeid", "ytid", "video id", "video", "file", "filename", "path", "clip"),
     "start": ("start", "start second", "start seconds", "start time", "begin"),
@@ -109,7 +108,7 @@ def read_list(path: Path) -> list[tuple[str, float | None, str, str]]:
         rows = rows[1:]
     elif len(rows[0]) >= 3 and _number(rows[0][1]) is not None:
         places = {"id": 0, "start": 1, "label": 2, "split": 3 if len(rows[0]) > 3 else None}
-    elif len(rows[0]) == 2 and Path(rows[0][0]).suffix.lower() in MEDIA:
+    elif len(rows[0]) == 2 and Path(rows[0][0]).suffix.lower() in SUFFIXES:
         places = {"id": 0, "start": None, "label": 1, "split": None}
     else:
         raise InputError(
@@ -139,7 +138,7 @@ def _from_list(source: Path, listed: Path) -> list[Item]:
     media, frames = _index(source)
     items = []
     for name, start, label, split in read_list(listed):
-        key = Path(name).stem if Path(name).suffix.lower() in MEDIA else name
+        key = Path(name).stem if Path(name).suffix.lower() in SUFFIXES else name
         # VGGSound's test.csv has the start in the name already.
         cut = CUT.match(key) if start is None else None
         whole, second = (cut[1], float(cut[2])) if cut else (key, start or 0.0)
@@ -160,7 +159,7 @@ def _from_classes(source: Path) -> list[Item]:
     for group in sorted(path for path in source.iterdir() if path.is_dir() and path.name[0] != "."):
         files = sorted(path for path in group.iterdir() if path.is_file() and path.name[0] != ".")
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
-        for path in (path for path in files if path.suffix.lower() in MEDIA):
+        for path in (path for path in files if path.suffix.lower() in SUFFIXES):
             own = [p for p in pictures if p.stem == path.stem or p.stem.startswith(f"{path.stem}_")]
             shown = own if path.suffix.lower() in VIDEOS else own or pictures
             label = group.name.replace("_", " ")
@@ -181,7 +180,7 @@ def _index(source: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:
         folders[:] = sorted((name for name in folders if name[0] != "."), key=_natural)
         for name in sorted(names, key=_natural):
             stem, suffix = os.path.splitext(name)
-            if suffix.lower() in MEDIA:
+            if suffix.lower() in SUFFIXES:
                 media.setdefault(stem, Path(folder, name))
             elif suffix.lower() in PICTURES:
                 for key in {os.path.basename(folder), stem, stem.rpartition("_")[0]} - {""}:

@@ -27,8 +27,6 @@ from .judges import Judge, Likeness, Oracle, clip_space, encoder_space
 PER_CLASS, RIVALS = 5, 200
 """For AIS, so many sounds of each class; for IIS, so many pictures of the library."""
 
-SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".mp4", ".mkv", ".webm"}
-
 
 @dataclass(frozen=True, eq=False)
 class Subject:
@@ -175,7 +173,7 @@ def sounds_of_classes(folder: str | os.PathLike) -> dict[str, list[Path]]:
         )
     found = {}
     for group in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = sorted(p for p in group.iterdir() if p.suffix.lower() in SOUNDS and p.is_file())
+        files = sorted(p for p in group.iterdir() if p.suffix.lower() in audio.SUFFIXES and p.is_file())
         if files:
             found[group.name.replace("_", " ")] = files
     if not found:

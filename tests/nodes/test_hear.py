@@ -56,13 +56,13 @@ def test_a_linked_choice_is_judged_when_it_is_known(run, pack, ear):
         "AAI_LoadAudio": {"audio": None},
         "AAI_LoadSoundEncoder": {"encoder": None},
         "AAI_AlignAudioEncoder": {"dataset": None},
-        "AAI_BridgeSoundEncoder": {"clap": None, "sounds": None},
-        "AAI_RetrieveReferenceImages": {"library": None, "clip_model": None},
+        "AAI_BridgeSoundEncoder": {"clap": None},
+        "AAI_RetrieveReferenceImages": {"library": None},
         "AAI_LoadSoundToken": {"file": None},
     }
     others = {
         "AAI_LoadAudio": {"start": 0.0, "length": 0.0},
-        "AAI_BridgeSoundEncoder": {"labels": "", "kind": "ridge"},
+        "AAI_BridgeSoundEncoder": {"sounds": "none", "labels": "", "kind": "ridge"},
         "AAI_RetrieveReferenceImages": {"k": 4},
     }
     for name, choice in chosen.items():
@@ -85,6 +85,30 @@ def test_encoding_gives_an_embedding_and_words(run, pack, ear, rain):
     ranked = pack.part("aai.align.encoder").nearest_words(ear, heard.f_a[None], 5)[0]
     assert words == f"{ranked[0][0]}, {ranked[1][0]}"
     assert [line.rsplit(" ", 2)[0] for line in scores.splitlines()] == [word for word, _ in ranked]
+
+
+def test_a_token_knows_its_sounds_file(run, comfy, pack, ear, rain):
+    pack.part("aai.audio").save(rain, comfy / "input" / "by the window.wav")
+    sound, _ = run("AAI_LoadAudio", audio="by the window.wav", start=0.0, length=0.0)
+    heard, *_ = run("AAI_EncodeSound", sound_encoder=ear, audio=sound, count=1)
+    assert pack.part("nodes.adapt").origin(heard)["sound"] == "by the window.wav"
+
+
+def test_no_sound_at_all_gets_a_sentence(run, pack, ear):
+    """Core gives None for a video without a sound track."""
+    with pytest.raises(pack.part("aai.errors").InputError, match="No sound came in"):
+        run("AAI_EncodeSound", sound_encoder=ear, audio=None, count=1)
+
+
+def test_channels_that_cancel_each_other_are_told(run, pack, ear, rain):
+    both = torch.cat([rain.waveform, -rain.waveform])[None]
+    with pytest.raises(pack.part("aai.errors").InputError, match="cancel each other out"):
+        run(
+            "AAI_EncodeSound",
+            sound_encoder=ear,
+            audio={"waveform": both, "sample_rate": rain.rate},
+            count=1,
+        )
 
 
 def test_an_encoder_without_words_says_so(run, pack, ear, rain):
