@@ -102,7 +102,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                     f"'{path.name}' holds {len(names)} tensors, a sound token one or two: choose an "
                     "embedding, not a model."
                 )
-            return {k: file.get_tensor(k) for k in names}, file.metadata() or {}
+            # Copies: a tensor holds its file open, which Windows then lets nobody replace.
+            return {k: file.get_tensor(k).clone() for k in names}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"'{path.name}' is no readable safetensors file ({error}): it may be damaged, download or "

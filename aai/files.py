@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and whose they are."""
 
 from __future__ import annotations
 
@@ -37,3 +37,14 @@ def write(path: str | os.PathLike, content: bytes, what: str) -> None:
     """Writes a file in one move. Raises InputError as `placed` does."""
     with placed(path, what) as unfinished:
         unfinished.write_bytes(content)
+
+
+def metadata(path: str | os.PathLike) -> dict[str, str]:
+    """The metadata of a safetensors file; none of a file that is no such file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), "pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}

@@ -57,6 +57,11 @@ def load(path: str | os.PathLike) -> SoundToken:
         ) from error
 
 
+def is_ours(path: str | os.PathLike) -> bool:
+    """Whether a file is a sound token that this package wrote."""
+    return METADATA in files.metadata(path)
+
+
 @dataclass(frozen=True, eq=False)
 class Translation:
     """An affine map of low rank from a sound encoder's space into a text encoder's of another width.

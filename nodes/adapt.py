@@ -320,12 +320,13 @@ class SaveSoundToken(io.ComfyNode):
                 io.String.Input(
                     "name",
                     default="",
-                    tooltip="The file's name; folders with /. Empty takes the token's name.",
+                    tooltip="The file's name; folders with /. Empty, or a folder's name with / at its end, "
+                    "takes the token's name.",
                 ),
                 io.Boolean.Input(
                     "overwrite",
                     default=False,
-                    tooltip="Replace a file of this name; otherwise a number is added to it.",
+                    tooltip="Replace a sound token of this name; otherwise a number is added to it.",
                 ),
             ],
             outputs=[
@@ -342,7 +343,8 @@ class SaveSoundToken(io.ComfyNode):
 
     @classmethod
     def execute(cls, token, name, overwrite) -> io.NodeOutput:
-        word = save_token(token, name.strip() or file_name(token.name), overwrite)
+        folder, slash, file = name.strip().rpartition("/")
+        word = save_token(token, folder + slash + (file or file_name(token.name)), overwrite)
         return io.NodeOutput(f"embedding:{word}", ui={"text": [f"embedding:{word}"]})
 
 
@@ -416,7 +418,9 @@ def file_name(name: str) -> str:
 
 def save_token(token, name: str, overwrite: bool = False) -> str:
     """Saves into the first embeddings folder; returns what a prompt calls it. Raises InputError."""
-    path = folders.place_of("embeddings", name, "a sound token", overwrite, forbidden=" ")
+    from ..aai.token import is_ours
+
+    path = folders.place_of("embeddings", name, "a sound token", overwrite, is_ours, forbidden=" ()[]")
     token.save(path)
     return path.relative_to(folders.root_of("embeddings")).with_suffix("").as_posix()
 

@@ -135,6 +135,7 @@ class AlignAudioEncoder(io.ComfyNode):
                     "report", display_name="report", tooltip="How many of the held-out sounds it names right."
                 ),
             ],
+            is_output_node=True,
         )
 
     @classmethod
@@ -267,11 +268,11 @@ class BridgeSoundEncoder(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, clap, sounds):
-        # A link's value is None before it ran.
+    def validate_inputs(cls, clap):
+        # What is said is shown for every input that is asked for. A link's value is None before it ran.
         if clap is not None and clap not in encoders.clap_folders():
             return encoders.missing(clap)
-        return True if sounds == NONE else folders.check_input_folder(sounds)
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, clap, sounds, labels, kind, **links):
@@ -312,7 +313,8 @@ class SaveSoundEncoder(io.ComfyNode):
                 io.Boolean.Input(
                     "overwrite",
                     default=False,
-                    tooltip="Replace a file of this name; otherwise a number is added to it.",
+                    tooltip="Replace an encoder of this pack's with this name; otherwise a number is added "
+                    "to it.",
                 ),
             ],
             outputs=[
@@ -331,8 +333,8 @@ class SaveSoundEncoder(io.ComfyNode):
         return io.NodeOutput(file, ui={"text": [file]})
 
 
-def _stamp(folder: str | None) -> list[tuple[str, int]] | None:
-    """When each file of an input folder last changed; None where the choice is no such folder."""
+def _stamp(folder: str | None) -> str | None:
+    """Tells the files of an input folder from what they were; None where the choice is no such folder."""
     if folder not in folders.input_folders():
         return None
     root = folders.input_folder(folder)
@@ -342,7 +344,7 @@ def _stamp(folder: str | None) -> list[tuple[str, int]] | None:
         for p in root.rglob("*")
         if p.is_file() and not any(part.startswith(".") for part in p.relative_to(root).parts)
     )
-    return sorted((str(p), p.stat().st_mtime_ns) for p in files)
+    return folders.digest(sorted((str(p), p.stat().st_mtime_ns) for p in files))
 
 
 def _dataset(folder: str) -> Path:

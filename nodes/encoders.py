@@ -81,6 +81,6 @@ def save(encoder, name: str, overwrite: bool = False) -> str:
     """
     from ..aai.align import encoder as encoders
 
-    path = folders.place_of(KIND, name.strip(), WHAT, overwrite)
+    path = folders.place_of(KIND, name.strip(), WHAT, overwrite, encoders.is_ours)
     encoders.save(encoder, path)
     return path.relative_to(folders.root_of(KIND)).as_posix()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import folder_paths
@@ -31,10 +33,28 @@ def check_input_folder(name: str | None) -> bool | str:
     return True
 
 
-def place_of(kind: str, name: str, what: str, overwrite: bool, forbidden: str = "") -> Path:
+def digest(listing: Iterable) -> str:
+    """A list of a folder's files for fingerprint_inputs. ComfyUI writes what that returns into every picture
+    that the graph saves: no name of a file belongs there."""
+    return hashlib.sha256(repr(list(listing)).encode()).hexdigest()
+
+
+def place_of(
+    kind: str, name: str, what: str, overwrite: bool, is_ours: Callable[[Path], bool], forbidden: str = ""
+) -> Path:
     """Where a safetensors file of `name` goes, in a folder that is made; a number is added to a name that is
-    taken, unless `overwrite`. Raises InputError as `path_of` does."""
+    taken, unless `overwrite`.
+
+    Raises InputError as `path_of` does, and where a file would be replaced that this pack has not written.
+    """
+    from ..aai.errors import InputError
+
     path = path_of(kind, name, what, forbidden)
+    if overwrite and path.exists() and not is_ours(path):
+        raise InputError(
+            f"'{path.name}' in models/{kind} was not written by this pack, and is not replaced: choose "
+            f"another name for {what}."
+        )
     plain, number = path.stem, 2
     while path.exists() and not overwrite:
         path = path.with_name(f"{plain}_{number}.safetensors")

@@ -71,9 +71,9 @@ class RetrieveReferenceImages(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, library, clip_model=NONE):
-        found = True if library == SOUNDWORLD else folders.check_input_folder(library)
-        return _check_clip_model(clip_model) if found is True else found
+    def validate_inputs(cls, library):
+        # What is said is shown for every input that is asked for.
+        return True if library == SOUNDWORLD else folders.check_input_folder(library)
 
     @classmethod
     def fingerprint_inputs(cls, library, k, clip_model=NONE, own_clip="", **links):
@@ -108,15 +108,15 @@ class RetrieveReferenceImages(io.ComfyNode):
         return io.NodeOutput(images, "\n".join(lines), ui={"references": shown})
 
 
-def _stamp(library: str | None) -> list | None:
-    """The pictures of a library; None where the choice is no folder of pictures."""
+def _stamp(library: str | None) -> str | None:
+    """Tells the pictures of a library from others; None where the choice is no folder of pictures."""
     from ..aai.adapt.index import scan
     from ..aai.errors import InputError
 
     if library in (None, SOUNDWORLD):
         return None
     try:
-        return list(scan(folders.input_folder(library)).items())
+        return folders.digest(scan(folders.input_folder(library)).items())
     except InputError:
         return None
 

@@ -65,17 +65,19 @@ def index(
     if held is not None and not waiting and len(kept) == len(held.names):
         return _library(held, tower, folder, place, fast)
     seen: dict[str, Tensor] = {}
+    # Before the file is written, `held` is let go: a mapped file cannot be replaced on every system.
     try:
         for name, feature in _see(folder, waiting, tower, batch, callback):
             seen[name] = feature
     except BaseException:
         if seen:
-            _write(place, _merged(held, kept, seen, present), tower, folder, file is None)
+            merged = _merged(held, kept, seen, present)
+            held = None
+            _write(place, merged, tower, folder, file is None)
         raise
     if not kept and not seen:
         raise InputError(f"None of the {len(present)} pictures in '{folder}' can be read: put others in it.")
     merged = _merged(held, kept, seen, present)
-    # A mapped file cannot be replaced on every system.
     held = None
     if not _write(place, merged, tower, folder, file is None):
         return Library(tower, folder, merged.names, merged.features)

@@ -23,10 +23,10 @@ from .translate import translations
 log = logging.getLogger(__name__)
 
 FAMILIES = {
-    ("clip_l",): "Stable Diffusion 1",
-    ("clip_h",): "Stable Diffusion 2",
-    ("clip_l", "clip_g"): "Stable Diffusion XL",
-    ("clip_g",): "Stable Diffusion XL Refiner",
+    (("clip_l", 768),): "Stable Diffusion 1",
+    (("clip_h", 1024),): "Stable Diffusion 2",
+    (("clip_l", 768), ("clip_g", 1280)): "Stable Diffusion XL",
+    (("clip_g", 1280),): "Stable Diffusion XL Refiner",
 }
 LICENCE = "those of the sound, the reference pictures and the base model"
 
@@ -85,7 +85,7 @@ def train_token(
         run = Run(model, f_a, translation, latents.to(model.device), settings, name, resume)
         validations: list[tuple[int, float]] = []
         made = {
-            "base": FAMILIES.get(tuple(model.text_encoders), ", ".join(model.text_encoders)),
+            "base": _family(model),
             "template": settings.template,
             "references": str(len(images)),
             "licence": LICENCE,
@@ -183,6 +183,11 @@ def _is_out_of_memory(error: Exception) -> bool:
         isinstance(error, MemoryError)
         or any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
     )
+
+
+def _family(model: PictureModel) -> str:
+    widths = tuple((key, words.dim) for key, words in model.text_encoders.items())
+    return FAMILIES.get(widths) or "a model that reads " + ", ".join(f"{k} of {d}" for k, d in widths)
 
 
 def _check(f_a: Tensor, images: Tensor) -> None:

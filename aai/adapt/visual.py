@@ -115,7 +115,7 @@ def tower_of(encoder: SoundEncoder, clip: str | os.PathLike | None = None) -> Vi
     if not hasattr(encoder, "embed_images"):
         raise InputError(
             f"The sound encoder {encoder.name} cannot see pictures: name the folder of a CLIP model that "
-            "can (--clip, or the node's widget clip)."
+            "can (--clip, or the node's widget clip_model)."
         )
     return OwnTower(encoder)
 

@@ -170,7 +170,7 @@ def test_a_token_carries_all_that_made_it(model, f_a, images, tmp_path):
     assert read.scale["clip_l"] == pytest.approx(model.text_encoders["clip_l"].mean_norm)
     assert read.provenance == {
         "sound": "abc",
-        "base": "Stable Diffusion 1",
+        "base": "a model that reads clip_l of 32",
         "licence": "those of the sound, the reference pictures and the base model",
         "template": "a photo of *",
         "references": "3",

@@ -221,6 +221,9 @@ def test_saving_and_loading(train, run, embeddings_folder, pack):
     assert run("AAI_SaveSoundToken", token=token, name="weather/kept", overwrite=False) == (
         "embedding:weather/kept",
     )
+    assert run("AAI_SaveSoundToken", token=token, name="storms/", overwrite=False) == (
+        "embedding:storms/kept",
+    )
     loaded, provenance = run("AAI_LoadSoundToken", file="kept.safetensors")
     said = {"sound: c0ffee", "encoder: small", "steps: 4", "loudness: -21.5 LUFS"}
     assert said <= set(provenance.splitlines())
@@ -239,7 +242,22 @@ def test_saving_and_loading(train, run, embeddings_folder, pack):
     )
 
 
-@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a:b", "two words", "a\\b"])
+def test_someone_elses_embedding_is_not_replaced(train, run, embeddings_folder, pack):
+    from safetensors.torch import save_file
+
+    token, _ = train(name="mine", steps=1)
+    file = embeddings_folder / "fire.safetensors"
+    save_file({"<fire>": torch.ones(1, 768)}, file)
+    before = file.read_bytes()
+    with pytest.raises(pack.part("aai.errors").InputError, match="'fire.safetensors'.*not replaced"):
+        run("AAI_SaveSoundToken", token=token, name="fire", overwrite=True)
+    assert file.read_bytes() == before
+    assert run("AAI_SaveSoundToken", token=token, name="fire", overwrite=False) == ("embedding:fire_2",)
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside", "/tmp/outside", "a:b", "two words", "a\\b", "rain(loud)", "rain[1]"]
+)
 def test_names_stay_in_the_embeddings_folder(train, run, pack, name):
     token, _ = train(steps=1)
     with pytest.raises(pack.part("aai.errors").InputError, match="cannot name"):

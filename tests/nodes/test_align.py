@@ -179,6 +179,8 @@ def test_a_librarys_index_changes_no_dataset(pack, dataset):
     before = align._stamp(settings()["dataset"])
     (folder / ".aai-library-x.safetensors").write_bytes(b"index")
     assert before and align._stamp(settings()["dataset"]) == before
+    # It goes into every picture that the graph saves.
+    assert str(folder) not in str(pack.nodes["AAI_AlignAudioEncoder"].fingerprint_inputs(**settings()))
     (folder / "new.txt").write_text("a picture more")
     assert align._stamp(settings()["dataset"]) != before
     for name in (".aai-library-x.safetensors", "new.txt"):
@@ -260,7 +262,7 @@ def test_what_is_missing_is_refused_before_anything_runs(pack):
         "Apache-2.0",
     ):
         assert part in answer
-    answer = pack.nodes["AAI_BridgeSoundEncoder"].validate_inputs(clap="nowhere", sounds="none")
+    answer = pack.nodes["AAI_BridgeSoundEncoder"].validate_inputs(clap="nowhere")
     assert "'nowhere'" in answer
     answer = pack.nodes["AAI_AlignAudioEncoder"].validate_inputs(dataset="nowhere")
     assert "no folder 'nowhere'" in answer

@@ -34,6 +34,18 @@ def test_a_page_tells_of_every_input_and_output_and_of_no_other(pack):
         assert "\n## When something goes wrong\n" in page, node_id
 
 
+def test_what_a_page_quotes_is_what_the_code_says(pack):
+    root = FOLDER.parents[1]
+    code = " ".join(p.read_text(encoding="utf-8") for n in ("aai", "nodes") for p in (root / n).rglob("*.py"))
+    # Sentences are broken over lines, and hold values.
+    code = re.sub(r'"\s*f?"', "", code)
+    known = re.sub(r"\{[^{}]*\}", "…", code)
+    for node_id, page in pages(pack).items():
+        for quote in re.findall(r'\*"(.+?)"\*', page):
+            for part in re.split(r"\.\.\.|`<`|\d+", quote.replace("`<...>`", "...").replace("\\*", "*")):
+                assert part.strip() in known, f"{node_id}: {quote}"
+
+
 def test_every_page_shows_a_picture_and_the_pictures_are_small(pack):
     shown = set()
     for node_id, page in pages(pack).items():

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 LIST = Path(__file__).with_name("names.json")
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
 
 def names_of(node) -> dict[str, list[list[str]]]:
@@ -40,6 +41,10 @@ def broken(node_id: str, old: dict | None, new: dict | None) -> list[str]:
             found.append(f"{node_id} lost {kind} {', '.join(missing)}: ids stay, display_name may change")
         elif [s[:2] for s in kept] != [s[:2] for s in before]:
             found.append(f"{node_id}'s {kind} changed their order or type")
+    widgets = [slot[0] for slot in old["inputs"] if slot[1] in WIDGETS]
+    now = [slot[0] for slot in new["inputs"] if slot[1] in WIDGETS]
+    if not set(widgets) - set(now) and now[: len(widgets)] != widgets:
+        found.append(f"{node_id}'s widgets changed places, and saved ones go by them: new ones come last")
     first = [slot[0] for slot in old["outputs"]]
     if [slot[0] for slot in new["outputs"]][: len(first)] != first:
         found.append(f"{node_id}'s outputs changed places: new ones come last")
@@ -75,6 +80,8 @@ def test_the_pack_is_as_the_list_says(pack, pytestconfig):
         (lambda n: n["inputs"].append(["more", "INT", "optional"]), None),
         (lambda n: n["outputs"].append(["more", "INT"]), None),
         (lambda n: n["inputs"].insert(0, ["more", "MODEL", "required"]), None),
+        (lambda n: n["inputs"].insert(0, ["more", "INT", "required"]), "widgets changed places"),
+        (lambda n: n["inputs"].insert(1, ["more", "COMBO", "required"]), "widgets changed places"),
         (lambda n: n["inputs"].pop(), "lost inputs b"),
         (lambda n: n["inputs"].reverse(), "order or type"),
         (lambda n: n["inputs"].__setitem__(0, ["a", "FLOAT", "required"]), "order or type"),
