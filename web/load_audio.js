@@ -1,7 +1,7 @@
 // AAI_LoadAudio: its waveform stands where core's nodes have their player, under the name that core's upload
 // button and drop target look for; core's own nodes keep theirs.
 import { app } from "../../scripts/app.js";
-import { addView } from "./view.js";
+import { addView, element } from "./view.js";
 import { waveform } from "./waveform.js";
 
 app.registerExtension({
@@ -14,10 +14,35 @@ app.registerExtension({
             ...widgets, audioUI: ["AAI_WAVEFORM", { socketless: true }], ...(upload ? { upload } : {}),
         };
     },
+    nodeCreated(node) {
+        if (node.comfyClass === "AAI_LoadAudio") takeVideos(node);
+    },
     getCustomWidgets() {
         return { AAI_WAVEFORM: (node, name) => ({ widget: addWaveform(node, name) }) };
     },
 });
+
+// Core's upload button, drop target and paste let audio files through only; a video's sound track is a sound, too.
+function takeVideos(node) {
+    const { pasteFiles, onDragDrop } = node;
+    const button = node.widgets?.find((widget) => widget.name === "upload");
+    if (!pasteFiles || !button) return;
+    const isVideo = (file) => file.type.startsWith("video/");
+    const asSound = (file) => (isVideo(file) ? new File([file], file.name, { type: file.type.replace("video/", "audio/") }) : file);
+    node.pasteFiles = (files) => pasteFiles.call(node, [...files].map(asSound));
+    node.onDragDrop = (event) => {
+        const videos = [...(event.dataTransfer?.files ?? [])].filter(isVideo);
+        return videos.length ? node.pasteFiles(videos) : onDragDrop?.call(node, event);
+    };
+    const input = element("input", {
+        type: "file", accept: "audio/*,video/*",
+        onchange: () => {
+            node.pasteFiles(input.files);
+            input.value = "";
+        },
+    });
+    button.callback = () => input.click();
+}
 
 function addWaveform(node, name) {
     const find = (wanted) => node.widgets.find((widget) => widget.name === wanted);

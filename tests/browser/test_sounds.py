@@ -20,6 +20,25 @@ def rooster(tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def film(tmp_path):
+    """A video of 5 s with a sound track."""
+    path = tmp_path / "a storm.mp4"
+    heard = synthesize("thunder", 0.9, seed=4).mono()
+    with av.open(str(path), "w") as container:
+        sight, sound = container.add_stream("mpeg4", rate=5), container.add_stream("aac", rate=heard.rate)
+        sight.width = sight.height = 64
+        for shade in range(25):
+            picture = np.full((64, 64, 3), shade, dtype=np.uint8)
+            container.mux(sight.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        frame = av.AudioFrame.from_ndarray(heard.waveform.numpy(), format="fltp", layout="mono")
+        frame.rate = heard.rate
+        container.mux(sound.encode(frame))
+        for stream in (sight, sound):
+            container.mux(stream.encode(None))
+    return path
+
+
 def loaded(tab, renderer: str, palette: str = "dark"):
     page = tab(renderer, palette)
     page.load(page.template("sound_to_picture"))
@@ -49,7 +68,32 @@ def upload(page, renderer: str, file) -> None:
         with page.page.expect_file_chooser() as chooser:
             page.page.mouse.down()
             page.page.mouse.up()
+        assert chooser.value.element.get_attribute("accept") == "audio/*,video/*"
         chooser.value.set_files(file)
+    page.page.wait_for_function(
+        "n => app.graph._nodes.find((x) => x.type === 'AAI_LoadAudio').widgets[0].value === n", arg=file.name
+    )
+
+
+def drop(page, file) -> None:
+    """Drops a file from outside on the node, as a hand with a mouse would."""
+    page.page.evaluate(
+        """async ([name, bytes]) => {
+            const node = app.graph._nodes.find((n) => n.type === "AAI_LoadAudio");
+            const files = new DataTransfer();
+            files.items.add(new File([new Uint8Array(bytes)], name, { type: "video/mp4" }));
+            const middle = [node.pos[0] + node.size[0] / 2, node.pos[1] + 40];
+            const [x, y] = app.canvas.ds.convertOffsetToCanvas(middle);
+            const box = app.canvas.canvas.getBoundingClientRect();
+            for (const kind of ["dragenter", "dragover", "drop"]) {
+                const at = { clientX: box.x + x, clientY: box.y + y };
+                const event = { bubbles: true, cancelable: true, dataTransfer: files, ...at };
+                app.canvas.canvas.dispatchEvent(new DragEvent(kind, event));
+                await new Promise((done) => setTimeout(done, 100));
+            }
+        }""",
+        [file.name, list(file.read_bytes())],
+    )
     page.page.wait_for_function(
         "n => app.graph._nodes.find((x) => x.type === 'AAI_LoadAudio').widgets[0].value === n", arg=file.name
     )
@@ -102,6 +146,22 @@ def test_a_sound_is_uploaded_trimmed_and_played(tab, renderer, rooster, server):
     head.wait_for(state="hidden")
     assert page.page.locator(".aai-play").inner_text() == "▶"
     assert page.complaints == []
+
+
+@pytest.mark.parametrize("way", ["button", "drop"])
+def test_a_videos_sound_is_a_sound(tab, server, film, way):
+    page = loaded(tab, "canvas")
+    if way == "button":
+        upload(page, "canvas", film)
+    else:
+        drop(page, film)
+    page.page.locator(".aai-waveform:not(.aai-empty)").wait_for()
+    only(page, "AAI_LoadSoundWorld", "AAI_LoadAudio", "AAI_EncodeSound")
+    page.run()
+    assert page.wait()["status"]["status_str"] == "success"
+    assert page.page.locator(".aai-words li").first.inner_text().startswith("thunder")
+    assert page.complaints == []
+    (server.input / film.name).unlink()
 
 
 def test_trimming_to_nothing_is_told_and_not_possible_by_mouse(tab, renderer):
