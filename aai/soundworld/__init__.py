@@ -70,11 +70,11 @@ def load_oracle(folder: Path = WEIGHTS) -> Oracle:
 
 @lru_cache(maxsize=1)
 def library(count: int = 600, seed: int = 77) -> Tensor:
-    """SoundWorld's picture library: `count` rendered pictures [N, 3, 128, 128] in [0, 1] that no model was
+    """SoundWorld's picture library: `count` rendered pictures, uint8 [N, 3, 128, 128], that no model was
     trained on."""
     from .diffusion import draw_all, random_scenes
 
-    return draw_all(random_scenes(count, seed, calm=0.05), workers=1).float() / 255
+    return draw_all(random_scenes(count, seed, calm=0.05), workers=1)
 
 
 def references(f_a: Tensor, encoder, k: int = 4) -> tuple[Tensor, list[float]]:
@@ -83,7 +83,7 @@ def references(f_a: Tensor, encoder, k: int = 4) -> tuple[Tensor, list[float]]:
     from ..adapt.library import rank
 
     rows, scores = rank(f_a, library_features(encoder), k)
-    return library()[rows], scores
+    return library()[rows].float() / 255, scores
 
 
 _features: dict[int, tuple[object, Tensor]] = {}
@@ -102,5 +102,5 @@ def library_features(encoder) -> Tensor:
     held = _features.get(id(encoder))
     if held is None or held[0] is not encoder:
         _features.clear()
-        held = _features[id(encoder)] = (encoder, encoder.embed_images(library()))
+        held = _features[id(encoder)] = (encoder, encoder.embed_images(library().float() / 255))
     return held[1]

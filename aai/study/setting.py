@@ -92,11 +92,11 @@ def soundworld_setting(events: Sequence[str] = EVENTS, model: PictureModel | Non
 
     def nearest(subject: Subject, k: int, skip: int = 0) -> Tensor:
         rows, _ = rank(subject.f_a, soundworld.library_features(encoder), k + skip)
-        return soundworld.library()[rows[skip:]]
+        return soundworld.library()[rows[skip:]].float() / 255
 
     others = [unseen_sound(event, 800 + i) for i, event in enumerate(EVENTS * 2)]
     space = encoder_space(encoder, encoder.labels)
-    library = soundworld.library()[:200]
+    library = soundworld.library()[:200].float() / 255
     judges = (
         Oracle(soundworld.load_oracle()),
         Likeness(space, subjects, others, library, encoder.labels, "own encoder"),

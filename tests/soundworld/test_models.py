@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from aai import soundworld
 from aai.align.cavmae import CAVMAE
 from aai.soundworld import diffusion, hearing
 from aai.soundworld.captions import LEVELS, caption, corpus, level, phrase, random_caption
@@ -163,3 +164,13 @@ def test_hearing_trains_on_sounds_of_every_loudness(reader):
     before = model.blocks_a[0].attn.qkv.weight.clone()
     hearing.train_hearing(model, source, steps=2, rate=1e-3, keep=0.4, batch=4)
     assert not torch.equal(before, model.blocks_a[0].attn.qkv.weight)
+
+
+def test_the_library_is_drawn_without_other_processes(monkeypatch):
+    """Windows has no fork, and a server of many threads is not to be forked."""
+    import multiprocessing
+
+    monkeypatch.setattr(multiprocessing, "get_context", lambda kind: pytest.fail(f"{kind} was asked for"))
+    soundworld.library.cache_clear()
+    drawn = soundworld.library(3)
+    assert drawn.shape == (3, 3, 128, 128) and drawn.dtype == torch.uint8
