@@ -166,6 +166,8 @@ def test_bad_sounds_get_one_sentence(aai, folder, command, name, says):
         (("token", "rain.wav", "--name", "<b>", "-o", "x.safetensors"), "cannot name"),
         (("token", "rain.wav", "--encoder", "rain.wav", "-o", "x.safetensors"), "rain.wav"),
         (("token", "rain.wav", "--model", "empty", "-o", "x.safetensors"), "empty"),
+        (("study", "compare", "--model", "empty", "-o", "y"), "--model is for a study of your own"),
+        (("study", "compare", "--wav2clip", "rain.wav", "-o", "y"), "give --clip as well"),
         (("generate", "--token", "nowhere.safetensors", "-o", "x.png"), "nowhere.safetensors"),
         (("generate", "--token", "rain.wav", "-o", "x.png"), "rain.wav"),
         (("generate", "--token", "wide.safetensors", "-o", "x.png"), "768"),

@@ -164,8 +164,18 @@ def _setting(options: argparse.Namespace):
 
     if (options.sounds is None) != (options.library is None):
         raise InputError("Sounds and pictures of your own go together: give --sounds and --library.")
+    if options.wav2clip is not None and options.clip is None:
+        raise InputError("Wav2CLIP measures beside a CLIP: give --clip as well, or leave --wav2clip out.")
     if options.sounds is None:
         from ..soundworld.world import EVENTS
+
+        own = {"--model": options.model, "--encoder": options.encoder, "--clip": options.clip}
+        unused = next((name for name, given in own.items() if given not in (None, SOUNDWORLD)), None)
+        if unused:
+            raise InputError(
+                f"{unused} is for a study of your own sounds and pictures: give --sounds and --library as "
+                "well, or leave it out."
+            )
 
         unknown = [name for name in options.events or () if name not in EVENTS]
         if unknown:

@@ -113,7 +113,8 @@ def draw(
 def sound_token(
     setting: Setting, f_a: Tensor, pictures: Tensor, settings: TrainSettings, snapshots: Sequence[int] = ()
 ) -> dict[int, SoundToken]:
-    """Tokens by eq. 6 after each of `snapshots` steps (none: after the last)."""
+    """Tokens by eq. 6 after each of `snapshots` steps (none: after the last), none of them chosen by its
+    loss."""
     wanted = snapshots or (settings.steps,)
     kept: dict[int, SoundToken] = {}
 
@@ -122,9 +123,9 @@ def sound_token(
             kept[len(result.losses)] = result.token
 
     every = math.gcd(*wanted)
-    train_token(
-        setting.model, f_a, pictures, settings, "sound", watch=keep, watch_every=every, table=_table(setting)
-    )
+    # The encoder's words tell how a sound enters text encoders that it was not aligned with.
+    table = setting.encoder.labels, setting.encoder.label_vectors
+    train_token(setting.model, f_a, pictures, settings, "sound", watch=keep, watch_every=every, table=table)
     return kept
 
 
@@ -134,13 +135,8 @@ def textual_inversion(setting: Setting, f_a: Tensor, pictures: Tensor, settings:
     # A sound of no length: eq. 6 to the letter adds nothing to f_adapter.
     nothing = f_a * (1e-9 / f_a.norm())
     free = replace(settings, scale="raw", rho=None, init=1.0)
-    made = train_token(setting.model, nothing, pictures, free, "sound", table=_table(setting)).token
+    made = sound_token(setting, nothing, pictures, free)[free.steps]
     return SoundToken(made.name, made.vectors, provenance=made.provenance)
-
-
-def _table(setting: Setting) -> tuple[Sequence[str], Tensor]:
-    """The encoder's words, by which a sound enters text encoders that it was not aligned with."""
-    return setting.encoder.labels, setting.encoder.label_vectors
 
 
 def save_sheet(picture: Image.Image, folder: Path, name: str) -> str:

@@ -17,9 +17,13 @@ from .judges import Measure
 from .setting import Setting
 
 ABOUT = (
-    "Differences of the same sound and seed, with 95 % intervals; *better* or *worse* where the interval "
-    "lies wholly on that side."
+    "Differences are of the same sound and seed. Their 95 % intervals are over the sounds, each the mean of "
+    "its seeds, or over the seeds where there is one sound; *better* or *worse* where the interval lies "
+    "wholly on that side. The intervals of shares are over the pictures, which share sounds and trainings: "
+    "they say how sure a share is for these, not for others."
 )
+AGREEING = 6
+"""So many differences that are all alike decide what their interval, of no width, cannot: by a sign test."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A measure's mean difference, `better` less `worse`, over pairs of the same sound and seed, with its
-    95 % interval; `verdict` says whether `better` is better: confirmed, denied, or not decided."""
+    """A measure's mean difference, `better` less `worse`, of the same sounds and seeds, with its 95 %
+    interval over `count` of `over` ("sounds", or "seeds" of the only one); `verdict` says whether `better` is
+    better: confirmed, denied, or not decided."""
 
     better: str
     worse: str
@@ -45,7 +50,8 @@ class Comparison:
     difference: float
     low: float
     high: float
-    pairs: int
+    count: int
+    over: str
     verdict: str
 
 
@@ -86,28 +92,42 @@ def compare(cells: Sequence[Cell], better: str, worse: str, measure: Measure) ->
     for cell in cells:
         if cell.condition in means and measure.name in cell.values:
             means[cell.condition][cell.subject, cell.seed] = float(np.mean(cell.values[measure.name]))
-    pairs = [means[better][key] - means[worse][key] for key in means[better] if key in means[worse]]
-    if not pairs:
+    of_sound: dict[str, list[float]] = {}
+    for key in means[better]:
+        if key in means[worse]:
+            of_sound.setdefault(key[0], []).append(means[better][key] - means[worse][key])
+    if not of_sound:
         return None
-    low, high = student(pairs)
+    # The seeds of a sound share its embedding and its pictures: they are no sounds of their own.
+    over = "sounds" if len(of_sound) > 1 else "seeds"
+    alike = (
+        [float(np.mean(d)) for d in of_sound.values()] if over == "sounds" else next(iter(of_sound.values()))
+    )
+    low, high = student(alike)
     towards = (low, high) if measure.more_is_better else (-high, -low)
+    decides = len(alike) >= (2 if low < high else AGREEING)
     verdict = "not decided"
-    if len(pairs) > 1 and towards[0] > 0:
+    if decides and towards[0] > 0:
         verdict = "confirmed"
-    elif len(pairs) > 1 and towards[1] < 0:
+    elif decides and towards[1] < 0:
         verdict = "denied"
-    return Comparison(better, worse, measure.name, float(np.mean(pairs)), low, high, len(pairs), verdict)
+    return Comparison(
+        better, worse, measure.name, float(np.mean(alike)), low, high, len(alike), over, verdict
+    )
 
 
 def sentence(found: Sequence[Comparison]) -> str:
     """What all measures say of one pair of conditions."""
     groups: dict[str, list[str]] = {"confirmed": [], "denied": [], "not decided": []}
     for one in found:
-        shown = f"{one.measure} ({one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}])"
-        groups[one.verdict].append(shown if one.low != one.high else f"{one.measure} (no difference)")
+        shown = f"{one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
+        if one.low == one.high:
+            shown = f"{one.difference:+.3f} in all" if one.difference else "no difference"
+        groups[one.verdict].append(f"{one.measure} ({shown})")
     says = {"confirmed": "better by", "denied": "worse by", "not decided": "not decided by"}
     parts = [f"{says[verdict]} {', '.join(names)}" for verdict, names in groups.items() if names]
-    return f"{found[0].better} against {found[0].worse}, {found[0].pairs} pairs: {'; '.join(parts)}."
+    over = f"{found[0].count} {found[0].over if found[0].count > 1 else found[0].over[:-1]}"
+    return f"{found[0].better} against {found[0].worse}, {over}: {'; '.join(parts)}."
 
 
 def compare_all(

@@ -22,6 +22,8 @@ from ..errors import InputError
 
 KEY = "aai-people-key-1"
 TEMPLATE = Path(__file__).with_name("people.html")
+LETTERS = "ABCDEFGH"
+"""What the page calls the pictures of a question."""
 
 
 def write(study: Path, output: Path, questions: int = 20, seed: int = 0) -> dict:
@@ -30,7 +32,7 @@ def write(study: Path, output: Path, questions: int = 20, seed: int = 0) -> dict
 
     A question is a sound's pictures of one noise, one for each condition. Which are asked, and the order,
     come from `seed`; the pictures of a question and the questions are shuffled once more for each person.
-    Raises InputError for a folder without cells, and for cells of fewer than two conditions.
+    Raises InputError for a folder without cells, and for cells of fewer than two conditions or too many.
     """
     cells = _cells(study)
     conditions = list(dict.fromkeys(cell["condition"] for cell in cells))
@@ -43,7 +45,16 @@ def write(study: Path, output: Path, questions: int = 20, seed: int = 0) -> dict
         raise InputError(
             f"'{study}' holds no pictures of two conditions to choose between: run `aai study compare` first."
         )
-    name = hashlib.sha256(f"{seed} {[c['file'].name for c in cells]} {questions}".encode()).hexdigest()[:12]
+    if len(conditions) > len(LETTERS):
+        raise InputError(
+            f"'{study}' holds {len(conditions)} conditions, too many to choose between at a glance: take a "
+            f"study of {len(LETTERS)} or fewer, as `aai study compare` makes."
+        )
+    # Two studies of the same sounds and seeds differ in their pictures.
+    told = hashlib.sha256(f"{seed} {questions}".encode())
+    for cell in cells:
+        told.update(cell["file"].name.encode() + cell["file"].with_suffix(".png").read_bytes())
+    name = told.hexdigest()[:12]
     drawn = _chosen(whole, questions, random.Random(seed))
     asked, codes, sounds = [], {}, {}
     for subject, training, number in drawn:

@@ -17,8 +17,9 @@ from .people import KEY
 def tally(answers: Sequence[Path], key: Path) -> dict:
     """Per condition the mean naturalness (1 to 5) and the share of preferences, with 95 % intervals.
 
-    The intervals are Student's over people, whose own answers hang together; of one person alone, over the
-    questions (Wilson's for the share). A person who sends two files counts once, with the later named.
+    The intervals are Student's over people, whose own answers hang together (Wilson's for a share on which
+    all agree); of one person alone, over the questions (Wilson's for the share). A person who sends two files
+    counts once, with the later named.
     Raises InputError for files that are no answers, or to another page than the key's.
     """
     told = _read(key, "key")
@@ -75,7 +76,10 @@ def _mean(people: Sequence[Sequence[float]], least: float, most: float) -> dict 
     if not people:
         return None
     means = [float(np.mean(values)) for values in people]
-    if len(people) > 1:
+    if len(people) > 1 and most == 1.0 and set(means) in ({0.0}, {1.0}):
+        # Where all are of one mind, Student's interval has no width.
+        low, high = Share(round(sum(means)), len(means)).interval
+    elif len(people) > 1:
         low, high = student(means)
     elif most == 1.0:
         low, high = Share(int(sum(people[0])), len(people[0])).interval

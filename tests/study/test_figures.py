@@ -50,10 +50,39 @@ def test_a_direction_is_confirmed_denied_or_left_open(one, other, measure, verdi
         "b", *((v,) for v in other), name=measure.name
     )
     found = compare(held, "a", "b", measure)
-    assert found.verdict == verdict and found.pairs == len(one)
+    assert found.verdict == verdict and (found.count, found.over) == (len(one), "seeds")
     said = {"confirmed": "better by", "denied": "worse by", "not decided": "not decided by"}[verdict]
-    assert sentence([found]).startswith(f"a against b, {len(one)} pairs: {said} {measure.name} (")
+    over = f"{len(one)} seed{'s' * (len(one) > 1)}"
+    assert sentence([found]).startswith(f"a against b, {over}: {said} {measure.name} (")
     assert compare(held, "a", "c", measure) is None
+
+
+def of_sounds(condition, **values):
+    """A cell for each seed of each sound."""
+    return [
+        Cell(condition, sound, seed, torch.zeros(0), {"event": [value]})
+        for sound, row in values.items()
+        for seed, value in enumerate(row)
+    ]
+
+
+def test_seeds_of_a_sound_are_not_sounds_of_their_own():
+    nothing = of_sounds("b", rain=(0, 0, 0), dog=(0, 0, 0), fire=(0, 0, 0))
+    found = compare(
+        [*of_sounds("a", rain=(1, 1, 1), dog=(0, 0, 0), fire=(1, 0.5, 0)), *nothing], "a", "b", SHARE
+    )
+    assert (found.count, found.over, found.verdict) == (3, "sounds", "not decided")
+    assert (found.low, found.high) == pytest.approx(student([1.0, 0.0, 0.5]))
+
+
+def test_differences_that_are_all_alike_decide_where_there_are_enough():
+    for sounds, verdict in ((5, "not decided"), (6, "confirmed")):
+        names = [f"sound {i}" for i in range(sounds)]
+        held = of_sounds("a", **{n: (1,) for n in names}) + of_sounds("b", **{n: (0,) for n in names})
+        found = compare(held, "a", "b", SHARE)
+        assert found.verdict == verdict and "(+1.000 in all)" in sentence([found])
+    same = compare(of_sounds("a", rain=(1,), dog=(1,)) + of_sounds("b", rain=(1,), dog=(1,)), "a", "b", SHARE)
+    assert sentence([same]) == "a against b, 2 sounds: not decided by event (no difference)."
 
 
 def test_a_table_has_a_row_for_each_condition_that_was_drawn():

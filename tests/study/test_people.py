@@ -76,6 +76,25 @@ def test_the_same_seed_gives_the_same_page(study, tmp_path):
     assert pages[0] == pages[1] != pages[2]
 
 
+def test_other_pictures_of_the_same_sounds_are_another_study(study, tmp_path):
+    people.write(study, tmp_path / "a.html", questions=4)
+    for path in (study / "cells").glob("*.png"):
+        image.save(torch.rand(3, 8, 16), path)
+    people.write(study, tmp_path / "b.html", questions=4)
+    assert embedded(tmp_path / "a.html")["id"] != embedded(tmp_path / "b.html")["id"]
+
+
+def test_more_conditions_than_letters_are_refused(study, tmp_path):
+    for number in range(6):
+        for path in list((study / "cells").glob("rain-ours-?.json")):
+            notes = {**json.loads(path.read_text()), "condition": f"ours {number}"}
+            copied = path.with_name(f"{path.stem}-{number}.json")
+            copied.write_text(json.dumps(notes))
+            copied.with_suffix(".png").write_bytes(path.with_suffix(".png").read_bytes())
+    with pytest.raises(InputError, match="9 conditions, too many"):
+        people.write(study, tmp_path / "page.html")
+
+
 def test_folders_without_a_comparison_are_refused(study, tmp_path):
     with pytest.raises(InputError, match="holds no study"):
         people.write(tmp_path, tmp_path / "p.html")
@@ -115,7 +134,10 @@ def test_a_tally_by_hand(study, tmp_path):
     assert rows["ours"]["naturalness"] == pytest.approx({"mean": 4, "low": 4 - 4.302653 / 3**0.5, "high": 5})
     assert rows["ours"]["votes"] == 8 and rows["ours"]["of"] == 12
     assert rows["ours"]["preferred"]["mean"] == pytest.approx(2 / 3)
-    assert rows["textual inversion"]["preferred"] == {"mean": 0, "low": 0, "high": 0}
+    # Nobody of three: Wilson's upper end is z^2 / (n + z^2).
+    assert rows["textual inversion"]["preferred"] == pytest.approx(
+        {"mean": 0, "low": 0, "high": 1.96**2 / (3 + 1.96**2)}, abs=1e-3
+    )
     assert "| ours | 4.00 [1.52, 5.00] | 67 %" in tally.shown(report)
     twice = tally.tally([*files, files[0]], people.key_file(page))
     assert twice == report
