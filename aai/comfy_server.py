@@ -25,6 +25,8 @@ from pathlib import Path
 from .errors import InputError
 
 PACK_NAME = "aai-sound-tokens"
+COPIED = ".copied"
+"""Says of a pack's folder that it is a copy of ours, which the next one may replace."""
 
 
 def find_comfy() -> Path | None:
@@ -287,13 +289,19 @@ class ComfyServer:
 
 def install_pack(pack: Path, target: Path) -> None:
     """Puts the pack at `target`: a link, or a copy of what a release holds where links are not allowed."""
-    if target.is_symlink() or target.exists():
+    if target.is_symlink():
+        return
+    if (target / COPIED).is_file():
+        # Of the pack as it was then.
+        shutil.rmtree(target)
+    if target.exists():
         return
     try:
         target.symlink_to(pack, target_is_directory=True)
     except OSError:
         unwanted = shutil.ignore_patterns(".git", ".venv*", "out", "__pycache__", "tests", "*.egg-info")
         shutil.copytree(pack, target, ignore=unwanted)
+        (target / COPIED).touch()
 
 
 def free_port() -> int:

@@ -239,6 +239,14 @@ def _node(graph: dict, kind: str) -> dict:
     return next(node["inputs"] for node in graph.values() if node["class_type"] == kind)
 
 
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        # ComfyUI needs no diffusers.
+        return "not installed"
+
+
 def _finish(
     output: Path, engine: str, made: list[Drawn | Edited], complaints: list[str], seconds: float
 ) -> None:
@@ -296,10 +304,7 @@ def _finish(
         "engine": engine,
         "versions": {
             "python": platform.python_version(),
-            **{
-                name: importlib.metadata.version(name)
-                for name in ("torch", "diffusers", "transformers", "safetensors")
-            },
+            **{name: _version(name) for name in ("torch", "diffusers", "transformers", "safetensors")},
         },
         "command": " ".join(["python", "-m", "aai", *sys.argv[1:]]),
         "seconds": round(seconds, 1),
