@@ -193,7 +193,7 @@ class AlignAudioEncoder(io.ComfyNode):
             log.info("Aligning stopped; the best encoder so far is models/audio_encoders/%s.", file)
 
         # The executor's inference mode has no gradients; what is made outside of it is ordinary.
-        with torch.inference_mode(False), torch.enable_grad(), room_to_train() as device:
+        with room_to_train() as device, torch.inference_mode(False), torch.enable_grad():
             aligned, report = align_folder(
                 sound_encoder,
                 ClipTower(clip),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
@@ -125,7 +126,8 @@ class ComfyPictureModel:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to pictures [B, 3, H, W] in [0, 1]."""
-        with torch.no_grad():
+        # The autoencoder's weights may have to be moved, which only inference leaves them whole (`Training`).
+        with torch.inference_mode():
             pictures = self.vae.decode(self.model.model.process_latent_out(latents)).movedim(-1, 1)
         if self._training is not None:
             # The autoencoder may have taken the model's place.
@@ -198,9 +200,15 @@ class ComfyPictureModel:
 
     @property
     def native_size(self) -> int:
-        """The side in pixels that the model was trained at: what its config states, else 1024 (XL) or 512."""
-        stated = getattr(self.model.model.model_config, "native_size", None)
-        return stated or (1024 if self.model.model.adm_channels else 512)
+        """The side in pixels that the model was trained at: what its config states, else 1024 (XL and its
+        refiner), 768 (a v-prediction model of SD 2's width) or 512."""
+        config = self.model.model.model_config
+        stated = getattr(config, "native_size", None)
+        if stated:
+            return stated
+        if config.unet_config.get("context_dim") in (1280, 2048):
+            return 1024
+        return 768 if self.v_prediction and config.unet_config.get("context_dim") == 1024 else 512
 
     @property
     def _latent_channels(self) -> int:
@@ -226,7 +234,8 @@ class ComfyPictureModel:
             k: v.process_cond(batch_size=len(x), device=self.device, area=None).cond for k, v in extra.items()
         }
         options = self.model.model_options["transformer_options"]
-        options = {**options, "sigmas": sigma}
+        # What the sampler says of a call, and others' patches ask for: all rows are of the prompt.
+        options = {**options, "sigmas": sigma, "cond_or_uncond": [0], "uuids": [uuid.uuid4()]}
         if self._training is not None:
             return inner.apply_model(
                 x,

@@ -37,9 +37,11 @@ class Training:
 
     def take(self) -> None:
         """Loads the models, where others have taken their place, and renews what inference has made."""
-        comfy.model_management.load_models_gpu(
-            list(self.patchers), memory_required=self.room, force_full_load=True
-        )
+        # A weight of inference that is moved outside of it becomes neither: autograd fails on it.
+        with torch.inference_mode():
+            comfy.model_management.load_models_gpu(
+                list(self.patchers), memory_required=self.room, force_full_load=True
+            )
         for patcher in self.patchers:
             for held, name in _renew(patcher.model):
                 self.renewed[id(held), name] = (held, name)
@@ -119,10 +121,21 @@ def _renew(module: nn.Module) -> list[tuple[dict, str]]:
     for part in module.modules():
         for held in (part._parameters, part._buffers):
             for name, value in held.items():
-                if value is not None and value.is_inference():
+                if value is not None and not _knows_its_version(value):
                     held[name] = _clone(value)
                     renewed.append((held, name))
     return renewed
+
+
+def _knows_its_version(value: torch.Tensor) -> bool:
+    """Whether autograd can keep a tensor. One of inference cannot be kept, nor one that was moved to another
+    device outside of inference, which says that it is an ordinary one."""
+    if value.is_inference():
+        return False
+    try:
+        return value._version >= 0
+    except RuntimeError:
+        return False
 
 
 def _clone(value: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -188,3 +190,53 @@ def test_each_seed_is_its_own_picture(picture, pack):
     # Latents start at sigma 14.6, and guidance multiplies the rounding.
     assert_close(pair[1:], alone, atol=2e-3, rtol=1e-3)
     assert images.shape == (2, 3, 128, 128) and 0 <= images.min() and images.max() <= 1
+
+
+@pytest.mark.parametrize("moved_before", [False, True])
+def test_weights_that_are_moved_to_train_on_can_be_trained_on(pack, comfy, monkeypatch, moved_before):
+    """A move to another type takes the way of a move to a GPU: it puts other data into the parameter."""
+    import comfy.model_management as management
+
+    with torch.inference_mode():
+        module = torch.nn.Linear(4, 4).requires_grad_(False)
+    if moved_before:
+        module.to(torch.float64)
+    load = lambda patchers, **_: [p.model.to(torch.float64) for p in patchers]  # noqa: E731
+    monkeypatch.setattr(management, "load_models_gpu", load)
+    training = pack.part("nodes.comfy.training").Training
+    with torch.inference_mode(), training([SimpleNamespace(model=module, load_device=torch.device("cpu"))]):
+        x = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+        (gradient,) = torch.autograd.grad(module(x).square().sum(), x)
+        assert gradient.abs().sum() > 0
+    assert all(p.is_inference() for p in module.parameters())
+
+
+def test_a_model_with_others_patches_trains(picture, small, pack):
+    """Self-Attention Guidance asks which rows of a call are of the prompt, as IPAdapter does."""
+    from comfy_extras.nodes_sag import SelfAttentionGuidance
+
+    guided = SelfAttentionGuidance.execute(small.model, 0.5, 2.0).args[0]
+    other = pack.part("nodes.comfy.picture").ComfyPictureModel(guided, small.clip, small.vae)
+    prompt, t = pack.part("aai.prompt").Prompt("a photo of rain"), torch.tensor([500])
+    latents = torch.randn(1, 32, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        cond = picture.encode_prompt(prompt)
+        wanted, found = (p.denoising_loss(latents, cond, latents.flip(0), t) for p in (picture, other))
+    assert_close(found, wanted, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("width", "kind", "side"),
+    [
+        (768, "eps", 512),
+        (1024, "eps", 512),
+        (1024, "v_prediction", 768),
+        (2048, "eps", 1024),
+        (1280, "eps", 1024),
+    ],
+)
+def test_the_models_own_size_goes_by_its_family(small, pack, monkeypatch, width, kind, side):
+    picture = predicting(kind, small, pack)
+    config = SimpleNamespace(unet_config={"context_dim": width})
+    monkeypatch.setattr(picture.model.model, "model_config", config)
+    assert picture.native_size == side
