@@ -186,21 +186,20 @@ class Run:
 
     def _backward(self, prompt: Prompt, latents: Tensor, noise: Tensor, t: Tensor) -> float:
         """Sets the gradients of f_adapter; returns the loss."""
-        cond = self._encode(prompt, self.f_adapter)
-        # Cut in two: the U-Net's graph goes with each chunk, and the text encoder is passed once.
-        outputs = [v for v in (cond.cross, cond.pooled) if v is not None and v.requires_grad]
-        leaves = {id(v): v.detach().requires_grad_() for v in outputs}
-        cut = Conditioning(leaves[id(cond.cross)], leaves.get(id(cond.pooled), cond.pooled), cond.reads)
+        # Cut in two, so that the U-Net's graph goes with each chunk. The text encoder's is made afterwards,
+        # as it may hold all its weights, cast to what it computes in: not beside what the U-Net takes.
+        with torch.no_grad():
+            read = self._encode(prompt, self.f_adapter)
+        leaves = [None if v is None else v.detach().requires_grad_() for v in (read.cross, read.pooled)]
+        cut, wanted = Conditioning(*leaves, read.reads), [leaf for leaf in leaves if leaf is not None]
         parameters = list(self.f_adapter.values())
         while True:
-            total, sums = 0.0, [torch.zeros_like(v, dtype=torch.float32) for v in outputs]
+            total, sums = 0.0, [torch.zeros_like(v, dtype=torch.float32) for v in wanted]
             for part in torch.arange(len(latents)).split(self._chunk()):
                 loss = self._loss(latents[part.to(latents.device)], cut, noise[part], t[part])
                 share = len(part) / len(latents)
                 total += float(loss.detach()) * share
-                found = torch.autograd.grad(
-                    loss * (share * self.loss_scale.value), list(leaves.values()), allow_unused=True
-                )
+                found = torch.autograd.grad(loss * (share * self.loss_scale.value), wanted, allow_unused=True)
                 for held, gradient in zip(sums, found):
                     if gradient is not None:
                         held += gradient.float()
@@ -208,12 +207,10 @@ class Run:
                 raise Diverged(
                     f"The training diverged at step {self.steps + 1}: lower the rate or set a rho."
                 )
-            gradients = torch.autograd.grad(
-                outputs,
-                parameters,
-                [s.to(v) for s, v in zip(sums, outputs)],
-                retain_graph=self.loss_scale.value > 1,
-            )
+            cond = self._encode(prompt, self.f_adapter)
+            outputs = [v for v in (cond.cross, cond.pooled) if v is not None]
+            pairs = [(v, s.to(v)) for v, s in zip(outputs, sums) if v.requires_grad]
+            gradients = torch.autograd.grad([v for v, _ in pairs], parameters, [s for _, s in pairs])
             if not self.loss_scale.overflows(gradients):
                 break
             if self.loss_scale.value < 1:
