@@ -8,6 +8,7 @@ from PIL import Image
 
 from aai import audio, cli
 from aai.align.cavmae import CAVMAE, CAVMAEConfig
+from aai.align.clips import MANIFEST, as_row, scan
 from aai.align.encoder import CAVMAEEncoder, save
 from aai.soundworld.pictures import render
 from aai.soundworld.sounds import synthesize
@@ -88,6 +89,23 @@ def test_audio_text_beside_table_3(aai):
     assert code == 0 and "paper: CAVT-MAE w/o m" in out and "49.32" in out
     (own,) = [line for line in out.splitlines() if line.startswith("soundworld")]
     assert float(own.split()[1]) >= 80
+
+
+def test_of_split_data_the_test_clips_are_measured(aai, data, tmp_path):
+    rows = [as_row(clip, data / "classes") for clip in scan(data / "classes")]
+    for i, row in enumerate(rows):
+        row["split"] = "train" if i % 2 else "test"
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    for event in EVENTS:
+        (folder / event).symlink_to(data / "classes" / event)
+    (folder / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, err = aai("audiotext", str(folder), "--text", "soundworld", "--json")
+    report = json.loads(out)
+    assert code == 0 and report["split"] == "test" and report["encoders"][0]["count"] == 3
+    assert "measuring on the 3 clips of the split “test”" in err
+    code, out, err = aai("audiotext", str(folder), "--text", "soundworld", "--json", "--split", "train")
+    assert json.loads(out)["split"] == "train" and not err
 
 
 @pytest.mark.parametrize(
