@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from ..picture.model import PictureModel
 from ..prompt import Prompt
 from ..token import SoundToken
 from .oracle import CALM, Oracle
-from .pictures import render
+from .pictures import event_mask, render
 from .world import EVENTS, OUTLINED, SCENES, placed
 
 EDITED = tuple(event for event in EVENTS if event != "sea waves")
@@ -44,8 +45,8 @@ scene, as the strokes of wind and thunder do, is drawn late."""
 RELIT = ("thunder", "fire", "fireworks")
 """The outlined events that change the light of the whole scene, as they should."""
 
-PHOTOGRAPHS = 8_100_000
-"""The first seed of the pictures that stand for photographs."""
+PHOTOGRAPHS, RENDERED = 8_100_000, 8_200_000
+"""The first seeds of the pictures that stand for photographs, and of those that `rendered` compares."""
 
 
 def fitted(edit: Edit, event: str) -> Edit:
@@ -119,6 +120,23 @@ def edits(
     return figures | {what: float(np.mean(values)) for what, values in alike.items()}
 
 
+def rendered(events: Iterable[str], seeds: Iterable[int]) -> dict[str, float]:
+    """What `edits`' SSIM is of the renderer's own pairs, a scene without and with an event: the same scene to
+    the pixel, in the event's light. No edit that brings an event as the world does leaves more as it was."""
+    alike: dict[str, list[float]] = {}
+    outlined = [event for event in events if event in OUTLINED]
+    for event in outlined:
+        for scene, seed in product(SCENES, seeds):
+            pair = (render(scene, what, INTENSITY, seed=RENDERED + seed) for what in (None, event))
+            before, after = (torch.from_numpy(p).permute(2, 0, 1).float() / 255 for p in pair)
+            mask = torch.from_numpy(event_mask(scene, event, INTENSITY, seed=RENDERED + seed))
+            near = similarity_outside(before, after, mask)
+            kind = "events that light the scene" if event in RELIT else "things"
+            for of in ("", f"; {kind}"):
+                alike.setdefault(f"rendered: SSIM to the source outside the event{of}", []).append(near)
+    return {what: float(np.mean(values)) for what, values in alike.items()}
+
+
 def photographs(
     model: PictureModel, oracle: Oracle, tokens: Mapping[str, SoundToken]
 ) -> dict[str, Share | float]:
@@ -154,10 +172,12 @@ def loudness_sweep(
     model: PictureModel, oracle: Oracle, tokens: Mapping[str, SoundToken], seeds: Iterable[int]
 ) -> dict[str, float]:
     """Per event, Spearman of eq. 8's scale and the intensity that the oracle measures (0 where it sees
-    nothing)."""
+    nothing); the same without scale 0, which gives the source picture by its definition; and in how many
+    pictures of each scale it sees something."""
     from scipy.stats import spearmanr
 
     seeds, found = list(seeds), {}
+    seen_at: dict[float, list[bool]] = {scale: [] for scale in SCALES}
     for event, token in tokens.items():
         scales, measured = [], []
         for scene in SCENES:
@@ -169,5 +189,11 @@ def loudness_sweep(
                 measured += [
                     0.0 if seen == CALM else value for seen, value in zip(grades.events, grades.intensities)
                 ]
+        heard = [(scale, value) for scale, value in zip(scales, measured) if scale]
         found[event] = float(spearmanr(scales, measured).statistic)
-    return found
+        found[f"{event}, scales above 0"] = float(spearmanr(*zip(*heard)).statistic)
+        for scale, value in zip(scales, measured):
+            seen_at[scale].append(value > 0)
+    for of in ("", ", scales above 0"):
+        found[f"mean{of}"] = float(np.mean([found[f"{event}{of}"] for event in tokens]))
+    return found | {f"share seen at scale {scale:g}": float(np.mean(s)) for scale, s in seen_at.items()}

@@ -44,7 +44,7 @@ BY_SOUND, HELD_FIXED, ONE_ADAPTER = SERIES = (
     "references held fixed",
     "one adapter, references held fixed",
 )
-PARTS = ("hear", "tokens", "ablations", "loudness", "edits")
+PARTS = ("hear", "tokens", "ablations", "loudness", "edits", "sweep")
 
 
 def unseen_sound(event: str, seed: int, intensity: float | None = None) -> Sound:
@@ -225,7 +225,13 @@ def main() -> None:
     real = arguments.recordings and arguments.measured_encoder
     measured = load(arguments.measured_encoder) if real else None
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    figures = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    told = {"steps": arguments.steps, "rho": arguments.rho, "seeds": arguments.seeds}
+    figures = json.loads(arguments.output.read_text()) if arguments.output.exists() else {"settings": told}
+    if figures.get("settings") != told:
+        parser.error(
+            f"{arguments.output} holds figures of other settings ({figures.get('settings')}): take "
+            "another --output."
+        )
 
     def note(what: str, value: Share | float) -> None:
         figures[what] = (
@@ -267,20 +273,22 @@ def main() -> None:
             for event, value in rows.items():
                 note(f"loudness, {name}; {event}", value)
             note(f"loudness, {name}; mean", float(np.mean(list(rows.values()))))
-    if "edits" in arguments.parts:
+    if {"edits", "sweep"} & set(arguments.parts):
         made = {}
         for event in edits.EDITED:
             sound = unseen_sound(event, 500 + EVENTS.index(event), edits.INTENSITY)
             f_a = encoder.embed([sound])[0]
             made[event] = make_token(model, f_a, references(f_a, encoder)[0], settings, "sound")
+    if "edits" in arguments.parts:
         for what, value in edits.edits(model, oracle, made, range(4), print).items():
+            note(f"edits, {what}", value)
+        for what, value in edits.rendered(made, range(4)).items():
             note(f"edits, {what}", value)
         for what, value in edits.photographs(model, oracle, made).items():
             note(f"edits, {what}", value)
-        swept = edits.loudness_sweep(model, oracle, made, range(2))
-        for event, value in swept.items():
-            note(f"edits, scale and intensity; {event}", value)
-        note("edits, scale and intensity; mean", float(np.mean(list(swept.values()))))
+    if "sweep" in arguments.parts:
+        for what, value in edits.loudness_sweep(model, oracle, made, range(2)).items():
+            note(f"edits, scale and intensity; {what}", value)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
 """SoundWorld's figures of edits, on one scene: each can be reached, and missed."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
 import torch
 
 from aai.inject.edit import Edit, blended
@@ -35,3 +39,26 @@ def test_an_edit_that_keeps_to_its_changes_leaves_more_of_the_source(monkeypatch
         assert grades.events == ["nothing", "dog"] and grades.scenes == ["village", "village"]
         near.append(edits.similarity_outside(source, edited, grades.masks[1]))
     assert near[1] > near[0] + 0.03
+
+
+def test_the_worlds_own_pairs_say_what_an_edit_can_keep():
+    fireworks, dog = (edits.rendered([event], [0]) for event in ("fireworks", "dog"))
+    whole = "rendered: SSIM to the source outside the event"
+    assert fireworks[f"{whole}; events that light the scene"] == fireworks[whole] < 0.5
+    assert dog[f"{whole}; things"] == dog[whole] > 0.8
+    assert edits.rendered(["rain"], [0]) == {}
+
+
+def test_a_sweep_tells_what_scale_0_gives_by_itself(monkeypatch):
+    monkeypatch.setattr(edits, "SAMPLING_STEPS", 2)
+    monkeypatch.setattr(edits, "SCENES", ("village",))
+    model, oracle = load_picture_model(), load_oracle()
+    tower = model._towers["clip_l"]
+    token = SoundToken("dog", {"clip_l": tower.words.weight[tower.tokenize("dog")[1:-1]].detach().clone()})
+    # As loud as the scale: what a sweep is to find.
+    seen = dict(events=["nothing", *["dog"] * 4], intensities=[0.5, 0.2, 0.4, 0.3, 0.8])
+    judge = SimpleNamespace(grade=lambda pictures: replace(oracle.grade(pictures), **seen))
+    found = edits.loudness_sweep(model, judge, {"dog": token}, [0])
+    assert found["dog"] == found["mean"] == pytest.approx(0.9)
+    assert found["dog, scales above 0"] == pytest.approx(0.8)
+    assert found["share seen at scale 0"] == 0.0 and found["share seen at scale 2"] == 1.0
