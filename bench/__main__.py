@@ -1,5 +1,5 @@
-"""`python -m bench NAME [--json]`: each figure is a ratio against what a user would use instead, in one
-run."""
+"""`python -m bench NAME [--json]`: each figure is a ratio against what a user would use instead, in one run
+(memory's against a card's)."""
 
 from __future__ import annotations
 

@@ -61,18 +61,15 @@ def jobs(encoder: CAVMAEEncoder, tower: TextTower, clips: list[Clip]) -> dict[st
     """One step on all the clips: from what was stored, and from their files (one picture of each)."""
     step, random, size = stepper(encoder), torch.Generator().manual_seed(0), len(clips)
     config, words = encoder.model.config, sorted({clip.label for clip in clips})
-
-    def vectors() -> dict[str, torch.Tensor]:
-        return dict(zip(words, label_vectors(tower, words)))
-
-    stored = Batches(encode(encoder, clips, vectors()), config, PAPERS)
+    vectors = dict(zip(words, label_vectors(tower, words)))
+    stored = Batches(encode(encoder, clips, vectors), config, PAPERS)
 
     def recomputed() -> None:
         # Text is said again for every sound of the batch, as a loop that keeps nothing does.
         tower.embed([clip.label for clip in clips])
         which = torch.randint(10, (size,), generator=random).tolist()
         seen = [Clip(c.id, c.label, c.sound, (c.pictures[i],)) for c, i in zip(clips, which)]
-        step(Batches(encode(encoder, seen, vectors()), config, PAPERS)(random, size))
+        step(Batches(encode(encoder, seen, vectors), config, PAPERS)(random, size))
 
     return {"stored": lambda: step(stored(random, size)), "recomputed": recomputed}
 

@@ -6,7 +6,8 @@ float16. What autograd keeps for the backward pass is counted as it is saved, ea
 out; attention counts as the fused kernels of a GPU keep it (q, k, v, the result and a number a row). With
 checkpointing, what the blocks are given is kept, and the largest block is computed again. The sum: weights of
 U-Net and text encoders, what is kept, and twice the largest tensor for work in hand. The autoencoder is not
-there any more; ComfyUI moves it out once the latents are encoded.
+there any more; ComfyUI moves it out once the latents are encoded. What the text encoders keep comes when the
+U-Net's is gone. The ratio is to 6 GiB for Stable Diffusion 1.5, 12 for XL.
 """
 
 from __future__ import annotations

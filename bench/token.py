@@ -4,7 +4,8 @@ On SoundWorld, one set of pictures and one batch size: seconds of training until
 under "a photo of *", is what ours has come to after its default of steps. The example runs as it is, in a
 process of its own, but for what SoundWorld has not: its autoencoder is no AutoencoderKL, so the example gets
 SoundWorld's in its place. It takes its README's settings (rate 5e-4 times the batch, its template set, its
-word to begin with) and saves its word every few steps; what it needs to load is not counted, of neither.
+word to begin with, half of its pictures mirrored) and saves its word every few steps; what it needs to load
+is not counted, of neither. The prompt that both are judged under is the one that ours trains with.
 
 On Stable Diffusion 1.5's shape with random weights: seconds a step of ours, of the example, and of the U-Net
 alone, forward and backward to its context, which no trainer can go below.
