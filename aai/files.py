@@ -14,7 +14,7 @@ from .errors import InputError
 @contextlib.contextmanager
 def placed(path: str | os.PathLike, what: str) -> Iterator[Path]:
     """Gives the name under which to write a file that is then put in its place in one move; one that stood
-    there stays as it was until then.
+    there stays as it was until then, also where the power fails.
 
     Raises InputError, which calls the file `what`, where the disk does not take it.
     """
@@ -22,6 +22,9 @@ def placed(path: str | os.PathLike, what: str) -> Iterator[Path]:
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         yield unfinished
+        # A move may reach the disk before what is moved: after a power cut an empty file would stand there.
+        with unfinished.open("rb+") as file:
+            os.fsync(file.fileno())
         os.replace(unfinished, path)
     except OSError as error:
         raise InputError(

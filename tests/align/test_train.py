@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+import os
 
 import pytest
 import torch
@@ -309,6 +310,15 @@ def test_a_disk_that_fills_up_leaves_the_last_state(model, pairs, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
     result = align(model, lambda *_: pairs, AlignSettings(steps=4, batch=8), checkpoint=kept)
     assert len(result.curve) == 4
+
+
+def test_a_state_is_on_the_disk_before_it_takes_the_last_ones_place(model, pairs, tmp_path, monkeypatch):
+    done, sync, move = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (done.append(os.fstat(number).st_ino), sync(number)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("moved"), move(*paths)))
+    kept = Checkpoint(tmp_path / "state", 1)
+    align(model, lambda *_: pairs, AlignSettings(steps=1, batch=8), checkpoint=kept)
+    assert done == [kept.path.stat().st_ino, "moved"]
 
 
 @pytest.mark.parametrize("settings", [{"accumulate": 0}, {"warmup": 0}, {"keep": 0.0}, {"keep": 1.5}])
