@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from . import align_train, bridge
-from .inputs import check_folder
+from .inputs import check_encoder_file
 from .terminal import Commands, tell
 
 
@@ -35,7 +35,7 @@ def convert(options: argparse.Namespace) -> None:
     from ..align import checkpoint
     from ..align.encoder import save
 
-    check_folder(options.output)
+    check_encoder_file(options.output)
     published = checkpoint.read(options.file)
     encoder = checkpoint.encoder_of(published)
     precision = torch.float16 if options.half else torch.float32

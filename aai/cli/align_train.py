@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .inputs import SOUNDWORLD, check_folder, load_text_tower
+from .inputs import SOUNDWORLD, check_encoder_file, load_text_tower
 from .terminal import Commands, positive, progress, say, tell
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> None:
     from ..align.store import digest
     from ..align.text import label_vectors
 
-    check_folder(options.output)
+    check_encoder_file(options.output)
     quiet = options.json or ranks.rank > 0
     told = (lambda text: None) if ranks.rank else say(options)
     clips, held_out = _clips(options, told)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .inputs import SOUNDWORLD, check_folder, load_text_tower
+from .inputs import SOUNDWORLD, check_encoder_file, load_text_tower
 from .terminal import Commands, positive, progress, tell
 
 
@@ -55,7 +55,7 @@ def bridge(options: argparse.Namespace) -> None:
     from ..align.encoder import save
     from ..align.sound_words import LABELS, read
 
-    check_folder(options.output)
+    check_encoder_file(options.output)
     labels = [*LABELS, *(read(options.captions) if options.captions else [])]
     sounds = None if options.sounds is None else load_sounds(options.sounds, options.most)
     clap, clap_text = load_folder(options.clap)

@@ -248,3 +248,12 @@ def _best_device() -> torch.device:
 def check_folder(output: Path) -> None:
     if not output.parent.is_dir():
         raise InputError(f"There is no folder '{output.parent}' for '{output.name}': make it first.")
+
+
+def check_encoder_file(output: Path) -> None:
+    """Raises InputError, before there is anything to lose, where no encoder can be kept under this name."""
+    check_folder(output)
+    if output.is_dir():
+        raise InputError(f"'{output}' is a folder: name a file in it, as {output / 'sounds.safetensors'}.")
+    if output.suffix != ".safetensors":
+        raise InputError(f"'{output}' is no name of an encoder: let it end in .safetensors.")

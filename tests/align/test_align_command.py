@@ -206,6 +206,9 @@ def test_a_class_with_one_clip_is_trained_on_and_not_measured(aai, folder, tmp_p
         (("--held-out", "1"), "cannot be held out"),
         (("--split", "test"), "no clips of the split “test”"),
         (("-o", "nowhere/out.safetensors"), "no folder 'nowhere'"),
+        (("-o", "sounds.pth"), "'sounds.pth' is no name of an encoder"),
+        (("-o", "sounds"), "let it end in .safetensors"),
+        (("-o", "data"), "'data' is a folder"),
         (("--work", "tiny.safetensors/x"), "cannot be kept"),
         (("--tau", "nan"), "A tau of nan cannot train"),
         (("--rate", "1e30", "--steps", "3"), "diverged at step 2: lower the rate"),
@@ -220,6 +223,12 @@ def test_bad_input_gets_a_sentence(aai, monkeypatch, arguments, says):
     code, out, err = aai(*TRAIN, "--steps", "1", *arguments)
     assert code == 2 and not out and err.startswith("aai: ") and says in err
     assert not list(Path().glob("out.safetensors"))
+
+
+def test_a_converted_file_needs_an_encoders_name(aai):
+    for output, says in (("start.pth", "end in .safetensors"), ("data", "is a folder")):
+        code, _, err = aai("align", "convert", "public.pth", "-o", output)
+        assert code == 2 and says in err and not Path("start.pth").exists()
 
 
 def test_a_label_that_the_encoder_does_not_know_is_named(aai, folder, tmp_path):
