@@ -63,7 +63,7 @@ def _pairs(executor, injection: Edit, guider, sigmas, extra_args, callback, nois
         )
     # A later stage of several adds no noise, and goes on from the latents of the stage before.
     if injection.trajectory is not None and noise.any():
-        noise = _from_the_end(injection, guider, sampler, sigmas, noise, rest[0])
+        noise = _of_the_way(injection, guider, sampler, sigmas, noise)
     if function is None:
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     before = sampler.extra_options
@@ -138,14 +138,15 @@ class SharedDraws(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def _from_the_end(injection: Edit, guider, sampler, sigmas: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
-    """The noise with which the sampler starts where the inverted picture's way is at its first sigma."""
+def _of_the_way(injection: Edit, guider, sampler, sigmas: Tensor, noise: Tensor) -> Tensor:
+    """The noise that takes the inverted picture to where its way is at the sampler's first sigma, and as far
+    what a pass before has made of it."""
     way = injection.trajectory
     way.check_size(noise.shape[1:])
     sigma = float(sigmas[0])
-    # What core's noise_scaling does with noise and latent, undone.
+    # What core's noise_scaling multiplies the noise by.
     amount = (1 + sigma**2) ** 0.5 if sampler.max_denoise(guider, sigmas) else sigma
-    return (way.at(sigma).to(noise) - latent) / amount
+    return ((way.at(sigma) - way.clean) / amount).to(noise).expand_as(noise)
 
 
 def _draws_noise(function: Callable) -> bool:

@@ -45,10 +45,10 @@ def encoded(core, small):
 def sampled(core, small, encoded):
     """sampled(model, positive, latent) -> the latents of core's KSampler."""
 
-    def sample(model, positive, latent, sampler="euler", cfg=4.0, scheduler="normal"):
+    def sample(model, positive, latent, sampler="euler", cfg=4.0, scheduler="normal", denoise=1.0):
         with torch.inference_mode():
             (made,) = core.common_ksampler(
-                model, SEED, STEPS, cfg, sampler, scheduler, positive, encoded("night"), latent
+                model, SEED, STEPS, cfg, sampler, scheduler, positive, encoded("night"), latent, denoise
             )
         return made["samples"]
 
@@ -506,6 +506,18 @@ def test_an_inverted_picture_is_the_source(pack, run, small, edit, sampled, samp
     assert (pair[1] - pair[0]).abs().max() > 1e-3
     with pytest.raises(pack.part("aai.errors").InputError, match="latents are"):
         sampled(model, positive, {"samples": torch.zeros(2, 32, 8, 16), "batch_index": [0, 0]}, sampler, cfg)
+
+
+def test_a_second_pass_over_an_inverted_picture_keeps_the_first_ones_edit(run, small, edit, sampled):
+    picture = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(5))
+    inverted = run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae, image=picture,
+                   prompt="a city", steps=8, null_text=False, guidance=4.0)[0]  # fmt: skip
+    model, positive, latent = edit(latent=inverted)
+    first = sampled(model, positive, latent)
+    second = sampled(model, positive, {**latent, "samples": first}, denoise=0.05)
+    assert_same(small, second[:1], inverted["samples"])
+    change = (first[1] - first[0]).abs().mean()
+    assert (second[1] - first[1]).abs().mean() < 0.3 * change < (second[1] - second[0]).abs().mean()
 
 
 def test_null_text_in_a_node(run, small, edit, encoded, core):
