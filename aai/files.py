@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .errors import InputError
@@ -40,6 +41,24 @@ def write(path: str | os.PathLike, content: bytes, what: str) -> None:
     """Writes a file in one move. Raises InputError as `placed` does."""
     with placed(path, what) as unfinished:
         unfinished.write_bytes(content)
+
+
+def settle(path: str | os.PathLike, told: Mapping[str, object]) -> None:
+    """Writes down what the results beside a file were made with, or compares it with what it says.
+
+    Raises InputError where it says something else: results would be mixed.
+    """
+    path, told = Path(path), json.loads(json.dumps(dict(told)))
+    if not path.is_file():
+        write(path, json.dumps(told, indent=1).encode(), "The study's settings")
+        return
+    other = json.loads(path.read_text())
+    differs = [key for key in {**other, **told} if other.get(key) != told.get(key)]
+    if differs:
+        raise InputError(
+            f"'{path.parent}' holds a study with another {differs[0]} ({other.get(differs[0])}, not "
+            f"{told.get(differs[0])}): take the same, or another folder."
+        )
 
 
 def metadata(path: str | os.PathLike) -> dict[str, str]:

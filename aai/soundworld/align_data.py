@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..align.layouts import read_recordings
 from ..align.train import Pairs
 from ..audio import Sound, load, loudness
 from ..fbank import fbank
-from . import WEIGHTS, load_sound_encoder
+from . import WEIGHTS, load_sound_encoder, weights_file
 from .build import TRAIN_SEED, synthetic_clips
 from .captions import LEVELS
 from .hearing import CONFIG, Clips, batches, level_vectors
@@ -51,6 +52,10 @@ class Study:
         out.mkdir(parents=True, exist_ok=True)
         self.encoder = load_sound_encoder()
         self.reader = Reader(*load_text(WEIGHTS))
+        models = [weights_file(name).read_bytes() for name in ("sound_encoder", "text")]
+        told = {"sounds": sounds, "pictures": pictures, "tests": tests, "batch": batch}
+        told |= {"recordings": recordings is not None}
+        files.settle(out / "settings.json", told | {"models": sha256(b"".join(models)).hexdigest()[:16]})
 
     def say(self, text: str) -> None:
         print(f"{time.monotonic() - self.start:7.0f} s  {text}", flush=True)

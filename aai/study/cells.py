@@ -53,17 +53,7 @@ class Cells:
             raise InputError(
                 f"There can be no folder '{folder}' ({error.strerror}): choose another with -o."
             ) from error
-        held, told = self.folder / "settings.json", json.loads(json.dumps(dict(settings)))
-        if held.is_file():
-            other = json.loads(held.read_text())
-            differs = [key for key in {**other, **told} if other.get(key) != told.get(key)]
-            if differs:
-                raise InputError(
-                    f"'{folder}' holds a study with another {differs[0]} ({other.get(differs[0])}, not "
-                    f"{told.get(differs[0])}): take the same, or another folder."
-                )
-        else:
-            files.write(held, json.dumps(told, indent=1).encode(), "The study's settings")
+        files.settle(self.folder / "settings.json", settings)
 
     def get(self, condition: str, subject: Subject, seed: int) -> Cell | None:
         """A cell that is there already."""

@@ -82,3 +82,12 @@ def test_a_table_sums_the_folds():
 def test_recordings_are_asked_for():
     with pytest.raises(InputError, match="--recordings"):
         align_study.main(["real"])
+
+
+def test_results_of_other_settings_are_not_taken_for_these(study):
+    held = dict(pictures=1, tests=1, batch=4)
+    Study(study.out, study.recordings, sounds=10, **held)
+    with pytest.raises(InputError, match="another sounds"):
+        Study(study.out, study.recordings, sounds=20, **held)
+    with pytest.raises(InputError, match="another recordings"):
+        Study(study.out, None, sounds=10, **held)
