@@ -293,7 +293,8 @@ class InvertImage(io.ComfyNode):
         from .comfy.training import room
 
         picture = ComfyPictureModel(model, clip, vae)
-        latents = picture.encode_images(image[..., :3].movedim(-1, 1))
+        pixels = invert.reduced(image[..., :3].movedim(-1, 1), picture.native_size)
+        latents = picture.encode_images(pixels)
         told, empty = picture.encode_prompt(Prompt(prompt)), picture.encode_prompt(Prompt(""))
         way = invert.invert(picture, latents, told, steps, Bar(steps))
         if null_text:

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from ..picture.model import PictureModel
     from ..token import SoundToken
 
-LARGEST_SIDE = 2
-"""Pictures to edit are reduced to so many times the model's own size."""
-
 
 def add(commands: Commands) -> None:
     sub = commands.add(
@@ -208,19 +205,10 @@ def invert(options: argparse.Namespace) -> None:
 
 def _inverted(options: argparse.Namespace, model: PictureModel, path: Path, prompt: str):
     from .. import image
-    from ..inject.invert import invert, null_text
+    from ..inject.invert import invert, null_text, reduced
     from ..prompt import Prompt
 
-    picture = image.load(path)[None]
-    largest = LARGEST_SIDE * model.native_size
-    if max(picture.shape[-2:]) > largest:
-        import torch
-
-        factor = largest / max(picture.shape[-2:])
-        picture = torch.nn.functional.interpolate(
-            picture, scale_factor=factor, mode="bicubic", antialias=True
-        ).clamp(0, 1)
-    latents = model.encode_images(picture)
+    latents = model.encode_images(reduced(image.load(path)[None], model.native_size))
     # Null embeddings belong to the sampler's own steps.
     steps = options.invert_steps or (getattr(options, "steps", 50) if options.null_text else 50)
     told = model.encode_prompt(Prompt(prompt))

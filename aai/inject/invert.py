@@ -28,6 +28,10 @@ from ..picture.model import Conditioning, PictureModel
 METADATA, MODEL = "aai_trajectory", "aai_model"
 """The keys of a file's metadata: the prompt, and the U-Net's fingerprint."""
 
+LARGEST_SIDE = 2
+"""A picture's longer side is at most so many times the model's own when it is inverted: a camera's would not
+fit."""
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -114,6 +118,15 @@ def load(path: str | os.PathLike) -> tuple[Trajectory, str]:
             return Trajectory(**held, model=told.get(MODEL, "")), told[METADATA]
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise InputError(f"'{path}' is no inverted picture ({error}): make one with `aai invert`.") from error
+
+
+def reduced(pictures: Tensor, native_size: int) -> Tensor:
+    """Pictures [B, 3, H, W] in [0, 1] to invert with a model of this native size, the larger ones smaller."""
+    factor = LARGEST_SIDE * native_size / max(pictures.shape[-2:])
+    if factor >= 1:
+        return pictures
+    size = [max(1, round(side * factor)) for side in pictures.shape[-2:]]
+    return F.interpolate(pictures, size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def invert(

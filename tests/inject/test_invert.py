@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from aai.errors import InputError
 from aai.inject.edit import Edit, encode
-from aai.inject.invert import Trajectory, invert, load, null_text
+from aai.inject.invert import Trajectory, invert, load, null_text, reduced
 from aai.picture.diffusers import DiffusersPictureModel
 from aai.picture.model import Conditioning
 from aai.picture.schedule import normal
@@ -50,6 +50,16 @@ def test_the_way_is_that_of_the_ideal_model(latents):
     assert torch.equal(way.clean, latents[0])
     expected = latents * (1 + way.sigmas**2).sqrt()[:, None, None, None]
     assert_close(way.latents, expected, rtol=0.07, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "size, found", [((16, 32), (16, 32)), ((17, 65), (8, 32)), ((64, 48), (32, 24)), ((1, 999), (1, 32))]
+)
+def test_a_large_picture_is_reduced_to_twice_the_models_size(size, found):
+    picture = torch.rand(1, 3, *size)
+    made = reduced(picture, 16)
+    assert made.shape == (1, 3, *found) and 0 <= made.min() and made.max() <= 1
+    assert size != found or torch.equal(made, picture)
 
 
 @pytest.mark.parametrize("steps", [8, 20, 30, 50])

@@ -508,6 +508,13 @@ def test_an_inverted_picture_is_the_source(pack, run, small, edit, sampled, samp
         sampled(model, positive, {"samples": torch.zeros(2, 32, 8, 16), "batch_index": [0, 0]}, sampler, cfg)
 
 
+def test_a_photograph_of_a_camera_is_inverted_at_twice_the_models_size(pack, run, small, monkeypatch):
+    monkeypatch.setattr(pack.part("nodes.comfy.picture").ComfyPictureModel, "native_size", 32)
+    latent = run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae, prompt="a city",
+                 image=torch.rand(1, 300, 400, 3), steps=1, null_text=False, guidance=4.0)[0]  # fmt: skip
+    assert latent["samples"].shape[-2:] == (6, 8)
+
+
 def test_a_second_pass_over_an_inverted_picture_keeps_the_first_ones_edit(run, small, edit, sampled):
     picture = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(5))
     inverted = run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae, image=picture,
