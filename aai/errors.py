@@ -19,3 +19,12 @@ def logged(what: str) -> Iterator[None]:
         yield
     except Exception:
         log.exception(what)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, the computer's or a device's."""
+    # Not every device has an exception of its own for it.
+    return isinstance(error, (MemoryError, RuntimeError)) and (
+        isinstance(error, MemoryError)
+        or any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
+    )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..errors import InputError, logged
+from ..errors import InputError, is_out_of_memory, logged
 from ..picture.model import PictureModel
 from ..token import SoundToken
 from .run import Diverged, Run
@@ -107,7 +107,7 @@ def train_token(
         except Exception as error:
             if not isinstance(error, InputError):
                 _hand_over(on_stop, result)
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise InputError(
                     f"Memory ran out at step {run.steps + 1}: lower the chunk or the batch, turn "
                     "checkpointing on, or take smaller pictures."
@@ -175,14 +175,6 @@ def _hand_over(on_stop: Callable[[TrainResult], None] | None, result: Callable[[
     if on_stop is not None:
         with logged("The token so far could not be kept."):
             on_stop(result())
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # Not every device has an exception of its own for it.
-    return isinstance(error, (MemoryError, RuntimeError)) and (
-        isinstance(error, MemoryError)
-        or any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
-    )
 
 
 def _family(model: PictureModel) -> str:
