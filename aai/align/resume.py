@@ -34,7 +34,7 @@ class Checkpoint:
 class Training:
     """What a step of `align` changes: the tuned weights, their twin's, Adam's moments, the temperature, the
     random numbers and, where the batches have one, their place in the data; the curve, and the best so far
-    (measured, step, tau, weights)."""
+    (measured, if it was, step, tau, weights)."""
 
     parameters: list[Tensor]
     followers: list[Tensor]
@@ -43,7 +43,7 @@ class Training:
     generator: torch.Generator
     batches: object
     curve: list[dict[str, float]] = field(default_factory=list)
-    best: tuple[float, int, float, list[Tensor]] | None = None
+    best: tuple[float | None, int, float, list[Tensor]] | None = None
 
     def save(self, checkpoint: Checkpoint, settings: AlignSettings) -> None:
         """Writes the state in one move. Raises InputError where the disk does not take it."""
@@ -76,15 +76,19 @@ class Training:
                 raise OSError(str(error)) from error
 
     def restore(self, checkpoint: Checkpoint, settings: AlignSettings) -> None:
-        """Takes the state of an earlier run up, where there is one.
+        """Takes the state of an earlier run up, where there is one. Its rate may be another, as after a
+        training diverged: every step sets its own, and Adam's moments are the gradients' alone.
 
-        Raises InputError for a file that is not such a state, and for one of other settings or other data.
+        Raises InputError for a file that is not such a state, for one of other settings or other data, and
+        for another rate where there is no step left to take with it.
         """
         if not checkpoint.path.exists():
             return
         tensors, facts = read(checkpoint.path)
         begun = facts["settings"]
         changed = [name for name, value in asdict(settings).items() if begun.get(name) != value]
+        if len(tensors["curve"]) < settings.steps:
+            changed = [name for name in changed if name != "rate"]
         if changed:
             raise InputError(
                 f"“{checkpoint.path}” was begun with {changed[0]} {begun.get(changed[0])}, not "
