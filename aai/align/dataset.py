@@ -62,12 +62,14 @@ def align_encoder(
     measure_every: int = 100,
     ranks: Ranks = ALONE,
     checkpoint: Checkpoint | None = None,
+    on_stop: Callable[[AlignResult], None] | None = None,
 ) -> AlignResult:
     """Stage 1 on an encoder, in place; its label table becomes the examples'.
 
     With `held_out` clips the weights that name most of them right are kept, also where `callback` raises to
-    stop; without, the latest. `ranks` and `checkpoint` are as in `align`. Raises InputError for held-out
-    clips of a class that is not trained on.
+    stop; without, the latest. `ranks`, `checkpoint` and `on_stop` are as in `align`; when `on_stop` is
+    called, the encoder is one that can be saved. Raises InputError for held-out clips of a class that is not
+    trained on.
     """
     measure = None
     if held_out:
@@ -81,6 +83,11 @@ def align_encoder(
         def measure(model: CAVMAE) -> float:
             return label_accuracy(model, test).value
 
+    def stopped(result: AlignResult) -> None:
+        encoder.tau = result.tau
+        if on_stop:
+            on_stop(result)
+
     encoder.labels, encoder.label_vectors = list(examples.words), F.normalize(examples.f_t, dim=-1)
     result = align(
         encoder.model,
@@ -91,6 +98,7 @@ def align_encoder(
         measure_every,
         ranks,
         checkpoint,
+        stopped,
     )
     encoder.tau = result.tau
     return result

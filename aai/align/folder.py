@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import InputError, logged
+from ..errors import InputError
 from .batches import Augment
 from .cavmae import CAVMAE
 from .clips import scan
@@ -15,7 +15,7 @@ from .encoder import CAVMAEEncoder, SoundEncoder
 from .evaluate import Share
 from .examples import encode
 from .text import TextTower, label_vectors
-from .train import AlignSettings
+from .train import AlignResult, AlignSettings
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def align_folder(
     `encoding(clips done, clips)` and `callback(step, steps, loss)` may raise to stop; `on_stop(encoder, steps
     done)` then gets the best so far, as it does where the training diverges. Raises InputError for an encoder
     that is no CAV-MAE or of another width than the tower's vectors, where the folder, its files or the
-    settings are at fault, and for a loss that is no number.
+    settings are at fault, for a loss that is no number, and where memory runs out.
     """
     if not isinstance(encoder, CAVMAEEncoder):
         raise InputError(
@@ -92,15 +92,14 @@ def align_folder(
         if callback:
             callback(done, total, figures["loss"])
 
+    def stopped(result: AlignResult) -> None:
+        aligned.model.to(encoder.device)
+        on_stop(aligned, len(result.curve))
+
     every = max(5, settings.steps // 10)
-    try:
-        result = align_encoder(aligned, examples, settings, augment, measured, step, every)
-    except BaseException:
-        if on_stop and losses:
-            aligned.model.to(encoder.device)
-            with logged("The encoder so far could not be kept."):
-                on_stop(aligned, len(losses))
-        raise
+    result = align_encoder(
+        aligned, examples, settings, augment, measured, step, every, on_stop=on_stop and stopped
+    )
     after = label_accuracy(aligned.model, measured) if measured else None
     aligned.model.to(encoder.device)
     return aligned, Aligned(losses, result.step, len(train), len(words), before, after)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, is_out_of_memory, logged
 from .cavmae import CAVMAE, pool
 from .losses import alignment_loss, info_nce, momentum_contrastive, same_label_targets
 from .ranks import ALONE, Ranks
@@ -205,17 +205,20 @@ def align(
     measure_every: int = 100,
     ranks: Ranks = ALONE,
     checkpoint: Checkpoint | None = None,
+    on_stop: Callable[[AlignResult], None] | None = None,
 ) -> AlignResult:
     """Tunes the audio branch in place.
 
     `batches(generator, size)` gives the next batch, of which each of `ranks` takes its own rows; all draw
-    from the same random numbers. `callback(step, total, losses)` may raise to stop. `measure(model)` is a
-    quality, more is better, taken every `measure_every` steps and after the last: at the end, or where the
-    callback stops it, the model has the weights that measured best; without it, the latest. With a
-    `checkpoint`, a training that was stopped or killed goes on from the last state that it kept, to the same
-    curve. Raises InputError where a batch or the model does not fit `settings.momentum`, the checkpoint is
-    another training's, or the loss is no number any more: the model then has the weights that measured best,
-    or where none were measured, those of the lowest loss (its mean over `measure_every` steps).
+    from the same random numbers. `callback(step, total, figures)` gets a step's losses, "rate", "alpha" and
+    "tau", and what was "measured" where it was; it may raise to stop. `measure(model)` is a quality, more is
+    better, taken every `measure_every` steps and after the last: at the end, or where the callback stops it,
+    the model has the weights that measured best; without it, the latest. `on_stop` gets what a training that
+    ends early has come to, before the exception goes on. With a `checkpoint`, a training that was stopped or
+    killed goes on from the last state that it kept, to the same curve. Raises InputError where a batch or the
+    model does not fit `settings.momentum`, the checkpoint is another training's, memory runs out, or the loss
+    is no number any more: the model then has the weights that measured best, or where none were measured,
+    those of the lowest loss (its mean over `measure_every` steps).
     """
     shared = model.blocks_u_v is model.blocks_u
     if shared != (settings.momentum == "literal_shared"):
@@ -242,11 +245,21 @@ def align(
     )
     followers = twin.audio_parameters() if twin else []
     training = Training(parameters, followers, optimizer, tau, generator, batches)
+
+    def finish() -> AlignResult:
+        model.requires_grad_(False)
+        if training.best is None:
+            return AlignResult(training.curve, tau.item(), len(training.curve))
+        measured, step, best_tau, weights = training.best
+        _put(parameters, weights)
+        return AlignResult(training.curve, best_tau, step, measured)
+
     try:
         if checkpoint:
             training.restore(checkpoint, settings)
         hear = ranks.averaging(_Hearing(model))
-        lowest, steady = math.inf, training.best[3] if training.best else _copied(parameters)
+        lowest = math.inf
+        steady = training.best or (None, len(training.curve), tau.item(), _copied(parameters))
         for step in range(len(training.curve), settings.steps):
             set_rate(optimizer, settings.rate, step, settings.steps, settings.warmup)
             alpha = settings.alpha * min(1, step / max(settings.ramp_steps, 1))
@@ -255,38 +268,48 @@ def align(
             )
             norm = nn.utils.clip_grad_norm_(parameters, 1.0)
             if not (math.isfinite(figures["loss"]) and torch.isfinite(norm)):
-                _put(parameters, steady)
-                raise InputError(f"The training diverged at step {step + 1}: lower the rate.")
+                training.best = steady
+                goes_on = checkpoint is not None and checkpoint.path.exists()
+                raise InputError(
+                    f"The training diverged at step {step + 1}: lower the rate"
+                    + (", and it goes on from its last state." if goes_on else ".")
+                )
             if not training.best and (step + 1) % measure_every == 0:
                 # Before the step: what it leads to has no loss yet.
                 recent = [*training.curve, figures][-measure_every:]
                 mean = sum(part["loss"] for part in recent) / len(recent)
                 if mean < lowest:
-                    lowest, steady = mean, _copied(parameters)
+                    lowest, steady = mean, (None, step, tau.item(), _copied(parameters))
             optimizer.step()
             with torch.no_grad():
                 tau.clamp_(*TAU_RANGE)
             if twin is not None:
                 follow(twin, model, settings.m)
             training.curve.append(figures)
+            told = {**figures, "rate": optimizer.param_groups[0]["lr"], "alpha": alpha, "tau": tau.item()}
             last = step + 1 == settings.steps
             if measure and ((step + 1) % measure_every == 0 or last):
                 with torch.no_grad():
                     quality = ranks.agree(measure(model) if ranks.rank == 0 else 0.0)
+                told["measured"] = quality
                 if training.best is None or quality > training.best[0]:
-                    steady = _copied(parameters)
-                    training.best = quality, step + 1, tau.item(), steady
+                    steady = training.best = quality, step + 1, tau.item(), _copied(parameters)
             if checkpoint and ranks.rank == 0 and ((step + 1) % checkpoint.every == 0 or last):
                 training.save(checkpoint, settings)
             if callback:
-                callback(step + 1, settings.steps, figures)
-    finally:
-        model.requires_grad_(False)
-        if training.best:
-            _put(parameters, training.best[3])
-    if training.best:
-        return AlignResult(training.curve, training.best[2], training.best[1], training.best[0])
-    return AlignResult(training.curve, tau.item(), settings.steps)
+                callback(step + 1, settings.steps, told)
+    except BaseException as error:
+        stopped = finish()
+        if on_stop and stopped.curve:
+            with logged("The encoder so far could not be kept."):
+                on_stop(stopped)
+        if is_out_of_memory(error):
+            raise InputError(
+                f"Memory ran out at step {len(stopped.curve) + 1}: lower the batch, or else the share of "
+                "patches that is heard (keep), or take bf16."
+            ) from error
+        raise
+    return finish()
 
 
 def _copied(parameters: list[Tensor]) -> list[Tensor]:

@@ -213,6 +213,22 @@ def test_an_encoder_learns_its_classes(folder):
     assert torch.equal(seen, again)
 
 
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_stopped_encoder_has_the_temperature_that_it_was_trained_with(examples, learned):
+    encoder, seen = make_encoder(), []
+    settings = AlignSettings(steps=9, batch=6, rate=1e-2, warmup=1, tau=0.2, learn_tau=learned)
+
+    def stop(step, total, figures):
+        seen.append(figures["tau"])
+        if step == 2:
+            raise KeyboardInterrupt
+
+    kept = []
+    with pytest.raises(KeyboardInterrupt):
+        align_encoder(encoder, examples, settings, callback=stop, on_stop=lambda _: kept.append(encoder.tau))
+    assert kept == [encoder.tau] == seen[1:] and (encoder.tau != pytest.approx(0.2)) == learned
+
+
 def test_the_shared_block_can_be_tuned_from_a_folder(examples):
     encoder = make_encoder(share_unified=True)
     settings = AlignSettings(steps=4, batch=6, rate=1e-2, warmup=1, momentum="literal_shared")

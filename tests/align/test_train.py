@@ -121,8 +121,10 @@ def test_a_stop_keeps_what_was_learned(model, pairs):
         if step == 3:
             raise KeyboardInterrupt
 
+    kept = []
     with pytest.raises(KeyboardInterrupt):
-        align(model, lambda generator, size: pairs, AlignSettings(steps=100), stop)
+        align(model, lambda generator, size: pairs, AlignSettings(steps=100), stop, on_stop=kept.append)
+    assert [(result.step, len(result.curve), result.measured) for result in kept] == [(3, 3, None)]
     assert not torch.equal(before, model.patch_embed_a.proj.weight)
     assert not any(p.requires_grad for p in model.parameters())
 
@@ -140,8 +142,10 @@ def test_the_best_measured_weights_stay(model, pairs):
             raise KeyboardInterrupt
 
     settings = AlignSettings(steps=8, batch=8, rate=1e-2, warmup=1)
+    kept = []
     with pytest.raises(KeyboardInterrupt):
-        align(model, lambda *_: pairs, settings, stop, measure, measure_every=2)
+        align(model, lambda *_: pairs, settings, stop, measure, measure_every=2, on_stop=kept.append)
+    assert [(result.step, len(result.curve), result.measured) for result in kept] == [(4, 7, 0.9)]
     assert len(seen) == 3 and not torch.equal(seen[1], seen[2])
     assert torch.equal(model.modality_a, seen[1])
     seen.clear()
@@ -153,7 +157,7 @@ def test_the_best_measured_weights_stay(model, pairs):
 def test_a_rate_that_diverges_is_named_and_leaves_the_weights(model, pairs):
     before = copy.deepcopy(model)
     settings = AlignSettings(steps=9, batch=8, rate=1e30, warmup=1)
-    with pytest.raises(InputError, match="diverged at step 2: lower the rate"):
+    with pytest.raises(InputError, match="diverged at step 2: lower the rate[.]"):
         align(model, lambda *_: pairs, settings)
     assert all(torch.equal(own, old) for own, old in zip(model.parameters(), before.parameters()))
     assert not any(p.requires_grad for p in model.parameters())
@@ -164,15 +168,57 @@ def test_where_a_training_diverges_the_best_so_far_stays(model, pairs, measured,
     """Measured after steps 2 and 4, or of the lowest loss, that of the weights which step 4 begins with."""
     broken = dataclasses.replace(pairs, f_t=torch.full_like(pairs.f_t, torch.nan))
     dealt, seen = iter([*[pairs] * 5, broken]), []
-    quality = iter(measured or ())
-    with pytest.raises(InputError, match="diverged at step 6"):
+    quality, stopped = iter(measured or ()), []
+    with pytest.raises(InputError, match="diverged at step 6: lower the rate[.]"):
         align(
             model, lambda *_: next(dealt), AlignSettings(steps=9, batch=8, rate=3e-3, warmup=1),
             lambda *_: seen.append(model.modality_a.clone()),
-            (lambda _: next(quality)) if measured else None, measure_every=2,
+            (lambda _: next(quality)) if measured else None, measure_every=2, on_stop=stopped.append,
         )  # fmt: skip
+    assert [(result.step, len(result.curve)) for result in stopped] == [(kept, 5)]
     assert len(seen) == 5 and len(torch.stack(seen).unique(dim=0)) == 5
     assert torch.equal(model.modality_a, seen[kept - 1])
+
+
+def test_a_diverged_training_goes_on_from_its_state_with_a_lower_rate(model, pairs, tmp_path):
+    broken = dataclasses.replace(pairs, f_t=torch.full_like(pairs.f_t, torch.nan))
+    dealt = iter([*[pairs] * 3, broken])
+    settings = AlignSettings(steps=6, batch=8, rate=1e-2, warmup=1)
+    kept, rates = Checkpoint(tmp_path / "state", 2), []
+    with pytest.raises(InputError, match="step 4: lower the rate, and it goes on from its last state"):
+        align(model, lambda *_: next(dealt), settings, checkpoint=kept)
+    lower = dataclasses.replace(settings, rate=1e-3)
+    curve = align(
+        model, lambda *_: pairs, lower, lambda _, __, told: rates.append(told["rate"]), checkpoint=kept
+    ).curve
+    assert len(curve) == 6 and len(rates) == 4
+    assert 0 < min(rates) and max(rates) < 1e-3 and rates == sorted(rates, reverse=True)
+
+
+def test_a_step_tells_its_figures(model, pairs):
+    told = []
+    settings = AlignSettings(steps=4, batch=8, warmup=2, alpha=0.4, ramp_steps=2, learn_tau=True, tau=0.07)
+    result = align(
+        model, lambda *_: pairs, settings, lambda *all_: told.append(all_[2]), lambda _: 0.5, measure_every=2
+    )
+    assert [figures["alpha"] for figures in told] == pytest.approx([0, 0.2, 0.4, 0.4])
+    assert [figures.get("measured") for figures in told] == [None, 0.5, None, 0.5]
+    assert told[0]["rate"] < told[1]["rate"] > told[3]["rate"] and told[1]["tau"] == result.tau != 0.07
+    assert [{k: figures[k] for k in ("loss", "a_t", "a_v", "l_t")} for figures in told] == result.curve
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate")])
+def test_too_little_memory_is_said_and_what_is_trained_kept(model, pairs, error):
+    dealt, kept = [pairs, pairs], []
+
+    def batches(generator, size):
+        if dealt:
+            return dealt.pop()
+        raise error
+
+    with pytest.raises(InputError, match="Memory ran out at step 3: lower the batch"):
+        align(model, batches, AlignSettings(steps=9, batch=8), on_stop=kept.append)
+    assert [result.step for result in kept] == [2]
 
 
 def test_the_temperature_is_learned_within_its_range(model, pairs):
@@ -282,6 +328,8 @@ def test_a_state_goes_on_only_with_what_it_was_begun_with(model, pairs, tmp_path
     kept = Checkpoint(tmp_path / "state", 1, "these")
     align(copy.deepcopy(model), lambda *_: pairs, settings, checkpoint=kept)
     for other, about, says in (
+        (dataclasses.replace(settings, tau=0.1), "these", "tau 0.05, not 0.1"),
+        # Of a training that is done, another rate has no step to take.
         (dataclasses.replace(settings, rate=1.0), "these", "rate 5e-05, not 1.0"),
         (settings, "those", "other data"),
     ):
