@@ -105,13 +105,16 @@ class BlendRun:
         self.layer = tuple(math.ceil(side / coarse) for side in size)
         self.gathered: Tensor | None = None
         self.changed: Tensor | None = None
+        self.passed_by = False
 
-    def looks_at(self, places: int) -> bool:
-        """Whether the words' maps are taken in a layer of so many places."""
-        return bool(self.blend.words) and places == self.layer[0] * self.layer[1]
-
-    def look(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups) -> None:
-        """Gathers where the words look in a layer of q [B, heads, N, d], k [B, heads, L, d]."""
+    def look(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups, size: tuple[int, int]) -> None:
+        """Gathers where the words look in a layer of q [B, heads, N, d], k [B, heads, L, d], in a call for
+        latents of `size`. Only one layer tells it, and of an area none."""
+        if not self.blend.words:
+            return
+        if tuple(size) != self.size or q.shape[-2] != math.prod(self.layer):
+            self.passed_by = True
+            return
         rows = [row for group in groups for row in group]
         # Every value of a position says whether a word stands there, so any one of the output's is its map.
         ones = torch.zeros_like(k[: self.rows])
@@ -122,7 +125,10 @@ class BlendRun:
         self.gathered = maps if self.gathered is None else self.gathered + maps
 
     def mask(self, progress: float) -> Tensor | None:
-        """Where the edited rows may differ now, [groups, edited, 1, h, w] in [0, 1]; None for everywhere."""
+        """Where the edited rows may differ now, [groups, edited, 1, h, w] in [0, 1]; None for everywhere.
+
+        Raises InputError where the words' places are due, and no layer of the edit's has told them.
+        """
         allowed = None
         if self.blend.mask is not None:
             given = self.blend.mask.float()
@@ -131,6 +137,11 @@ class BlendRun:
             allowed = given.expand(self.rows - 1, -1, -1, -1)[None]
         if progress < self.blend.start:
             return allowed
+        if self.gathered is None and self.passed_by:
+            raise InputError(
+                "Where the blend words look is known of a conditioning of the whole picture only: use the "
+                "edit's conditioning without areas, or a mask in place of blend_words."
+            )
         if self.gathered is not None:
             maps = F.max_pool2d(self.gathered.flatten(0, 1)[:, None], 3, stride=1, padding=1)
             maps = F.interpolate(maps, self.size, mode="bilinear")

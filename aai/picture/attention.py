@@ -72,9 +72,8 @@ class _Processor:
         v = heads(attn.to_v(context))
         if encoder_hidden_states is not None:
             q, k = heads(attn.to_q(hidden_states)), heads(attn.to_k(context))
-            blending = self.injector.blending
-            if blending is not None and blending.looks_at(hidden_states.shape[1]):
-                blending.look(attend, q, k, groups)
+            if self.injector.blending is not None:
+                self.injector.blending.look(attend, q, k, groups, self.injector.size)
             out = injection.cross_attention(attend, q, k, v, groups)
         else:
             asks = injection.self_attention(hidden_states, groups, self.injector.size)

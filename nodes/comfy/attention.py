@@ -15,7 +15,6 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ...aai.errors import InputError
 from ...aai.inject.attention import Groups, Injection
-from ...aai.inject.blend import BlendRun
 from ...aai.inject.edit import Edit
 from ...aai.inject.heatmap import Heatmap
 from ...aai.inject.loudness import Reweight
@@ -111,10 +110,9 @@ def _injected(executor, x, timesteps, context=None, y=None, control=None, transf
     }
     replace = options.get("patches_replace", {})
     others = replace.get("attn2", {})
-    blending = transformer_options.get(BLENDING)
-    look = _looking(transformer_options, count, tuple(x.shape[-2:]))
+    looks = _looking(transformer_options, steps, count, tuple(x.shape[-2:]))
     ours = {
-        block: _cross_attention(steps, others.get(block) or others.get(block[:2]), blending, look)
+        block: _cross_attention(steps, others.get(block) or others.get(block[:2]), looks)
         for block in _blocks(executor.class_obj)
     }
     options["patches_replace"] = {**replace, "attn2": {**others, **ours}}
@@ -143,29 +141,31 @@ def _self_attention(steps: list[tuple[Injection, Groups]]) -> Callable:
     return patch
 
 
-def _looking(options: dict, count: int, size: tuple[int, int]) -> Callable | None:
-    """look(q, k) for the heat map of a sampling that has one: `count` latents of `size` in every chunk."""
-    heatmap, told = options.get(HEATMAP), options[TOLD]
-    if heatmap is None:
-        return None
-    chunks = [
-        (range(chunk * count, (chunk + 1) * count), told[uuid])
-        for chunk, uuid in enumerate(options["uuids"])
-        if uuid in told and uuid not in options[NEGATIVE]
-    ]
-
-    def look(q: Tensor, k: Tensor) -> None:
-        for rows, reads in chunks:
-            heatmap.look(scaled_dot_product_attention, q, k, rows, reads, size)
-
-    return look
+def _looking(
+    options: dict, steps: list[tuple[Injection, Groups]], count: int, size: tuple[int, int]
+) -> list[Callable]:
+    """What looks at every layer's queries and keys in this call of `count` latents of `size` a chunk: the
+    blend and the heat map of a sampling that has one."""
+    looks: list[Callable] = []
+    blending, heatmap, told = options.get(BLENDING), options.get(HEATMAP), options[TOLD]
+    if blending is not None:
+        looks += [
+            lambda q, k, groups=groups: blending.look(scaled_dot_product_attention, q, k, groups, size)
+            for _, groups in steps
+        ]
+    if heatmap is not None:
+        looks += [
+            lambda q, k, rows=range(chunk * count, (chunk + 1) * count), reads=told[uuid]: heatmap.look(
+                scaled_dot_product_attention, q, k, rows, reads, size
+            )
+            for chunk, uuid in enumerate(options["uuids"])
+            if uuid in told and uuid not in options[NEGATIVE]
+        ]
+    return looks
 
 
 def _cross_attention(
-    steps: list[tuple[Injection, Groups]],
-    other: Callable | None,
-    blending: BlendRun | None,
-    look: Callable | None,
+    steps: list[tuple[Injection, Groups]], other: Callable | None, looks: list[Callable]
 ) -> Callable:
     def replace(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
         def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -179,11 +179,8 @@ def _cross_attention(
             )
 
         heads = options["n_heads"]
-        if look is not None:
+        for look in looks:
             look(_split(q, heads), _split(k, heads))
-        if blending is not None and blending.looks_at(q.shape[1]):
-            for _, groups in steps:
-                blending.look(scaled_dot_product_attention, _split(q, heads), _split(k, heads), groups)
         attend = plain if other is None else lambda q, k, v: other(q, k, v, options)
         for injection, groups in steps:
             attend = _before(attend, plain, injection, groups)

@@ -287,6 +287,14 @@ def test_an_area_of_ours_leaves_the_negative_prompt_alone(core, small, edit, enc
     assert_same(small, sampled(model, whole, latent), sampled(model, positive, latent))
 
 
+def test_blend_words_of_an_area_are_refused(pack, core, edit, sampled):
+    """Its first layer has 8 x 8 places, as many as the one that tells where the whole picture's words look."""
+    model, positive, latent = edit(blend_words="*", latent={"samples": torch.zeros(1, 32, 16, 16)})
+    area = core.ConditioningSetArea().append(positive, 64, 64, 0, 0, 1.0)[0]
+    with pytest.raises(pack.part("aai.errors").InputError, match="conditioning without areas"):
+        sampled(model, area, latent)
+
+
 def test_a_prompt_that_is_added_at_the_end_is_left_alone(core, run, small, encoded, sampled, rain):
     told = run("AAI_SoundTokenConditioning", clip=small.clip, token=rain, prompt="a city under *")[0]
     for other in ("fire", "fire " * 80):
