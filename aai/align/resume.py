@@ -16,18 +16,22 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from .train import AlignSettings
 
-FORMAT = "aai-align-training-1"
+FORMAT = "aai-align-training-2"
 FIGURES = ("loss", "a_t", "a_v", "l_t")
+ROUNDING = 1e-3
+"""How far a label's vector, made anew on another machine, may lie from itself, as a share of its length."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """Where a training is kept, every so many steps; `about` names what it starts from and learns (the
-    encoder, the data): a training goes on only with the same."""
+    encoder, the data), and `f_t` [L, D] are its labels' vectors: a training goes on only with the same, the
+    vectors but for how another machine rounds them."""
 
     path: Path
     every: int = 200
     about: str = ""
+    f_t: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
 
 
 @dataclass
@@ -58,7 +62,7 @@ class Training:
         tensors = {f"{name}.{i}": value for name, values in rows.items() for i, value in enumerate(values)}
         for i, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{name}": value for name, value in moments.items()}
-        tensors |= {"tau": self.tau, "generator": self.generator.get_state()}
+        tensors |= {"tau": self.tau, "generator": self.generator.get_state(), "f_t": checkpoint.f_t}
         tensors["curve"] = torch.tensor([[f[k] for k in FIGURES] for f in self.curve], dtype=torch.float64)
         if hasattr(self.batches, "state"):
             tensors |= {f"batches.{name}": value for name, value in self.batches.state().items()}
@@ -94,7 +98,7 @@ class Training:
                 f"“{checkpoint.path}” was begun with {changed[0]} {begun.get(changed[0])}, not "
                 f"{getattr(settings, changed[0])}: go on with the same settings, or begin anew (--restart)."
             )
-        if facts["about"] != checkpoint.about:
+        if facts["about"] != checkpoint.about or not _same(tensors["f_t"], checkpoint.f_t):
             raise InputError(
                 f"“{checkpoint.path}” was begun with another encoder, text encoder or other data: go on with "
                 "the same, or begin anew (--restart)."
@@ -122,6 +126,13 @@ class Training:
         if facts["best"]:
             device = self.parameters[0].device
             self.best = (*facts["best"], [value.to(device) for value in rows("best")])
+
+
+def _same(begun: Tensor, now: Tensor) -> bool:
+    """Whether these are the same vectors [L, D], but for rounding."""
+    if begun.shape != now.shape:
+        return False
+    return bool(((begun - now).norm(dim=-1) <= ROUNDING * begun.norm(dim=-1)).all())
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict]:

@@ -151,9 +151,8 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> None:
         test = None
         if held_out:
             test = encode(encoder, held_out, vectors, False, lambda i, n: tick(len(clips) + i), store, ranks)
-    checkpoint = Checkpoint(
-        state, options.save_every, digest(start, examples.f_t, options.augment, options.gain)
-    )
+    about = digest(start, options.augment, options.gain)
+    checkpoint = Checkpoint(state, options.save_every, about, examples.f_t)
     every = options.measure_every or max(1, _epoch(options, len(clips)))
     with progress("training", settings.steps, quiet) as tick, _tensorboard(work, ranks) as log:
 

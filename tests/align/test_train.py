@@ -325,16 +325,23 @@ def test_a_stopped_training_goes_on_to_the_same_curve_and_weights(model, pairs, 
 
 def test_a_state_goes_on_only_with_what_it_was_begun_with(model, pairs, tmp_path):
     settings = AlignSettings(steps=2, batch=8)
-    kept = Checkpoint(tmp_path / "state", 1, "these")
+    words = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
+    kept = Checkpoint(tmp_path / "state", 1, "these", words)
     align(copy.deepcopy(model), lambda *_: pairs, settings, checkpoint=kept)
-    for other, about, says in (
-        (dataclasses.replace(settings, tau=0.1), "these", "tau 0.05, not 0.1"),
+    rounded, other_words = words * (1 + 1e-5), words.roll(1, 0)
+    for other, about, f_t, says in (
+        (dataclasses.replace(settings, tau=0.1), "these", words, "tau 0.05, not 0.1"),
         # Of a training that is done, another rate has no step to take.
-        (dataclasses.replace(settings, rate=1.0), "these", "rate 5e-05, not 1.0"),
-        (settings, "those", "other data"),
+        (dataclasses.replace(settings, rate=1.0), "these", words, "rate 5e-05, not 1.0"),
+        (settings, "those", words, "other data"),
+        (settings, "these", other_words, "another encoder, text encoder or other data"),
+        (settings, "these", words[:1], "another encoder, text encoder or other data"),
     ):
         with pytest.raises(InputError, match=says):
-            align(model, lambda *_: pairs, other, checkpoint=Checkpoint(tmp_path / "state", 1, about))
+            align(model, lambda *_: pairs, other, checkpoint=Checkpoint(kept.path, 1, about, f_t))
+    # Another number of threads rounds otherwise.
+    again = Checkpoint(kept.path, 1, "these", rounded)
+    assert len(align(model, lambda *_: pairs, settings, checkpoint=again).curve) == 2
     for content in (b"", b"not a state" * 10):
         (tmp_path / "torn").write_bytes(content)
         with pytest.raises(InputError, match="torn.*training state"):
