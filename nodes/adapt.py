@@ -277,8 +277,11 @@ class TrainSoundToken(io.ComfyNode):
                 loudness=embedding.loudness,
                 provenance={**origin(embedding), **({"licence": licence.strip()} if licence.strip() else {})},
             )
-        curve = as_image(loss_curve(result.losses, steps))
-        return io.NodeOutput(result.token, curve, ui={"curve": [curve_points(result.losses, steps)]})
+        curve = as_image(loss_curve(result.losses, steps, progress.begun))
+        shown = {"curve": [curve_points(result.losses, steps, progress.begun)]}
+        if result.note:
+            shown["text"] = [result.note]
+        return io.NodeOutput(result.token, curve, ui=shown)
 
 
 class RebindSoundToken(io.ComfyNode):

@@ -38,9 +38,9 @@ def as_image(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)[None]
 
 
-def curve_points(losses: list[float], total: int, most: int = 240) -> dict:
-    """A loss curve for the front end: {"step", "total", "losses", "means"}, the losses and their running mean
-    at up to `most` places, evenly spread."""
+def curve_points(losses: list[float], total: int, begun: int = 0, most: int = 240) -> dict:
+    """A loss curve for the front end: {"begun", "step", "total", "losses", "means"}, the losses after step
+    `begun` and their running mean at up to `most` places, evenly spread."""
     mean, means = losses[0] if losses else 0.0, []
     for i, loss in enumerate(losses):
         mean += (loss - mean) * max(0.05, 1 / (i + 1))
@@ -49,21 +49,25 @@ def curve_points(losses: list[float], total: int, most: int = 240) -> dict:
     ends = [len(losses) * (i + 1) // count for i in range(count)]
     thinned = [sum(losses[a:b]) / (b - a) for a, b in zip([0, *ends], ends)]
     return {
-        "step": len(losses),
+        "begun": begun,
+        "step": begun + len(losses),
         "total": total,
         "losses": thinned,
         "means": [means[end - 1] for end in ends],
     }
 
 
-def loss_curve(losses: list[float], total: int, width: int = 512, height: int = 256) -> Image.Image:
-    """Losses so far, with their running mean, on an axis of `total` steps."""
+def loss_curve(
+    losses: list[float], total: int, begun: int = 0, width: int = 512, height: int = 256
+) -> Image.Image:
+    """The losses after step `begun`, with their running mean, on an axis of `total` steps."""
     scale = 2  # drawn large and reduced: PIL's lines are not anti-aliased
     picture = Image.new("RGB", (width * scale, height * scale), (24, 24, 28))
     draw = ImageDraw.Draw(picture)
     left, top, right, bottom = 16 * scale, 28 * scale, (width - 16) * scale, (height - 16) * scale
     draw.rectangle((left, top, right, bottom), outline=(70, 70, 80), width=scale)
-    title = f"step {len(losses)} of {total}"
+    step = begun + len(losses)
+    title = f"step {step} of {total}"
     if losses:
         mean, means = losses[0], []
         for i, loss in enumerate(losses):
@@ -75,7 +79,7 @@ def loss_curve(losses: list[float], total: int, width: int = 512, height: int = 
         def line(values: list[float], colour: tuple[int, int, int], thick: int) -> None:
             points = [
                 (
-                    left + (right - left) * (i + 0.5) / max(total, len(values)),
+                    left + (right - left) * (begun + i + 0.5) / max(total, step),
                     bottom - (bottom - top) * (0.05 + 0.9 * (v - low) / ((high - low) or 1)),
                 )
                 for i, v in enumerate(values)

@@ -27,21 +27,26 @@ class Bar:
 
 
 class LossCurve:
-    """A training callback(step, total, loss): the node's progress bar, and its curve, drawn as it grows."""
+    """A training callback(step, total, loss): the node's progress bar, and its curve, drawn as it grows.
+
+    `begun` is the step after which the run began, more than 0 where it goes on from an earlier run's token.
+    """
 
     def __init__(self, total: int, seconds: float = 0.5):
         self.bar, self.seconds, self.total = Bar(total), seconds, total
         self.losses: list[float] = []
+        self.begun = 0
         self.shown = 0.0
 
     def show(self, picture: Tensor) -> None:
         """Shows a sample [3, H, W] in [0, 1], which the token so far has drawn."""
-        self.bar(len(self.losses), self.total, to_pil(picture))
+        self.bar(self.begun + len(self.losses), self.total, to_pil(picture))
 
     def __call__(self, step: int, total: int, loss: float) -> None:
         self.losses.append(loss)
+        self.begun = step - len(self.losses)
         if time.monotonic() - self.shown >= self.seconds or step >= total:
-            tell("aai.curve", {"curve": [curve_points(self.losses, total)]})
+            tell("aai.curve", {"curve": [curve_points(self.losses, total, self.begun)]})
             self.shown = time.monotonic()
         self.bar(step, total)
 

@@ -24,16 +24,25 @@ def pictures():
 
 
 @pytest.fixture
-def train(run, small, embedding, pictures):
-    def train(**changes):
+def trained(pack, small, embedding, pictures):
+    """trained(**changes) -> all that the node gives: its outputs and what it tells the front end."""
+
+    def call(**changes):
         settings = dict(
             name="rain", steps=4, rate=0.01, batch=2, seed=5, scale="vocabulary", rho=1.0, vectors=1,
             template="a photo of *", size=64,
         )  # fmt: skip
         inputs = dict(model=small.model, clip=small.clip, vae=small.vae, embedding=embedding, images=pictures)
-        return run("AAI_TrainSoundToken", **{**inputs, **settings, **changes})
+        node = pack.nodes["AAI_TrainSoundToken"].PREPARE_CLASS_CLONE(None)
+        with torch.inference_mode():
+            return node.EXECUTE_NORMALIZED(**{**inputs, **settings, **changes})
 
-    return train
+    return call
+
+
+@pytest.fixture
+def train(trained):
+    return lambda **changes: trained(**changes).args
 
 
 def test_training_makes_a_token_of_the_sound(train, small, embedding):
@@ -156,6 +165,28 @@ def test_a_cancelled_run_goes_on_from_its_token(train, run, embeddings_folder, m
     rest = train(name="half", steps=5, resume=token)[0]
     assert_close(rest.vectors["clip_l"], whole.vectors["clip_l"], atol=1e-6, rtol=0)
     assert rest.provenance["steps"] == "5"
+
+
+def test_a_resumed_curve_begins_where_its_run_did(trained, pack, monkeypatch):
+    progress, pictures = pack.part("nodes.comfy.progress"), pack.part("nodes.pictures")
+    token = trained(steps=2).args[0]
+    bars, told = [], []
+    monkeypatch.setattr(progress.Bar, "__call__", lambda self, done, *_: bars.append(done))
+    monkeypatch.setattr(progress, "tell", lambda event, output: told.append(output["curve"][0]))
+    (curve,) = trained(steps=4, resume=token, sample_every=2).ui["curve"]
+    assert (curve["begun"], curve["step"], curve["total"], len(curve["losses"])) == (2, 4, 4, 2)
+    # The picture that is drawn after the last step leaves the bar where it is.
+    assert bars[-3:] == [3, 4, 4] and told[-1] == curve
+    drawn = [pictures.as_image(pictures.loss_curve([0.5, 0.4], 4, begun))[0, 30:, :, 0] for begun in (0, 2)]
+    columns = [(red > 0.9).any(0).nonzero() for red in drawn]
+    assert columns[0].max() < 256 < columns[1].min()
+
+
+def test_what_training_has_to_say_is_shown(trained, pack, monkeypatch):
+    assert "text" not in trained().ui
+    monkeypatch.setattr(pack.part("aai.adapt.run").Run, "validate", lambda self: 1.0)
+    (note,) = trained(validate=1, patience=1).ui["text"]
+    assert note.startswith("Stopped at step 1: the validation loss had not fallen")
 
 
 def test_samples_show_on_the_node_and_change_nothing(train, monkeypatch, pack):
