@@ -31,3 +31,24 @@ def test_a_curve_begins_where_its_run_did_and_the_last_word_is_read(tab, rendere
     browser.evaluate(TELL, {"curve": [{**curve, "begun": 0, "step": 1, "losses": [0.5], "means": [0.5]}]})
     assert not told.is_visible() and "step 1 of 500" in line.inner_text()
     assert page.complaints == []
+
+
+NEW = """(kind) => {
+    app.graph.clear();
+    const node = LiteGraph.createNode(kind);
+    app.graph.add(node);
+    const at = node.widgets.findIndex((w) => w.name === "control_after_generate");
+    return [node.widgets[at].value, at];
+}"""
+
+
+def test_a_new_node_keeps_its_seed_and_a_saved_one_its_choice(tab, renderer):
+    page = tab(renderer)
+    for kind in ("AAI_TrainSoundToken", "AAI_AlignAudioEncoder"):
+        control, at = page.page.evaluate(NEW, kind)
+        assert control == "fixed"
+        saved = page.saved()
+        saved["nodes"][0]["widgets_values"][at] = "randomize"
+        page.load(saved)
+        assert page.value(kind, "control_after_generate") == "randomize"
+    assert page.complaints == []
