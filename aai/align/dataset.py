@@ -43,13 +43,16 @@ def split(clips: list[Clip], share: float = 0.2, seed: int = 0) -> tuple[list[Cl
 def label_accuracy(model: CAVMAE, examples: Examples) -> Share:
     """How many clips, each the mean of its windows, lie nearest to their own label's vector."""
     device = model.modality_a.device
-    rows = []
-    for begin in range(0, len(examples.windows), 16):
-        windows = examples.windows[begin : begin + 16]
-        fbanks = examples.fbanks[[row for own in windows for row in own]].float()
-        features = F.normalize(model.audio_features(fbanks.to(device)), dim=-1).cpu()
-        rows += [part.mean(0) for part in features.split([len(own) for own in windows])]
-    return nearest_label(torch.stack(rows), examples.f_t, examples.labels)
+    places = torch.tensor([row for own in examples.windows for row in own])
+    # An hour of sound is hundreds of windows: they go in parts, whatever clip they are of.
+    features = torch.cat(
+        [
+            F.normalize(model.audio_features(examples.fbanks[part.tolist()].float().to(device)), dim=-1).cpu()
+            for part in places.split(64)
+        ]
+    )
+    means = [part.mean(0) for part in features.split([len(own) for own in examples.windows])]
+    return nearest_label(torch.stack(means), examples.f_t, examples.labels)
 
 
 def align_encoder(

@@ -1,6 +1,7 @@
 """A folder of classes becomes batches, and batches an encoder that knows its classes."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -242,3 +243,20 @@ def test_a_class_that_is_only_held_out_is_refused(folder):
     hum = encode(encoder, [clip for clip in clips if clip.label == "low hum"])
     with pytest.raises(InputError, match="high whistle"):
         align_encoder(encoder, hum, AlignSettings(steps=1), held_out=whole)
+
+
+def test_a_long_clip_is_measured_in_parts():
+    """An hour of sound is hundreds of windows, too many for one pass."""
+    sizes = []
+
+    def audio_features(fbanks):
+        sizes.append(len(fbanks))
+        return fbanks[:, 0, :2]
+
+    model = SimpleNamespace(modality_a=torch.zeros(1), audio_features=audio_features)
+    fbanks = torch.zeros(150, 1, 2)
+    fbanks[:140, 0, 0], fbanks[140:, 0, 1] = 1, 1
+    windows = [tuple(range(140)), tuple(range(140, 150))]
+    examples = SimpleNamespace(fbanks=fbanks, windows=windows, f_t=torch.eye(2), labels=torch.arange(2))
+    found = label_accuracy(model, examples)
+    assert (found.hits, found.count) == (2, 2) and sum(sizes) == 150 and max(sizes) <= 64
