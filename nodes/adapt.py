@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 
 import folder_paths
 from comfy_api.latest import io
@@ -296,6 +297,7 @@ class RebindSoundToken(io.ComfyNode):
             inputs=[
                 SoundTokenType.Input("token", tooltip="A token that this pack trained."),
                 SoundEmbeddingType.Input("embedding", tooltip="The other sound, heard by the same encoder."),
+                new_name(),
             ],
             outputs=[
                 SoundTokenType.Output(
@@ -305,8 +307,9 @@ class RebindSoundToken(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, token, embedding) -> io.NodeOutput:
-        return io.NodeOutput(token.with_sound(embedding.f_a, embedding.loudness, origin(embedding)))
+    def execute(cls, token, embedding, name="") -> io.NodeOutput:
+        rebound = token.with_sound(embedding.f_a, embedding.loudness, origin(embedding))
+        return io.NodeOutput(renamed(rebound, name))
 
 
 class SaveSoundToken(io.ComfyNode):
@@ -365,7 +368,8 @@ class LoadSoundToken(io.ComfyNode):
                     "file",
                     options=folder_paths.get_filename_list("embeddings"),
                     tooltip="A file of models/embeddings, as wide as the checkpoint's text encoder.",
-                )
+                ),
+                new_name(),
             ],
             outputs=[
                 SoundTokenType.Output("token", display_name="token", tooltip="The sound token."),
@@ -379,9 +383,9 @@ class LoadSoundToken(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file):
+    def fingerprint_inputs(cls, file, name=""):
         path = file and folder_paths.get_full_path("embeddings", file)
-        return [file, os.stat(path).st_mtime_ns if path else None]
+        return [file, os.stat(path).st_mtime_ns if path else None, name]
 
     @classmethod
     def validate_inputs(cls, file):
@@ -391,11 +395,26 @@ class LoadSoundToken(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, file) -> io.NodeOutput:
+    def execute(cls, file, name="") -> io.NodeOutput:
         from ..aai import token
 
-        loaded = token.load(folder_paths.get_full_path_or_raise("embeddings", file))
+        loaded = renamed(token.load(folder_paths.get_full_path_or_raise("embeddings", file)), name)
         return io.NodeOutput(loaded, loaded.describe())
+
+
+def new_name():
+    """The input for a token's new name."""
+    return io.String.Input(
+        "name",
+        optional=True,
+        default="",
+        tooltip="The token's new name, where a prompt has two of the same; empty keeps the old one.",
+    )
+
+
+def renamed(token, name: str):
+    """A token under another name; without one, as it is. Raises InputError for a name that can be none."""
+    return replace(token, name=name.strip() or token.name)
 
 
 def origin(embedding) -> dict[str, str]:

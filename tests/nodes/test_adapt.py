@@ -244,6 +244,26 @@ def test_rebinding_takes_another_sound_and_keeps_the_adapter(train, run, embeddi
     assert rebound.loudness == -12.0 and rebound.provenance["sound"] == "beef"
 
 
+def test_two_tokens_of_one_name_are_told_apart_by_a_new_one(train, run, small, embedding, pack):
+    token, _ = train(name="twice")
+    run("AAI_SaveSoundToken", token=token, name="", overwrite=True)
+    (rebound,) = run("AAI_RebindSoundToken", token=token, embedding=embedding, name=" storm ")
+    loaded, provenance = run("AAI_LoadSoundToken", file="twice.safetensors", name="other")
+    assert (rebound.name, loaded.name) == ("storm", "other") and "name: other" in provenance
+    assert run("AAI_LoadSoundToken", file="twice.safetensors")[0].name == "twice"
+    stamps = [
+        pack.nodes["AAI_LoadSoundToken"].fingerprint_inputs(file="twice.safetensors", name=name)
+        for name in ("", "other")
+    ]
+    assert stamps[0] != stamps[1]
+    inputs = dict(clip=small.clip, token=token, prompt="<twice> and a second")
+    with pytest.raises(pack.part("aai.errors").InputError, match="named 'twice': rename one"):
+        run("AAI_SoundTokenConditioning", **inputs, token_2=token)
+    run("AAI_SoundTokenConditioning", **inputs, token_2=loaded)
+    with pytest.raises(pack.part("aai.errors").InputError, match="cannot name a sound token"):
+        run("AAI_RebindSoundToken", token=token, embedding=embedding, name="a/b")
+
+
 def test_saving_and_loading(train, run, embeddings_folder, pack):
     token, _ = train(name="kept")
     assert run("AAI_SaveSoundToken", token=token, name="", overwrite=False) == ("embedding:kept",)
