@@ -70,7 +70,7 @@ class TrainSoundToken(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="The same seed and inputs give the same token.",
+                    tooltip="The same seed and inputs give the same token; on a GPU, up to rounding.",
                 ),
                 io.Combo.Input(
                     "scale",
