@@ -165,7 +165,15 @@ class BlendRun:
 
     def blended(self, latents: Tensor, progress: float) -> Tensor:
         """Clean latents [groups * rows, C, h, w] with the edited rows' kept to the mask."""
+        return self._masked(latents, self.mask(progress))
+
+    def held(self, latents: Tensor, progress: float) -> Tensor:
+        """Clean latents that were blended before guidance, with the source's again where nothing may change:
+        where the mask lies between 0 and 1, it has been applied."""
         mask = self.mask(progress)
+        return self._masked(latents, None if mask is None else mask.ceil())
+
+    def _masked(self, latents: Tensor, mask: Tensor | None) -> Tensor:
         if mask is None:
             return latents
         grouped = latents.unflatten(0, (-1, self.rows))

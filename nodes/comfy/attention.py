@@ -31,6 +31,10 @@ BLENDING = "aai_blending"
 HEATMAP = "aai_heatmap"
 """Under it a MODEL's transformer options hold the Heatmap that its sampling fills."""
 
+LOOKED = "aai_looked"
+"""Under it those of one sampling run hold the conditionings' uuids that have told, since the guider was last
+asked, where their words look and what they change."""
+
 NEGATIVE = "aai_negative"
 """Under it those of one sampling run hold the negative conditionings' uuids."""
 
@@ -53,6 +57,7 @@ def attach(model, injection: Edit | Reweight):
     model.model_options["transformer_options"][KEY] = injection
     for kind, wrapper in (
         (WrappersMP.SAMPLER_SAMPLE, sampling.prepared),
+        (WrappersMP.PREDICT_NOISE, sampling.guided_to_source),
         (WrappersMP.CALC_COND_BATCH, sampling.kept_to_source),
         (WrappersMP.DIFFUSION_MODEL, _injected),
     ):

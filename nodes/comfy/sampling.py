@@ -26,7 +26,7 @@ from .words import READS
 
 def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **named):
     """A sampler's `sample`, told which conditionings the injection belongs to; its heat map is this run's."""
-    from .attention import HEATMAP, KEY, NEGATIVE, TOLD
+    from .attention import HEATMAP, KEY, LOOKED, NEGATIVE, TOLD
 
     options = extra_args["model_options"]["transformer_options"]
     injection: Edit | Reweight | None = options.get(KEY)
@@ -34,6 +34,7 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     injection.groups(range(len(noise)))
     options[TOLD], options[NEGATIVE] = _told(guider.conds, injection)
+    options[LOOKED] = set()
     heatmap = options.get(HEATMAP)
     sampled = executor if isinstance(injection, Reweight) else partial(_pairs, executor, injection)
     with heatmap.sampling(len(noise), tuple(noise.shape[-2:])) if heatmap else nullcontext():
@@ -79,17 +80,44 @@ def _pairs(executor, injection: Edit, guider, sigmas, extra_args, callback, nois
         sampler.extra_options = before
 
 
-def kept_to_source(executor, model, conds, x_in, timestep, model_options):
-    """The model's predictions before guidance: an inverted picture's row keeps to its way, and the edited
-    rows to where they may differ."""
-    from .attention import BLENDING, KEY, NEGATIVE, TOLD
+def guided_to_source(executor, x, timestep, model_options={}, seed=None):
+    """The guider's prediction: what guidance of others' (SAG, PAG) has added to the source's way, or where
+    nothing may change, is taken off."""
+    from .attention import BLENDING, KEY, LOOKED
 
     options = model_options.get("transformer_options", {})
     injection, blending = options.get(KEY), options.get(BLENDING)
-    way = injection.trajectory if injection is not None else None
-    if way is None and blending is None:
+    if LOOKED in options:
+        options[LOOKED].clear()
+    clean = executor(x, timestep, model_options, seed)
+    if injection is not None and injection.trajectory is not None:
+        clean = injection.trajectory.leave(clean, injection.rows)
+    if blending is not None:
+        clean = blending.held(clean, progress(float(timestep[0]), options["sample_sigmas"].tolist()))
+    return clean
+
+
+def kept_to_source(executor, model, conds, x_in, timestep, model_options):
+    """The model's predictions before guidance: an inverted picture's row keeps to its way, and the edited
+    rows to where they may differ."""
+    from .attention import BLENDING, HEATMAP, KEY, LOOKED, NEGATIVE, TOLD
+
+    options = model_options.get("transformer_options", {})
+    injection, blending = options.get(KEY), options.get(BLENDING)
+    if injection is None or LOOKED not in options:
         return executor(model, conds, x_in, timestep, model_options)
+    # Guiders have orders of their own: the edit's prediction need not be the first.
+    told = options[TOLD].keys() - options[NEGATIVE]
+    held = [{c.get("uuid") for c in some or ()} & told for some in conds]
+    ours = set().union(*held)
+    looks = ours.isdisjoint(options[LOOKED])
+    options[LOOKED].update(ours)
+    if not looks:
+        # Guidance of others' asks again, with attention that is not the picture's.
+        without = {key: value for key, value in options.items() if key not in (BLENDING, HEATMAP)}
+        model_options = {**model_options, "transformer_options": without}
     sigma = float(timestep[0])
+    way = injection.trajectory
     if way is not None:
         x_in = way.enter(x_in, sigma, injection.rows)
     predictions = executor(model, conds, x_in, timestep, model_options)
@@ -97,10 +125,8 @@ def kept_to_source(executor, model, conds, x_in, timestep, model_options):
         predictions = [way.leave(clean, injection.rows) for clean in predictions]
     if blending is not None:
         share = progress(sigma, options["sample_sigmas"].tolist())
-        # Guiders have orders of their own: the edit's prediction need not be the first.
-        told = options[TOLD].keys() - options[NEGATIVE]
-        ours = (p for p, held in zip(predictions, conds) if any(c.get("uuid") in told for c in held or ()))
-        if (asked := next(ours, None)) is not None:
+        asked = next((p for p, some in zip(predictions, held) if some), None)
+        if looks and asked is not None:
             blending.compare(asked)
         predictions = [blending.blended(clean, share) for clean in predictions]
     return predictions

@@ -109,6 +109,14 @@ def test_a_mask_of_any_size_keeps_the_source_outside():
     assert torch.equal(kept[:, 1:, :, :, 6:], grouped[:, 1:, :, :, 6:])
 
 
+def test_what_was_blended_is_held_only_where_nothing_may_change():
+    run = BlendRun(Blend(mask=torch.tensor([[0.0, 0.25, 1.0, 1.0]]).expand(4, 4)), 2, (4, 4))
+    latents = torch.randn(2, 4, 4, 4)
+    held = run.held(latents, 0.0)
+    assert torch.equal(held[0], latents[0]) and torch.equal(held[1, ..., 0], latents[0, ..., 0])
+    assert torch.equal(held[1, ..., 1:], latents[1, ..., 1:])
+
+
 def test_masks_that_do_not_fit_are_refused(make_token):
     token = make_token("rain")
     edit = Edit(Prompt("a city"), (Prompt("a city *", (token,)),))

@@ -262,6 +262,51 @@ def test_patches_of_others_stay(small, edit, sampled):
     assert_same(small, silent[1:], silent[:1])
 
 
+@pytest.fixture(scope="session")
+def guided(small):
+    """{name: a MODEL with core's guidance of that name}."""
+    from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+    from comfy_extras.nodes_sag import SelfAttentionGuidance
+
+    with torch.inference_mode():
+        sag = SelfAttentionGuidance.execute(small.model, 0.5, 2.0).args[0]
+        return {"SAG": sag, "PAG": PerturbedAttentionGuidance.execute(small.model, 3.0).args[0]}
+
+
+@pytest.mark.parametrize("name", ["SAG", "PAG"])
+def test_guidance_of_others_leaves_what_is_kept(run, small, guided, edit, sampled, name):
+    """An inverted picture, and what lies outside a blend's place."""
+    model = guided[name]
+    picture = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(5))
+    inverted = run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae, image=picture,
+                   prompt="a city", steps=4, null_text=False, guidance=4.0)[0]  # fmt: skip
+    mask = torch.zeros(1, 64, 64)
+    mask[:, :, 32:] = 1
+    source, edited = sampled(*edit(model=model, latent=inverted, mask=mask))
+    assert_same(small, source[None], inverted["samples"])
+    assert torch.equal(edited[..., :4], source[..., :4])
+    plain = sampled(*edit(latent=inverted, mask=mask))[1]
+    assert not torch.allclose(edited[..., 4:], plain[..., 4:], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["SAG", "PAG"])
+def test_guidance_of_others_tells_nothing_of_where_words_look(pack, run, guided, edit, sampled, name):
+    """The heat map is of the prompt's own passes, one a step, and the blend compares these alone."""
+    seen = []
+    blend, heat = pack.part("aai.inject.blend").BlendRun, pack.part("aai.inject.heatmap").Heatmap
+    with pytest.MonkeyPatch.context() as patch:
+        for kind, what in ((blend, "look"), (blend, "compare"), (heat, "look")):
+            patch.setattr(kind, what, lambda *_, name=(kind, what), **__: seen.append(name))
+        counts = []
+        for given in ({}, {"model": guided[name]}):
+            model, positive, latent = edit(**given, blend_words="*", blend_changes=True)
+            watched = run("AAI_AttentionHeatmap", model=model, conditioning=positive)[0]
+            seen.clear()
+            sampled(watched, positive, latent)
+            counts.append({what: seen.count(what) for what in seen})
+    assert counts[0] == counts[1] and counts[0][blend, "compare"] == STEPS and len(counts[0]) == 3
+
+
 def test_a_lora_stays(small, edit, encoded, sampled):
     key = next(k for k in small.model.model.state_dict() if k.endswith("attn2.to_v.weight"))
     weight = small.model.model.state_dict()[key]
@@ -288,7 +333,7 @@ def test_an_area_of_ours_leaves_the_negative_prompt_alone(core, small, edit, enc
 
 
 def test_blend_words_of_an_area_are_refused(pack, core, edit, sampled):
-    """Its first layer has 8 x 8 places, as many as the one that tells where the whole picture's words look."""
+    """Its first layer has 8 x 8 places, as many as the one that tells of the whole picture."""
     model, positive, latent = edit(blend_words="*", latent={"samples": torch.zeros(1, 32, 16, 16)})
     area = core.ConditioningSetArea().append(positive, 64, 64, 0, 0, 1.0)[0]
     with pytest.raises(pack.part("aai.errors").InputError, match="conditioning without areas"):
