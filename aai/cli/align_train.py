@@ -127,6 +127,8 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> None:
     from ..align.text import label_vectors
 
     check_encoder_file(options.output)
+    # Before the clips are encoded, which may take a day.
+    ranks.check(options.batch)
     quiet = options.json or ranks.rank > 0
     told = (lambda text: None) if ranks.rank else say(options)
     clips, held_out = _clips(options, told)
@@ -221,9 +223,20 @@ def _settings(options: argparse.Namespace, clips: int) -> AlignSettings:
         warmup=options.warmup or max(1, min(50, steps // 10)),
         seed=options.seed,
         accumulate=options.accumulate,
-        # What `accelerate launch --mixed_precision bf16` asks for.
-        bf16=options.bf16 or os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16",
+        bf16=_in_bf16(options),
     )
+
+
+def _in_bf16(options: argparse.Namespace) -> bool:
+    """Whether the command asks for bfloat16, or `accelerate launch --mixed_precision bf16` does. Raises
+    InputError where accelerate asks for a precision that there is not."""
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if not options.bf16 and asked not in ("no", "bf16"):
+        raise InputError(
+            f"accelerate asks for mixed precision {asked}, but the audio tower trains in float32 or bf16: "
+            "launch with --mixed_precision bf16, or no."
+        )
+    return options.bf16 or asked == "bf16"
 
 
 def _start(options: argparse.Namespace) -> CAVMAEEncoder:

@@ -169,6 +169,22 @@ def test_the_options_are_the_settings():
     assert (settings.steps, settings.ramp_steps, settings.audio_visual) == (500, 50, False)
 
 
+def test_a_precision_that_there_is_not_is_said(aai, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    code, _, err = aai(*TRAIN, "--steps", "1")
+    assert code == 2 and "mixed precision fp16" in err and "--mixed_precision bf16" in err
+    assert not Path("out.training").exists()
+
+
+def test_a_batch_that_cannot_be_shared_is_said_before_the_clips_are_encoded(aai, monkeypatch):
+    from aai.align import ranks
+
+    monkeypatch.setattr(ranks, "join", lambda: ranks.Ranks(0, 4))
+    code, _, err = aai(*TRAIN, "--steps", "1")
+    assert code == 2 and "A batch of 6 cannot be shared by 4 processes" in err
+    assert not Path("out.training").exists()
+
+
 def test_a_class_with_one_clip_is_trained_on_and_not_measured(aai, folder, tmp_path):
     for label, count in (("dog", 3), ("rain", 1)):
         (tmp_path / "few" / label).mkdir(parents=True)
