@@ -214,11 +214,11 @@ def align(
     "tau", and what was "measured" where it was; it may raise to stop. `measure(model)` is a quality, more is
     better, taken every `measure_every` steps and after the last: at the end, or where the callback stops it,
     the model has the weights that measured best; without it, the latest. `on_stop` gets what a training that
-    ends early has come to, before the exception goes on. With a `checkpoint`, a training that was stopped or
-    killed goes on from the last state that it kept, to the same curve. Raises InputError where a batch or the
-    model does not fit `settings.momentum`, the checkpoint is another training's, memory runs out, or the loss
-    is no number any more: the model then has the weights that measured best, or where none were measured,
-    those of the lowest loss (its mean over `measure_every` steps).
+    ends early after a step or more has come to, before the exception goes on. With a `checkpoint`, a training
+    that was stopped or killed goes on from the last state that it kept, to the same curve. Raises InputError
+    where a batch or the model does not fit `settings.momentum`, the checkpoint is another training's, memory
+    runs out, or the loss is no number any more: the model then has the weights that measured best, or where
+    none were measured, those of the lowest loss (its mean over `measure_every` steps).
     """
     shared = model.blocks_u_v is model.blocks_u
     if shared != (settings.momentum == "literal_shared"):
@@ -254,13 +254,15 @@ def align(
         _put(parameters, weights)
         return AlignResult(training.curve, best_tau, step, measured)
 
+    begun = 0
     try:
         if checkpoint:
             training.restore(checkpoint, settings)
+        begun = len(training.curve)
         hear = ranks.averaging(_Hearing(model))
         lowest = math.inf
-        steady = training.best or (None, len(training.curve), tau.item(), _copied(parameters))
-        for step in range(len(training.curve), settings.steps):
+        steady = training.best or (None, begun, tau.item(), _copied(parameters))
+        for step in range(begun, settings.steps):
             set_rate(optimizer, settings.rate, step, settings.steps, settings.warmup)
             alpha = settings.alpha * min(1, step / max(settings.ramp_steps, 1))
             figures = _gradients(
@@ -269,10 +271,8 @@ def align(
             norm = nn.utils.clip_grad_norm_(parameters, 1.0)
             if not (math.isfinite(figures["loss"]) and torch.isfinite(norm)):
                 training.best = steady
-                goes_on = checkpoint is not None and checkpoint.path.exists()
                 raise InputError(
-                    f"The training diverged at step {step + 1}: lower the rate"
-                    + (", and it goes on from its last state." if goes_on else ".")
+                    f"The training diverged at step {step + 1}: {_way_out(checkpoint, step, begun)}"
                 )
             if not training.best and (step + 1) % measure_every == 0:
                 # Before the step: what it leads to has no loss yet.
@@ -300,7 +300,8 @@ def align(
                 callback(step + 1, settings.steps, told)
     except BaseException as error:
         stopped = finish()
-        if on_stop and stopped.curve:
+        # What a state held already is kept.
+        if on_stop and len(stopped.curve) > begun:
             with logged("The encoder so far could not be kept."):
                 on_stop(stopped)
         if is_out_of_memory(error):
@@ -310,6 +311,15 @@ def align(
             ) from error
         raise
     return finish()
+
+
+def _way_out(checkpoint: Checkpoint | None, step: int, begun: int) -> str:
+    """What to do where a step (counted from 0) diverged of a training that went on after `begun` steps."""
+    if step == begun > 0:
+        return "what its last state holds has diverged already, so begin anew with a lower rate (--restart)."
+    if checkpoint and checkpoint.path.exists():
+        return "lower the rate, and it goes on from its last state."
+    return "lower the rate."
 
 
 def _copied(parameters: list[Tensor]) -> list[Tensor]:
