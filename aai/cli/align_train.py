@@ -10,10 +10,11 @@ import argparse
 import contextlib
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import InputError
 from .inputs import SOUNDWORLD, check_encoder_file, load_text_tower
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ..align.train import AlignResult, AlignSettings
 
 AUGMENTS = ("noise", "hide", "both", "none")
+LOG = "log.jsonl"
 
 
 def add(align: Commands) -> None:
@@ -65,7 +67,8 @@ def add(align: Commands) -> None:
     _about_settings(sub)
     sub.add_argument(
         "--work", type=Path, metavar="DIR",
-        help="where the training is kept, to go on from when it is stopped (beside the output)",
+        help=f"where the training is kept, to go on from when it is stopped, and {LOG}, its figures "
+        "(beside the output)",
     )  # fmt: skip
     sub.add_argument(
         "--store", type=Path, metavar="DIR", help="where the frozen towers' features are kept (in --work)"
@@ -156,15 +159,48 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> None:
     about = digest(start, options.augment, options.gain)
     checkpoint = Checkpoint(state, options.save_every, about, examples.f_t)
     every = options.measure_every or max(1, _epoch(options, len(clips)))
-    with progress("training", settings.steps, quiet) as tick, _tensorboard(work, ranks) as log:
+    seen = 0
+    with progress("training", settings.steps, quiet) as tick, _log(work, ranks) as log:
 
         def follow(step: int, total: int, figures: dict) -> None:
+            nonlocal seen
+            if step > seen + 1:
+                told(f"goes on from step {step - 1}")
+            seen = step
             tick(step)
             log(step, figures)
+            if "measured" in figures:
+                if sys.stderr.isatty() and not quiet:
+                    # Ends the bar's line.
+                    print(file=sys.stderr)
+                told(
+                    f"step {step} of {total}: names {figures['measured']:.1%} of {len(held_out)} held-out "
+                    f"clips, loss {figures['loss']:.3f}"
+                )
 
-        result = align_encoder(
-            encoder, examples, settings, _augment(options), test, follow, every, ranks, checkpoint
-        )
+        def keep(stopped: AlignResult) -> None:
+            path = options.output.with_stem(f"{options.output.stem}-step{len(stopped.curve)}")
+            _save(options, path, encoder, tower, settings, stopped)
+            print(f"Training stopped; the encoder so far is {path}.", file=sys.stderr)
+
+        try:
+            result = align_encoder(
+                encoder,
+                examples,
+                settings,
+                _augment(options),
+                test,
+                follow,
+                every,
+                ranks,
+                checkpoint,
+                keep if ranks.rank == 0 else None,
+            )
+        except KeyboardInterrupt:
+            if ranks.rank == 0 and state.exists():
+                without = ", without --restart," if options.restart else ""
+                print(f"The same command{without} goes on from the last state.", file=sys.stderr)
+            raise
     if ranks.rank == 0:
         _finish(options, encoder, tower, settings, result, len(clips), len(held_out))
 
@@ -272,24 +308,81 @@ def _make(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _tensorboard(work: Path, ranks: Ranks) -> Iterator[Callable[[int, dict], None]]:
-    """Gives what takes every step's losses down for TensorBoard, where it is installed."""
+def _log(work: Path, ranks: Ranks) -> Iterator[Callable[[int, dict], None]]:
+    """Gives what takes every step's figures down, on rank 0: as a line of LOG, and for TensorBoard, where it
+    is installed. A training that goes on takes back what was written after its last state."""
     SummaryWriter = None
     if ranks.rank == 0:
         with contextlib.suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
-    with contextlib.ExitStack() as writers:
-        writer = None
+    with contextlib.ExitStack() as opened:
+        lines = writer = None
 
         def log(step: int, figures: dict) -> None:
-            nonlocal writer
+            nonlocal lines, writer
+            if ranks.rank:
+                return
+            try:
+                if lines is None:
+                    lines = opened.enter_context((work / LOG).open("a+b"))
+                    _take_back(lines, step)
+                lines.write(json.dumps({"step": step, **figures}).encode() + b"\n")
+                lines.flush()
+            except OSError as error:
+                raise InputError(
+                    f"“{work / LOG}” cannot be written ({error.strerror or error}): make room there, or "
+                    "choose another --work."
+                ) from error
             if SummaryWriter and writer is None:
-                # A training that goes on takes back what was written after its last state.
-                writer = writers.enter_context(SummaryWriter(str(work / "tensorboard"), purge_step=step))
+                writer = opened.enter_context(SummaryWriter(str(work / "tensorboard"), purge_step=step))
             for name, value in figures.items() if writer else ():
                 writer.add_scalar(f"align/{name}", value, step)
 
         yield log
+
+
+def _take_back(lines: BinaryIO, step: int) -> None:
+    """Cuts a log off before the lines of this step and later ones, and before half a line."""
+    lines.seek(0)
+    kept = 0
+    for line in lines:
+        try:
+            if not line.endswith(b"\n") or json.loads(line)["step"] >= step:
+                break
+        except ValueError:
+            break
+        kept += len(line)
+    lines.truncate(kept)
+
+
+def _save(
+    options: argparse.Namespace,
+    path: Path,
+    encoder: CAVMAEEncoder,
+    tower: TextTower | None,
+    settings: AlignSettings,
+    result: AlignResult,
+) -> None:
+    from dataclasses import asdict
+
+    import torch
+
+    from ..align.encoder import save
+
+    encoder.name = path.stem
+    if tower:
+        encoder.space = tower.name
+    save(
+        encoder,
+        path,
+        torch.float16 if options.half else torch.float32,
+        made_by="aai align train",
+        start=Path(options.encoder).name,
+        text=tower.name if tower else "",
+        template=options.template,
+        settings=json.dumps(asdict(settings)),
+        step=str(result.step),
+    )
 
 
 def _finish(
@@ -301,25 +394,7 @@ def _finish(
     clips: int,
     held_out: int,
 ) -> None:
-    from dataclasses import asdict
-
-    import torch
-
-    from ..align.encoder import save
-
-    encoder.name = options.output.stem
-    if tower:
-        encoder.space = tower.name
-    save(
-        encoder,
-        options.output,
-        torch.float16 if options.half else torch.float32,
-        made_by="aai align train",
-        start=Path(options.encoder).name,
-        text=tower.name if tower else "",
-        template=options.template,
-        settings=json.dumps(asdict(settings)),
-    )
+    _save(options, options.output, encoder, tower, settings, result)
     recent = [figures["loss"] for figures in result.curve[-50:]]
     report = {
         "file": str(options.output),
