@@ -54,20 +54,22 @@ def encode(
     callback: Callable[[int, int], None] | None = None,
     store: Path | None = None,
     ranks: Ranks = ALONE,
+    folder: Path | None = None,
 ) -> Examples:
     """Sounds to filter banks, pictures to features, labels to text vectors: what training needs, once.
 
     `vectors` holds the text tower's vector [D] of every label; without it the encoder's own table serves.
     `keep_tokens` keeps what momentum "literal_shared" needs. `callback(clips done, clips)` may raise to stop.
     With a `store`, a folder that all `ranks` see, the work is shared among them and kept: what it holds of a
-    file as it is now is not made again. Raises InputError for a file that cannot be read, a label without a
-    vector, and a disk that is full.
+    file as it is now is not made again, and `folder`, where the data lies, may be a copy of the one it was
+    made of. Raises InputError for a file that cannot be read, a label without a vector, and a disk that is
+    full.
     """
     words, f_t = _label_table(encoder, clips, vectors)
     if store is None and ranks.count > 1:
         raise InputError("Several processes share their work through a store: name a folder for it.")
     sounds, pictures, tokens = _arrays(encoder, store, keep_tokens, ranks)
-    marks = {file: stamp(file) for clip in clips for file in (clip.sound, *clip.pictures)}
+    marks = {file: stamp(file, folder) for clip in clips for file in (clip.sound, *clip.pictures)}
     jobs = _jobs(clips, marks, sounds, [array for array in (pictures, tokens) if array is not None])
     own = jobs[ranks.rank :: ranks.count]
     done = len(clips) - len(jobs)

@@ -28,13 +28,15 @@ Entry = tuple[str, Tensor]
 """A file as `stamp` names it, and the rows [n, ...] that it gave."""
 
 
-def stamp(file: File) -> str:
-    """What names a file, or a member of a shard, as it is now. Raises InputError where there is none."""
+def stamp(file: File, folder: Path | None = None) -> str:
+    """What names a file, or a member of a shard, as it is now; within `folder`, where one is given, so that
+    a copy of that folder has the same names, if it kept the times. Raises InputError where there is none."""
     try:
         state = file.path.stat()
     except OSError as error:
         raise InputError(f"“{file}” cannot be read ({error.strerror}): prepare the data again.") from error
-    return f"{file.path.resolve()} {file.offset} {file.size} {state.st_size} {state.st_mtime_ns}"
+    place = os.path.relpath(file.path, folder) if folder else file.path.resolve()
+    return f"{place} {file.offset} {file.size} {state.st_size} {state.st_mtime_ns}"
 
 
 def digest(*what: object) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..align.batches import Augment
     from ..align.clips import Clip
     from ..align.encoder import CAVMAEEncoder
+    from ..align.examples import Examples
     from ..align.ranks import Ranks
     from ..align.text import TextTower
     from ..align.train import AlignResult, AlignSettings
@@ -150,12 +151,15 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> None:
     if options.restart and ranks.rank == 0:
         state.unlink(missing_ok=True)
     ranks.wait()
-    keep_tokens = settings.momentum == "literal_shared"
+    data = Path(options.data)
+    folder = data if data.is_dir() else data.parent
     with progress("encoding", len(clips) + len(held_out), quiet) as tick:
-        examples = encode(encoder, clips, vectors, keep_tokens, lambda i, n: tick(i), store, ranks)
-        test = None
-        if held_out:
-            test = encode(encoder, held_out, vectors, False, lambda i, n: tick(len(clips) + i), store, ranks)
+
+        def encoded(some: list[Clip], tokens: bool, begun: int) -> Examples:
+            return encode(encoder, some, vectors, tokens, lambda i, _: tick(begun + i), store, ranks, folder)
+
+        examples = encoded(clips, settings.momentum == "literal_shared", 0)
+        test = encoded(held_out, False, len(clips)) if held_out else None
     about = digest(start, options.augment, options.gain)
     checkpoint = Checkpoint(state, options.save_every, about, examples.f_t)
     every = options.measure_every or max(1, _epoch(options, len(clips)))

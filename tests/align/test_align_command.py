@@ -244,6 +244,17 @@ def test_a_training_goes_on_with_a_lower_rate(aai, monkeypatch):
     assert code == 2 and "begun with rate 0.0001, not 1e-05" in err
 
 
+def test_data_that_was_copied_is_not_encoded_again(aai, tmp_path):
+    import shutil
+
+    assert aai(*TRAIN, "--steps", "1")[0] == 0
+    before = {path: path.stat().st_size for path in Path("out.training/towers").rglob("*.*")}
+    shutil.copytree(tmp_path / "data", tmp_path / "scratch")
+    code, _, err = aai(*TRAIN[:2], "scratch", *TRAIN[3:], "--steps", "1")
+    assert code == 0, err
+    assert before == {path: path.stat().st_size for path in Path("out.training/towers").rglob("*.*")}
+
+
 def test_a_precision_that_there_is_not_is_said(aai, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     code, _, err = aai(*TRAIN, "--steps", "1")

@@ -69,6 +69,19 @@ def test_a_changed_file_is_another_one(tmp_path):
         stamp(File(tmp_path / "gone.wav"))
 
 
+def test_a_copied_folder_is_the_same_one(tmp_path):
+    for name in ("data", "scratch"):
+        (tmp_path / name / "rain").mkdir(parents=True)
+        (tmp_path / name / "rain" / "0.wav").write_bytes(b"one")
+        os.utime(tmp_path / name / "rain" / "0.wav", (1, 1))
+    data, scratch = tmp_path / "data", tmp_path / "scratch"
+    file = scratch / "rain" / "0.wav"
+    kept = stamp(File(data / "rain" / "0.wav"), data)
+    assert stamp(File(file), scratch) == kept and stamp(File(file), tmp_path) != kept
+    os.utime(file, (2, 2))
+    assert stamp(File(file), scratch) != kept
+
+
 def test_other_settings_and_weights_have_other_names():
     names = {digest(1, "a"), digest(1, "b"), digest(torch.zeros(2)), digest(torch.ones(2))}
     assert len(names) == 4 and digest(torch.ones(2)) in names
