@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import struct
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import files
@@ -15,8 +17,9 @@ if TYPE_CHECKING:
 
 
 def load(path: str | os.PathLike | BinaryIO, size: int | None = None, name: str = "") -> Tensor:
-    """A picture file as [3, H, W] in [0, 1], upright, transparency over white; `size` takes its middle square
-    at so many pixels a side. `name` is what errors call it, where it is an open file.
+    """A picture file as [3, H, W] in [0, 1], upright (as it lies, where its EXIF is damaged), transparency over
+    white; `size` takes its middle square at so many pixels a side. `name` is what errors call it, where it is
+    an open file.
 
     Raises InputError for a file that is missing or no picture.
     """
@@ -26,7 +29,7 @@ def load(path: str | os.PathLike | BinaryIO, size: int | None = None, name: str 
 
     try:
         with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
+            _turn_upright(image)
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -56,6 +59,15 @@ def save(picture: Tensor, path: str | os.PathLike) -> None:
     content = io.BytesIO()
     to_pil(picture).save(content, format="PNG")
     files.write(path, content.getvalue(), "The picture")
+
+
+def _turn_upright(image: Image.Image) -> None:
+    from PIL import ImageOps
+
+    # Damaged EXIF is no reason to leave a picture out; pixels that cannot be read say so when they are needed.
+    with contextlib.suppress(struct.error, SyntaxError, TypeError, ValueError):
+        # In place, because the turning comes before the other tags are read.
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

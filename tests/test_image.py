@@ -55,6 +55,12 @@ def test_photographs_are_turned_upright(tmp_path):
     assert picture[:, :3].max() < 0.1 and picture[:, 5:].min() > 0.9
 
 
+@pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*\0", b"Exif\0\0odd", b"MM\0*\0\0\0"])
+def test_a_picture_with_damaged_exif_is_read_as_it_lies(tmp_path, exif):
+    Image.linear_gradient("L").save(tmp_path / "cut.png", exif=exif)
+    assert_close(image.load(tmp_path / "cut.png")[0, :, 0], torch.arange(256) / 255)
+
+
 def test_files_that_are_no_pictures_are_named(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG and no more")
     (tmp_path / "notes.txt").write_text("no picture")
