@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMAT = "aai-picture-library-1"
+ODD_NAMES = "surrogatepass"
+"""How a file's name that is no Unicode is kept: Python stands surrogates in for what it cannot read."""
 FAST_FROM = 300_000
 """Pictures from which a plain product is slower than one would wait for."""
 
@@ -105,21 +107,28 @@ def default_file(folder: Path, tower: VisualTower) -> Path:
 
 def scan(folder: str | os.PathLike) -> dict[str, tuple[int, int]]:
     """{path within the folder: (bytes, time of change in ns)} of its pictures, by name; hidden files and
-    folders are passed over. Raises InputError where there is none."""
+    folders are passed over, and so, with a warning, are folders that cannot be read. Raises InputError where
+    there is none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"There is no folder of pictures '{folder}': check its name.")
     found, waiting = {}, [folder]
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                    stat = entry.stat()
-                    found[Path(entry.path).relative_to(folder).as_posix()] = stat.st_size, stat.st_mtime_ns
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as opened:
+                entries = list(opened)
+        except OSError as error:
+            log.warning("'%s' is left out of the library: %s.", place, error.strerror)
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                stat = entry.stat()
+                found[Path(entry.path).relative_to(folder).as_posix()] = stat.st_size, stat.st_mtime_ns
     if not found:
         raise InputError(f"The folder '{folder}' holds no pictures: put some in it ({', '.join(SUFFIXES)}).")
     return dict(sorted(found.items()))
@@ -139,7 +148,7 @@ class _Held:
 
     @property
     def digest(self) -> str:
-        held = hashlib.sha256("\0".join(self.names).encode())
+        held = hashlib.sha256(_bytes_of(self.names))
         held.update(self.stamps.numpy().tobytes())
         return held.hexdigest()[:12]
 
@@ -203,7 +212,7 @@ def _write(place: Path, held: _Held, tower: VisualTower, folder: Path, beside: b
         "features": held.features,
         "stamps": held.stamps,
         # A tensor, because a safetensors header ends at 100 MB.
-        "names": torch.frombuffer(bytearray("\0".join(held.names).encode()), dtype=torch.uint8),
+        "names": torch.frombuffer(bytearray(_bytes_of(held.names)), dtype=torch.uint8),
     }
     metadata = {
         "format": FORMAT,
@@ -222,6 +231,10 @@ def _write(place: Path, held: _Held, tower: VisualTower, folder: Path, beside: b
     return True
 
 
+def _bytes_of(names: Sequence[str]) -> bytes:
+    return "\0".join(names).encode(errors=ODD_NAMES)
+
+
 def _read(place: Path, tower: VisualTower, folder: Path | None) -> _Held | None:
     """An index, its features mapped; None, with a warning, where the file is damaged. Raises InputError for
     another tower's or folder's."""
@@ -233,7 +246,7 @@ def _read(place: Path, tower: VisualTower, folder: Path | None) -> _Held | None:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if notes.get("format") != FORMAT:
             raise ValueError("another format")
-        names = bytes(tensors["names"].numpy()).decode().split("\0")
+        names = bytes(tensors["names"].numpy()).decode(errors=ODD_NAMES).split("\0")
         if not len(names) == len(tensors["stamps"]) == len(tensors["features"]):
             raise ValueError("lists of different lengths")
     except (SafetensorError, OSError, KeyError, ValueError) as error:

@@ -65,6 +65,30 @@ def test_a_folder_becomes_a_library_and_bad_files_are_left_out(folder, caplog):
     assert library.file == default_file(folder, Colours()) and library.file.is_file()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="names are Unicode here")
+def test_a_name_that_is_no_unicode_is_kept(folder):
+    os.rename(folder / "red.png", os.fsencode(folder) + b"/caf\xe9.png")
+    tower = Colours()
+    names = ["blue.JPG", "caf\udce9.png", "deep/green.bmp"]
+    assert index(folder, tower).names == index(folder, tower).names == names and tower.seen == [3]
+    assert references(torch.tensor([9.0, 0.0, 0.0]), read(default_file(folder, tower), tower), 1)[
+        0
+    ].path.exists()
+
+
+def test_a_folder_that_cannot_be_read_is_left_out(folder, monkeypatch, caplog):
+    scandir = os.scandir
+
+    def locked(path):
+        if os.fspath(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    assert list(scan(folder)) == ["blue.JPG", "broken.png", "red.png"]
+    assert "deep' is left out of the library: Permission denied" in caplog.text
+
+
 def test_only_what_has_changed_is_seen_again(folder):
     (folder / "broken.png").unlink()
     tower = Colours()
