@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def load(path: str | os.PathLike | BinaryIO, size: int | None = None, name: str = "") -> Tensor:
-    """A picture file as [3, H, W] in [0, 1], upright (as it lies, where its EXIF is damaged), transparency over
-    white; `size` takes its middle square at so many pixels a side. `name` is what errors call it, where it is
-    an open file.
+    """A picture file as [3, H, W] in [0, 1], upright (as it lies, where its EXIF is damaged), transparency
+    over white; `size` takes its middle square at so many pixels a side. `name` is what errors call it, where
+    it is an open file.
 
     Raises InputError for a file that is missing or no picture.
     """
@@ -64,7 +64,7 @@ def save(picture: Tensor, path: str | os.PathLike) -> None:
 def _turn_upright(image: Image.Image) -> None:
     from PIL import ImageOps
 
-    # Damaged EXIF is no reason to leave a picture out; pixels that cannot be read say so when they are needed.
+    # Damaged EXIF is no reason to leave a picture out; pixels that cannot be read say so when they are used.
     with contextlib.suppress(struct.error, SyntaxError, TypeError, ValueError):
         # In place, because the turning comes before the other tags are read.
         ImageOps.exif_transpose(image, in_place=True)
