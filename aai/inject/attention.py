@@ -69,6 +69,30 @@ class Injection:
         )
         return replace(self, mixes=tuple(mixes))
 
+    def fitted(self, k: Tensor, rows: int) -> Injection:
+        """For keys [B, L, C] that another's patch may have made longer, of `rows` rows in a batch: what
+        repeats the conditioning is read as the conditioning.
+
+        Raises InputError for other positions, or other rows, than the conditioning's.
+        """
+        length = len(self.mixes[0].own)
+        if k.shape[:2] == (rows, length):
+            return self
+        repeats = k.shape[1] // length
+        if len(k) != rows or repeats * length != k.shape[1] or not _repeats(k, length):
+            raise InputError(
+                f"Another node's attention patch has made {len(k)} x {k.shape[1]} places of the "
+                f"conditioning's {rows} x {length} (Attention Couple does), so that edits and loudness no "
+                "longer know where the words stand: take that node off this model."
+            )
+        mixes = (
+            replace(
+                m, given=m.given.repeat(repeats), inverse=m.inverse.repeat(repeats), own=m.own.repeat(repeats)
+            )
+            for m in self.mixes
+        )
+        return replace(self, mixes=tuple(mixes))
+
     def self_attention(self, x: Tensor, groups: Groups, size: tuple[int, int]) -> Tensor:
         """Queries, keys, or what they are made from [B, N, C] in a layer of latents of `size` (h, w)."""
         # A layer's sides are rounded up, as strided convolutions do.
@@ -85,6 +109,11 @@ def weighted(own: list[float], length: int) -> ValueMix:
 def tiled(values: list, length: int) -> Tensor:
     """Values of a prompt's positions for a conditioning that repeats it to `length`."""
     return torch.tensor(values * (length // len(values)))
+
+
+def _repeats(k: Tensor, length: int) -> bool:
+    first, *others = k.split(length, 1)
+    return all(torch.equal(first, other) for other in others)
 
 
 def cross_attention(

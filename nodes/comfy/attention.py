@@ -117,7 +117,7 @@ def _injected(executor, x, timesteps, context=None, y=None, control=None, transf
     others = replace.get("attn2", {})
     looks = _looking(transformer_options, steps, count, tuple(x.shape[-2:]))
     ours = {
-        block: _cross_attention(steps, others.get(block) or others.get(block[:2]), looks)
+        block: _cross_attention(steps, others.get(block) or others.get(block[:2]), looks, len(x))
         for block in _blocks(executor.class_obj)
     }
     options["patches_replace"] = {**replace, "attn2": {**others, **ours}}
@@ -170,7 +170,7 @@ def _looking(
 
 
 def _cross_attention(
-    steps: list[tuple[Injection, Groups]], other: Callable | None, looks: list[Callable]
+    steps: list[tuple[Injection, Groups]], other: Callable | None, looks: list[Callable], rows: int
 ) -> Callable:
     def replace(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
         def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -184,10 +184,12 @@ def _cross_attention(
             )
 
         heads = options["n_heads"]
+        # Only here is it seen what attn2 patches of others have made of the conditioning.
+        fitted = [(injection.fitted(k, rows), groups) for injection, groups in steps]
         for look in looks:
             look(_split(q, heads), _split(k, heads))
         attend = plain if other is None else lambda q, k, v: other(q, k, v, options)
-        for injection, groups in steps:
+        for injection, groups in fitted:
             attend = _before(attend, plain, injection, groups)
         return attend(q, k, v)
 

@@ -262,6 +262,35 @@ def test_patches_of_others_stay(small, edit, sampled):
     assert_same(small, silent[1:], silent[:1])
 
 
+def lengthened(small, of):
+    """The model beside an attn2 patch that makes another context and value of each."""
+    model = small.model.clone()
+    model.set_model_attn2_patch(lambda n, context, value, options: (n, of(context), of(value)))
+    return model
+
+
+def test_a_patch_that_repeats_the_conditioning_changes_no_edit(small, edit, sampled):
+    given = dict(scale="0.5", blend_words="*", blend_start=0.0)
+    twice = edit(model=lengthened(small, lambda x: x.repeat(1, 2, 1)), **given)
+    assert_same(small, sampled(*twice), sampled(*edit(**given)))
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda x: torch.cat([x, x[:, :4]], 1),
+        lambda x: torch.cat([x, x.flip(1)], 1),
+        lambda x: x.repeat_interleave(2, 0),
+    ],
+    ids=["longer", "another prompt", "more rows"],
+)
+def test_a_patch_that_changes_the_conditioning_is_refused(pack, run, small, edit, sampled, of):
+    model, positive, latent = edit(model=lengthened(small, of), blend_words="*")
+    watched = run("AAI_AttentionHeatmap", model=model, conditioning=positive)[0]
+    with pytest.raises(pack.part("aai.errors").InputError, match="take that node off this model"):
+        sampled(watched, positive, latent)
+
+
 @pytest.fixture(scope="session")
 def guided(small):
     """{name: a MODEL with core's guidance of that name}."""
