@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 
 import folder_paths
+import torch
 from comfy_api.latest import io
 
 from . import folders
 from .look import previews
 from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, search_aliases
 
-SIDE = 512
-"""Side of the pictures that a folder gives, in pixels; training resizes them to the model's own."""
+SIDE = 1024
+"""Side of the pictures that a folder gives, in pixels: the largest model's own; training reduces them to a
+smaller one's."""
 
 NONE = "none"
 
@@ -85,10 +87,12 @@ class RetrieveReferenceImages(io.ComfyNode):
             from ..aai import soundworld
 
             pictures, scores = soundworld.references(embedding.f_a, sound_encoder, k)
+            images = pictures.movedim(1, -1).contiguous()
             names = [f"{SOUNDWORLD} {i + 1}" for i in range(len(scores))]
         else:
+            from ..aai import image
             from ..aai.adapt.index import index
-            from ..aai.adapt.library import load_pictures, references
+            from ..aai.adapt.library import references
             from ..aai.adapt.visual import tower_of
             from .comfy.progress import Bar
 
@@ -96,11 +100,13 @@ class RetrieveReferenceImages(io.ComfyNode):
             tower = tower_of(sound_encoder, _clip_folder(clip_model))
             held = index(folder, tower, callback=Bar())
             found = references(embedding.f_a, held, k, own_clip.strip() or embedding.sound)
-            pictures = load_pictures([r.path for r in found], SIDE)
+            # 64 of them are 800 MB, which are not to be held twice.
+            images = torch.empty(len(found), SIDE, SIDE, 3)
+            for row, reference in zip(images, found):
+                row.copy_(image.load(reference.path, SIDE).movedim(0, -1))
             scores = [r.score for r in found]
             names = [r.path.relative_to(folder).as_posix() for r in found]
         lines = [f"{name} {score:.3f}" for name, score in zip(names, scores)]
-        images = pictures.movedim(1, -1).contiguous()
         shown = [
             {**file, "name": name, "score": float(score)}
             for file, name, score in zip(previews(images), names, scores)

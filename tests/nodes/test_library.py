@@ -33,13 +33,24 @@ def test_references_come_from_a_folder_best_first(run, pack, ear, folder, embedd
     inputs = dict(embedding=embedding, sound_encoder=ear, library="weather", k=3)
     images, scores = run("AAI_RetrieveReferenceImages", **inputs)
     values = [float(line.rsplit(" ", 1)[1]) for line in scores.splitlines()]
-    assert images.shape == (3, 512, 512, 3) and values == sorted(values, reverse=True)
+    assert images.shape == (3, 1024, 1024, 3) and values == sorted(values, reverse=True)
     pictures = torch.stack([pack.part("aai.image").load(folder / f"{i}.png", 128) for i in range(4)])
     cosine = ear.embed_images(pictures) @ torch.nn.functional.normalize(embedding.f_a, dim=-1)
     assert scores.splitlines()[0] == f"{cosine.argmax()}.png {cosine.max():.3f}"
     best = f"{cosine.argmax()}"
     _, others = run("AAI_RetrieveReferenceImages", **inputs, own_clip=f"{best}.wav", clip_model="none")
     assert len(others.splitlines()) == 3 and not any(x.startswith(best) for x in others.splitlines())
+
+
+def test_a_large_models_references_keep_their_detail(run, pack, ear, comfy, embedding):
+    lines = torch.zeros(1024, 1024, dtype=torch.uint8)
+    lines[:, ::2] = 255
+    (comfy / "input" / "fine").mkdir()
+    Image.fromarray(lines.numpy()).save(comfy / "input" / "fine" / "lines.png")
+    images, _ = run(
+        "AAI_RetrieveReferenceImages", embedding=embedding, sound_encoder=ear, library="fine", k=1
+    )
+    assert torch.equal(pack.part("nodes.pictures").square(images, 1024)[0, 0] * 255, lines.float())
 
 
 def test_a_changed_folder_runs_again_and_its_index_does_not(run, pack, ear, folder, embedding):
@@ -85,7 +96,7 @@ def test_an_encoder_that_cannot_see_goes_through_clip(run, pack, comfy, folder, 
     with pytest.raises(pack.part("aai.errors").InputError, match="no CLIP model 'nothing'"):
         run("AAI_RetrieveReferenceImages", **inputs, clip_model="nothing")
     images, scores = run("AAI_RetrieveReferenceImages", **inputs, clip_model="tiny-clip")
-    assert images.shape == (2, 512, 512, 3) and len(scores.splitlines()) == 2
+    assert images.shape == (2, 1024, 1024, 3) and len(scores.splitlines()) == 2
 
 
 def test_references_come_from_soundworld(run, ear, embedding):
