@@ -69,8 +69,8 @@ def train_token(
     token as without the stop, within `settings.steps` in all.
 
     The model is one that gradients pass: ComfyUI's inside its `training()`. The same model, settings and
-    inputs give the same token, on the CPU bit for bit, on a GPU up to rounding. Raises InputError for a sound that cannot enter the model's
-    words, no pictures, a loss that is no number, and too little memory.
+    inputs give the same token, on the CPU bit for bit, on a GPU up to rounding. Raises InputError for a
+    sound that cannot enter the model's words, no pictures, a loss that is no number, and too little memory.
     """
     settings = settings or TrainSettings()
     _check(f_a, images)
