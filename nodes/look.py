@@ -144,23 +144,41 @@ class CompareImages(io.ComfyNode):
                 io.Image.Input(
                     "edited", optional=True, tooltip="The edited pictures, where they come apart."
                 ),
+                io.Int.Input(
+                    "group_size",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    optional=True,
+                    tooltip="With nothing at `edited`, of several latents: how many pictures stand together, "
+                    "a source and its edited ones. 0: all are of one source.",
+                ),
             ],
             outputs=[],
             is_output_node=True,
         )
 
     @classmethod
-    def execute(cls, images, edited=None) -> io.NodeOutput:
+    def execute(cls, images, edited=None, group_size=0) -> io.NodeOutput:
         from ..aai.errors import InputError
 
-        source, others = (images[:1], images[1:]) if edited is None else (images, edited)
+        source, others = images, edited
+        if edited is None:
+            size = group_size or len(images)
+            if len(images) % size:
+                raise InputError(
+                    f"{len(images)} pictures are no groups of {size}: give group_size how many the edit "
+                    "draws together, the source and the edited."
+                )
+            source, others = images[::size], images.unflatten(0, (-1, size))[:, 1:].flatten(0, 1)
         if not len(others):
             raise InputError(
                 "There is one picture only, and nothing to compare it with: connect an edited one."
             )
-        # As many sources as edited pictures, or one for all.
+        # Each source's edited pictures in turn, or as many sources, or one for all.
         before, after = previews(source), previews(others)
-        pairs = [{"before": before[min(i, len(before) - 1)], "after": p} for i, p in enumerate(after)]
+        each = max(1, len(after) // len(before))
+        pairs = [{"before": before[min(i // each, len(before) - 1)], "after": p} for i, p in enumerate(after)]
         return io.NodeOutput(ui={"pairs": pairs})
 
 

@@ -130,6 +130,23 @@ def test_pictures_are_compared_with_their_source(pack, shown):
         shown("AAI_CompareImages", images=images[:1])
 
 
+def test_every_edit_is_compared_with_its_own_source(pack, shown, monkeypatch):
+    monkeypatch.setattr(pack.part("nodes.look"), "previews", lambda images: images.flatten().tolist())
+
+    def pairs(*given, **more):
+        images = (torch.tensor(numbers)[:, None, None, None] for numbers in given)
+        found = shown("AAI_CompareImages", **dict(zip(("images", "edited"), images)), **more)[1]["pairs"]
+        return [(pair["before"], pair["after"]) for pair in found]
+
+    # Of two latents, each with two edited pictures.
+    assert pairs([0, 1, 2, 10, 11, 12], group_size=3) == [(0, 1), (0, 2), (10, 11), (10, 12)]
+    assert pairs([0, 10], [1, 2, 11, 12]) == [(0, 1), (0, 2), (10, 11), (10, 12)]
+    assert pairs([0, 10], [1, 11], group_size=3) == [(0, 1), (10, 11)]
+    assert pairs([0, 1], [1]) == [(0, 1)] and pairs([0], [1, 2]) == [(0, 1), (0, 2)]
+    with pytest.raises(pack.part("aai.errors").InputError, match="6 pictures are no groups of 4"):
+        pairs([0, 1, 2, 10, 11, 12], group_size=4)
+
+
 def test_a_curve_is_thinned_to_what_a_node_can_show(pack):
     points = pack.part("nodes.pictures").curve_points
     losses = [1 / (i + 1) for i in range(1000)]
