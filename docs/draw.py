@@ -243,6 +243,9 @@ def put(sheet: Image.Image, picture: Image.Image, place: tuple[int, int], captio
     if not caption:
         return
     font = ImageFont.load_default(size)
+    if font.getlength(caption) > picture.width - 32:
+        size = int(size * (picture.width - 32) / font.getlength(caption))
+        font = ImageFont.load_default(size)
     pen = ImageDraw.Draw(sheet)
     x, y = place[0] + 8, place[1] + picture.height - size - 18
     pen.rounded_rectangle((x, y, x + font.getlength(caption) + 16, y + size + 10), 6, LABEL)
