@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from ...aai.embedding import ENCODERS
 from ...aai.errors import InputError
 from ...aai.picture.model import Conditioning, Vectors
 from ...aai.prompt import Prompt, Reads
@@ -33,13 +34,21 @@ def tokenize(clip, prompt: Prompt, vectors: Vectors | None = None) -> tuple[dict
     )
     rows: dict[str, dict[str, Tensor]] = {}
     tokenizer = copy.copy(clip.tokenizer)
-    for key in encoders(clip):
-        width = word_embeddings(clip, key).embedding_dim
-        rows[key] = {t.name: vectors_for(t, key, width, (vectors or {}).get(t.name)) for t in used}
-        setattr(tokenizer, key, _with_tokens(getattr(tokenizer, key), [rows[key][t.name] for t in used]))
+    read_by = encoders(clip)
+    for key in ENCODERS:
+        if key in read_by:
+            width = word_embeddings(clip, key).embedding_dim
+            rows[key] = {t.name: vectors_for(t, key, width, (vectors or {}).get(t.name)) for t in used}
+            known = [rows[key][t.name] for t in used]
+        elif hasattr(tokenizer, key):
+            # XL's refiner has XL's tokenizer, whose other half would warn that it finds no such embedding.
+            known = [torch.zeros(0, 1) for _ in used]
+        else:
+            continue
+        setattr(tokenizer, key, _with_tokens(getattr(tokenizer, key), known))
     options = getattr(clip, "tokenizer_options", None)
     pairs = tokenizer.tokenize_with_weights(text, **({"tokenizer_options": options} if options else {}))
-    key = encoders(clip)[0]
+    key = read_by[0]
     return pairs, _reads(pairs[key.removeprefix("clip_")], rows[key], getattr(clip.tokenizer, key).end_token)
 
 
@@ -65,7 +74,7 @@ def encoders(clip) -> list[str]:
 
     Raises InputError for text encoders that are not CLIP (T5 and the language models of newer families).
     """
-    names = [k for k in ("clip_l", "clip_g", "clip_h") if hasattr(clip.cond_stage_model, k)]
+    names = [k for k in ENCODERS if hasattr(clip.cond_stage_model, k)]
     others = [
         k for k, m in clip.cond_stage_model.named_children() if k not in names and hasattr(m, "transformer")
     ]

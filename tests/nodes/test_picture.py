@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -148,6 +149,26 @@ def test_weights_in_prompts_work_as_in_core(picture, small, pack, make_token):
     weights = [weight for _, weight in pairs["l"][0]]
     assert weights[:7] == [1.0, 1.3, 1.3, 1.3, 1.3, 1.0, 1.0]
     assert torch.is_tensor(pairs["l"][0][4][0])
+
+
+def test_a_tokenizer_of_more_encoders_than_the_clip_says_nothing(pack, comfy, make_token, caplog):
+    """As the XL refiner's."""
+    from comfy.sdxl_clip import SDXLTokenizer
+
+    tower = torch.nn.Module()
+    tower.clip_g = torch.nn.Module()
+    tower.clip_g.transformer = SimpleNamespace(get_input_embeddings=lambda: torch.nn.Embedding(1, 8))
+    clip = SimpleNamespace(cond_stage_model=tower, tokenizer=SDXLTokenizer())
+    token = make_token("rain", 2, width=8)
+    prompt = pack.part("aai.prompt").Prompt(
+        "a city under *, at night", (replace(token, vectors={"clip_g": token.vectors["clip_l"]}),)
+    )
+    pairs, reads = pack.part("nodes.comfy.words").tokenize(clip, prompt)
+    assert pack.part("aai.prompt").token_positions(reads) == {"rain": [4, 5]}
+    assert [torch.is_tensor(piece) for piece, _ in pairs["g"][0][3:7]] == [False, True, True, False]
+    # What no encoder reads is the prompt without the sound.
+    assert pairs["l"] == SDXLTokenizer().clip_l.tokenize_with_weights("a city under , at night")
+    assert "does not exist" not in caplog.text
 
 
 def test_a_saved_token_is_cores_embedding(picture, small, pack, make_token, comfy):
