@@ -15,6 +15,9 @@ from PIL import Image
 from aai import audio, cli
 from aai import token as tokens
 from aai.cli.inputs import device_of, load_model
+from aai.errors import InputError
+from aai.inject.invert import Trajectory
+from aai.picture.diffusers import DiffusersPictureModel
 from aai.soundworld.sounds import synthesize
 
 
@@ -219,6 +222,25 @@ def test_a_picture_is_inverted_once_and_edited(aai, rain_token, folder):
     assert kept.shape == (96, 64, 3)
     aai(*asked, "--picture", "mine.png", "--source", "a city", "--invert-steps", "4")
     assert abs(np.array(Image.open(folder / "m_source.png")).astype(int) - kept).max() <= 1
+
+
+def test_null_text_of_a_file_is_sampled_as_it_was_made(aai, rain_token, folder, monkeypatch):
+    way = Trajectory(torch.tensor([2.0, 1.0, 0.0]), torch.zeros(3, 32, 16, 16), torch.zeros(2, 77, 192))
+    replace(way, guidance=7.5).save(folder / "null.safetensors", "a city")
+    asked = []
+
+    def sample(self, *_, steps, guidance, **__):
+        asked.append((steps, guidance))
+        raise InputError("enough")
+
+    monkeypatch.setattr(DiffusersPictureModel, "sample", sample)
+    said = ("edit", "--token", str(rain_token), "--edited", "a city under *", "-o", "n.png")
+    for more in ((), ("--steps", "5", "--guidance", "3")):
+        aai(*said, "--trajectory", "null.safetensors", *more)
+    way.save(folder / "null.safetensors", "a city")
+    aai(*said, "--trajectory", "null.safetensors")
+    aai(*said, "--source", "a city")
+    assert asked == [(2, 7.5), (5, 3.0), (2, 5.0), (30, 5.0)]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,11 @@ from .inputs import SOUNDWORLD, about_device, about_training, check_folder, load
 from .terminal import Commands, positive, progress, tell
 
 if TYPE_CHECKING:
+    from ..inject.invert import Trajectory
     from ..picture.model import PictureModel
     from ..token import SoundToken
+
+STEPS, GUIDANCE = 30, 5.0
 
 
 def add(commands: Commands) -> None:
@@ -38,7 +41,10 @@ def add(commands: Commands) -> None:
         "--picture", type=Path, metavar="FILE", help="a picture of yours to edit; inverted first"
     )
     sub.add_argument(
-        "--trajectory", type=Path, metavar="FILE", help="one that `aai invert` has inverted already"
+        "--trajectory",
+        type=Path,
+        metavar="FILE",
+        help="one that `aai invert` has inverted already; after --null-text with its --steps and --guidance",
     )
     about_inverting(sub)
     sub.add_argument(
@@ -112,7 +118,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("picture", type=Path, metavar="PICTURE", help="a picture file")
     sub.add_argument("--prompt", required=True, help="what it shows")
     sub.add_argument(
-        "--guidance", type=float, default=5.0, help="the guidance that --null-text is for (%(default)s)"
+        "--guidance", type=float, default=GUIDANCE, help="the guidance that --null-text is for (%(default)s)"
     )
     sub.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the .safetensors file of its way"
@@ -129,6 +135,7 @@ def generate(options: argparse.Namespace) -> None:
     from ..prompt import Prompt
 
     model, tokens = _model_and_tokens(options)
+    _settle(options)
     cond = model.encode_prompt(Prompt(options.prompt, tokens))
     scales = _scales(options, tokens, None)
     edit = None if scales is None else reweighted(None, [cond.reads], scales)
@@ -158,7 +165,9 @@ def edit(options: argparse.Namespace) -> None:
     if (options.picture or options.trajectory) and options.count > 1:
         raise InputError("An inverted picture has one noise, so --count would repeat it: leave --count out.")
     if options.picture:
+        _settle(options)
         way = _inverted(options, model, options.picture, source)
+    _settle(options, way)
     edited, each = sweep([Prompt(text, tokens) for text in options.edited], scales)
     windows = dict(STYLE_WINDOWS) if options.style else {}
     for name in ("cross", "self"):
@@ -201,6 +210,15 @@ def invert(options: argparse.Namespace) -> None:
     way.save(options.output, options.prompt)
     report = {"file": str(options.output), "prompt": options.prompt, "steps": len(way.sigmas) - 1}
     tell(options, report, f"{options.output}: {options.picture} in {report['steps']} steps")
+
+
+def _settle(options: argparse.Namespace, way: Trajectory | None = None) -> None:
+    """Gives the steps and the guidance that were not said: those of a way's null embeddings, or the usual."""
+    nulls = way is not None and way.nulls is not None
+    if options.steps is None:
+        options.steps = len(way.nulls) if nulls else STEPS
+    if options.guidance is None:
+        options.guidance = way.guidance if nulls and way.guidance is not None else GUIDANCE
 
 
 def _inverted(options: argparse.Namespace, model: PictureModel, path: Path, prompt: str):
@@ -328,8 +346,8 @@ def about_drawing(sub: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how many, with following seeds (%(default)s)",
     )
-    sub.add_argument("--steps", type=positive, default=30, help="sampling steps (%(default)s)")
-    sub.add_argument("--guidance", type=float, default=5.0, help="classifier-free guidance (%(default)s)")
+    sub.add_argument("--steps", type=positive, help=f"sampling steps ({STEPS})")
+    sub.add_argument("--guidance", type=float, help=f"classifier-free guidance ({GUIDANCE})")
     sub.add_argument("--width", type=positive, help="pixels (the model's own)")
     sub.add_argument("--height", type=positive, help="pixels (the model's own)")
     about_training(sub)

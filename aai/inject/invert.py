@@ -11,6 +11,7 @@ steps.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -25,8 +26,10 @@ from ..errors import InputError
 from ..picture.loss_scale import LossScale
 from ..picture.model import Conditioning, PictureModel
 
-METADATA, MODEL = "aai_trajectory", "aai_model"
-"""The keys of a file's metadata: the prompt, and the U-Net's fingerprint."""
+log = logging.getLogger(__name__)
+
+METADATA, MODEL, GUIDANCE = "aai_trajectory", "aai_model", "aai_guidance"
+"""The keys of a file's metadata: the prompt, the U-Net's fingerprint, and the null embeddings' guidance."""
 
 LARGEST_SIDE = 2
 """A picture's longer side is at most so many times the model's own when it is inverted: a camera's would not
@@ -37,13 +40,14 @@ fit."""
 class Trajectory:
     """A picture's way into noise: descending sigmas [n + 1], the last 0, and its latents there [n + 1, C, h,
     w], clean + sigma noise, scaled as the U-Net knows them; with null-text optimisation, the unconditional
-    embeddings from each sigma to the next [n, L, D]. `model` is the fingerprint of the U-Net that it is a way
-    of; "" is not checked."""
+    embeddings from each sigma to the next [n, L, D], and the guidance that they are for. `model` is the
+    fingerprint of the U-Net that it is a way of; "" is not checked."""
 
     sigmas: Tensor
     latents: Tensor
     nulls: Tensor | None = None
     model: str = ""
+    guidance: float | None = None
 
     @property
     def clean(self) -> Tensor:
@@ -82,6 +86,22 @@ class Trajectory:
                 f"{fingerprint}): invert it again with this model, or edit it with that one."
             )
 
+    def warn_of_others(self, steps: int | None, guidance: float | None) -> None:
+        """Warns where null embeddings are sampled in other steps, or at another guidance, than they are for;
+        None is not known."""
+        if self.nulls is None:
+            return
+        pairs = ((steps, len(self.nulls), "steps"), (guidance, self.guidance, "guidance (cfg)"))
+        for found, meant, name in pairs:
+            if None not in (found, meant) and found != meant:
+                log.warning(
+                    "The picture's null-text embeddings were made for a sampler with %s %g, but it has %g: "
+                    "set it to the same, or invert the picture again.",
+                    name,
+                    meant,
+                    found,
+                )
+
     def enter(self, x: Tensor, sigma: float, rows: int) -> Tensor:
         """Noisy latents of groups of `rows`, every source on its way: what the U-Net is to see."""
         x = x.clone()
@@ -97,7 +117,10 @@ class Trajectory:
 
         held = {"sigmas": self.sigmas, "latents": self.latents, "nulls": self.nulls}
         tensors = {name: value.cpu().contiguous() for name, value in held.items() if value is not None}
-        content = save(tensors, metadata={METADATA: prompt, MODEL: self.model})
+        told = {METADATA: prompt, MODEL: self.model}
+        if self.guidance is not None:
+            told[GUIDANCE] = repr(float(self.guidance))
+        content = save(tensors, metadata=told)
         files.write(path, content, "The inverted picture")
 
     def leave(self, clean: Tensor, rows: int) -> Tensor:
@@ -115,8 +138,9 @@ def load(path: str | os.PathLike) -> tuple[Trajectory, str]:
         with safe_open(str(path), "pt") as file:
             told = file.metadata() or {}
             held = {name: file.get_tensor(name) for name in file.keys()}
-            return Trajectory(**held, model=told.get(MODEL, "")), told[METADATA]
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+            guidance = float(told[GUIDANCE]) if GUIDANCE in told else None
+            return Trajectory(**held, model=told.get(MODEL, ""), guidance=guidance), told[METADATA]
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is no inverted picture ({error}): make one with `aai invert`.") from error
 
 
@@ -213,7 +237,7 @@ def null_text(
         found.append(null)
         if callback:
             callback(i + 1, steps)
-    return replace(way, nulls=torch.cat(found))
+    return replace(way, nulls=torch.cat(found), guidance=guidance)
 
 
 def _gradient(loss: Tensor, null: Tensor, scale: LossScale) -> tuple[Tensor, float]:

@@ -258,6 +258,7 @@ class DiffusersPictureModel:
             shape[1:] = way.clean.shape[1:]
             way.check_size(shape)
             way.check_model(self.fingerprint)
+            way.warn_of_others(steps, guidance)
         noise = torch.stack(
             [torch.randn(1, *shape, generator=torch.Generator().manual_seed(s))[0] for s in seeds]
         )

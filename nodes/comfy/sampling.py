@@ -12,6 +12,7 @@ from functools import partial
 
 import comfy.k_diffusion.sampling as k_diffusion
 import torch
+from comfy.samplers import CFGGuider
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -62,6 +63,11 @@ def _pairs(executor, injection: Edit, guider, sigmas, extra_args, callback, nois
             "The sampler dpm_adaptive chooses its steps by the whole batch, so a source would change with "
             "its edited picture: choose another sampler."
         )
+    if injection.trajectory is not None:
+        whole = sampler.max_denoise(guider, sigmas) and not sigmas[-1]
+        # A guider of another kind has a cfg that it does not use.
+        plain = type(guider).predict_noise is CFGGuider.predict_noise
+        injection.trajectory.warn_of_others(len(sigmas) - 1 if whole else None, guider.cfg if plain else None)
     # A later stage of several adds no noise, and goes on from the latents of the stage before.
     if injection.trajectory is not None and noise.any():
         noise = _of_the_way(injection, guider, sampler, sigmas, noise)

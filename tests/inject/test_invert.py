@@ -95,7 +95,7 @@ def test_null_text_makes_guidance_follow_the_way(model, latents, make_token):
     way = invert(model, latents, told, 3)
     done = []
     held = null_text(model, way, told, empty, 5.0, callback=lambda step, total: done.append(step))
-    assert done == [1, 2, 3] and held.nulls.shape == (3, *empty.cross.shape[1:])
+    assert done == [1, 2, 3] and held.guidance == 5.0 and held.nulls.shape == (3, *empty.cross.shape[1:])
     assert torch.equal(held.null(float(way.sigmas[1])), held.nulls[1])
     assert not any(p.requires_grad for p in model.unet.parameters())
 
@@ -190,6 +190,33 @@ def test_a_saved_way_is_loaded(tmp_path):
     found, prompt = load(tmp_path / "house.safetensors")
     assert prompt == "a village" and torch.equal(found.latents, way.latents)
     assert torch.equal(found.sigmas, way.sigmas) and found.nulls is None and found.model == "f00d"
+    assert found.guidance is None
+    replace(way, guidance=7.5).save(tmp_path / "house.safetensors", "a village")
+    assert load(tmp_path / "house.safetensors")[0].guidance == 7.5
+
+
+@pytest.mark.parametrize(
+    "steps, guidance, says",
+    [
+        (3, 5.0, []),
+        (4, 5.0, ["steps 3, but it has 4"]),
+        (3, 2.5, ["(cfg) 5, but it has 2.5"]),
+        (4, 1.0, [" 4", " 1"]),
+    ],
+)
+def test_nulls_that_are_for_other_steps_or_guidance_are_told(
+    model, latents, make_token, caplog, steps, guidance, says
+):
+    empty = model.encode_prompt(Prompt(""))
+    way = invert(model, latents, model.encode_prompt(Prompt("a photo of rain")), 3)
+    held = replace(way, nulls=empty.cross.expand(3, -1, -1), guidance=5.0)
+    edit = Edit(Prompt("a photo of rain"), (Prompt("a *", (make_token("dog"),)),), trajectory=held)
+    cond = encode(model.encode_prompt, edit)
+    for told, found in ((edit, says), (replace(edit, trajectory=way), [])):
+        caplog.clear()
+        model.sample(cond, empty, seeds=[1], steps=steps, guidance=guidance, edit=told)
+        assert len(caplog.messages) == len(found)
+        assert all(said in message for said, message in zip(found, caplog.messages))
 
 
 def test_a_way_of_another_model_is_refused(model, latents, make_parts, make_token):

@@ -609,6 +609,21 @@ def test_a_second_pass_over_an_inverted_picture_keeps_the_first_ones_edit(run, s
     assert (second[1] - first[1]).abs().mean() < 0.3 * change < (second[1] - second[0]).abs().mean()
 
 
+@pytest.mark.parametrize("steps, cfg, told", [(4, 4.0, 0), (3, 4.0, 1), (4, 1.0, 1), (3, 1.0, 2)])
+def test_null_text_for_another_sampler_is_told(
+    run, pack, small, edit, encoded, sampled, caplog, steps, cfg, told
+):
+    inverted = run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae,
+                   image=torch.rand(1, 64, 64, 3), prompt="a city", steps=steps, null_text=False,
+                   guidance=4.0)[0]  # fmt: skip
+    key = pack.part("nodes.comfy.sampling").TRAJECTORY
+    way, samples = inverted[key]
+    nulls = encoded("")[0][0].expand(steps, -1, -1)
+    inverted[key] = replace(way, nulls=nulls, guidance=4.0), samples
+    sampled(*edit(latent=inverted), cfg=cfg)
+    assert sum("null-text embeddings were made for" in message for message in caplog.messages) == told
+
+
 def test_null_text_in_a_node(run, small, edit, encoded, core):
     picture = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(5))
     given = dict(model=small.model, clip=small.clip, vae=small.vae, image=picture, prompt="a city", steps=4,
