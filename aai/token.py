@@ -1,7 +1,8 @@
 """Sound tokens: a sound as one word of a text encoder, e = s f_a/|f_a| + f_adapter, and its file.
 
-The file is a plain textual-inversion embedding in safetensors (diffusers' `load_textual_inversion` and
-ComfyUI's `embedding:` read it); the sound, the adapter and where they come from stand in its metadata.
+The file is a plain textual-inversion embedding in safetensors (ComfyUI's `embedding:` and diffusers'
+`load_textual_inversion` read it, the latter one of XL's two tensors in each call); the sound, the adapter and
+where they come from stand in its metadata.
 """
 
 from __future__ import annotations
