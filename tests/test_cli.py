@@ -180,6 +180,25 @@ def test_bad_sounds_get_one_sentence(aai, folder, command, name, says):
             "too long",
         ),
         (("generate", "--token", "rain.safetensors", "-o", "nowhere/x.png"), "nowhere"),
+        (
+            (
+                "generate",
+                "--token",
+                "rain.safetensors",
+                "--prompt",
+                "a city",
+                "--scale",
+                "0.5",
+                "-o",
+                "x.png",
+            ),
+            "“a city” names no sound token: write * or <name>",
+        ),
+        (("generate", "--token", "rain.safetensors", "--prompt", "a city", "-o", "x.png"), "no sound token"),
+        (
+            ("generate", "--prompt", "a *", "--scale", "0.5", "-o", "x.png"),
+            "give one with --token or --sound",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -222,6 +241,26 @@ def test_a_picture_is_inverted_once_and_edited(aai, rain_token, folder):
     assert kept.shape == (96, 64, 3)
     aai(*asked, "--picture", "mine.png", "--source", "a city", "--invert-steps", "4")
     assert abs(np.array(Image.open(folder / "m_source.png")).astype(int) - kept).max() <= 1
+
+
+def test_every_sound_has_its_own_loudness(aai, rain_token, folder, monkeypatch):
+    rain = tokens.load(rain_token)
+    for name, loudness in (("loud", -23.0), ("soft", -33.0), ("deaf", None)):
+        replace(rain, name=name, loudness=loudness).save(folder / f"{name}.safetensors")
+    asked = []
+
+    def sample(self, *_, edit, **__):
+        asked.append([dict(scales) for scales in edit.scales])
+        raise InputError("enough")
+
+    monkeypatch.setattr(DiffusersPictureModel, "sample", sample)
+    held = [part for name in ("loud", "soft", "deaf") for part in ("--token", f"{name}.safetensors")]
+    said = (*held, "--scale", "loudness", "-o", "l.png")
+    aai("generate", *said, "--prompt", "<loud> and <soft>")
+    aai("edit", *said, "--source", "a city", "--edited", "a city under <soft>", "--edited", "a <loud> city")
+    assert asked == [[{"loud": 1.0, "soft": 0.5}], [{"soft": 0.5}, {"loud": 1.0}]]
+    code, _, err = aai("generate", *said, "--prompt", "<loud> and <deaf>")
+    assert code == 2 and "<deaf> does not know its sound's loudness" in err and len(asked) == 2
 
 
 def test_null_text_of_a_file_is_sampled_as_it_was_made(aai, rain_token, folder, monkeypatch):

@@ -13,9 +13,12 @@ from .terminal import Commands, positive, progress, tell
 if TYPE_CHECKING:
     from ..inject.invert import Trajectory
     from ..picture.model import PictureModel
+    from ..prompt import Prompt
     from ..token import SoundToken
 
 STEPS, GUIDANCE = 30, 5.0
+LOUDNESS = "loudness"
+"""The --scale that takes each sound's own."""
 
 
 def add(commands: Commands) -> None:
@@ -132,15 +135,27 @@ def add(commands: Commands) -> None:
 
 def generate(options: argparse.Namespace) -> None:
     from ..inject.edit import reweighted
+    from ..inject.loudness import Reweight, read_scales
     from ..prompt import Prompt
 
     model, tokens = _model_and_tokens(options)
     _settle(options)
-    cond = model.encode_prompt(Prompt(options.prompt, tokens))
-    scales = _scales(options, tokens, None)
-    edit = None if scales is None else reweighted(None, [cond.reads], scales)
+    prompt = Prompt(options.prompt, tokens)
+    if options.scale is not None and not tokens:
+        raise InputError("There is no sound token to scale: give one with --token or --sound.")
+    if tokens and not prompt.used():
+        raise InputError(
+            f"The prompt “{prompt.text}” names no sound token: write * or <name> where the sound belongs."
+        )
+    cond = model.encode_prompt(prompt)
+    scales, edit = [1.0], None
+    if options.scale == LOUDNESS:
+        edit = Reweight((_loudness(options, prompt),))
+    elif options.scale is not None:
+        scales = read_scales(options.scale)
+        edit = reweighted(None, [cond.reads], scales)
     seeds, names = list(range(options.seed, options.seed + options.count)), [""]
-    if edit is not None and edit.rows > 1:
+    if len(scales) > 1:
         names = [f"_{scale:g}" for scale in scales]
     written = _draw(options, model, cond, seeds, names, edit)
     report = {"prompt": options.prompt, "tokens": [t.name for t in tokens], "pictures": written}
@@ -150,10 +165,12 @@ def generate(options: argparse.Namespace) -> None:
 def edit(options: argparse.Namespace) -> None:
     from ..inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
     from ..inject.invert import load
+    from ..inject.loudness import read_scales
     from ..prompt import Prompt
 
     model, tokens = _model_and_tokens(options)
-    scales = _scales(options, tokens, [1.0])
+    by_number = options.scale not in (None, LOUDNESS)
+    scales = read_scales(options.scale) if by_number else [1.0]
     source, way = options.source, None
     if options.trajectory:
         way, prompt = load(options.trajectory)
@@ -169,6 +186,8 @@ def edit(options: argparse.Namespace) -> None:
         way = _inverted(options, model, options.picture, source)
     _settle(options, way)
     edited, each = sweep([Prompt(text, tokens) for text in options.edited], scales)
+    if options.scale == LOUDNESS:
+        each = tuple(_loudness(options, prompt) for prompt in edited)
     windows = dict(STYLE_WINDOWS) if options.style else {}
     for name in ("cross", "self"):
         if getattr(options, f"{name}_until") is not None:
@@ -259,20 +278,17 @@ def _model_and_tokens(options: argparse.Namespace) -> tuple[PictureModel, tuple[
     return model, tuple(used)
 
 
-def _scales(
-    options: argparse.Namespace, tokens: tuple[SoundToken, ...], without: list[float] | None
-) -> list[float] | None:
-    """Eq. 8's scales: as given, or by the first token's loudness, or what there is `without` either."""
-    from ..inject.loudness import read_scales, scale_of
+def _loudness(options: argparse.Namespace, prompt: Prompt) -> dict[str, float]:
+    """Eq. 8's scale of every token that a prompt names, by its own sound's loudness."""
+    from ..inject.loudness import scale_of
 
-    if options.scale is None:
-        return without
-    if options.scale != "loudness":
-        return read_scales(options.scale)
-    heard = next((t.loudness for t in tokens if t.loudness is not None), None)
-    if heard is None:
-        raise InputError("No sound token here knows its sound's loudness: give the scale as a number.")
-    return [scale_of(heard, options.reference)]
+    used = prompt.used()
+    without = next((token.name for token in used if token.loudness is None), None)
+    if without is not None:
+        raise InputError(
+            f"The sound token <{without}> does not know its sound's loudness: give the scale as a number."
+        )
+    return {token.name: scale_of(token.loudness, options.reference) for token in used}
 
 
 def _draw(
@@ -328,7 +344,7 @@ def about_drawing(sub: argparse.ArgumentParser) -> None:
         "--scale",
         metavar="S",
         help="how much of the sound, 0 to 2; several with commas draw as many pictures; 'loudness' takes "
-        "the sound's own",
+        "each sound's own",
     )
     sub.add_argument(
         "--reference",
