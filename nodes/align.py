@@ -118,7 +118,7 @@ class AlignAudioEncoder(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="The same seed and inputs give the same encoder.",
+                    tooltip="The same seed and inputs give the same encoder; on a GPU, up to rounding.",
                 ),
                 io.String.Input(
                     "name",
