@@ -349,8 +349,36 @@ def test_a_picture_model_is_moved_whole(monkeypatch):
     to, moved = torch.nn.Module.to, []
     monkeypatch.setattr(torch.nn.Module, "to", lambda m, *place: (moved.append((m, place)), to(m, *place))[1])
     model = load_model("soundworld", "cpu")
-    there = {module for module, place in moved if place == (torch.device("cpu"),)}
+    there = {module for module, place in moved if place[0] == torch.device("cpu")}
     assert {model.unet, model.vae, *(tower.model for tower in model._towers.values())} <= there
+
+
+def test_a_picture_model_is_in_float16_on_a_gpu_alone(monkeypatch):
+    def found(*given):
+        model = load_model("soundworld", None, *given)
+        towers = {next(t.model.parameters()).dtype for t in model._towers.values()}
+        assert towers == {model.dtype} and next(model.vae.parameters()).dtype == torch.float32
+        return model.dtype
+
+    assert found(None) == found() == torch.float32 and found("float16") == torch.float16
+    monkeypatch.setattr("aai.cli.inputs.device_of", lambda name: torch.device("meta"))
+    assert found(None) == torch.float16 and found("float32") == found() == torch.float32
+
+
+def test_half_precision_draws_nearly_the_same(aai, rain_token, folder):
+    Image.effect_noise((64, 64), 60).save(folder / "half.png")
+    for dtype in ("float16", "float32"):
+        code, _, err = aai(
+            "edit", "--token", str(rain_token), "--picture", "half.png", "--source", "a city",
+            "--edited", "a city *", "--scale", "0.5", "--blend", "*", "--blend-changes",
+            "--invert-steps", "2", "--steps", "2", "--dtype", dtype, "-o", f"{dtype}.png",
+        )  # fmt: skip
+        assert code == 0, err
+    for place in ("", "_source"):
+        half, whole = (
+            np.asarray(Image.open(folder / f"{d}{place}.png"), int) for d in ("float16", "float32")
+        )
+        assert 0 < abs(half - whole).max() and abs(half - whole).mean() < 3
 
 
 def test_without_a_name_the_best_device_is_taken(monkeypatch):

@@ -54,12 +54,21 @@ def about_device(
     )
 
 
+def about_dtype(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--dtype",
+        choices=("float16", "float32"),
+        help="what the picture model computes in (float16; float32 on a CPU)",
+    )
+
+
 def about_training(sub: argparse.ArgumentParser) -> None:
     about_sound(sub)
     sub.add_argument(
         "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
     )
     about_device(sub)
+    about_dtype(sub)
     sub.add_argument(
         "--refs",
         default="auto",
@@ -207,15 +216,19 @@ def load_text_tower(name: str) -> TextTower:
     return load_clip(name)
 
 
-def load_model(name: str, device: str | None) -> PictureModel:
+def load_model(name: str, device: str | None, dtype: str | None = "float32") -> PictureModel:
+    """A picture model on a device, in a dtype; without one, in the device's usual."""
+    import torch
+
     place = device_of(device)
+    kind = getattr(torch, dtype or ("float32" if place.type == "cpu" else "float16"))
     if name == SOUNDWORLD:
         from ..soundworld import load_picture_model
 
-        return load_picture_model().to(place)
+        return load_picture_model().to(place, kind)
     from ..picture.diffusers import load
 
-    return load(name).to(place)
+    return load(name, kind).to(place)
 
 
 def device_of(name: str | None) -> torch.device:

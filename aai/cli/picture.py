@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .inputs import SOUNDWORLD, about_device, about_training, check_folder, load_model, train
+from .inputs import SOUNDWORLD, about_device, about_dtype, about_training, check_folder, load_model, train
 from .terminal import Commands, positive, progress, tell
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def add(commands: Commands) -> None:
         "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
     )
     about_device(sub)
+    about_dtype(sub)
     about_inverting(sub)
 
 
@@ -224,7 +225,7 @@ def edit(options: argparse.Namespace) -> None:
 
 def invert(options: argparse.Namespace) -> None:
     check_folder(options.output)
-    model = load_model(options.model, options.device)
+    model = load_model(options.model, options.device, options.dtype)
     way = _inverted(options, model, options.picture, options.prompt)
     way.save(options.output, options.prompt)
     report = {"file": str(options.output), "prompt": options.prompt, "steps": len(way.sigmas) - 1}
@@ -271,7 +272,7 @@ def _model_and_tokens(options: argparse.Namespace) -> tuple[PictureModel, tuple[
     from .. import token as tokens
 
     check_folder(options.output)
-    model = load_model(options.model, options.device)
+    model = load_model(options.model, options.device, options.dtype)
     used = [tokens.load(path) for path in options.token]
     if options.sound:
         used.append(train(options, model).token)

@@ -33,7 +33,7 @@ def token(options: argparse.Namespace) -> None:
         stopped.token.save(path)
         print(f"Training stopped; the token so far is {path}.", file=sys.stderr)
 
-    result = train(options, load_model(options.model, options.device), keep)
+    result = train(options, load_model(options.model, options.device, options.dtype), keep)
     made, losses = result.token, result.losses
     made.save(options.output)
     report = {

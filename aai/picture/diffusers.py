@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 
 
 def load(path_or_id: str | Path, dtype: torch.dtype = torch.float32) -> DiffusersPictureModel:
-    """A diffusers Stable Diffusion folder (or model id) as a picture model.
+    """A diffusers Stable Diffusion folder (or model id) as a picture model; its autoencoder is in float32.
 
     Raises InputError where there is none, or it is of another family.
     """
     from diffusers import DiffusionPipeline
 
     try:
-        pipeline = DiffusionPipeline.from_pretrained(str(path_or_id), dtype=dtype, safety_checker=None)
+        pipeline = DiffusionPipeline.from_pretrained(
+            str(path_or_id), dtype={"default": dtype, "vae": torch.float32}, safety_checker=None
+        )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
@@ -148,9 +150,12 @@ class DiffusersPictureModel:
         return schedule.sigmas_of(self.alphas_cumprod)
 
     def to(self, *place: torch.device | torch.dtype | str) -> DiffusersPictureModel:
-        """Moves all modules to a device or a dtype."""
-        for module in (self.unet, self.vae, *(t.model for t in self._towers.values())):
+        """Moves all modules to a device, and all but the autoencoder to a dtype."""
+        for module in (self.unet, *(t.model for t in self._towers.values())):
             module.to(*place)
+        # In float16 its numbers overflow: SDXL's pictures would be black.
+        if devices := [p for p in place if not isinstance(p, torch.dtype)]:
+            self.vae.to(*devices)
         return self
 
     @torch.no_grad()
@@ -188,7 +193,9 @@ class DiffusersPictureModel:
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to pictures [B, 3, H, W] float32 in [0, 1]."""
         weight = next(self.vae.parameters())
-        return (self.codec.decode(latents.to(weight)).float() / 2 + 0.5).clamp(0, 1)
+        # One at a time: of a large picture alone the decoder's layers take gigabytes.
+        decoded = torch.cat([self.codec.decode(one.to(weight)).float() for one in latents.split(1)])
+        return (decoded / 2 + 0.5).clamp(0, 1)
 
     def encode_prompt(self, prompt: Prompt, vectors: Vectors | None = None) -> Conditioning:
         """The prompt's conditioning, differentiable in `vectors` {token name: {encoder: [n, d]}}.

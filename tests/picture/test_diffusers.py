@@ -188,6 +188,10 @@ def test_pictures_to_latents_and_back(model, parts):
         picture = (parts.vae.decode(latents / parts.vae.config.scaling_factor).sample + 1) / 2
     assert torch.equal(latents, mean) and latents.shape == (2, 4, 8, 9)
     assert_close(model.decode(latents), picture.clamp(0, 1))
+    seen = []
+    parts.vae.decoder.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    model.decode(latents)
+    assert seen == [1, 1]
     with pytest.raises(InputError, match="1 x 9 pixels"):
         model.encode_images(torch.rand(1, 3, 9, 1))
 
@@ -251,6 +255,10 @@ def test_a_folder_loads_as_the_same_model(model, parts, tmp_path):
     latents, t = torch.randn(1, 4, 8, 8), torch.tensor([40])
     expected = model.predict_noise(latents, t, model.encode_prompt(prompt))
     assert_close(read.predict_noise(latents, t, read.encode_prompt(prompt)), expected)
+    half = load(tmp_path / "model", torch.float16)
+    assert {half.dtype, half._towers["clip_l"].model.dtype} == {torch.float16}
+    assert half.vae.dtype == torch.float32
+    assert torch.equal(half.decode(latents), read.decode(latents))
 
 
 def test_folders_without_a_model_are_refused(tmp_path):
@@ -316,9 +324,12 @@ def test_sdxl_reads_both_text_encoders(make_sdxl_parts, make_token):
     assert_close(found.pooled, pooled, atol=1e-4, rtol=0)
 
 
-def test_all_parts_are_moved(make_sdxl_parts):
+def test_all_parts_are_moved_and_all_but_the_autoencoder_take_another_type(make_sdxl_parts):
     parts = make_sdxl_parts()
     model = DiffusersPictureModel(**vars(parts)).to(torch.float64)
-    modules = (parts.unet, parts.vae, parts.text_encoder, parts.text_encoder_2)
+    modules = (parts.unet, parts.text_encoder, parts.text_encoder_2)
     assert {p.dtype for module in modules for p in module.parameters()} == {torch.float64}
+    assert {p.dtype for p in parts.vae.parameters()} == {torch.float32}
     assert model.dtype == model.encode_prompt(Prompt("rain")).cross.dtype == torch.float64
+    model.to("meta", torch.float16)
+    assert {p.device.type for m in (*modules, parts.vae) for p in m.parameters()} == {"meta"}
