@@ -55,7 +55,7 @@ def _pairs(executor, injection: Edit, guider, sigmas, extra_args, callback, nois
     if not torch.equal(noise, noise[::rows].repeat_interleave(rows, 0)):
         raise InputError(
             "The source and its edited pictures have noise of their own: sample the latent that came from "
-            "Prompt To Prompt Edit."
+            "Prompt To Prompt Edit; after VAE Encode, put LatentBatchSeedBehavior (fixed) before KSampler."
         )
     function = getattr(sampler, "sampler_function", None)
     if "adaptive" in getattr(function, "__name__", ""):
