@@ -65,8 +65,8 @@ def test_the_example_gives_pictures(server, result):
 
 def test_the_example_says_what_it_hears_and_saves_the_token(server, result):
     texts = " ".join(result.texts())
-    assert "thunder" in texts and "embedding:thunder" in texts
-    assert (server.base / "models" / "embeddings" / "thunder.safetensors").is_file()
+    assert "thunder" in texts and "embedding:sounds/thunder" in texts
+    assert (server.base / "models" / "embeddings" / "sounds" / "thunder.safetensors").is_file()
 
 
 def test_nothing_in_the_log_complains_of_the_pack(server, result):
@@ -125,10 +125,10 @@ def test_every_template_runs_as_it_is(server, name, count):
 
 def test_a_shared_token_is_one_file_that_says_where_it_comes_from(server):
     server.run(quick(server, "share_token"), timeout=300)
-    names = [path.name for path in (server.base / "models" / "embeddings").glob("my_fireworks*")]
+    names = [path.name for path in (server.base / "models" / "embeddings" / "sounds").glob("my_fireworks*")]
     assert names == ["my_fireworks.safetensors"]
     loaded = {
-        "1": {"class_type": "AAI_LoadSoundToken", "inputs": {"file": names[0]}},
+        "1": {"class_type": "AAI_LoadSoundToken", "inputs": {"file": f"sounds/{names[0]}"}},
         "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}},
     }
     (told,) = server.run(loaded, timeout=60).texts()
@@ -231,7 +231,7 @@ def test_the_saved_word_works_in_cores_text_encode(server, prompt, result):
     clip = graph[place]["inputs"]["clip"]
     graph[place] = {
         "class_type": "CLIPTextEncode",
-        "inputs": {"clip": clip, "text": "a photo of embedding:thunder"},
+        "inputs": {"clip": clip, "text": "a photo of embedding:sounds/thunder"},
     }
     again = server.run(graph, timeout=120)
     for files in zip(server.pictures(result), server.pictures(again), strict=True):
