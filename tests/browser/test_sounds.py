@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 
 import av
@@ -53,6 +54,19 @@ def upload(page, renderer: str, file) -> None:
         node = page.page.locator(".lg-node", has=page.page.locator(".aai-waveform"))
         node.locator("input[type=file]").first.set_input_files(file)
     else:
+        chooser = chosen(page)
+        assert chooser.element.get_attribute("accept") == "audio/*,video/*"
+        chooser.set_files(file)
+    page.page.wait_for_function(
+        "n => app.graph._nodes.find((x) => x.type === 'AAI_LoadAudio').widgets[0].value === n", arg=file.name
+    )
+
+
+def chosen(page):
+    """The file dialog that the node's upload button opens; on a slow machine the button may still move."""
+    from playwright.sync_api import Error, TimeoutError
+
+    for _ in range(3):
         at = page.page.evaluate(
             """() => {
                 app.canvas.draw(true, true); // which places the widgets
@@ -65,14 +79,12 @@ def upload(page, renderer: str, file) -> None:
         box = page.page.locator("#graph-canvas").bounding_box()
         page.page.mouse.move(box["x"] + at[0], box["y"] + at[1])
         page.page.wait_for_timeout(200)
-        with page.page.expect_file_chooser() as chooser:
+        with contextlib.suppress(TimeoutError), page.page.expect_file_chooser(timeout=8000) as chooser:
             page.page.mouse.down()
             page.page.mouse.up()
-        assert chooser.value.element.get_attribute("accept") == "audio/*,video/*"
-        chooser.value.set_files(file)
-    page.page.wait_for_function(
-        "n => app.graph._nodes.find((x) => x.type === 'AAI_LoadAudio').widgets[0].value === n", arg=file.name
-    )
+        with contextlib.suppress(TimeoutError, Error):
+            return chooser.value
+    pytest.fail("the upload button opens no dialog")
 
 
 def drop(page, file) -> None:
