@@ -131,17 +131,12 @@ def _clip_folder(name: str) -> Path | None:
     """The folder of a CLIP model, None for none. Raises InputError for a name that is not there."""
     from ..aai.errors import InputError
 
-    checked = _check_clip_model(name)
-    if checked is not True:
-        raise InputError(checked)
-    return _clip_models().get(name)
-
-
-def _check_clip_model(name: str | None) -> bool | str:
-    """As `folders.check_input_folder`."""
-    if name not in (None, NONE) and name not in _clip_models():
-        return f"There is no CLIP model '{name}' in models/clip_vision: choose another, or none."
-    return True
+    if name == NONE:
+        return None
+    folder = _clip_models().get(name)
+    if folder is None:
+        raise InputError(f"There is no CLIP model '{name}' in models/clip_vision: choose another, or none.")
+    return folder
 
 
 def _clip_models() -> dict[str, Path]:
