@@ -285,3 +285,16 @@ def loudness(sound: Sound) -> float:
         return SILENCE
     gate = -0.691 + 10 * math.log10(power[loud].mean()) - 10
     return float(-0.691 + 10 * math.log10(power[loud & (levels > gate)].mean()))
+
+
+SHORTEST = 0.1
+"""Seconds below which a sound is refused: three frames of a filter bank tell nothing."""
+
+
+def windows(sound: Sound, rate: int, seconds: float) -> list[Tensor]:
+    """A sound as mono waveforms [up to rate * seconds] at `rate`; the last one is left out when it is shorter
+    than a quarter of a whole one and not alone."""
+    waveform = sound.mono().resample(rate).waveform[0]
+    size = round(seconds * rate)
+    parts = list(waveform.split(size))
+    return parts[:-1] if len(parts) > 1 and len(parts[-1]) < size // 4 else parts

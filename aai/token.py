@@ -69,7 +69,7 @@ class Translation:
 
     y(x) = mean_out + up down (x - mean_in), for sounds x of length one: mean_in [d], mean_out [D], down
     [r, d], up [D, r]; in float16, as a token's file keeps them, so that a token read again is the very one.
-    `aai.adapt.translate` fits it.
+    `aai.adapt.translation` fits it.
     """
 
     mean_in: Tensor

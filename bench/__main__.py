@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from . import align, edit, fbank, library, memory, token
+from bench import align, edit, fbank, library, memory, token
 
 BENCHES = {
     "align": align.rows,

@@ -12,16 +12,18 @@ import torch
 from PIL import Image
 from torch import nn
 
-from aai.align.batches import PAPERS, Batches
-from aai.align.cavmae import CAVMAE, CAVMAEConfig
-from aai.align.clips import Clip, scan
-from aai.align.encoder import CAVMAEEncoder
-from aai.align.examples import encode
-from aai.align.text import CLIPText, TextTower, label_vectors
-from aai.align.train import AlignSettings, Pairs, eq1, follow
+from aai.align.augment import PAPERS
+from aai.align.batches import Batches
+from aai.align.features import encode
+from aai.align.settings import AlignSettings
+from aai.align.train import Pairs, eq1, follow
 from aai.audio import Sound, save
-
-from . import fbank
+from aai.data.clips import Clip, scan
+from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
+from aai.encoders.cavmae_encoder import CAVMAEEncoder
+from aai.encoders.clip import CLIPText
+from aai.encoders.text import TextTower, label_vectors
+from bench import fbank
 
 RATE, SECONDS = 44100, 10
 
@@ -88,8 +90,8 @@ def cavmae_and_clip() -> tuple[CAVMAEEncoder, TextTower]:
 
 
 def soundworlds() -> tuple[CAVMAEEncoder, TextTower]:
-    from aai.soundworld import WEIGHTS, load_sound_encoder
-    from aai.soundworld.text import Reader, load_text
+    from aai.soundworld.loaders import WEIGHTS, load_sound_encoder, load_text
+    from aai.soundworld.text import Reader
 
     return load_sound_encoder(), Reader(*load_text(WEIGHTS))
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from aai.align.bridge import bridge_clap
-from aai.align.clap import CLAPEncoder, CLAPText
-from aai.align.encoder import load, save
-from aai.align.text import CLIPText
 from aai.audio import Sound
+from aai.encoders.clap import CLAPEncoder, CLAPText
+from aai.encoders.clip import CLIPText
+from aai.encoders.loaders import load, save
 
 
 class OneTokenAWord:

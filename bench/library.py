@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aai.adapt import nearest
-from aai.adapt.library import Library, references
 from aai.errors import InputError
+from aai.library import nearest
+from aai.library.retrieval import Library, references
 
 SMALL, LARGE, DIM = 100_000, 1_000_000, 768
 K, QUERIES = 4, 20

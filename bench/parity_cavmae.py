@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aai import audio
-from aai.align.cavmae import CAVMAEConfig
-from aai.align.checkpoint import decoder_of, encoder_of, published_tensors, read
+from aai.encoders.cavmae import CAVMAEConfig
+from aai.encoders.cavmae_checkpoint import encoder_of, read
 from aai.fbank import fbank
+from bench.cavmae_decoder import decoder_of, forward_joint, whole_file
 
 FEATURES, FBANK = 1e-5, 1e-4
 RATES = (16000, 22050, 44100, 48000)
@@ -75,10 +76,10 @@ def compare_towers(theirs: nn.Module, layout: str, folder: Path) -> dict[str, fl
         pred_a, pred_v, mask_a, mask_v, _, _ = theirs.forward_inpaint(fbanks, images)
         keep_a, keep_v = ((mask == 0).nonzero()[:, 1].view(2, -1) for mask in (mask_a, mask_v))
         decoder = decoder_of(published)
-        mine = decoder(encoder.model.forward_joint(fbanks, images, keep_a, keep_v), keep_a, keep_v)
+        mine = decoder(forward_joint(encoder.model, fbanks, images, keep_a, keep_v), keep_a, keep_v)
         rows[f"{layout}, decoder's sound"] = greatest(mine[0], pred_a)
         rows[f"{layout}, decoder's picture"] = greatest(mine[1], pred_v)
-        state = published_tensors(encoder.model, decoder)
+        state = whole_file(encoder.model, decoder)
         nn.DataParallel(theirs).load_state_dict(state, strict=True)
         assert len(state) == 647, len(state)
         rows[f"{layout}, tensors given back of {len(state)}, differing"] = sum(

@@ -26,11 +26,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from aai import image, soundworld
-from aai.adapt.run import Run
+from aai import image
 from aai.adapt.settings import TrainSettings
 from aai.adapt.train import train_token
+from aai.adapt.trainer import Run
 from aai.errors import InputError
+from aai.soundworld import library, loaders
 from aai.token import SoundToken, load
 
 STEPS, BATCH = 60, 4
@@ -53,11 +54,11 @@ def rows(measure, script: Path | None = None) -> list[dict]:
 
 
 def on_soundworld(folder: Path, script: Path | None) -> list[dict]:
-    from aai.soundworld.evaluate import unseen_sound
+    from aai.soundworld.sounds import unseen_sound
 
-    model, encoder = soundworld.load_picture_model(), soundworld.load_sound_encoder()
+    model, encoder = loaders.load_picture_model(), loaders.load_sound_encoder()
     f_a = encoder.embed([unseen_sound(EVENT, 500)])[0]
-    pictures, _ = soundworld.references(f_a, encoder)
+    pictures, _ = library.references(f_a, encoder)
     latents = model.encode_images(pictures)
     settings = TrainSettings(steps=STEPS, batch=BATCH)
     train_token(model, f_a, latents, TrainSettings(steps=2, batch=BATCH))
@@ -141,7 +142,7 @@ def stable_diffusion(words: Path):
     from aai.picture.diffusers import DiffusersPictureModel
     from aai.soundworld.text import load_tokenizer
 
-    shutil.copytree(soundworld.WEIGHTS / "tokenizer", words)
+    shutil.copytree(loaders.WEIGHTS / "tokenizer", words)
     vocabulary = json.loads((words / "vocab.json").read_text())
     # The example moves every word's vector at each step, so their number counts.
     vocabulary.update({f"no-word-{i}": i for i in range(len(vocabulary), VOCABULARY)})

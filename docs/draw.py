@@ -19,8 +19,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from aai import audio
-from aai.comfy_server import ComfyServer, Result, find_comfy
-from aai.demo import EXAMPLES, example
+from aai.demo.comfy_server import ComfyServer, Result, find_comfy
+from aai.demo.run import EXAMPLES, example
 from aai.soundworld.sounds import synthesize
 from aai.soundworld.world import EVENTS, placed
 

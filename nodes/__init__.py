@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapt, align, examples, hear, inject, library, look, names, world
+from . import adapt, align, examples, inject, references, sound, soundworld, visualize
 
 
 class SoundTokens(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         examples.place()
-        nodes = [
-            *world.NODES,
-            *hear.NODES,
+        return [
+            *soundworld.NODES,
+            *sound.NODES,
             *align.NODES,
-            *library.NODES,
+            *references.NODES,
             *adapt.NODES,
             *inject.NODES,
-            *look.NODES,
+            *visualize.NODES,
         ]
-        return nodes + [names.alias(old, node) for old, node in names.RENAMED.items()]

@@ -166,11 +166,11 @@ class AlignAudioEncoder(io.ComfyNode):
     ) -> io.NodeOutput:
         import torch
 
-        from ..aai.align.batches import PAPERS, Augment
-        from ..aai.align.folder import align_folder
-        from ..aai.align.train import AlignSettings
+        from ..aai.align.augment import PAPERS, Augment
+        from ..aai.align.pipeline import align_folder
+        from ..aai.align.settings import AlignSettings
+        from .comfy.clip import ClipTower
         from .comfy.progress import Bar, LossCurve
-        from .comfy.text import ClipTower
         from .comfy.training import room_to_train
 
         name = name.strip() or "aligned"
@@ -280,12 +280,11 @@ class BridgeSoundEncoder(io.ComfyNode):
 
     @classmethod
     def execute(cls, clap, clip, sounds, labels, kind) -> io.NodeOutput:
-        from ..aai.align.bridge import bridge_clap, load_sounds
-        from ..aai.align.bridge_map import BridgeSettings
-        from ..aai.align.clap import load_folder
-        from ..aai.align.sound_words import LABELS
+        from ..aai.align.bridge import BridgeSettings, bridge_clap, load_sounds
+        from ..aai.align.labels import LABELS
+        from ..aai.encoders.clap import load_folder
+        from .comfy.clip import ClipTower
         from .comfy.progress import Bar
-        from .comfy.text import ClipTower
 
         heard = None if sounds == NONE else load_sounds(folders.input_folder(sounds))
         known = [*LABELS, *labels.splitlines()]
@@ -350,7 +349,7 @@ def _stamp(folder: str | None) -> str | None:
 def _dataset(folder: str) -> Path:
     if folder != SOUNDWORLD:
         return folders.input_folder(folder)
-    from ..aai.soundworld.examples import write
+    from ..aai.soundworld.dataset import write
     from .comfy.progress import Bar
 
     temp = Path(folder_paths.get_temp_directory())

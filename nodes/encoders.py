@@ -14,7 +14,7 @@ KIND, WHAT = "audio_encoders", "a sound encoder"
 
 def clap_folders() -> list[str]:
     """The folders below models/audio_encoders whose config.json is a CLAP's."""
-    from ..aai.align.clap import is_clap_folder
+    from ..aai.encoders.clap import is_clap_folder
 
     found = set()
     for base in map(Path, folder_paths.get_folder_paths(KIND)):
@@ -54,7 +54,7 @@ def found(name: str) -> Path:
 
 def missing(name: str) -> str:
     """What to do about an encoder that is not there: where it belongs, and where public ones come from."""
-    from ..aai.align.encoder import SOURCES
+    from ..aai.encoders.loaders import SOURCES
 
     folder = folder_paths.get_folder_paths(KIND)[0]
     return f"There is no sound encoder '{name}' in {folder}: put it there, or choose another. {SOURCES}"
@@ -79,7 +79,7 @@ def save(encoder, name: str, overwrite: bool = False) -> str:
 
     Raises InputError for a name that is none, and where the encoder or the disk does not let it be saved.
     """
-    from ..aai.align import encoder as encoders
+    from ..aai.encoders import loaders as encoders
 
     path = folders.place_of(KIND, name.strip(), WHAT, overwrite, encoders.is_ours)
     encoders.save(encoder, path)

@@ -6,7 +6,7 @@ import logging
 
 from comfy_api.latest import io
 
-from .hear import sound_of
+from .sound import sound_of
 from .types import CATEGORY, SoundTokenType, search_aliases
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class SoundTokenConditioning(io.ComfyNode):
     @classmethod
     def execute(cls, clip, token, prompt, token_2=None, token_3=None) -> io.NodeOutput:
         from ..aai.prompt import Prompt, token_names
-        from .comfy.words import READS, tokenize
+        from .comfy.clip import READS, tokenize
 
         tokens = tuple(t for t in (token, token_2, token_3) if t is not None)
         pairs, reads = tokenize(clip, Prompt(prompt, tokens))
@@ -213,7 +213,9 @@ class PromptToPromptEdit(io.ComfyNode):
         from ..aai.inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
         from ..aai.inject.loudness import read_scales
         from ..aai.prompt import Prompt
-        from .comfy import attention, sampling, words
+        from .comfy import clip as words
+        from .comfy import latent as sampling
+        from .comfy import patch
 
         chosen = {
             "scene": {},
@@ -230,9 +232,7 @@ class PromptToPromptEdit(io.ComfyNode):
         encode_prompt = partial(words.encode, clip)
         edit = blended(edit, encode_prompt, blend_words, mask, blend_start, blend_threshold, blend_changes)
         cond = encode(encode_prompt, edit)
-        return io.NodeOutput(
-            attention.attach(model, edit), words.core(cond), sampling.paired(latent, edit.rows)
-        )
+        return io.NodeOutput(patch.attach(model, edit), words.core(cond), sampling.paired(latent, edit.rows))
 
 
 class InvertImage(io.ComfyNode):
@@ -287,9 +287,9 @@ class InvertImage(io.ComfyNode):
     def execute(cls, model, clip, vae, image, prompt, steps, null_text, guidance) -> io.NodeOutput:
         from ..aai.inject import invert
         from ..aai.prompt import Prompt
+        from .comfy.latent import TRAJECTORY
         from .comfy.picture import ComfyPictureModel
         from .comfy.progress import Bar
-        from .comfy.sampling import TRAJECTORY
         from .comfy.training import room
 
         picture = ComfyPictureModel(model, clip, vae)
@@ -355,7 +355,8 @@ class LoudnessReweight(io.ComfyNode):
         from ..aai.errors import InputError
         from ..aai.inject.edit import reweighted
         from ..aai.inject.loudness import read_scales, scale_of
-        from .comfy import attention, words
+        from .comfy import clip as words
+        from .comfy import patch
 
         loudness = None
         if scale.strip():
@@ -369,11 +370,11 @@ class LoudnessReweight(io.ComfyNode):
             )
         reads = words.reads_of(conditioning)
         names = [name.strip(" <>") for name in tokens.split(",") if name.strip(" <>")]
-        injection = reweighted(attention.attached(model), reads, scales, names)
+        injection = reweighted(patch.attached(model), reads, scales, names)
         # JSON has no -inf, which is silence.
         shown = None if loudness is None else max(loudness, -99.0)
         told = {"loudness": shown, "reference": reference, "scales": scales}
-        return io.NodeOutput(attention.attach(model, injection), scales[0], ui={"loudness": [told]})
+        return io.NodeOutput(patch.attach(model, injection), scales[0], ui={"loudness": [told]})
 
 
 NODES = [SoundTokenConditioning, PromptToPromptEdit, InvertImage, LoudnessReweight]

@@ -16,9 +16,9 @@ from torch import Tensor
 from ..errors import InputError, is_out_of_memory, logged
 from ..picture.model import PictureModel
 from ..token import SoundToken
-from .run import Diverged, Run
 from .settings import TrainSettings
-from .translate import translations
+from .trainer import Diverged, Run
+from .translation import translations
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def train_token(
 
     images: pictures [N, 3, H, W] in [0, 1], or their latents [N, C, h, w] (told apart by the three channels).
     table: the sound encoder's labels and their vectors [L, dim] in f_a's space, by which the sound enters
-    text encoders that it was not aligned with (`aai.adapt.translate`).
+    text encoders that it was not aligned with (`aai.adapt.translation`).
     callback(step, steps, loss) may raise to cancel; `on_stop` then receives what is trained so far, before
     the exception goes on; it gets the best token where the training diverged or memory ran out. `watch`
     receives it every `watch_every` steps. `resume` goes on where a stopped run's token ended, to the same

@@ -14,24 +14,107 @@ a softmax.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..audio import SUFFIXES, Sound, load
+from ..encoders.bridged_clap import Bridge, BridgedCLAP
+from ..encoders.clap import CLAPEncoder, CLAPText
+from ..encoders.text import TextTower, label_vectors
 from ..errors import InputError
-from .bridge_map import Bridge, BridgeSettings, fit
-from .clap import CLAPEncoder, CLAPText, restore_sound_tower, sound_tower_state
-from .evaluate import Share, nearest_label
-from .sound_words import LABELS, WAYS, unique
-from .text import TextTower, label_vectors
+from ..metrics import Share, nearest_label
+from ..ridge import ridge
+from .labels import LABELS, WAYS, unique
+
+KINDS = ("ridge", "mlp")
+
+
+@dataclass(frozen=True)
+class BridgeSettings:
+    """`kind`: "ridge", closed form, or "mlp", which lets a small network correct it. The rest is the
+    network's: its hidden width, steps, Adam's rate, and the noise on what it is shown, as a share of the
+    captions' spread (C3, Zhang et al., ICLR 2024: noise stands for how sounds scatter about their words)."""
+
+    kind: str = "ridge"
+    hidden: int = 512
+    steps: int = 300
+    rate: float = 1e-3
+    noise: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"There is no bridge “{self.kind}”: choose one of {', '.join(KINDS)}.")
+
+
+def fit(x: Tensor, y: Tensor, settings: BridgeSettings) -> tuple[Bridge, Tensor, Tensor, float]:
+    """The bridge from x [L, T, d] to y [L, e]; answers [N, e] by a fit that never saw their labels, and these
+    labels' numbers [N]; lambda."""
+    count, ways, d = x.shape
+    fitted = ridge(x, y)
+    bridge = Bridge(d, y.shape[1], hidden=settings.hidden if settings.kind == "mlp" else 0)
+    for name in ("weight", "mean_x", "mean_y"):
+        getattr(bridge, name).copy_(getattr(fitted, name))
+    truth = torch.arange(count).repeat_interleave(ways)
+    answers = fitted.left_out - fitted.mean_y
+    if settings.kind == "mlp":
+        answers, truth = _train(bridge, x, y, settings)
+    spread = (y - bridge.mean_y).square().sum(-1).mean().sqrt()
+    bridge.stretch.fill_(spread / answers.square().sum(-1).mean().sqrt().clamp(min=1e-8))
+    return bridge, bridge.mean_y + bridge.stretch * answers, truth, fitted.lam
+
+
+def _train(bridge: Bridge, x: Tensor, y: Tensor, settings: BridgeSettings) -> tuple[Tensor, Tensor]:
+    """Trains the network on nine labels of ten, keeps the weights that are best on the tenth, and returns
+    their answers there, [N, e] less mean_y, with these labels' numbers [N]."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    order = torch.randperm(len(x), generator=generator)
+    kept, held = order[len(x) // 10 :], order[: max(len(x) // 10, 2)]
+    # A fit without the held-out labels: its answers there are honest, and it is what the network corrects.
+    part = ridge(x[kept], y[kept])
+    for name in ("weight", "mean_x", "mean_y"):
+        getattr(bridge, name).copy_(getattr(part, name))
+    ways = x.shape[1]
+
+    def rows(labels: Tensor) -> tuple[Tensor, Tensor]:
+        return (x[labels].flatten(0, 1) - bridge.mean_x, y[labels].repeat_interleave(ways, 0) - bridge.mean_y)
+
+    (shown, wanted), (test, truth) = rows(kept), rows(held)
+    deviation = settings.noise * shown.square().mean().sqrt()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        nn.init.kaiming_uniform_(bridge.mlp[0].weight, a=math.sqrt(5))
+        nn.init.zeros_(bridge.mlp[0].bias)
+    optimizer = torch.optim.AdamW(bridge.mlp.parameters(), lr=settings.rate, weight_decay=0.02)
+    best = float((bridge.cross(test) - truth).square().mean()), _copy(bridge.mlp)
+    with torch.enable_grad():
+        for step in range(settings.steps):
+            pick = torch.randint(len(shown), (256,), generator=generator)
+            noise = deviation * torch.randn(256, x.shape[2], generator=generator)
+            loss = (bridge.cross(shown[pick] + noise) - wanted[pick]).square().sum(-1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if (step + 1) % 20 == 0:
+                with torch.no_grad():
+                    error = float((bridge.cross(test) - truth).square().mean())
+                if error < best[0]:
+                    best = error, _copy(bridge.mlp)
+    bridge.mlp.load_state_dict(best[1])
+    with torch.no_grad():
+        return bridge.cross(test), held.repeat_interleave(ways)
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().clone() for k, v in module.state_dict().items()}
+
 
 TAUS = torch.logspace(-3, math.log10(0.5), 28)
 FEWEST_SOUNDS = 8
@@ -57,58 +140,6 @@ class BridgeReport:
             f"{self.labels} labels; the gap is closed by {closed}; labels that were left out: cosine "
             f"{self.cosine:.2f}, named right {self.named}"
         )
-
-
-class BridgedCLAP:
-    """CLAP's sound tower and a bridge, as a SoundEncoder of a picture model's text space.
-
-    A sound's windows are averaged in CLAP's space, then cross. It sees no pictures.
-    """
-
-    family = "clap-bridge"
-
-    def __init__(
-        self,
-        clap: CLAPEncoder,
-        bridge: Bridge,
-        labels: list[str],
-        label_vectors: Tensor,
-        tau: float = 0.05,
-        name: str = "CLAP",
-        space: str = "",
-        notes: Mapping[str, str] | None = None,
-    ):
-        self.clap, self.bridge = clap, bridge.eval().requires_grad_(False)
-        self.labels, self.label_vectors = labels, F.normalize(label_vectors.float(), dim=-1)
-        self.tau, self.name, self.space, self.notes = tau, name, space, dict(notes or {})
-        self.rate, self.seconds, self.dim = clap.rate, clap.seconds, len(bridge.mean_y)
-
-    def embed(self, sounds: list[Sound]) -> Tensor:
-        """Sounds of any rate, channel count and length to [B, dim] of length one."""
-        return self.bridge(self.clap.embed(sounds))
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """What only this family's files hold: weights, and settings."""
-        tower, settings = sound_tower_state(self.clap)
-        weights = {f"clap.{k}": v for k, v in tower.items()}
-        weights |= {f"bridge.{k}": v for k, v in self.bridge.state_dict().items()}
-        hidden = 0 if self.bridge.mlp is None else self.bridge.mlp[0].out_features
-        shape = {"d": self.clap.dim, "e": self.dim, "memory": len(self.bridge.memory), "hidden": hidden}
-        return weights, {**settings, "bridge": json.dumps(shape)}
-
-    @classmethod
-    def restore(
-        cls, weights: dict[str, Tensor], settings: Mapping[str, str], file: str, **common
-    ) -> BridgedCLAP:
-        """What `state` gave, as an encoder again; `common` is what every family's files hold."""
-        tower = {k.removeprefix("clap."): v for k, v in weights.items() if k.startswith("clap.")}
-        own = {k.removeprefix("bridge."): v for k, v in weights.items() if k.startswith("bridge.")}
-        bridge = Bridge(**json.loads(settings["bridge"]))
-        try:
-            bridge.load_state_dict(own)
-        except RuntimeError as error:
-            raise InputError(f"“{file}” lacks a part of its bridge: save or download it again.") from error
-        return cls(restore_sound_tower(tower, settings, file), bridge, **common)
 
 
 # Not in inference mode, where a node runs: a bridge is an ordinary module, and its network is trained.

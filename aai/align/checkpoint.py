@@ -1,164 +1,158 @@
-"""Public CAV-MAE files: what parts they hold, and an encoder from one.
-
-A file is a `.pth` of tensors alone, as upstream publishes it (a pickle, so nothing in it is executed), or the
-same tensors as safetensors. Three layouts are public: pre-trained (towers and decoder, 647 tensors),
-fine-tuned (towers and classifier), and fine-tuned on sound alone, which has no visual tower and is refused.
-"""
+"""A training that can be stopped at any time: all that a step changes, in one safetensors file."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pickle
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from .. import files
 from ..errors import InputError
-from .cavmae import CAVMAE, CLASSIFIER, DECODER, CAVMAEConfig, take
-from .cavmae_decoder import Decoder, DecoderConfig
-from .encoder import FORMAT, CAVMAEEncoder, load
 
-PARTS = {
-    "audio": ("patch_embed_a.", "modality_a", "pos_embed_a", "blocks_a.", "norm_a."),
-    "visual": ("patch_embed_v.", "modality_v", "pos_embed_v", "blocks_v.", "norm_v."),
-    "unified": ("blocks_u.", "norm."),
-    "decoder": DECODER,
-    "classifier": CLASSIFIER,
-}
-TOWERS = ("audio", "visual", "unified")
+if TYPE_CHECKING:
+    from .settings import AlignSettings
+
+FORMAT = "aai-align-training-2"
+FIGURES = ("loss", "a_t", "a_v", "l_t")
+ROUNDING = 1e-3
+"""How far a label's vector, made anew on another machine, may lie from itself, as a share of its length."""
 
 
 @dataclass(frozen=True)
-class Published:
-    """A public file's tensors, without the prefix `module.`."""
+class Checkpoint:
+    """Where a training is kept, every so many steps; `about` names what it starts from and learns (the
+    encoder, the data), and `f_t` [L, D] are its labels' vectors: a training goes on only with the same, the
+    vectors but for how another machine rounds them."""
 
-    name: str
-    tensors: dict[str, Tensor]
-
-    @property
-    def parts(self) -> dict[str, int]:
-        """How many tensors the file holds of each of PARTS that it has."""
-        counts = {part: sum(k.startswith(keys) for k in self.tensors) for part, keys in PARTS.items()}
-        return {part: count for part, count in counts.items() if count}
-
-    @property
-    def layout(self) -> str:
-        """ "pre-trained", "fine-tuned" or "towers"."""
-        parts = self.parts
-        return "pre-trained" if "decoder" in parts else "fine-tuned" if "classifier" in parts else "towers"
-
-    def __str__(self) -> str:
-        return f"{self.layout}: " + ", ".join(f"{part} ({count})" for part, count in self.parts.items())
+    path: Path
+    every: int = 200
+    about: str = ""
+    f_t: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
 
 
-def read(path: str | os.PathLike) -> Published:
-    """The tensors of a public CAV-MAE file, `.pth` or safetensors; the tensors stay on the disk until used.
+@dataclass
+class Training:
+    """What a step of `align` changes: the tuned weights, their twin's, Adam's moments, the temperature, the
+    random numbers and, where the batches have one, their place in the data; the curve, and the best so far
+    (measured, if it was, step, tau, weights)."""
 
-    Raises InputError for a missing file, one that cannot be read as tensors alone, and one that holds nothing
-    of CAV-MAE.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    parameters: list[Tensor]
+    followers: list[Tensor]
+    optimizer: torch.optim.Optimizer
+    tau: Tensor
+    generator: torch.Generator
+    batches: object
+    curve: list[dict[str, float]] = field(default_factory=list)
+    best: tuple[float | None, int, float, list[Tensor]] | None = None
 
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no CAV-MAE file “{path}”: check its name and folder.")
-    try:
-        if path.suffix.lower() == ".safetensors":
-            tensors = load_file(str(path))
-        else:
-            tensors = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
-    # torch reports a damaged file, a pickle of more than tensors and one of its oldest format by many types.
-    except (
-        SafetensorError,
-        OSError,
-        RuntimeError,
-        ValueError,
-        EOFError,
-        KeyError,
-        pickle.UnpicklingError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"“{path.name}” cannot be read as a file of tensors alone ({reason}): download it again; a "
-            "pickle that holds more is never opened."
-        ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise InputError(
-            f"“{path.name}” holds more than named tensors: choose a CAV-MAE file such as audio_model.21.pth."
-        )
-    tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
-    published = Published(path.name, tensors)
-    if not {"audio", "visual"} & set(published.parts):
-        first = f" ({next(iter(tensors))}, ...)" if tensors else ""
-        raise InputError(
-            f"“{path.name}” is a checkpoint of another family{first}: choose a CAV-MAE file such as "
-            "audio_model.21.pth."
-        )
-    return published
+    def save(self, checkpoint: Checkpoint, settings: AlignSettings) -> None:
+        """Writes the state in one move. Raises InputError where the disk does not take it."""
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        rows = {
+            "parameter": self.parameters,
+            "follower": self.followers,
+            "best": self.best[3] if self.best else [],
+        }
+        tensors = {f"{name}.{i}": value for name, values in rows.items() for i, value in enumerate(values)}
+        for i, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{name}": value for name, value in moments.items()}
+        tensors |= {"tau": self.tau, "generator": self.generator.get_state(), "f_t": checkpoint.f_t}
+        tensors["curve"] = torch.tensor([[f[k] for k in FIGURES] for f in self.curve], dtype=torch.float64)
+        if hasattr(self.batches, "state"):
+            tensors |= {f"batches.{name}": value for name, value in self.batches.state().items()}
+        facts = {
+            "settings": asdict(settings),
+            "about": checkpoint.about,
+            "best": list(self.best[:3]) if self.best else None,
+        }
+        # Copies: safetensors takes no two names for one memory.
+        tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
+        with files.placed(checkpoint.path, "The training's state") as unfinished:
+            try:
+                save_file(tensors, str(unfinished), {"format": FORMAT, "facts": json.dumps(facts)})
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
+
+    def restore(self, checkpoint: Checkpoint, settings: AlignSettings) -> None:
+        """Takes the state of an earlier run up, where there is one. Its rate may be another, as after a
+        training diverged: every step sets its own, and Adam's moments are the gradients' alone.
+
+        Raises InputError for a file that is not such a state, for one of other settings or other data, and
+        for another rate where there is no step left to take with it.
+        """
+        if not checkpoint.path.exists():
+            return
+        tensors, facts = read(checkpoint.path)
+        begun = facts["settings"]
+        changed = [name for name, value in asdict(settings).items() if begun.get(name) != value]
+        if len(tensors["curve"]) < settings.steps:
+            changed = [name for name in changed if name != "rate"]
+        if changed:
+            raise InputError(
+                f"“{checkpoint.path}” was begun with {changed[0]} {begun.get(changed[0])}, not "
+                f"{getattr(settings, changed[0])}: go on with the same settings, or begin anew (--restart)."
+            )
+        if facts["about"] != checkpoint.about or not _same(tensors["f_t"], checkpoint.f_t):
+            raise InputError(
+                f"“{checkpoint.path}” was begun with another encoder, text encoder or other data: go on with "
+                "the same, or begin anew (--restart)."
+            )
+
+        def rows(name: str) -> list[Tensor]:
+            return [tensors[f"{name}.{i}"] for i in range(sum(k.startswith(f"{name}.") for k in tensors))]
+
+        with torch.no_grad():
+            for own, name in ((self.parameters, "parameter"), (self.followers, "follower")):
+                for parameter, value in zip(own, rows(name), strict=True):
+                    parameter.copy_(value)
+            self.tau.copy_(tensors["tau"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for key in (key for key in tensors if key.startswith("adam.")):
+            _, i, name = key.split(".")
+            state.setdefault(int(i), {})[name] = tensors[key]
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.generator.set_state(tensors["generator"])
+        if hasattr(self.batches, "restore"):
+            place = {k.removeprefix("batches."): v for k, v in tensors.items() if k.startswith("batches.")}
+            self.batches.restore(place)
+        self.curve = curve_of(tensors)
+        if facts["best"]:
+            device = self.parameters[0].device
+            self.best = (*facts["best"], [value.to(device) for value in rows("best")])
 
 
-def load_published(path: str | os.PathLike, config: CAVMAEConfig | None = None) -> CAVMAEEncoder:
-    """An encoder of a public file's towers, not aligned yet: it knows no labels.
-
-    Raises InputError where `read` does, where a whole tower is missing (the file of the audio branch alone),
-    and where a weight is missing, unknown or of another size.
-    """
-    return encoder_of(read(path), config)
+def _same(begun: Tensor, now: Tensor) -> bool:
+    """Whether these are the same vectors [L, D], but for rounding."""
+    if begun.shape != now.shape:
+        return False
+    return bool(((begun - now).norm(dim=-1) <= ROUNDING * begun.norm(dim=-1)).all())
 
 
-def encoder_of(published: Published, config: CAVMAEConfig | None = None) -> CAVMAEEncoder:
-    """The same of a file that has been read."""
-    absent = [part for part in TOWERS if part not in published.parts]
-    if absent:
-        raise InputError(
-            f"“{published.name}” holds no {absent[0]} part ({published}): choose a file with both towers, "
-            "such as audio_model.21.pth."
-        )
-    model = CAVMAE(config or CAVMAEConfig())
-    model.load_published(published.tensors, published.name)
-    name = f"CAV-MAE {Path(published.name).stem}"
-    return CAVMAEEncoder(model.requires_grad_(False), [], torch.zeros(0, model.config.dim), name=name)
-
-
-def load_start(path: str | os.PathLike) -> CAVMAEEncoder:
-    """What a training starts from: an encoder that this pack saved, or a public CAV-MAE file.
-
-    Raises InputError where either does, and for an encoder of another family.
-    """
+def read(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """A state's tensors and facts. Raises InputError for a file that is none."""
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    ours = False
-    if path.suffix.lower() == ".safetensors" and path.is_file():
-        with contextlib.suppress(SafetensorError, OSError), safe_open(str(path), "pt") as file:
-            ours = (file.metadata() or {}).get("format") == FORMAT
-    if not ours:
-        return load_published(path)
-    encoder = load(path)
-    if not isinstance(encoder, CAVMAEEncoder):
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") == FORMAT:
+                return {key: file.get_tensor(key) for key in file.keys()}, json.loads(metadata["facts"])  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
-            f"“{path.name}” is an encoder of another family ({encoder.name}): choose a CAV-MAE, which "
-            "alone is tuned this way."
-        )
-    return encoder
+            f"“{path}” is no readable training state ({error}): delete it, or begin anew (--restart)."
+        ) from error
+    raise InputError(
+        f"“{path}” is no training state: choose another place for it, or begin anew (--restart)."
+    )
 
 
-def decoder_of(
-    published: Published, config: CAVMAEConfig | None = None, sizes: DecoderConfig | None = None
-) -> Decoder:
-    """Pre-training's decoder. Raises InputError where the file has none, or lacks some of it."""
-    if "decoder" not in published.parts:
-        raise InputError(f"“{published.name}” holds no decoder ({published}): choose a pre-trained file.")
-    decoder = Decoder(config or CAVMAEConfig(), sizes or DecoderConfig())
-    take(decoder, {k: v for k, v in published.tensors.items() if k.startswith(DECODER)}, published.name)
-    return decoder
-
-
-def published_tensors(model: CAVMAE, decoder: Decoder | None = None) -> dict[str, Tensor]:
-    """The model, and its decoder, as a public file names them: one shared block, which is the hearing one."""
-    towers = {k: v for k, v in model.state_dict().items() if not k.startswith("blocks_u_v.")}
-    return {f"module.{k}": v for k, v in {**towers, **(decoder.state_dict() if decoder else {})}.items()}
+def curve_of(tensors: dict[str, Tensor]) -> list[dict[str, float]]:
+    """Every step's losses."""
+    return [dict(zip(FIGURES, row)) for row in tensors["curve"].tolist()]

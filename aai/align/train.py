@@ -19,77 +19,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..encoders.cavmae import CAVMAE, pool
 from ..errors import InputError, is_out_of_memory, logged
-from .cavmae import CAVMAE, pool
+from ..optim import set_rate
+from .checkpoint import Checkpoint, Training
+from .distributed import ALONE, Ranks
 from .losses import alignment_loss, info_nce, momentum_contrastive, same_label_targets
-from .ranks import ALONE, Ranks
-from .resume import Checkpoint, Training
-
-MOMENTA = ("audio", "literal", "literal_shared", "none")
-TAU_RANGE = (0.001, 0.5)
-
-
-@dataclass(frozen=True)
-class AlignSettings:
-    """Eq. 1's settings. The defaults are for tuning a pretrained encoder; ALBEF gives alpha, m and the weight
-    decay.
-
-    `momentum`: what the twin that gives the targets q follows: "audio", the audio branch; "literal", the
-    frozen visual branch, so that L_t is 0; "literal_shared", a visual branch whose last block is the audio
-    branch's own, and moves with it (the model needs `share_unified`, the batches `tokens_v`); "none": no
-    twin and no L_t. `learn_tau` learns the temperature from `tau` on, within TAU_RANGE (ALBEF starts at
-    0.07). `multi_positive` shares a label's positives in L_c(A, T). `keep` is the share of patches that a
-    training step hears (patchout; 1 hears all). alpha rises from 0 over `ramp_steps`, ALBEF's first epoch.
-
-    `batch` counts the sounds that are told from one another, over all processes. A step gathers the gradients
-    of `accumulate` such batches: it sees accumulate * batch sounds, but the negatives of a sound are those of
-    its own batch alone. `bf16` runs the audio tower in bfloat16 (autocast); weights and losses stay float32.
-    """
-
-    steps: int = 1000
-    batch: int = 32
-    rate: float = 5e-5
-    weight_decay: float = 0.02
-    tau: float = 0.05
-    learn_tau: bool = False
-    alpha: float = 0.4
-    ramp_steps: int = 100
-    m: float = 0.995
-    momentum: str = "audio"
-    multi_positive: bool = False
-    audio_visual: bool = True
-    audio_text: bool = True
-    keep: float = 1.0
-    warmup: int = 50
-    seed: int = 0
-    accumulate: int = 1
-    bf16: bool = False
-
-    def __post_init__(self) -> None:
-        if self.momentum not in MOMENTA:
-            raise InputError(f"There is no momentum “{self.momentum}”: choose one of {', '.join(MOMENTA)}.")
-        if self.steps < 1 or self.batch < 2:
-            raise InputError(
-                f"{self.steps} steps of {self.batch} sounds teach nothing: take at least 1 step and 2 "
-                "sounds, since a sound is told from the others of its batch."
-            )
-        if self.accumulate < 1 or self.warmup < 1:
-            raise InputError(
-                f"accumulate {self.accumulate} and warmup {self.warmup} must be 1 or more: 1 does without."
-            )
-        if not 0 < self.rate < math.inf:
-            raise InputError(f"A rate of {self.rate:g} cannot train: take one above 0.")
-        if not TAU_RANGE[0] <= self.tau <= TAU_RANGE[1]:
-            raise InputError(
-                f"A tau of {self.tau:g} cannot train: take one from {TAU_RANGE[0]} to {TAU_RANGE[1]}."
-            )
-        if not 0 <= self.weight_decay < math.inf:
-            raise InputError(f"A weight_decay of {self.weight_decay:g} cannot train: take 0 or more.")
-        for name, value in (("alpha", self.alpha), ("m", self.m)):
-            if not 0 <= value <= 1:
-                raise InputError(f"An {name} of {value:g} is no share: take one from 0 to 1.")
-        if not 0 < self.keep <= 1:
-            raise InputError(f"A share of {self.keep:g} of the patches cannot be heard: take 0 < keep <= 1.")
+from .settings import TAU_RANGE, AlignSettings
 
 
 @dataclass(frozen=True)
@@ -186,14 +122,6 @@ def follow(twin: CAVMAE, model: CAVMAE, m: float) -> None:
     with torch.no_grad():
         for follower, parameter in zip(twin.audio_parameters(), model.audio_parameters()):
             follower.lerp_(parameter, 1 - m)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float, step: int, steps: int, warmup: int) -> None:
-    """Sets the learning rate of a step (counted from 0): it rises to `rate` over `warmup` steps and falls
-    along a cosine to a fiftieth."""
-    fallen = 0.02 + 0.98 * math.cos(step / steps * math.pi / 2) ** 2
-    for group in optimizer.param_groups:
-        group["lr"] = rate * min(1, (step + 1) / warmup) * fallen
 
 
 def align(
@@ -357,23 +285,3 @@ def _gradients(
             (loss / settings.accumulate).backward()
         parts.append(figures)
     return {name: sum(figures[name] for figures in parts) / len(parts) for name in parts[0]}
-
-
-def spec_augment(fbanks: Tensor, generator: torch.Generator, floor: float) -> Tensor:
-    """Hides two bands of mel bins and two spans of frames of each [B, frames, mel] behind `floor`, and
-    turns it in time."""
-    fbanks = fbanks.clone()
-    batch, frames, mel = fbanks.shape
-    for row in range(batch):
-        turn = int(torch.randint(frames, (), generator=generator))
-        fbanks[row] = fbanks[row].roll(turn, 0)
-        for _ in range(2):
-            width, start = (
-                int(v) for v in (torch.rand(2, generator=generator) * torch.tensor([mel // 6, mel]))
-            )
-            fbanks[row, :, start : start + width] = floor
-            width, start = (
-                int(v) for v in (torch.rand(2, generator=generator) * torch.tensor([frames // 8, frames]))
-            )
-            fbanks[row, start : start + width] = floor
-    return fbanks

@@ -10,10 +10,10 @@ import logging
 import sys
 
 from ..errors import InputError
-from . import align, data, demo, evaluate, hear, library, picture, rebind, study, token
+from . import align, data, demo, edit, evaluate, generate, hear, library, study, token
 from .terminal import Commands
 
-MODULES = (hear, token, rebind, picture, library, align, data, evaluate, study, demo)
+MODULES = (hear, token, generate, edit, library, align, data, evaluate, study, demo)
 
 
 def main(arguments: list[str] | None = None) -> int:

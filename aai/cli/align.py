@@ -32,12 +32,12 @@ def _add_convert(align: Commands) -> None:
 def convert(options: argparse.Namespace) -> None:
     import torch
 
-    from ..align import checkpoint
-    from ..align.encoder import save
+    from ..encoders import cavmae_checkpoint
+    from ..encoders.loaders import save
 
     check_encoder_file(options.output)
-    published = checkpoint.read(options.file)
-    encoder = checkpoint.encoder_of(published)
+    published = cavmae_checkpoint.read(options.file)
+    encoder = cavmae_checkpoint.encoder_of(published)
     precision = torch.float16 if options.half else torch.float32
     save(encoder, options.output, precision, made_by="aai align convert", source=published.name)
     report = {"file": str(options.output), "layout": published.layout, "parts": published.parts}

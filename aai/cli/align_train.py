@@ -7,30 +7,31 @@ the processes share a batch, the work of encoding and its store, so all hosts mu
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
+from ..align.log import LOG, _log
 from ..errors import InputError
 from .inputs import SOUNDWORLD, check_encoder_file, load_text_tower
 from .terminal import Commands, positive, progress, say, tell
 
 if TYPE_CHECKING:
-    from ..align.batches import Augment
-    from ..align.clips import Clip
-    from ..align.encoder import CAVMAEEncoder
-    from ..align.examples import Examples
-    from ..align.ranks import Ranks
-    from ..align.text import TextTower
-    from ..align.train import AlignResult, AlignSettings
+    from ..align.augment import Augment
+    from ..align.distributed import Ranks
+    from ..align.features import Examples
+    from ..align.settings import AlignSettings
+    from ..align.train import AlignResult
+    from ..data.clips import Clip
+    from ..encoders.cavmae_encoder import CAVMAEEncoder
+    from ..encoders.text import TextTower
+
 
 AUGMENTS = ("noise", "hide", "both", "none")
-LOG = "log.jsonl"
 
 
 def add(align: Commands) -> None:
@@ -115,7 +116,7 @@ def _about_settings(sub: argparse.ArgumentParser) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    from ..align.ranks import join, leave
+    from ..align.distributed import join, leave
 
     try:
         _train(options, join())
@@ -124,11 +125,11 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace, ranks: Ranks) -> None:
-    from ..align.dataset import align_encoder
-    from ..align.examples import encode
-    from ..align.resume import Checkpoint
-    from ..align.store import digest
-    from ..align.text import label_vectors
+    from ..align.checkpoint import Checkpoint
+    from ..align.features import encode
+    from ..align.pipeline import align_encoder
+    from ..encoders.fingerprint import digest
+    from ..encoders.text import label_vectors
 
     check_encoder_file(options.output)
     # Before the clips are encoded, which may take a day.
@@ -211,8 +212,8 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> None:
 
 def _clips(options: argparse.Namespace, told: Callable[[str], None]) -> tuple[list[Clip], list[Clip]]:
     """What to train on and what to measure on."""
-    from ..align.clips import scan
-    from ..align.dataset import split
+    from ..align.pipeline import split
+    from ..data.clips import scan
 
     clips = scan(options.data, options.split)
     if options.split is None and {"train"} < {clip.split for clip in clips}:
@@ -241,7 +242,7 @@ def _epoch(options: argparse.Namespace, clips: int) -> int:
 
 
 def _settings(options: argparse.Namespace, clips: int) -> AlignSettings:
-    from ..align.train import AlignSettings
+    from ..align.settings import AlignSettings
 
     epoch = _epoch(options, clips)
     steps = options.steps or options.epochs * epoch
@@ -280,10 +281,10 @@ def _in_bf16(options: argparse.Namespace) -> bool:
 
 
 def _start(options: argparse.Namespace) -> CAVMAEEncoder:
-    from ..align.checkpoint import load_start
+    from ..encoders.loaders import load_start
 
     if options.encoder == SOUNDWORLD:
-        from ..soundworld import load_sound_encoder
+        from ..soundworld.loaders import load_sound_encoder
 
         encoder = load_sound_encoder()
     else:
@@ -294,7 +295,7 @@ def _start(options: argparse.Namespace) -> CAVMAEEncoder:
 
 
 def _augment(options: argparse.Namespace) -> Augment | None:
-    from ..align.batches import Augment
+    from ..align.augment import Augment
 
     if options.augment == "none" and not options.gain:
         return None
@@ -311,54 +312,6 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-@contextlib.contextmanager
-def _log(work: Path, ranks: Ranks) -> Iterator[Callable[[int, dict], None]]:
-    """Gives what takes every step's figures down, on rank 0: as a line of LOG, and for TensorBoard, where it
-    is installed. A training that goes on takes back what was written after its last state."""
-    SummaryWriter = None
-    if ranks.rank == 0:
-        with contextlib.suppress(ImportError):
-            from torch.utils.tensorboard import SummaryWriter
-    with contextlib.ExitStack() as opened:
-        lines = writer = None
-
-        def log(step: int, figures: dict) -> None:
-            nonlocal lines, writer
-            if ranks.rank:
-                return
-            try:
-                if lines is None:
-                    lines = opened.enter_context((work / LOG).open("a+b"))
-                    _take_back(lines, step)
-                lines.write(json.dumps({"step": step, **figures}).encode() + b"\n")
-                lines.flush()
-            except OSError as error:
-                raise InputError(
-                    f"“{work / LOG}” cannot be written ({error.strerror or error}): make room there, or "
-                    "choose another --work."
-                ) from error
-            if SummaryWriter and writer is None:
-                writer = opened.enter_context(SummaryWriter(str(work / "tensorboard"), purge_step=step))
-            for name, value in figures.items() if writer else ():
-                writer.add_scalar(f"align/{name}", value, step)
-
-        yield log
-
-
-def _take_back(lines: BinaryIO, step: int) -> None:
-    """Cuts a log off before the lines of this step and later ones, and before half a line."""
-    lines.seek(0)
-    kept = 0
-    for line in lines:
-        try:
-            if not line.endswith(b"\n") or json.loads(line)["step"] >= step:
-                break
-        except ValueError:
-            break
-        kept += len(line)
-    lines.truncate(kept)
-
-
 def _save(
     options: argparse.Namespace,
     path: Path,
@@ -371,7 +324,7 @@ def _save(
 
     import torch
 
-    from ..align.encoder import save
+    from ..encoders.loaders import save
 
     encoder.name = path.stem
     if tower:

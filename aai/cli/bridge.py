@@ -49,11 +49,10 @@ def add(align: Commands) -> None:
 
 
 def bridge(options: argparse.Namespace) -> None:
-    from ..align.bridge import bridge_clap, load_sounds
-    from ..align.bridge_map import BridgeSettings
-    from ..align.clap import load_folder
-    from ..align.encoder import save
-    from ..align.sound_words import LABELS, read
+    from ..align.bridge import BridgeSettings, bridge_clap, load_sounds
+    from ..align.labels import LABELS, read
+    from ..encoders.clap import load_folder
+    from ..encoders.loaders import save
 
     check_encoder_file(options.output)
     labels = [*LABELS, *(read(options.captions) if options.captions else [])]

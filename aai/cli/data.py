@@ -74,9 +74,9 @@ def add(commands: Commands) -> None:
 
 
 def prepare(options: argparse.Namespace) -> None:
-    from ..align.making import PrepareSettings
-    from ..align.prepare import BAD
-    from ..align.prepare import prepare as make
+    from ..data.clip_writer import PrepareSettings
+    from ..data.prepare import BAD
+    from ..data.prepare import prepare as make
 
     settings = PrepareSettings(
         rate=options.rate,

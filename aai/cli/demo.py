@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
 
 
 def demo(options: argparse.Namespace) -> None:
-    from ..demo import run
+    from ..demo.run import run
 
     report = run(options.output, engine=options.engine, serve=options.serve, say=say(options))
     shown = f"{options.output / 'index.html'}: {len(report['pictures'])} pictures through {report['engine']}"

@@ -14,9 +14,9 @@ from .terminal import Commands, progress, say, tell
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..align.clips import Clip
-    from ..align.encoder import SoundEncoder
-    from ..align.text import TextTower
+    from ..data.clips import Clip
+    from ..encoders.base import SoundEncoder
+    from ..encoders.text import TextTower
 
 TEMPLATES = ("{label}", "the sound of {label}")
 WAYS = ("sound to picture", "picture to sound", "sound to text", "text to sound")
@@ -79,7 +79,7 @@ def retrieval(options: argparse.Namespace) -> None:
     import torch
 
     from ..align.evaluate import retrieval_tables, see_all
-    from ..align.published import NO_TARGETS, RETRIEVAL
+    from ..align.paper_tables import NO_TARGETS, RETRIEVAL
 
     clips, taken = _clips(options)
     words, numbers = _labels(clips)
@@ -120,9 +120,9 @@ def retrieval(options: argparse.Namespace) -> None:
 def zeroshot(options: argparse.Namespace) -> None:
     import torch
 
-    from ..align.evaluate import nearest_label
-    from ..align.layouts import read_recordings
-    from ..align.published import NO_TARGETS, ZERO_SHOT
+    from ..align.paper_tables import NO_TARGETS, ZERO_SHOT
+    from ..data.benchmarks import read_recordings
+    from ..metrics import nearest_label
 
     folds = _folds(options.folds)
     name_of_set, recordings = read_recordings(options.data, folds, options.esc10)
@@ -149,8 +149,8 @@ def zeroshot(options: argparse.Namespace) -> None:
 def audiotext(options: argparse.Namespace) -> None:
     import torch
 
-    from ..align.evaluate import nearest_label
-    from ..align.published import AUDIO_TEXT
+    from ..align.paper_tables import AUDIO_TEXT
+    from ..metrics import nearest_label
 
     clips, taken = _clips(options)
     words, numbers = _labels(clips)
@@ -178,7 +178,7 @@ def _encoders(options: argparse.Namespace):
 
 def _clips(options: argparse.Namespace) -> tuple[list[Clip], str | None]:
     """The clips to measure on, and the split that was taken: "test" by itself, as for the paper's figures."""
-    from ..align.clips import scan
+    from ..data.clips import scan
 
     clips = scan(options.data, options.split)
     if options.split is not None or not {"test"} < {clip.split for clip in clips}:

@@ -20,8 +20,8 @@ def add(commands: Commands) -> None:
 
 def hear(options: argparse.Namespace) -> None:
     from .. import audio
-    from ..align.encoder import hear as hear_sound
-    from ..align.encoder import nearest_words
+    from ..encoders.base import hear as hear_sound
+    from ..encoders.base import nearest_words
 
     encoder = load_encoder(options.encoder)
     rows = []

@@ -14,12 +14,12 @@ from .terminal import positive, progress
 if TYPE_CHECKING:
     import torch
 
-    from ..adapt.library import Library
     from ..adapt.settings import TrainSettings
     from ..adapt.train import TrainResult
-    from ..adapt.visual import VisualTower
-    from ..align.encoder import SoundEncoder
-    from ..align.text import TextTower
+    from ..encoders.base import SoundEncoder
+    from ..encoders.text import TextTower
+    from ..library.retrieval import Library
+    from ..library.towers import VisualTower
     from ..picture.model import PictureModel
 
 SOUNDWORLD = "soundworld"
@@ -131,7 +131,7 @@ def train(
 ) -> TrainResult:
     from .. import audio, token
     from ..adapt.train import train_token
-    from ..align.encoder import hear as hear_sound
+    from ..encoders.base import hear as hear_sound
 
     sound = audio.load(options.sound, options.start, options.length)
     encoder = load_encoder(options.encoder)
@@ -165,24 +165,24 @@ def train(
 def references(options: argparse.Namespace, encoder: SoundEncoder, f_a, model: PictureModel):
     """The reference pictures [N, 3, H, W] and their names in one line."""
     if options.refs == "auto":
-        from .. import soundworld
+        from ..soundworld import library as soundworld
 
         images, scores = soundworld.references(f_a, encoder, options.k)
         return images, "SoundWorld's library: " + ", ".join(f"{s:.3f}" for s in scores)
-    from ..adapt import library
-    from ..adapt.visual import tower_of
+    from ..library import retrieval
+    from ..library.towers import tower_of
 
     _, pictures = open_library(Path(options.refs), tower_of(encoder, options.clip), options.json)
-    found = library.references(f_a, pictures, options.k, options.sound)
+    found = retrieval.references(f_a, pictures, options.k, options.sound)
     names = ", ".join(f"{r.path.name} {r.score:.3f}" for r in found)
-    return library.load_pictures([r.path for r in found], model.native_size), names
+    return retrieval.load_pictures([r.path for r in found], model.native_size), names
 
 
 def open_library(
     folder: Path, tower: VisualTower, quiet: bool, file: Path | None = None, fast: bool = False
 ) -> tuple[int, Library]:
     """A folder's library, with a bar, and how many pictures had to be seen."""
-    from ..adapt.index import index, scan
+    from ..library.index import index, scan
 
     counted = [0]
     with progress("seeing pictures", len(scan(folder)), quiet) as tick:
@@ -191,29 +191,29 @@ def open_library(
             counted[0] = done
             tick(done)
 
-        library = index(folder, tower, file, fast=fast, callback=note)
-    return counted[0], library
+        retrieval = index(folder, tower, file, fast=fast, callback=note)
+    return counted[0], retrieval
 
 
 def load_encoder(name: str) -> SoundEncoder:
     if name == SOUNDWORLD:
-        from ..soundworld import load_sound_encoder
+        from ..soundworld.loaders import load_sound_encoder
 
         return load_sound_encoder()
-    from ..align.encoder import load
+    from ..encoders.loaders import load
 
     return load(name)
 
 
 def load_text_tower(name: str) -> TextTower:
     if name == SOUNDWORLD:
-        from ..soundworld import WEIGHTS
-        from ..soundworld.text import Reader, load_text
+        from ..soundworld.loaders import WEIGHTS, load_text
+        from ..soundworld.text import Reader
 
         return Reader(*load_text(WEIGHTS))
-    from ..align.text import load_clip
+    from ..encoders.clip import load_clip_text
 
-    return load_clip(name)
+    return load_clip_text(name)
 
 
 def load_model(name: str, device: str | None, dtype: str | None = "float32") -> PictureModel:
@@ -223,7 +223,7 @@ def load_model(name: str, device: str | None, dtype: str | None = "float32") -> 
     place = device_of(device)
     kind = getattr(torch, dtype or ("float32" if place.type == "cpu" else "float16"))
     if name == SOUNDWORLD:
-        from ..soundworld import load_picture_model
+        from ..soundworld.loaders import load_picture_model
 
         return load_picture_model().to(place, kind)
     from ..picture.diffusers import load

@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
 
 
 def index(options: argparse.Namespace) -> None:
-    from ..adapt.visual import tower_of
+    from ..library.towers import tower_of
 
     if options.output:
         check_folder(options.output)
@@ -64,10 +64,10 @@ def index(options: argparse.Namespace) -> None:
 
 def search(options: argparse.Namespace) -> None:
     from .. import audio
-    from ..adapt.index import read
-    from ..adapt.library import references
-    from ..adapt.visual import tower_of
-    from ..align.encoder import hear
+    from ..encoders.base import hear
+    from ..library.index import read
+    from ..library.retrieval import references
+    from ..library.towers import tower_of
 
     if options.output:
         check_folder(options.output)

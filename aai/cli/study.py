@@ -96,7 +96,7 @@ def about_studies(sub: argparse.ArgumentParser) -> None:
 
 
 def references(options: argparse.Namespace) -> None:
-    from ..study.references import run
+    from ..study.ablation import run
 
     count = len(options.steps) * len(options.references)
     _run(options, run, count, steps=options.steps, references=options.references)
@@ -115,15 +115,15 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def people(options: argparse.Namespace) -> None:
-    from ..study import people, tally
+    from ..study import user_study, user_study_tally
 
     if options.tally:
-        report = tally.tally(options.tally, options.key or people.key_file(options.output))
-        tell(options, report, tally.shown(report))
+        report = user_study_tally.tally(options.tally, options.key or user_study.key_file(options.output))
+        tell(options, report, user_study_tally.shown(report))
         return
     if options.study is None:
         raise InputError("There is nothing to ask about: name the folder of an `aai study compare`.")
-    report = people.write(options.study, options.output, options.questions, options.seed)
+    report = user_study.write(options.study, options.output, options.questions, options.seed)
     shown = (
         f"{options.output}: {report['questions']} questions; send it to people, then --tally their answers"
     )

@@ -1,4 +1,4 @@
-"""`aai token`."""
+"""`aai token`, `aai rebind`: sound tokens, trained, or with another sound."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .inputs import about_training, check_folder, load_model, train
+from .inputs import about_sound, about_training, check_folder, load_encoder, load_model, train
 from .terminal import Commands, tell
 
 if TYPE_CHECKING:
@@ -23,6 +23,20 @@ def add(commands: Commands) -> None:
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the token's .safetensors file"
     )
     about_training(sub)
+
+    sub = commands.add(
+        "rebind",
+        rebind,
+        "give a token another sound and keep its adapter (Fig. 6b), without training",
+        "aai rebind rain.safetensors heavier_rain.wav -o heavier.safetensors",
+    )
+    sub.add_argument("token", type=Path, metavar="TOKEN", help="a token that aai trained")
+    sub.add_argument("sound", metavar="SOUND", help="the other sound, best of the same class")
+    sub.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="the new token's .safetensors file"
+    )
+    sub.add_argument("--name", metavar="NAME", help="the new token's name (the old one's)")
+    about_sound(sub)
 
 
 def token(options: argparse.Namespace) -> None:
@@ -54,3 +68,29 @@ def token(options: argparse.Namespace) -> None:
         + (f", loss {losses[-1]:.4f}" if losses else "")
         + (f"\n{result.note}" if result.note else ""),
     )
+
+
+def rebind(options: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from .. import audio
+    from ..encoders.base import hear
+    from ..token import load
+
+    token = load(options.token)
+    heard = hear(
+        load_encoder(options.encoder),
+        audio.load(options.sound, options.start, options.length),
+        Path(options.sound).name,
+    )
+    made = token.with_sound(heard.f_a, heard.loudness, {"sound": heard.sound, "encoder": heard.encoder})
+    made = replace(made, name=options.name or made.name)
+    made.save(options.output)
+    report = {
+        "token": made.name,
+        "file": str(options.output),
+        "sound": heard.sound,
+        "cosine": made.cosine(),
+        "lufs": round(heard.loudness, 2),
+    }
+    tell(options, report, f"{options.output}: the token <{made.name}> of {heard.sound}, not trained again")

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from .. import files
 from ..errors import InputError
-from ..picture.loss_scale import LossScale
+from ..optim import LossScale
 from ..picture.model import Conditioning, PictureModel
 
 log = logging.getLogger(__name__)

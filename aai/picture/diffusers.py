@@ -18,7 +18,7 @@ from . import schedule
 from .attention import injecting
 from .checkpointing import checkpointing
 from .model import Conditioning, Vectors, fingerprint, read_words
-from .text_tower import TextTower
+from .text_encoder import TextTower
 
 if TYPE_CHECKING:
     from ..inject.edit import Edit

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..encoders.cavmae_encoder import CAVMAEEncoder
 from .world import EVENTS, SCENES
 
 LEVELS = ("faint", "light", "moderate", "strong", "extreme")
@@ -170,3 +171,8 @@ def corpus() -> list[str]:
         "watercolor",
     ]
     return words
+
+
+def label_of(event: str, encoder: CAVMAEEncoder) -> str:
+    """The encoder's label of an event: its name, with an article where it has one."""
+    return next(label for label in encoder.labels if label.removeprefix("a ") == event)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..errors import InputError
 from . import events, scenes
@@ -54,3 +58,45 @@ def event_mask(scene: str, event: str | None, intensity: float, seed: int, size:
     _check(scene, event, intensity)
     layer = _event_layer(scene, event, intensity, seed, size)
     return np.zeros((size, size), dtype=bool) if layer is None else layer[..., 3] > 0.5
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """What was drawn: scene and event (None: calm) and intensity of each picture, and its seed."""
+
+    scene: list[str]
+    event: list[str | None]
+    intensity: list[float]
+    seed: list[int]
+
+    def draw(self, i: int) -> np.ndarray:
+        return render(self.scene[i], self.event[i], self.intensity[i], self.seed[i])
+
+
+def random_scenes(count: int, seed: int, calm: float = 0.08) -> Scenes:
+    rng = np.random.default_rng(seed)
+    event = [None if rng.random() < calm else str(rng.choice(EVENTS)) for _ in range(count)]
+    return Scenes(
+        scene=[str(rng.choice(SCENES)) for _ in range(count)],
+        event=event,
+        intensity=[float(rng.uniform(0.05, 1.0)) for _ in range(count)],
+        seed=[int(s) for s in rng.integers(0, 2**31, count)],
+    )
+
+
+def _draw_one(arguments: tuple) -> np.ndarray:
+    return render(*arguments)
+
+
+def draw_all(scenes: Scenes, workers: int = 2) -> Tensor:
+    """The pictures as uint8 [N, 3, H, W], drawn in `workers` processes of their own, or in this one."""
+    from multiprocessing import get_context
+
+    rows = list(zip(scenes.scene, scenes.event, scenes.intensity, scenes.seed))
+    if workers == 1:
+        # A server of many threads is not to be forked, and Windows cannot.
+        pictures = np.stack([render(*row) for row in rows])
+    else:
+        with get_context("fork").Pool(workers) as pool:
+            pictures = np.stack(pool.map(_draw_one, rows, chunksize=64))
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()

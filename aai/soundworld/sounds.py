@@ -307,3 +307,13 @@ def _sound(x: np.ndarray, rate: int) -> Sound:
     import torch
 
     return from_tensor(torch.from_numpy(x.astype(np.float32))[None], rate)
+
+
+UNSEEN = 9_000_000
+
+
+def unseen_sound(event: str, seed: int, intensity: float | None = None) -> Sound:
+    """A synthesized sound that no training seed comes near; without an intensity, a random one."""
+    if intensity is None:
+        intensity = float(np.random.default_rng([UNSEEN, seed]).uniform(0.15, 1))
+    return synthesize(event, intensity, UNSEEN + seed)

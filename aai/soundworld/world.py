@@ -22,3 +22,14 @@ def placed(scene: str, event: str, sound: str = "*") -> str:
     """A prompt of an event in a place: "a city under *", "a village with *"."""
     above = event in ("rain", "thunder", "wind", "fireworks")
     return f"a {scene} {'under' if above else 'with'} {sound}"
+
+
+ESC10 = {
+    "rain": "rain",
+    "fire_crackling": "fire",
+    "sea_waves": "sea waves",
+    "dog_bark": "dog",
+    "rooster": "rooster",
+    "helicopter": "helicopter",
+    "clock_tick": "clock",
+}

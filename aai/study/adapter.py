@@ -9,10 +9,11 @@ from pathlib import Path
 from torch import Tensor
 
 from ..adapt.train import TrainSettings
-from .cells import Cells, Tick, draw, sound_token, textual_inversion
+from .ablation import about
 from .conditions import collect, report
-from .references import about
-from .setting import Setting, Subject
+from .results import Cells, Tick, draw, sound_token, textual_inversion
+from .setting import Setting
+from .subject import Subject
 
 OURS = "with f_a"
 WITHOUT = "without f_a"

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from .. import audio
 from ..adapt.train import TrainSettings
-from .cells import Cells, Tick, draw, sound_token, textual_inversion
+from .ablation import about
 from .conditions import collect, report
-from .references import about
-from .setting import Setting, Subject
+from .results import Cells, Tick, draw, sound_token, textual_inversion
+from .setting import Setting
+from .subject import Subject
 
 TEXT, INVERSION, OURS = "text only", "textual inversion", "ours"
 CONDITIONS = (TEXT, INVERSION, OURS)

@@ -11,8 +11,9 @@ from torch import Tensor
 from ..charts import Cell as Shown
 from ..charts import Row, bars, contact_sheet
 from . import figures
-from .cells import Cell, Cells, Tick, save_sheet
-from .setting import Setting, Subject
+from .results import Cell, Cells, Tick, save_sheet
+from .setting import Setting
+from .subject import Subject
 
 Draw = Callable[[Subject, int, Sequence[str]], dict[str, Tensor]]
 """draw(subject, seed, conditions) -> {condition: pictures}; one that a subject cannot have is left out."""

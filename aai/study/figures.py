@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from .. import files
-from ..align.evaluate import Share
-from .cells import Cell
-from .judges import Measure
+from ..metrics import Share, student
+from .results import Cell
+from .scores import Measure
 from .setting import Setting
 
 ABOUT = (
@@ -73,17 +72,6 @@ def figure(cells: Sequence[Cell], condition: str, measure: Measure) -> Figure | 
     low, high = student([float(np.mean(cell)) for cell in chosen] if len(chosen) > 1 else values)
     low, high = max(low, 0.0), min(high, measure.most)
     return Figure(condition, measure.name, float(np.mean(values)), low, high, len(values))
-
-
-def student(values: Sequence[float]) -> tuple[float, float]:
-    """Student's 95 % interval of the mean of independent values; of one value, itself."""
-    if len(values) < 2:
-        return float(values[0]), float(values[0])
-    from scipy.stats import t
-
-    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
-    half = float(t.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values))
-    return mean - half, mean + half
 
 
 def compare(cells: Sequence[Cell], better: str, worse: str, measure: Measure) -> Comparison | None:

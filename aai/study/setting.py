@@ -12,35 +12,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import audio, image, soundworld
-from ..adapt.index import index, scan
-from ..adapt.library import Library, is_own, load_pictures, rank, references
-from ..adapt.visual import tower_of
-from ..align.encoder import SoundEncoder, hear
+from .. import audio, image
+from ..encoders.base import SoundEncoder, hear
 from ..errors import InputError
+from ..library.index import index, scan
+from ..library.retrieval import Library, is_own, load_pictures, rank, references
+from ..library.towers import tower_of
 from ..picture.model import PictureModel
-from ..soundworld.evaluate import label_of, unseen_sound
+from ..soundworld import library as library_
+from ..soundworld import loaders
+from ..soundworld.captions import label_of
 from ..soundworld.pictures import render
+from ..soundworld.sounds import unseen_sound
 from ..soundworld.world import EVENTS, SCENES
-from .judges import Judge, Likeness, Oracle, clip_space, encoder_space
+from .scores import Judge, Likeness, Oracle, clip_space, encoder_space
+from .subject import Subject
 
 PER_CLASS, RIVALS = 5, 200
 """For AIS, so many sounds of each class; for IIS, so many pictures of the library."""
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """A sound of a study: its class in words, which no other has; its name, which another class's may share
-    (`dog/1.wav`, `rain/1.wav`); f_a [d]; f_a of another sound of its class, where there is one; its own frame
-    [3, H, W], where there is one; and on SoundWorld how strong the event is."""
-
-    label: str
-    name: str
-    sound: audio.Sound
-    f_a: Tensor
-    mate: Tensor | None = None
-    frame: Tensor | None = None
-    intensity: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +60,7 @@ class Setting:
 def soundworld_setting(events: Sequence[str] = EVENTS, model: PictureModel | None = None) -> Setting:
     """SoundWorld, with an unseen sound of each of `events` at a strength of its own; `model` is its picture
     model, where that is loaded already."""
-    encoder = soundworld.load_sound_encoder()
+    encoder = loaders.load_sound_encoder()
     subjects = []
     for event in events:
         number = EVENTS.index(event)
@@ -91,17 +80,17 @@ def soundworld_setting(events: Sequence[str] = EVENTS, model: PictureModel | Non
         )
 
     def nearest(subject: Subject, k: int, skip: int = 0) -> Tensor:
-        rows, _ = rank(subject.f_a, soundworld.library_features(encoder), k + skip)
-        return soundworld.library()[rows[skip:]].float() / 255
+        rows, _ = rank(subject.f_a, library_.library_features(encoder), k + skip)
+        return library_.library()[rows[skip:]].float() / 255
 
     others = [unseen_sound(event, 800 + i) for i, event in enumerate(EVENTS * 2)]
     space = encoder_space(encoder, encoder.labels)
-    library = soundworld.library()[:200].float() / 255
+    library = library_.library()[:200].float() / 255
     judges = (
-        Oracle(soundworld.load_oracle()),
+        Oracle(loaders.load_oracle()),
         Likeness(space, subjects, others, library, encoder.labels, "own encoder"),
     )
-    model = model or soundworld.load_picture_model()
+    model = model or loaders.load_picture_model()
     return Setting("SoundWorld", model, encoder, subjects, nearest, judges, 15, 4.0)
 
 

@@ -9,81 +9,12 @@ from collections.abc import Callable
 
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from ...aai.errors import InputError
 from ...aai.inject.attention import Groups, Injection
-from ...aai.inject.edit import Edit
-from ...aai.inject.heatmap import Heatmap
-from ...aai.inject.loudness import Reweight
-from ...aai.picture.model import fingerprint
 from ...aai.picture.schedule import progress
-from . import sampling
-
-KEY = "aai_injection"
-"""Under it a MODEL's transformer options hold its Edit or Reweight, and its wrappers are known by it."""
-
-BLENDING = "aai_blending"
-"""Under it the options of one sampling run hold its BlendRun, where it has one."""
-
-HEATMAP = "aai_heatmap"
-"""Under it a MODEL's transformer options hold the Heatmap that its sampling fills."""
-
-LOOKED = "aai_looked"
-"""Under it those of one sampling run hold the conditionings' uuids that have told, since the guider was last
-asked, where their words look and what they change."""
-
-NEGATIVE = "aai_negative"
-"""Under it those of one sampling run hold the negative conditionings' uuids."""
-
-TOLD = "aai_told"
-"""Under it the options of one sampling run hold {the conditioning's uuid: its reads}."""
-
-
-def attach(model, injection: Edit | Reweight):
-    """A clone of a MODEL that samples with the injection, in place of one that it carried before.
-
-    Raises InputError for a model without cross-attention, or an inverted picture of another model.
-    """
-    if not _blocks(model.model.diffusion_model):
-        raise InputError(
-            "This model has no cross-attention to edit: load a Stable Diffusion 1, 2 or XL checkpoint."
-        )
-    if injection.trajectory is not None:
-        injection.trajectory.check_model(fingerprint_of(model))
-    model = model.clone()
-    model.model_options["transformer_options"][KEY] = injection
-    for kind, wrapper in (
-        (WrappersMP.SAMPLER_SAMPLE, sampling.prepared),
-        (WrappersMP.PREDICT_NOISE, sampling.guided_to_source),
-        (WrappersMP.CALC_COND_BATCH, sampling.kept_to_source),
-        (WrappersMP.DIFFUSION_MODEL, _injected),
-    ):
-        model.remove_wrappers_with_key(kind, KEY)
-        model.add_wrapper_with_key(kind, KEY, wrapper)
-    return model
-
-
-def fingerprint_of(model) -> str:
-    """The `fingerprint` of a MODEL's U-Net without its patches (LoRAs, merges), which lie in its weights only
-    while it is loaded."""
-    unet = model.model.diffusion_model
-    key = f"diffusion_model.{next(unet.named_parameters())[0]}"
-    (weight, _), *_ = model.get_key_patches(key)[key]
-    return fingerprint(unet, weight)
-
-
-def attached(model) -> Edit | Reweight | None:
-    return model.model_options["transformer_options"].get(KEY)
-
-
-def watched(model, injection: Edit | Reweight, heatmap: Heatmap):
-    """A clone of a MODEL that samples with the injection, and shows the heat map where tokens look."""
-    model = attach(model, injection)
-    model.model_options["transformer_options"][HEATMAP] = heatmap
-    return model
+from .state import BLENDING, HEATMAP, KEY, NEGATIVE, TOLD
 
 
 def _injected(executor, x, timesteps, context=None, y=None, control=None, transformer_options={}, **kwargs):

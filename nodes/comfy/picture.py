@@ -21,7 +21,8 @@ from ...aai.inject.loudness import Reweight
 from ...aai.picture.checkpointing import checkpointing
 from ...aai.picture.model import Conditioning, TextEncoderInfo, Vectors, read_words
 from ...aai.prompt import Prompt
-from . import attention, words
+from . import clip as words
+from . import patch
 from .training import Training, plain_attention, saved_copies, without_dynamic_memory
 
 
@@ -66,7 +67,7 @@ class ComfyPictureModel:
 
     @property
     def fingerprint(self) -> str:
-        return attention.fingerprint_of(self.model)
+        return patch.fingerprint_of(self.model)
 
     @property
     def sigmas(self) -> Tensor:
@@ -181,7 +182,7 @@ class ComfyPictureModel:
         rows = edit.rows if edit else 1
         noise = torch.cat([comfy.sample.prepare_noise(empty, seed) for seed in seeds])
         noise = noise.repeat_interleave(rows, 0)
-        model = self.model if edit is None else attention.attach(self.model, edit)
+        model = self.model if edit is None else patch.attach(self.model, edit)
         report = None if callback is None else lambda step, x0, x, total: callback(step + 1, total, x0)
         samples = comfy.sample.sample(
             model, noise, steps, guidance, self.sampler, self.scheduler, words.core(cond), words.core(uncond),

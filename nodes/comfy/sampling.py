@@ -3,31 +3,27 @@ pictures."""
 
 from __future__ import annotations
 
-import inspect
 import math
 import uuid
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 
-import comfy.k_diffusion.sampling as k_diffusion
 import torch
 from comfy.samplers import CFGGuider
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from ...aai.errors import InputError
 from ...aai.inject.edit import Edit
-from ...aai.inject.invert import Trajectory
 from ...aai.inject.loudness import Reweight
 from ...aai.picture.schedule import progress
 from ...aai.prompt import Reads
-from .words import READS
+from .clip import READS
+from .noise import SharedDraws, _draws_by_itself, _draws_noise, shared_noise
 
 
 def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **named):
     """A sampler's `sample`, told which conditionings the injection belongs to; its heat map is this run's."""
-    from .attention import HEATMAP, KEY, LOOKED, NEGATIVE, TOLD
+    from .state import HEATMAP, KEY, LOOKED, NEGATIVE, TOLD
 
     options = extra_args["model_options"]["transformer_options"]
     injection: Edit | Reweight | None = options.get(KEY)
@@ -44,7 +40,7 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
 
 def _pairs(executor, injection: Edit, guider, sigmas, extra_args, callback, noise, *rest, **named):
     """An edit's sampling: its rows share the noise that the sampler draws."""
-    from .attention import BLENDING
+    from .state import BLENDING
 
     options = extra_args["model_options"]["transformer_options"]
     sampler = executor.class_obj
@@ -89,7 +85,7 @@ def _pairs(executor, injection: Edit, guider, sigmas, extra_args, callback, nois
 def guided_to_source(executor, x, timestep, model_options={}, seed=None):
     """The guider's prediction: what guidance of others' (SAG, PAG) has added to the source's way, or where
     nothing may change, is taken off."""
-    from .attention import BLENDING, KEY, LOOKED
+    from .state import BLENDING, KEY, LOOKED
 
     options = model_options.get("transformer_options", {})
     injection, blending = options.get(KEY), options.get(BLENDING)
@@ -106,7 +102,7 @@ def guided_to_source(executor, x, timestep, model_options={}, seed=None):
 def kept_to_source(executor, model, conds, x_in, timestep, model_options):
     """The model's predictions before guidance: an inverted picture's row keeps to its way, and the edited
     rows to where they may differ."""
-    from .attention import BLENDING, HEATMAP, KEY, LOOKED, NEGATIVE, TOLD
+    from .state import BLENDING, HEATMAP, KEY, LOOKED, NEGATIVE, TOLD
 
     options = model_options.get("transformer_options", {})
     injection, blending = options.get(KEY), options.get(BLENDING)
@@ -138,38 +134,6 @@ def kept_to_source(executor, model, conds, x_in, timestep, model_options):
     return predictions
 
 
-def shared_noise(function: Callable, noise: Tensor, sigmas: Tensor, seed: int | None, rows: int) -> Callable:
-    """The noise sampler that a k-diffusion sampler makes for itself, drawn once for every `rows` latents."""
-    latents = torch.zeros_like(noise[::rows])
-    if _is_brownian(function):
-        # The samplers called *_gpu draw on the latents' device.
-        on_cpu = not function.__name__.endswith("_gpu")
-        draw = k_diffusion.BrownianTreeNoiseSampler(
-            latents, sigmas[sigmas > 0].min(), sigmas.max(), seed=seed, cpu=on_cpu
-        )
-    else:
-        draw = k_diffusion.default_noise_sampler(latents, seed=seed)
-    return lambda sigma, sigma_next: draw(sigma, sigma_next).repeat_interleave(rows, 0)
-
-
-class SharedDraws(TorchFunctionMode):
-    """Inside, noise for latents of groups of `rows` that is drawn straight from torch is drawn for one of
-    each group, as it would be for a batch of these alone."""
-
-    def __init__(self, shape: torch.Size, rows: int):
-        super().__init__()
-        self.shape, self.rows = shape, rows
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if function is torch.randn_like and len(args[0]) == self.shape[0]:
-            return function(args[0][:: self.rows], *args[1:], **kwargs).repeat_interleave(self.rows, 0)
-        if function is torch.randn and args and args[0] == self.shape:
-            size = (self.shape[0] // self.rows, *self.shape[1:])
-            return function(size, *args[1:], **kwargs).repeat_interleave(self.rows, 0)
-        return function(*args, **kwargs)
-
-
 def _of_the_way(injection: Edit, guider, sampler, sigmas: Tensor, noise: Tensor) -> Tensor:
     """The noise that takes the inverted picture to where its way is at the sampler's first sigma, and as far
     what a pass before has made of it."""
@@ -179,28 +143,6 @@ def _of_the_way(injection: Edit, guider, sampler, sigmas: Tensor, noise: Tensor)
     # What core's noise_scaling multiplies the noise by.
     amount = (1 + sigma**2) ** 0.5 if sampler.max_denoise(guider, sigmas) else sigma
     return ((way.at(sigma) - way.clean) / amount).to(noise).expand_as(noise)
-
-
-def _draws_noise(function: Callable) -> bool:
-    return "noise_sampler" in inspect.signature(inspect.unwrap(function)).parameters
-
-
-def _draws_by_itself(sampler, masked: bool) -> bool:
-    """Whether a sampler draws noise that no noise sampler gives: churn (Karras et al. 2022), ddim's for what
-    a mask keeps, or whatever a sampler that is not core's does."""
-    if sampler.extra_options.get("s_churn") or (masked and sampler.inpaint_options.get("random")):
-        return True
-    function = inspect.unwrap(sampler.sampler_function)
-    return not (_draws_noise(function) or function.__module__.startswith("comfy."))
-
-
-def _is_brownian(function: Callable) -> bool:
-    """Whether a sampler's own noise is a Brownian tree's, which it may leave to another sampler to make."""
-    names = getattr(inspect.unwrap(function), "__code__", _is_brownian.__code__).co_names
-    called = (
-        getattr(k_diffusion, n, None) for n in names if n.startswith("sample_") and n != function.__name__
-    )
-    return "BrownianTreeNoiseSampler" in names or any(_is_brownian(f) for f in called if callable(f))
 
 
 def _told(conds: dict[str, list[dict]], injection: Edit | Reweight) -> tuple[dict, set]:
@@ -240,31 +182,3 @@ def _read_along(conditioning: dict) -> tuple[Reads, ...]:
     if length == own:
         return reads
     return tuple(row * (own // len(row)) + (None,) * (length - own) for row in reads)
-
-
-TRAJECTORY = "aai_trajectory"
-"""The key of a LATENT that holds an inverted picture's Trajectory, and the samples that it is the way of."""
-
-
-def trajectory_of(latent: dict) -> Trajectory | None:
-    """The way of a LATENT that is an inverted picture still: what other nodes have changed, has none."""
-    way, samples = latent.get(TRAJECTORY, (None, None))
-    return way if way is not None and torch.equal(samples, latent["samples"]) else None
-
-
-def paired(latent: dict, rows: int) -> dict:
-    """A LATENT with each of its latents `rows` times, of one noise."""
-    samples = latent["samples"]
-    indices = latent.get("batch_index") or list(range(len(samples)))
-    made = {
-        **latent,
-        "samples": samples.repeat_interleave(rows, 0),
-        "batch_index": [i for i in indices for _ in range(rows)],
-    }
-    # The edit holds the way from here on.
-    made.pop(TRAJECTORY, None)
-    if "noise_mask" in latent:
-        mask = latent["noise_mask"]
-        mask = mask.repeat(-(-len(samples) // len(mask)), *[1] * (mask.ndim - 1))[: len(samples)]
-        made["noise_mask"] = mask.repeat_interleave(rows, 0)
-    return made

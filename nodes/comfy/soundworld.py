@@ -23,7 +23,7 @@ import torch
 from comfy.model_base import ModelType
 from torch import Tensor, nn
 
-from ...aai.soundworld import WEIGHTS, read_weights
+from ...aai.soundworld.loaders import WEIGHTS, read_weights
 from ...aai.soundworld.models import (
     IMAGE_SIZE,
     LATENT_CHANNELS,

@@ -8,13 +8,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from aai.align import encoder as encoders
-from aai.align.bridge import bridge_clap, fit_bridge
-from aai.align.bridge_map import Bridge, BridgeSettings, ridge
-from aai.align.clap import load_folder
-from aai.align.sound_words import LABELS, WAYS, read
+from aai.align.bridge import BridgeSettings, bridge_clap, fit_bridge
+from aai.align.labels import LABELS, WAYS, read
 from aai.audio import Sound
+from aai.encoders import base, loaders
+from aai.encoders.bridged_clap import Bridge
+from aai.encoders.clap import load_folder
 from aai.errors import InputError
+from aai.ridge import ridge
 
 
 def noise(seconds, rate=48000, seed=0):
@@ -167,29 +168,29 @@ def test_a_clap_folder_becomes_an_encoder_of_the_text_space(clap, tower, tmp_pat
     )
     assert ticks[-1][0] == ticks[-1][1] == report.labels + report.captions
     assert (encoder.dim, encoder.rate, encoder.space, encoder.name) == (40, 48000, "words", clap[0].name)
-    heard = encoders.hear(encoder, noise(2.5, 44100))
+    heard = base.hear(encoder, noise(2.5, 44100))
     assert heard.f_a.shape == (40,) and heard.label_vectors.shape == (len(LABELS), 40)
     torch.testing.assert_close(heard.f_a.norm(), torch.tensor(1.0))
-    encoders.save(encoder, tmp_path / "clap.safetensors", torch.float32)
-    again = encoders.load(tmp_path / "clap.safetensors")
+    loaders.save(encoder, tmp_path / "clap.safetensors", torch.float32)
+    again = loaders.load(tmp_path / "clap.safetensors")
     sounds = [noise(0.4, seed=5), noise(3, 16000, seed=6)]
     torch.testing.assert_close(again.embed(sounds), encoder.embed(sounds))
     same = ("labels", "tau", "name", "space", "notes", "rate", "seconds", "dim")
     assert [getattr(again, k) for k in same] == [getattr(encoder, k) for k in same]
     assert {"licence", "source", "bridge_kind", "bridge_report"} <= set(again.notes)
-    encoders.save(encoder, tmp_path / "half.safetensors")
+    loaders.save(encoder, tmp_path / "half.safetensors")
     halved = F.cosine_similarity(
-        encoders.load(tmp_path / "half.safetensors").embed(sounds), again.embed(sounds)
+        loaders.load(tmp_path / "half.safetensors").embed(sounds), again.embed(sounds)
     )
     assert halved.min() > 0.999
-    words = encoders.nearest_words(again, encoder.label_vectors[:1], 1)[0]
+    words = base.nearest_words(again, encoder.label_vectors[:1], 1)[0]
     assert words[0][0] == LABELS[0]
 
 
 def test_a_stable_diffusion_text_encoder_serves_as_it_is(clap, make_tokenizer):
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from aai.align.text import CLIPText
+    from aai.encoders.clip import CLIPText
 
     tokenizer = make_tokenizer()
     ends = dict(bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
@@ -252,7 +253,7 @@ def test_our_labels_are_clean():
 
 def test_a_damaged_file_gets_a_sentence(clap, tower, tmp_path):
     encoder, _ = bridge_clap(*clap, tower, list(LABELS[:20]))
-    encoders.save(encoder, tmp_path / "whole.safetensors")
+    loaders.save(encoder, tmp_path / "whole.safetensors")
     with safe_open(str(tmp_path / "whole.safetensors"), "pt") as file:
         metadata, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     shape = json.loads(metadata["bridge"])
@@ -268,7 +269,7 @@ def test_a_damaged_file_gets_a_sentence(clap, tower, tmp_path):
         kept = {k: v for k, v in tensors.items() if not (without and k.startswith(without))}
         save_file(kept, str(tmp_path / "odd.safetensors"), metadata | changed)
         with pytest.raises(InputError, match=rf"odd\.safetensors.*{words}"):
-            encoders.load(tmp_path / "odd.safetensors")
+            loaders.load(tmp_path / "odd.safetensors")
 
 
 def test_a_bridge_is_an_ordinary_module_even_in_inference_mode(clap, tower):

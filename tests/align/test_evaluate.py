@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from aai.align.evaluate import Share, nearest_label, per_class, retrieval, retrieval_tables
+from aai.align.evaluate import per_class, retrieval_tables
+from aai.metrics import Share, nearest_label, retrieval
 
 
 def test_ties_count_against_the_model():

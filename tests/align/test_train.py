@@ -8,10 +8,12 @@ import os
 import pytest
 import torch
 
-from aai.align.cavmae import CAVMAE, CAVMAEConfig
+from aai.align.augment import spec_augment
+from aai.align.checkpoint import Checkpoint
 from aai.align.losses import momentum_contrastive
-from aai.align.resume import Checkpoint
-from aai.align.train import AlignSettings, Pairs, align, eq1, follow, spec_augment
+from aai.align.settings import AlignSettings
+from aai.align.train import Pairs, align, eq1, follow
+from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
 from aai.errors import InputError
 
 TINY = CAVMAEConfig(

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from aai import audio
-from aai.comfy_server import ComfyServer, version
+from aai.demo.comfy_server import ComfyServer, version
 from aai.soundworld.pictures import render
 from aai.soundworld.sounds import synthesize
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from aai.comfy_server import Result
+from aai.demo.comfy_server import Result
 
 STEPS = 14
 

@@ -104,7 +104,7 @@ def small(pack, tmp_path_factory):
 @pytest.fixture(scope="session")
 def ear(pack):
     """A small sound encoder of width 192 with random weights."""
-    cavmae, encoder = pack.part("aai.align.cavmae"), pack.part("aai.align.encoder")
+    cavmae, encoder = pack.part("aai.encoders.cavmae"), pack.part("aai.encoders.cavmae_encoder")
     torch.manual_seed(0)
     config = cavmae.CAVMAEConfig(
         dim=192, depth_a=1, depth_v=1, heads=4, frames=512, image_size=128, seconds=5.0

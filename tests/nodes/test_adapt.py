@@ -10,7 +10,7 @@ from torch.testing import assert_close
 @pytest.fixture
 def embedding(pack):
     f_a = torch.randn(192, generator=torch.Generator().manual_seed(7))
-    return pack.part("aai.align.encoder").SoundEmbedding(f_a, -21.5, "c0ffee", "small")
+    return pack.part("aai.encoders.base").SoundEmbedding(f_a, -21.5, "c0ffee", "small")
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_a_resumed_curve_begins_where_its_run_did(trained, pack, monkeypatch):
 
 def test_what_training_has_to_say_is_shown(trained, pack, monkeypatch):
     assert "text" not in trained().ui
-    monkeypatch.setattr(pack.part("aai.adapt.run").Run, "validate", lambda self: 1.0)
+    monkeypatch.setattr(pack.part("aai.adapt.trainer").Run, "validate", lambda self: 1.0)
     (note,) = trained(validate=1, patience=1).ui["text"]
     assert note.startswith("Stopped at step 1: the validation loss had not fallen")
 
@@ -228,14 +228,14 @@ def test_mistakes_in_training_get_a_sentence(train, pack, changes, sentence):
 
 
 def test_a_sound_of_another_width_is_refused(train, pack):
-    wide = pack.part("aai.align.encoder").SoundEmbedding(torch.ones(768), -20.0, "x", "y")
+    wide = pack.part("aai.encoders.base").SoundEmbedding(torch.ones(768), -20.0, "x", "y")
     with pytest.raises(pack.part("aai.errors").InputError, match="768.*192"):
         train(embedding=wide)
 
 
 def test_rebinding_takes_another_sound_and_keeps_the_adapter(train, run, embedding, pack):
     token, _ = train()
-    other = pack.part("aai.align.encoder").SoundEmbedding(-embedding.f_a, -12.0, "beef", "small")
+    other = pack.part("aai.encoders.base").SoundEmbedding(-embedding.f_a, -12.0, "beef", "small")
     (rebound,) = run("AAI_RebindSoundToken", token=token, embedding=other)
     assert_close(rebound.f_adapter["clip_l"], token.f_adapter["clip_l"])
     assert_close(
@@ -326,7 +326,7 @@ def test_conditioning_carries_the_tokens_positions(train, run, small, pack):
     )
     cross, options = conditioning[0]
     assert cross.shape == (1, 77, 192) and options["pooled_output"].shape == (1, 192)
-    (reads,) = options[pack.part("nodes.comfy.words").READS]
+    (reads,) = options[pack.part("nodes.comfy.clip").READS]
     assert pack.part("aai.prompt").token_positions(reads) == {"rain": [4], "dog": [6, 7]}
     with pytest.raises(pack.part("aai.errors").InputError, match="<cat>"):
         run("AAI_SoundTokenConditioning", clip=small.clip, token=rain, prompt="a photo of <cat>")

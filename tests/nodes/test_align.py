@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-SPEC = importlib.util.spec_from_file_location(
-    "clap_fixtures", Path(__file__).parents[1] / "align" / "conftest.py"
-)
-CLAPS = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(CLAPS)
 TINY = dict(dim=16, depth_a=1, depth_v=1, heads=2, frames=96, image_size=32, seconds=0.96)
-make_clap_folder, clap_folder = CLAPS.make_clap_folder, CLAPS.clap_folder
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +20,7 @@ def sounds(pack):
 @pytest.fixture(scope="module")
 def dataset(pack, comfy):
     """A folder of three classes in the input folder."""
-    examples = pack.part("aai.soundworld.examples")
+    examples = pack.part("aai.soundworld.dataset")
     whole = examples.write(comfy / "examples", each=3, seconds=1.0)
     for label in ("light rain", "strong rain", "a light dog"):
         shutil.copytree(whole / label, comfy / "input" / "garden" / label)
@@ -52,7 +44,7 @@ def settings(**changed):
 
 def test_the_tower_is_the_text_encoders_own(pack, small):
     texts = ["rain in the city", "a dog", "a photo of rain, heavy and dark " * 20]
-    tower = pack.part("nodes.comfy.text").ClipTower(small.clip)
+    tower = pack.part("nodes.comfy.clip").ClipTower(small.clip)
     reader = pack.part("aai.soundworld.text").Reader(small.tokenizer, small.tower)
     embedded = tower.embed(texts)
     assert tower.name == "clip_l 192" and embedded.shape == (3, tower.dim) and not embedded.is_inference()
@@ -62,7 +54,7 @@ def test_the_tower_is_the_text_encoders_own(pack, small):
 
 def test_the_tower_is_not_projected(pack, small):
     """As in Stable Diffusion XL's clip_g, whose projection is none of one to one."""
-    tower = pack.part("nodes.comfy.text").ClipTower(small.clip)
+    tower = pack.part("nodes.comfy.clip").ClipTower(small.clip)
     before = tower.embed(["rain"])
     model = small.clip.cond_stage_model.clip_l
     held, kept = model.transformer.text_projection._parameters, model.options_default
@@ -81,7 +73,7 @@ def test_the_tower_is_not_projected(pack, small):
 
 
 def test_clip_skip_and_the_prompts_are_let_alone(pack, small):
-    tower = pack.part("nodes.comfy.text").ClipTower
+    tower = pack.part("nodes.comfy.clip").ClipTower
     skipped = small.clip.clone()
     skipped.clip_layer(-2)
     assert_close(tower(skipped).embed(["rain"]), tower(small.clip).embed(["rain"]))
@@ -97,7 +89,7 @@ def test_an_encoder_is_taught_a_folder(run, pack, small, ear, sounds, dataset, m
     if momentum == "literal_shared":
         model = copy.deepcopy(ear.model)
         model.blocks_u_v.load_state_dict(model.blocks_u.state_dict())
-        kind = pack.part("aai.align.encoder").CAVMAEEncoder
+        kind = pack.part("aai.encoders.cavmae_encoder").CAVMAEEncoder
         ear = kind(model, ear.labels, ear.label_vectors, name="as published")
     before = ear.embed(sounds), list(ear.labels)
     inputs = settings(momentum=momentum)
@@ -107,7 +99,7 @@ def test_an_encoder_is_taught_a_folder(run, pack, small, ear, sounds, dataset, m
     assert aligned.space == "clip_l 192" and curve.shape == (1, 256, 512, 3)
     assert "8 steps on 6 clips of 3 labels" in report and "held-out" in report
     assert not torch.allclose(aligned.embed(sounds), before[0], atol=1e-3)
-    tower = pack.part("nodes.comfy.text").ClipTower(small.clip)
+    tower = pack.part("nodes.comfy.clip").ClipTower(small.clip)
     expected = torch.nn.functional.normalize(tower.embed(aligned.labels), dim=-1)
     assert_close(aligned.label_vectors, expected)
     again, *_ = run("AAI_AlignAudioEncoder", sound_encoder=ear, clip=small.clip, **inputs)
@@ -115,7 +107,9 @@ def test_an_encoder_is_taught_a_folder(run, pack, small, ear, sounds, dataset, m
 
 
 def test_a_raw_encoder_learns_words(run, pack, small, ear, sounds, dataset):
-    raw = pack.part("aai.align.encoder").CAVMAEEncoder(ear.model, [], torch.zeros(0, 192), name="raw")
+    raw = pack.part("aai.encoders.cavmae_encoder").CAVMAEEncoder(
+        ear.model, [], torch.zeros(0, 192), name="raw"
+    )
     inputs = settings(held_out=0.0, augment="none", steps=10)
     aligned, _, report = run("AAI_AlignAudioEncoder", sound_encoder=raw, clip=small.clip, **inputs)
     assert "held-out" not in report and raw.labels == []
@@ -235,7 +229,7 @@ def test_a_clap_as_it_comes_says_what_it_lacks(run, pack, small, sounds, clap, d
 
 def test_a_public_cavmae_is_loaded_and_named(run, pack, comfy, monkeypatch):
     """In the published layout, at a tiny size: the loader's own config stands in for the full one."""
-    cavmae, checkpoint = pack.part("aai.align.cavmae"), pack.part("aai.align.checkpoint")
+    cavmae, checkpoint = pack.part("aai.encoders.cavmae"), pack.part("aai.encoders.cavmae_checkpoint")
     config = cavmae.CAVMAEConfig(
         dim=16, depth_a=1, depth_v=1, heads=2, frames=96, image_size=32, seconds=0.96
     )
@@ -269,7 +263,7 @@ def test_what_is_missing_is_refused_before_anything_runs(pack):
 
 
 def test_widths_must_agree(run, pack, small, dataset):
-    cavmae, encoders = pack.part("aai.align.cavmae"), pack.part("aai.align.encoder")
+    cavmae, encoders = pack.part("aai.encoders.cavmae"), pack.part("aai.encoders.cavmae_encoder")
     config = cavmae.CAVMAEConfig(
         dim=16, depth_a=1, depth_v=1, heads=2, frames=96, image_size=32, seconds=0.96
     )

@@ -321,7 +321,7 @@ def by_diffusers(family, token, text: str):
 
 @pytest.fixture(scope="module")
 def inputs(pack, table, pictures):
-    kind = pack.part("aai.align.encoder").SoundEmbedding
+    kind = pack.part("aai.encoders.base").SoundEmbedding
     heard = kind(table[1][0], -21.5, "rain.wav", "ear", *table, "c0ffee")
     return dict(
         embedding=heard, images=pictures, name="rain", steps=3, rate=0.01, batch=2, seed=3,
@@ -393,4 +393,4 @@ def test_a_model_without_clip_gets_one_sentence(pack, run, inputs, small):
     clip = small.clip.clone()
     clip.cond_stage_model = Other()
     with pytest.raises(pack.part("aai.errors").InputError, match="t5xxl"):
-        pack.part("nodes.comfy.words").encoders(clip)
+        pack.part("nodes.comfy.clip").encoders(clip)

@@ -12,8 +12,7 @@ PICTURE = re.compile(r"!\[([^\]]+)\]\((assets/[\w.-]+)\)")
 
 
 def pages(pack) -> dict[str, str]:
-    renamed = pack.part("nodes.names").RENAMED
-    return {i: (FOLDER / f"{i}.md").read_text(encoding="utf-8") for i in pack.nodes if i not in renamed}
+    return {i: (FOLDER / f"{i}.md").read_text(encoding="utf-8") for i in pack.nodes}
 
 
 def test_every_node_has_a_page_and_every_page_a_node(pack):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from aai.comfy_server import PACK_NAME, ComfyError, ComfyServer
+from aai.demo.comfy_server import PACK_NAME, ComfyError, ComfyServer
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = {p.stem: json.loads(p.read_text()) for p in (ROOT / "example_workflows").glob("*.json")}

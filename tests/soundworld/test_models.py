@@ -4,25 +4,28 @@ import numpy as np
 import pytest
 import torch
 
-from aai import soundworld
-from aai.align.cavmae import CAVMAE
-from aai.soundworld import diffusion, hearing
+from aai.encoders.cavmae import CAVMAE
+from aai.soundworld import library
+from aai.soundworld import pictures as pictures_
+from aai.soundworld.build import diffusion, sound_encoder
+from aai.soundworld.build.oracle import train_oracle
+from aai.soundworld.build.text import build_tokenizer
 from aai.soundworld.captions import LEVELS, caption, corpus, level, phrase, random_caption
 from aai.soundworld.models import PatchAutoencoder, build_unet
-from aai.soundworld.oracle import Oracle, train_oracle
+from aai.soundworld.oracle import Oracle
 from aai.soundworld.pictures import event_mask
-from aai.soundworld.text import Reader, as_word, build_text_tower, build_tokenizer, load_tokenizer, scale_of
+from aai.soundworld.text import Reader, as_word, build_text_tower, load_tokenizer, scale_of
 from aai.soundworld.world import EVENTS, SCENES
 
 
 @pytest.fixture(scope="module")
 def scenes():
-    return diffusion.random_scenes(60, seed=3)
+    return pictures_.random_scenes(60, seed=3)
 
 
 @pytest.fixture(scope="module")
 def pictures(scenes):
-    return diffusion.draw_all(scenes, workers=1)
+    return pictures_.draw_all(scenes, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -149,20 +152,20 @@ def test_the_oracle_learns_to_see(pictures, scenes):
 
 def test_hearing_trains_on_sounds_of_every_loudness(reader):
     torch.manual_seed(0)
-    clips = hearing.Clips(
+    clips = sound_encoder.Clips(
         torch.randn(20, 512, 128).half() - 6, torch.arange(20) % 10, torch.full((20,), -25.0)
     )
-    text = hearing.level_vectors(reader)
+    text = sound_encoder.level_vectors(reader)
     assert text.shape == (10, 5, 192)
     visual_labels = torch.arange(50).repeat(2)
-    source = hearing.batches(clips, clips, text, torch.randn(100, 192), visual_labels)
+    source = sound_encoder.batches(clips, clips, text, torch.randn(100, 192), visual_labels)
     pairs = source(torch.Generator().manual_seed(0), 30)
     assert pairs.fbanks.shape == (30, 512, 128) and torch.isfinite(pairs.fbanks).all()
     torch.testing.assert_close(pairs.f_t, text.flatten(0, 1)[pairs.labels])
     assert len(pairs.labels.unique()) > 10
-    model = CAVMAE(hearing.CONFIG)
+    model = CAVMAE(sound_encoder.CONFIG)
     before = model.blocks_a[0].attn.qkv.weight.clone()
-    hearing.train_hearing(model, source, steps=2, rate=1e-3, keep=0.4, batch=4)
+    sound_encoder.train_hearing(model, source, steps=2, rate=1e-3, keep=0.4, batch=4)
     assert not torch.equal(before, model.blocks_a[0].attn.qkv.weight)
 
 
@@ -171,6 +174,6 @@ def test_the_library_is_drawn_without_other_processes(monkeypatch):
     import multiprocessing
 
     monkeypatch.setattr(multiprocessing, "get_context", lambda kind: pytest.fail(f"{kind} was asked for"))
-    soundworld.library.cache_clear()
-    drawn = soundworld.library(3)
+    library.library.cache_clear()
+    drawn = library.library(3)
     assert drawn.shape == (3, 3, 128, 128) and drawn.dtype == torch.uint8

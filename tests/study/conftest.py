@@ -10,8 +10,8 @@ from PIL import Image
 
 from aai import audio
 from aai.adapt.train import TrainSettings
-from aai.align.cavmae import CAVMAE, CAVMAEConfig
-from aai.align.encoder import CAVMAEEncoder
+from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
+from aai.encoders.cavmae_encoder import CAVMAEEncoder
 from aai.picture.diffusers import DiffusersPictureModel
 from aai.study.setting import folder_setting
 

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aai.study.cells import Cell
-from aai.study.figures import compare, figure, sentence, student, table
-from aai.study.judges import Measure
+from aai.metrics import student
+from aai.study.figures import compare, figure, sentence, table
+from aai.study.results import Cell
+from aai.study.scores import Measure
 
 SHARE = Measure("event", "it is there", yes_or_no=True)
 ERROR = Measure("off", "how far off", more_is_better=False)

@@ -12,12 +12,12 @@ from PIL import Image
 from torch.testing import assert_close
 
 from aai import audio
-from aai.align.cavmae import CAVMAE
-from aai.align.encoder import CAVMAEEncoder
+from aai.encoders.cavmae import CAVMAE
+from aai.encoders.cavmae_encoder import CAVMAEEncoder
 from aai.errors import InputError
 from aai.picture.diffusers import DiffusersPictureModel
-from aai.study import adapter, compare, references
-from aai.study.cells import Cells, draw, sound_token, textual_inversion
+from aai.study import ablation, adapter, compare
+from aai.study.results import Cells, draw, sound_token, textual_inversion
 from aai.study.setting import folder_setting
 
 
@@ -28,7 +28,7 @@ def sheet_size(folder, name="sheet.png"):
 
 def test_references_by_steps(setting, tmp_path, brief):
     told = []
-    report = references.run(
+    report = ablation.run(
         setting, tmp_path, seeds=2, steps=(3, 1), references=(1, 2), count=2, settings=brief,
         tick=told.append,
     )  # fmt: skip
@@ -72,8 +72,8 @@ def test_a_stopped_study_goes_on(setting, tmp_path, brief, monkeypatch):
 
 
 def test_a_study_goes_on_with_the_same_models_and_judges_alone(setting, encoder, make_parts, tmp_path, brief):
-    Cells(tmp_path, references.about(setting, brief))
-    Cells(tmp_path, references.about(replace(setting, subjects=setting.subjects[:1]), brief))
+    Cells(tmp_path, ablation.about(setting, brief))
+    Cells(tmp_path, ablation.about(replace(setting, subjects=setting.subjects[:1]), brief))
     torch.manual_seed(1)
     model = CAVMAE(encoder.model.config).eval().requires_grad_(False)
     other = CAVMAEEncoder(model, encoder.labels, encoder.label_vectors, name=encoder.name)
@@ -84,7 +84,7 @@ def test_a_study_goes_on_with_the_same_models_and_judges_alone(setting, encoder,
         ("data", replace(setting, data="others")),
     ):
         with pytest.raises(InputError, match=f"another {name} "):
-            Cells(tmp_path, references.about(changed, brief))
+            Cells(tmp_path, ablation.about(changed, brief))
 
 
 def test_other_sounds_and_other_pictures_are_other_data(setting, encoder, folders, tmp_path):

@@ -1,0 +1,228 @@
+"""`aai edit` and `aai invert`: a sound changes a picture, drawn or the user's own."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .generate import GUIDANCE, LOUDNESS, about_drawing, draw, loudness_scales, model_and_tokens, settle
+from .inputs import SOUNDWORLD, about_device, about_dtype, check_folder, load_model
+from .terminal import Commands, positive, progress, tell
+
+if TYPE_CHECKING:
+    from ..picture.model import PictureModel
+
+
+def add(commands: Commands) -> None:
+    sub = commands.add(
+        "edit",
+        edit,
+        "let a sound change a picture and leave the rest of it alone",
+        'aai edit --sound rain.wav --source "a city" --edited "a city under *" -o city.png',
+    )
+    sub.add_argument("--source", metavar="PROMPT", help="the picture before; written as *_source.png")
+    sub.add_argument(
+        "--picture", type=Path, metavar="FILE", help="a picture of yours to edit; inverted first"
+    )
+    sub.add_argument(
+        "--trajectory",
+        type=Path,
+        metavar="FILE",
+        help="one that `aai invert` has inverted already; after --null-text with its --steps and --guidance",
+    )
+    about_inverting(sub)
+    sub.add_argument(
+        "--edited",
+        required=True,
+        action="append",
+        metavar="PROMPT",
+        help="the picture after, with * or <name> in it; may be given again",
+    )
+    sub.add_argument(
+        "--style", action="store_true", help='windows for "in the style of *": let go of the source earlier'
+    )
+    sub.add_argument(
+        "--cross-until", type=float, metavar="S", help="share of the steps that words keep their places (0.8)"
+    )
+    sub.add_argument(
+        "--self-until", type=float, metavar="S", help="share of the steps that shapes are kept (0.4)"
+    )
+    sub.add_argument(
+        "--self-downscale",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="shapes are kept in layers N times coarser than the latent, or more (%(default)s)",
+    )
+    sub.add_argument(
+        "--blend", default="", metavar="WORDS", help='only where these words look may it change: "*, fire"'
+    )
+    sub.add_argument(
+        "--blend-changes",
+        action="store_true",
+        help="only where the edit changes the picture most may it change",
+    )
+    sub.add_argument(
+        "--blend-start",
+        type=float,
+        default=0.2,
+        metavar="S",
+        help="from which share of the steps (%(default)s)",
+    )
+    sub.add_argument(
+        "--blend-threshold",
+        type=float,
+        default=0.3,
+        metavar="S",
+        help="and where that is at least this share of its most; less lets more change (%(default)s)",
+    )
+    sub.add_argument(
+        "--mask", type=Path, metavar="FILE", help="only where this picture is white may it change"
+    )
+    sub.add_argument(
+        "--silence",
+        choices=("full", "literal"),
+        default="full",
+        help="scales go from the source picture (0) to the edit (1) and beyond it, or eq. 8 alone "
+        "(%(default)s)",
+    )
+    sub.add_argument(
+        "--edited-pooled",
+        action="store_true",
+        help="SDXL: every edited picture takes its own pooled embedding, not the source's; changes more",
+    )
+    about_drawing(sub)
+
+    sub = commands.add(
+        "invert",
+        invert,
+        "find the noise that a picture of yours would come from, to edit it more than once",
+        'aai invert house.png --prompt "a village" -o house.safetensors',
+    )
+    sub.add_argument("picture", type=Path, metavar="PICTURE", help="a picture file")
+    sub.add_argument("--prompt", required=True, help="what it shows")
+    sub.add_argument(
+        "--guidance", type=float, default=GUIDANCE, help="the guidance that --null-text is for (%(default)s)"
+    )
+    sub.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="the .safetensors file of its way"
+    )
+    sub.add_argument(
+        "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
+    )
+    about_device(sub)
+    about_dtype(sub)
+    about_inverting(sub)
+
+
+def edit(options: argparse.Namespace) -> None:
+    from ..inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
+    from ..inject.invert import load
+    from ..inject.loudness import read_scales
+    from ..prompt import Prompt
+
+    model, tokens = model_and_tokens(options)
+    by_number = options.scale not in (None, LOUDNESS)
+    scales = read_scales(options.scale) if by_number else [1.0]
+    source, way = options.source, None
+    if options.trajectory:
+        way, prompt = load(options.trajectory)
+        source = source or prompt
+    if not source:
+        raise InputError("There is no source prompt: say what the picture before shows with --source.")
+    if options.picture and options.trajectory:
+        raise InputError("A picture and a trajectory are two sources: give --picture or --trajectory.")
+    if (options.picture or options.trajectory) and options.count > 1:
+        raise InputError("An inverted picture has one noise, so --count would repeat it: leave --count out.")
+    if options.picture:
+        settle(options)
+        way = _inverted(options, model, options.picture, source)
+    settle(options, way)
+    edited, each = sweep([Prompt(text, tokens) for text in options.edited], scales)
+    if options.scale == LOUDNESS:
+        each = tuple(loudness_scales(options, prompt) for prompt in edited)
+    windows = dict(STYLE_WINDOWS) if options.style else {}
+    for name in ("cross", "self"):
+        if getattr(options, f"{name}_until") is not None:
+            windows[f"{name}_window"] = (0.0, getattr(options, f"{name}_until"))
+    told = Edit(
+        Prompt(source, tokens),
+        edited,
+        scales=each,
+        trajectory=way,
+        self_downscale=options.self_downscale,
+        silence=options.silence,
+        source_pooled=not options.edited_pooled,
+        **windows,
+    )
+    count = len(edited)
+    told = blended(
+        told,
+        model.encode_prompt,
+        options.blend,
+        _mask(options.mask),
+        options.blend_start,
+        options.blend_threshold,
+        options.blend_changes,
+    )
+    names = ["_source", *([""] if count == 1 else (f"_{i + 1}" for i in range(count)))]
+    seeds = list(range(options.seed, options.seed + options.count))
+    written = draw(options, model, encode(model.encode_prompt, told), seeds, names, told)
+    for row, place in zip(written, [*range(told.rows)] * len(seeds)):
+        row["prompt"] = source if place == 0 else edited[place - 1].text
+        row["scale"] = None if place == 0 else max(each[place - 1].values())
+    report = {"source": source, "tokens": [t.name for t in tokens], "pictures": written}
+    tell(options, report, "\n".join(row["file"] for row in written))
+
+
+def invert(options: argparse.Namespace) -> None:
+    check_folder(options.output)
+    model = load_model(options.model, options.device, options.dtype)
+    way = _inverted(options, model, options.picture, options.prompt)
+    way.save(options.output, options.prompt)
+    report = {"file": str(options.output), "prompt": options.prompt, "steps": len(way.sigmas) - 1}
+    tell(options, report, f"{options.output}: {options.picture} in {report['steps']} steps")
+
+
+def _inverted(options: argparse.Namespace, model: PictureModel, path: Path, prompt: str):
+    from .. import image
+    from ..inject.invert import invert, null_text, reduced
+    from ..prompt import Prompt
+
+    latents = model.encode_images(reduced(image.load(path)[None], model.native_size))
+    # Null embeddings belong to the sampler's own steps.
+    steps = options.invert_steps or (getattr(options, "steps", 50) if options.null_text else 50)
+    told = model.encode_prompt(Prompt(prompt))
+    with progress("inverting", steps, options.json) as tick:
+        way = invert(model, latents, told, steps, lambda step, _: tick(step))
+    if not options.null_text:
+        return way
+    with progress("null-text", steps, options.json) as tick:
+        empty = model.encode_prompt(Prompt(""))
+        return null_text(model, way, told, empty, options.guidance, callback=lambda step, _: tick(step))
+
+
+def _mask(path: Path | None):
+    """A picture's brightness [H, W] in [0, 1]; None for no file."""
+    if path is None:
+        return None
+    from .. import image
+
+    return image.load(path).mean(0)
+
+
+def about_inverting(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--invert-steps",
+        type=positive,
+        metavar="N",
+        help="steps of an inversion; more follow the picture more closely (50; with --null-text, the "
+        "sampler's)",
+    )
+    sub.add_argument(
+        "--null-text",
+        action="store_true",
+        help="optimise the unconditional embedding, so that guidance follows the picture too; takes long",
+    )

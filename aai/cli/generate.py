@@ -1,0 +1,159 @@
+"""`aai generate`: pictures with sound tokens in them, and what drawing shares with `aai edit`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .inputs import about_training, check_folder, load_model, train
+from .terminal import Commands, positive, progress, tell
+
+if TYPE_CHECKING:
+    from ..inject.invert import Trajectory
+    from ..picture.model import PictureModel
+    from ..prompt import Prompt
+    from ..token import SoundToken
+
+STEPS, GUIDANCE = 30, 5.0
+LOUDNESS = "loudness"
+"""The --scale that takes each sound's own."""
+
+
+def add(commands: Commands) -> None:
+    sub = commands.add(
+        "generate",
+        generate,
+        "draw pictures with sound tokens",
+        'aai generate --token rain.safetensors --prompt "a city under *" -o city.png',
+    )
+    sub.add_argument(
+        "--prompt", default="a photo of *", help="* is the first token, <name> another (%(default)s)"
+    )
+    about_drawing(sub)
+
+
+def generate(options: argparse.Namespace) -> None:
+    from ..inject.edit import reweighted
+    from ..inject.loudness import Reweight, read_scales
+    from ..prompt import Prompt
+
+    model, tokens = model_and_tokens(options)
+    settle(options)
+    prompt = Prompt(options.prompt, tokens)
+    if options.scale is not None and not tokens:
+        raise InputError("There is no sound token to scale: give one with --token or --sound.")
+    if tokens and not prompt.used():
+        raise InputError(
+            f"The prompt “{prompt.text}” names no sound token: write * or <name> where the sound belongs."
+        )
+    cond = model.encode_prompt(prompt)
+    scales, edit = [1.0], None
+    if options.scale == LOUDNESS:
+        edit = Reweight((loudness_scales(options, prompt),))
+    elif options.scale is not None:
+        scales = read_scales(options.scale)
+        edit = reweighted(None, [cond.reads], scales)
+    seeds, names = list(range(options.seed, options.seed + options.count)), [""]
+    if len(scales) > 1:
+        names = [f"_{scale:g}" for scale in scales]
+    written = draw(options, model, cond, seeds, names, edit)
+    report = {"prompt": options.prompt, "tokens": [t.name for t in tokens], "pictures": written}
+    tell(options, report, "\n".join(row["file"] for row in written))
+
+
+def settle(options: argparse.Namespace, way: Trajectory | None = None) -> None:
+    """Gives the steps and the guidance that were not said: those of a way's null embeddings, or the usual."""
+    nulls = way is not None and way.nulls is not None
+    if options.steps is None:
+        options.steps = len(way.nulls) if nulls else STEPS
+    if options.guidance is None:
+        options.guidance = way.guidance if nulls and way.guidance is not None else GUIDANCE
+
+
+def model_and_tokens(options: argparse.Namespace) -> tuple[PictureModel, tuple[SoundToken, ...]]:
+    from .. import token as tokens
+
+    check_folder(options.output)
+    model = load_model(options.model, options.device, options.dtype)
+    used = [tokens.load(path) for path in options.token]
+    if options.sound:
+        used.append(train(options, model).token)
+    return model, tuple(used)
+
+
+def loudness_scales(options: argparse.Namespace, prompt: Prompt) -> dict[str, float]:
+    """Eq. 8's scale of every token that a prompt names, by its own sound's loudness."""
+    from ..inject.loudness import scale_of
+
+    used = prompt.used()
+    without = next((token.name for token in used if token.loudness is None), None)
+    if without is not None:
+        raise InputError(
+            f"The sound token <{without}> does not know its sound's loudness: give the scale as a number."
+        )
+    return {token.name: scale_of(token.loudness, options.reference) for token in used}
+
+
+def draw(
+    options: argparse.Namespace, model: PictureModel, cond, seeds: list[int], names: list[str], edit
+) -> list[dict]:
+    """Samples and writes the pictures of every seed, one for each of `names`; returns a row for each."""
+    from .. import image
+    from ..prompt import Prompt
+
+    with progress("drawing", options.steps, options.json) as tick:
+        latents = model.sample(
+            cond,
+            model.encode_prompt(Prompt(options.negative)),
+            seeds=seeds,
+            steps=options.steps,
+            guidance=options.guidance,
+            width=options.width,
+            height=options.height,
+            callback=lambda step, total, x: tick(step),
+            edit=edit,
+        )
+    written = []
+    places = [(seed, name) for seed in seeds for name in names]
+    for (seed, name), picture in zip(places, model.decode(latents)):
+        numbered = f"_{seed}" if len(seeds) > 1 else ""
+        path = options.output.with_stem(f"{options.output.stem}{numbered}{name}")
+        image.save(picture, path)
+        written.append({"file": str(path), "seed": seed})
+    return written
+
+
+def about_drawing(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--token", action="append", default=[], metavar="FILE", help="a sound token; may be given again"
+    )
+    sub.add_argument("--sound", metavar="FILE", help="a sound: its token is trained first")
+    sub.add_argument(
+        "--scale",
+        metavar="S",
+        help="how much of the sound, 0 to 2; several with commas draw as many pictures; 'loudness' takes "
+        "each sound's own",
+    )
+    sub.add_argument(
+        "--reference",
+        type=float,
+        default=-23.0,
+        metavar="LUFS",
+        help="the loudness that counts as scale 1 (%(default)s)",
+    )
+    sub.add_argument("--negative", default="", metavar="PROMPT", help="what the picture should not be")
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="PNG", help="the picture's file")
+    sub.add_argument(
+        "--count",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="how many, with following seeds (%(default)s)",
+    )
+    sub.add_argument("--steps", type=positive, help=f"sampling steps ({STEPS})")
+    sub.add_argument("--guidance", type=float, help=f"classifier-free guidance ({GUIDANCE})")
+    sub.add_argument("--width", type=positive, help="pixels (the model's own)")
+    sub.add_argument("--height", type=positive, help="pixels (the model's own)")
+    about_training(sub)

@@ -1,0 +1,168 @@
+"""Makes the clips of `aai data prepare`, each in a folder of its own that is moved into place when it is
+whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import audio
+from ..audio import SHORTEST
+from ..encoders.clip import fetch_clip
+from ..errors import InputError
+from .clips import Clip, File, as_row, shard_clips
+from .frames import best, evenly, video_frames
+from .listing import Item
+from .shards import pack
+
+WORK = ".work"
+"""The folder in OUT for what is being made."""
+QUIETEST = 1 / 32768
+"""A sound below the last bit of 16 is silent."""
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How clips are made: sounds at `rate` Hz, mono, up to `seconds` long, as `sound` ("flac" or "wav");
+    `frames` pictures of each, of which `keep` stay, their shorter side at most `size` pixels. `clip` ranks
+    them: transformers' folder of a CLIP or a hub name ("" keeps evenly spaced ones). `shard` clips to a tar
+    (0: folders)."""
+
+    rate: int = 16000
+    seconds: float = 10.0
+    frames: int = 20
+    keep: int = 10
+    size: int = 256
+    sound: str = "flac"
+    clip: str = ""
+    shard: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sound not in ("flac", "wav"):
+            raise InputError(f"“{self.sound}” is no kind of sound to write: choose flac or wav.")
+        if min(self.rate, self.seconds, self.frames, self.keep, self.size) <= 0 or self.shard < 0:
+            raise InputError("Rate, seconds, frames, keep and size are to be above 0: correct them.")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is made in one go: a clip, or the clips of a shard. `name` is its folder's or file's in OUT."""
+
+    name: str
+    items: tuple[Item, ...]
+
+
+def full(out: Path, error: Exception) -> str:
+    """The sentence for a disk that does not take more."""
+    reason = getattr(error, "strerror", None) or error
+    return (
+        f"“{out}” does not take more ({reason}): make room, then run the same again; it goes on where it was."
+    )
+
+
+def make_unit(
+    unit: Unit, out: Path, settings: PrepareSettings, device: str = "cpu"
+) -> tuple[list[dict], list[list[str]], str]:
+    """Makes a unit's clips and moves them into place: rows of the manifest, (id, label, reason) of bad
+    clips, and the sentence that is to stop the run, if any."""
+    try:
+        clip = fetch_clip(settings.clip, device) if settings.clip else None
+    except InputError as error:
+        return [], [], str(error)
+    work = out / WORK / f"{Path(unit.name).name}.{os.getpid()}"
+    made, failed, scores = [], [], {}
+    try:
+        shutil.rmtree(work, ignore_errors=True)
+        for item in unit.items:
+            try:
+                sound, pictures = _read(item, settings)
+            except InputError as error:
+                failed.append([item.id, item.label, str(error)])
+                continue
+            except Exception as error:  # Decoders fail in many ways, and one video is not to stop a set.
+                failed.append(
+                    [item.id, item.label, f"it cannot be decoded ({type(error).__name__}: {error})"]
+                )
+                continue
+            if clip:
+                told = clip.scores(pictures, item.label)
+                kept = best(told, settings.keep)
+                scores[item.id] = [round(told[i], 4) for i in kept]
+            else:
+                kept = evenly(len(pictures), settings.keep)
+            made.append(_write(item, sound, [pictures[i] for i in kept], work / item.id, settings))
+        rows = _place(unit, made, work, out, settings) if made else []
+    except (OSError, _NotWritten) as error:
+        return [], [], full(out, error)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return [{**row, "scores": scores[row["id"]]} if scores else row for row in rows], failed, ""
+
+
+class _NotWritten(Exception):
+    """A sound that the disk did not take."""
+
+
+def _read(item: Item, settings: PrepareSettings) -> tuple[audio.Sound, list]:
+    """The sound and the pictures of an item. Raises InputError where one is missing or worthless."""
+    if item.why:
+        raise InputError(item.why)
+    sound = audio.load(item.media, item.start, settings.seconds).mono().resample(settings.rate)
+    if sound.seconds < SHORTEST:
+        raise InputError(f"its sound lasts {sound.seconds:.2f} s")
+    if sound.waveform.abs().max() < QUIETEST:
+        raise InputError("its sound is silent")
+    if item.pictures:
+        there = [item.pictures[i] for i in evenly(len(item.pictures), settings.frames)]
+        pictures = [_picture(path) for path in there]
+    elif item.media.suffix.lower() in audio.VIDEOS:
+        pictures = video_frames(item.media, settings.frames, item.start, settings.seconds)
+    else:
+        raise InputError("it has no pictures")
+    return sound, [_reduce(picture, settings.size) for picture in pictures]
+
+
+def _picture(path: Path):
+    from ..image import load, to_pil
+
+    return to_pil(load(path))
+
+
+def _reduce(picture, size: int):
+    """A picture whose shorter side is at most `size`."""
+    scale = size / min(picture.size)
+    if scale >= 1:
+        return picture
+    return picture.resize([max(round(side * scale), size) for side in picture.size], resample=3)
+
+
+def _write(item: Item, sound: audio.Sound, pictures: list, folder: Path, settings: PrepareSettings) -> Clip:
+    folder.mkdir(parents=True)
+    path = folder / f"sound.{settings.sound}"
+    try:
+        audio.save(sound, path)
+    except InputError as error:
+        raise _NotWritten(error.__context__.strerror if error.__context__ else error)
+    shown = []
+    for number, picture in enumerate(pictures):
+        shown.append(folder / f"{number}.jpg")
+        picture.save(shown[-1], quality=90)
+    return Clip(item.id, item.label, File(path), tuple(map(File, shown)), item.split)
+
+
+def _place(unit: Unit, made: list[Clip], work: Path, out: Path, settings: PrepareSettings) -> list[dict]:
+    """Moves what was made into the dataset, whole; the rows of the manifest."""
+    final = out / unit.name
+    if settings.shard:
+        pack(made, work / "shard.tar")
+        os.replace(work / "shard.tar", final)
+        return [as_row(clip, out) for clip in shard_clips(final)]
+    final.parent.mkdir(exist_ok=True)
+    # What stands there was never noted in the journal, or is to be made anew.
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(work / made[0].id, final)
+    (clip,) = made
+    moved = [File(final / file.path.name) for file in (clip.sound, *clip.pictures)]
+    return [as_row(Clip(clip.id, clip.label, moved[0], tuple(moved[1:]), clip.split), out)]

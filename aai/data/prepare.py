@@ -1,0 +1,262 @@
+"""`aai data prepare`: videos, or sounds and frames, become clips to train on.
+
+    OUT/clips.jsonl        the clips, a line each: what `clips.scan` reads
+    OUT/bad.csv            what could not be used, and why
+    OUT/dataset.json       the settings
+    OUT/clips/ID/          sound.flac, 0.jpg ... 9.jpg; or OUT/shard-000000.tar ...
+
+Clips are made in parallel, each in a folder of its own that is moved into place when it is whole, and noted
+in a journal (progress.jsonl). So a run that was stopped, however, goes on where it was, and ends with the
+same files. Where the list has changed since, clips follow it; one whose source alone is gone stays.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+
+from .. import files
+from ..errors import InputError
+from .clip_writer import WORK, PrepareSettings, Unit, full, make_unit
+from .clips import MANIFEST, UNFINISHED
+from .listing import MISSING, Item, find
+
+SETTINGS, BAD = "dataset.json", "bad.csv"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run ended with: the clips, how many of each label, and (id, label, reason) of the bad ones."""
+
+    clips: int
+    labels: dict[str, int]
+    bad: list[tuple[str, str, str]]
+
+
+def prepare(
+    source: str | os.PathLike,
+    out: str | os.PathLike,
+    settings: PrepareSettings | None = None,
+    listed: str | os.PathLike | None = None,
+    labels: str | os.PathLike | None = None,
+    workers: int = 1,
+    retry: bool = False,
+    device: str = "cpu",
+    callback: Callable[[int, int, int], None] | None = None,
+) -> Prepared:
+    """Makes the dataset `out` of `source` (`sources.find`), or what is left of it to make.
+
+    `workers` processes; `retry` tries what was bad before once more; `callback(done, total, bad)`, in clips,
+    may raise to stop. Raises InputError for a source that names nothing, an `out` that holds something
+    else or was begun with other settings, a CLIP that cannot be loaded, and a disk that does not take it:
+    then all that was done stays, and the next run goes on.
+    """
+    source, out, settings = Path(source), Path(out), settings or PrepareSettings()
+    items = find(source, listed and Path(listed), labels and Path(labels))
+    if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
+        raise InputError(f"“{out}” lies within its own source: choose a folder outside of “{source}”.")
+    _begin(out, settings)
+    rows, bad = _done(out, retry)
+    _rename(items, rows, settings)
+    units = _units(items, settings)
+    left = [unit for unit in units if not _is_done(unit, rows, bad, settings)]
+    total, done = len(items), len(items) - sum(len(unit.items) for unit in left)
+    if left:
+        _restart_journal(out, rows, bad)
+        with (out / UNFINISHED).open("a", encoding="utf-8") as journal:
+            for unit, made, failed in _make_all(left, out, settings, workers, device):
+                for item in unit.items:
+                    rows.pop(item.id, None)
+                    bad.pop(item.id, None)
+                rows.update({row["id"]: row for row in made})
+                bad.update({row[0]: row for row in failed})
+                _note(journal, made, failed, out)
+                done += len(unit.items)
+                if callback:
+                    callback(done, total, len(bad))
+    return _finish(out, items, rows, bad)
+
+
+def _begin(out: Path, settings: PrepareSettings) -> None:
+    told = {name: value for name, value in asdict(settings).items()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        there = sorted(path.name for path in out.iterdir())
+    except OSError as error:
+        raise InputError(f"“{out}” cannot be made ({error.strerror}): choose another folder.")
+    if SETTINGS in there:
+        try:
+            before = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+        except ValueError:
+            before = {}
+        changed = [name for name in told if before.get(name) != told[name]]
+        if changed:
+            raise InputError(
+                f"“{out}” was begun with {changed[0]} {before.get(changed[0])!r}, not {told[changed[0]]!r}: "
+                "choose another folder, or the same settings."
+            )
+    elif [name for name in there if not name.startswith(".")]:
+        raise InputError(f"“{out}” holds other files ({there[0]}): choose a folder that is new or empty.")
+    files.write(out / SETTINGS, json.dumps(told, indent=1).encode(), "The dataset's settings")
+    shutil.rmtree(out / WORK, ignore_errors=True)
+    (out / WORK).mkdir(exist_ok=True)
+
+
+def _done(out: Path, retry: bool) -> tuple[dict[str, dict], dict[str, list[str]]]:
+    """Rows and bad clips by their ids, of a finished run and of one that was stopped."""
+    rows, bad = {}, {}
+    try:
+        if (out / MANIFEST).is_file():
+            for line in (out / MANIFEST).read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                rows[row["id"]] = row
+        if (out / BAD).is_file():
+            with (out / BAD).open(newline="", encoding="utf-8") as file:
+                bad = {id: [id, label, reason] for id, label, reason in list(csv.reader(file))[1:]}
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise InputError(
+            f"“{out}” has lists that cannot be read ({error}): take {MANIFEST} and {BAD} away, and all is "
+            "made anew."
+        )
+    if (out / UNFINISHED).is_file():
+        for line in (out / UNFINISHED).read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                made, failed = json.loads(line)
+            except ValueError:
+                # The line that was being written when the run was killed: its clips are made again.
+                continue
+            for row in failed:
+                rows.pop(row[0], None)
+                bad[row[0]] = row
+            for row in made:
+                bad.pop(row["id"], None)
+                rows[row["id"]] = row
+    return rows, {} if retry else bad
+
+
+def _restart_journal(out: Path, rows: dict[str, dict], bad: dict[str, list[str]]) -> None:
+    """The journal with what is done and no torn line, to go on from."""
+    content = json.dumps([list(rows.values()), list(bad.values())], ensure_ascii=False) + "\n"
+    files.write(out / UNFINISHED, content.encode(), "The dataset's journal")
+
+
+def _note(journal: io.TextIOBase, made: list[dict], failed: list[list[str]], out: Path) -> None:
+    try:
+        journal.write(json.dumps([made, failed], ensure_ascii=False) + "\n")
+        journal.flush()
+    except OSError as error:
+        raise InputError(full(out, error))
+
+
+def _units(items: list[Item], settings: PrepareSettings) -> list[Unit]:
+    if not settings.shard:
+        return [Unit(f"clips/{item.id}", (item,)) for item in items]
+    parts = [items[i : i + settings.shard] for i in range(0, len(items), settings.shard)]
+    return [Unit(f"shard-{number:06d}.tar", tuple(part)) for number, part in enumerate(parts)]
+
+
+def _rename(items: list[Item], rows: dict[str, dict], settings: PrepareSettings) -> None:
+    """Gives rows the labels and splits of the list where nothing else of a clip depends on them."""
+    for item in () if settings.shard else items:
+        row = rows.get(item.id)
+        # With a CLIP, the label has chosen the frames.
+        if row and item.why in ("", MISSING) and (not settings.clip or row["label"] == item.label):
+            rows[item.id] = {**row, "label": item.label, "split": item.split}
+
+
+def _is_done(unit: Unit, rows: dict, bad: dict, settings: PrepareSettings) -> bool:
+    for item in unit.items:
+        row, failed = rows.get(item.id), bad.get(item.id)
+        # A list that has changed may want the clip in another shard, called otherwise, or not at all.
+        if row:
+            if settings.shard and row["sound"][0] != unit.name:
+                return False
+            if (row["label"], row["split"]) != (item.label, item.split) or item.why not in ("", MISSING):
+                return False
+        elif not failed or failed[1] != item.label or item.why not in ("", failed[2]):
+            return False
+    return True
+
+
+def _finish(out: Path, items: list[Item], rows: dict[str, dict], bad: dict[str, list[str]]) -> Prepared:
+    order = [item.id for item in items]
+    kept = [rows[id] for id in order if id in rows]
+    failed = [tuple(bad[id]) for id in order if id in bad]
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerows([("id", "label", "reason"), *failed])
+    files.write(out / BAD, table.getvalue().encode(), "The list of bad clips")
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+    files.write(out / MANIFEST, lines.encode(), "The list of clips")
+    (out / UNFINISHED).unlink(missing_ok=True)
+    shutil.rmtree(out / WORK, ignore_errors=True)
+    labels: dict[str, int] = {}
+    for row in kept:
+        labels[row["label"]] = labels.get(row["label"], 0) + 1
+    return Prepared(len(kept), dict(sorted(labels.items())), failed)
+
+
+# --- in parallel
+
+
+def _make_all(
+    units: list[Unit], out: Path, settings: PrepareSettings, workers: int, device: str
+) -> Iterator[tuple[Unit, list[dict], list[list[str]]]]:
+    """Every unit with its rows and its bad clips, as they come."""
+    if workers <= 1:
+        for unit in units:
+            yield unit, *_outcome(make_unit(unit, out, settings, device))
+        return
+    # A new interpreter for each: a forked one may not touch a GPU, nor torch's threads.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _join_in)
+    try:
+        waiting, queue = {}, iter(units)
+        while True:
+            # A few at a time: a large set is not to be queued whole.
+            for unit in queue:
+                waiting[pool.submit(make_unit, unit, out, settings, device)] = unit
+                if len(waiting) >= 4 * workers:
+                    break
+            if not waiting:
+                return
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                yield waiting.pop(future), *_outcome(future.result())
+    except BrokenProcessPool:
+        raise InputError(
+            "A process that made clips was ended from outside, for memory perhaps: use fewer workers and run "
+            "the same again; it goes on where it was."
+        )
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _join_in() -> None:
+    """What a worker process does first: one thread, no interrupts of its own, and an end with its parent."""
+    import torch
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def follow() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _outcome(made: tuple[list[dict], list[list[str]], str]) -> tuple[list[dict], list[list[str]]]:
+    rows, failed, fatal = made
+    if fatal:
+        raise InputError(fatal)
+    return rows, failed

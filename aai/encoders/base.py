@@ -1,0 +1,104 @@
+"""Sound encoders: what hears a sound and places it in the text encoder's space.
+
+`SoundEncoder` is what every family offers; this file holds CAV-MAE's (CLAP's are in `clap.py` and
+`bridge.py`) and the file that an encoder of any family is kept in: one safetensors file with the weights, a
+table of labels and their text vectors, and the settings as metadata.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..audio import SHORTEST, SILENCE, Sound, loudness, sound_hash
+from ..errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class SoundEmbedding:
+    """A sound as its encoder hears it: f_a [dim], its loudness in LUFS, and where both come from: the sound's
+    name, its hash and the encoder's name.
+
+    `labels` and `label_vectors` [L, dim] are the words that the encoder knows, in f_a's space: what another
+    space's words can be fitted on. An encoder that is not aligned yet has none.
+    """
+
+    f_a: Tensor
+    loudness: float
+    sound: str
+    encoder: str
+    labels: list[str] = field(default_factory=list)
+    label_vectors: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    hash: str = ""
+
+
+class SoundEncoder(Protocol):
+    """Sounds as vectors of length one in the text encoder's space.
+
+    It hears `seconds` at a time at `rate` Hz. `labels` and `label_vectors` [L, dim] are the words that it
+    knows (none before it is aligned: [] and [0, dim]); `tau` is the temperature of their scores. `space`
+    names the text encoder whose space it is, "" where that is not known. `notes` tell where it comes from.
+
+    A family that also sees has `embed_images(images [B, 3, H, W] in [0, 1]) -> [B, dim]`; CLAP's have not:
+    `hasattr` tells. Pictures are found for them through the CLIP of `space`.
+    """
+
+    name: str
+    rate: int
+    seconds: float
+    dim: int
+    labels: list[str]
+    label_vectors: Tensor
+    tau: float
+    space: str
+    notes: dict[str, str]
+
+    def embed(self, sounds: list[Sound]) -> Tensor:
+        """[B, dim]"""
+
+
+def hear(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEmbedding:
+    """One sound through an encoder, with its loudness.
+
+    Raises InputError for silence (no part of it above BS.1770's gate of -70 LUFS) and for less than
+    SHORTEST seconds.
+    """
+    called = f"“{name}”" if name else "The sound"
+    if sound.seconds < SHORTEST:
+        raise InputError(
+            f"{called} lasts {sound.seconds:.2f} s, too short to hear: take {SHORTEST:g} s or more."
+        )
+    level = loudness(sound)
+    if level == SILENCE:
+        raise InputError(
+            f"{called} is silent (below -70 LUFS): choose a part with sound in it, or make it louder."
+        )
+    if len(sound.waveform) > 1 and loudness(sound.mono()) == SILENCE:
+        raise InputError(
+            f"{called} has channels that cancel each other out when they are mixed: take one of them alone."
+        )
+    f_a = encoder.embed([sound])[0].cpu()
+    return SoundEmbedding(
+        f_a,
+        level,
+        name or sound_hash(sound)[:12],
+        encoder.name,
+        list(encoder.labels),
+        encoder.label_vectors.float().cpu(),
+        sound_hash(sound),
+    )
+
+
+def nearest_words(encoder: SoundEncoder, embeddings: Tensor, k: int = 5) -> list[list[tuple[str, float]]]:
+    """The k labels nearest to each of [B, dim], with scores that add up to 1 over all labels; none from an
+    encoder without labels."""
+    cosine = F.normalize(embeddings.float().cpu(), dim=-1) @ encoder.label_vectors.float().cpu().T
+    scores, rows = (cosine / encoder.tau).softmax(-1).topk(min(k, len(encoder.labels)), dim=-1)
+    return [
+        [(encoder.labels[i], float(s)) for i, s in zip(row, score)]
+        for row, score in zip(rows.tolist(), scores.tolist())
+    ]

@@ -1,0 +1,128 @@
+"""Public CAV-MAE files: what parts they hold, and an encoder from one.
+
+A file is a `.pth` of tensors alone, as upstream publishes it (a pickle, so nothing in it is executed), or the
+same tensors as safetensors. Three layouts are public: pre-trained (towers and decoder, 647 tensors),
+fine-tuned (towers and classifier), and fine-tuned on sound alone, which has no visual tower and is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .cavmae import CAVMAE, CLASSIFIER, DECODER, CAVMAEConfig
+from .cavmae_encoder import CAVMAEEncoder
+
+PARTS = {
+    "audio": ("patch_embed_a.", "modality_a", "pos_embed_a", "blocks_a.", "norm_a."),
+    "visual": ("patch_embed_v.", "modality_v", "pos_embed_v", "blocks_v.", "norm_v."),
+    "unified": ("blocks_u.", "norm."),
+    "decoder": DECODER,
+    "classifier": CLASSIFIER,
+}
+TOWERS = ("audio", "visual", "unified")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A public file's tensors, without the prefix `module.`."""
+
+    name: str
+    tensors: dict[str, Tensor]
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """How many tensors the file holds of each of PARTS that it has."""
+        counts = {part: sum(k.startswith(keys) for k in self.tensors) for part, keys in PARTS.items()}
+        return {part: count for part, count in counts.items() if count}
+
+    @property
+    def layout(self) -> str:
+        """ "pre-trained", "fine-tuned" or "towers"."""
+        parts = self.parts
+        return "pre-trained" if "decoder" in parts else "fine-tuned" if "classifier" in parts else "towers"
+
+    def __str__(self) -> str:
+        return f"{self.layout}: " + ", ".join(f"{part} ({count})" for part, count in self.parts.items())
+
+
+def read(path: str | os.PathLike) -> Published:
+    """The tensors of a public CAV-MAE file, `.pth` or safetensors; the tensors stay on the disk until used.
+
+    Raises InputError for a missing file, one that cannot be read as tensors alone, and one that holds nothing
+    of CAV-MAE.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no CAV-MAE file “{path}”: check its name and folder.")
+    try:
+        if path.suffix.lower() == ".safetensors":
+            tensors = load_file(str(path))
+        else:
+            tensors = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+    # torch reports a damaged file, a pickle of more than tensors and one of its oldest format by many types.
+    except (
+        SafetensorError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        KeyError,
+        pickle.UnpicklingError,
+    ) as error:
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"“{path.name}” cannot be read as a file of tensors alone ({reason}): download it again; a "
+            "pickle that holds more is never opened."
+        ) from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise InputError(
+            f"“{path.name}” holds more than named tensors: choose a CAV-MAE file such as audio_model.21.pth."
+        )
+    tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    published = Published(path.name, tensors)
+    if not {"audio", "visual"} & set(published.parts):
+        first = f" ({next(iter(tensors))}, ...)" if tensors else ""
+        raise InputError(
+            f"“{path.name}” is a checkpoint of another family{first}: choose a CAV-MAE file such as "
+            "audio_model.21.pth."
+        )
+    return published
+
+
+def load_published(path: str | os.PathLike, config: CAVMAEConfig | None = None) -> CAVMAEEncoder:
+    """An encoder of a public file's towers, not aligned yet: it knows no labels.
+
+    Raises InputError where `read` does, where a whole tower is missing (the file of the audio branch alone),
+    and where a weight is missing, unknown or of another size.
+    """
+    return encoder_of(read(path), config)
+
+
+def encoder_of(published: Published, config: CAVMAEConfig | None = None) -> CAVMAEEncoder:
+    """The same of a file that has been read."""
+    absent = [part for part in TOWERS if part not in published.parts]
+    if absent:
+        raise InputError(
+            f"“{published.name}” holds no {absent[0]} part ({published}): choose a file with both towers, "
+            "such as audio_model.21.pth."
+        )
+    model = CAVMAE(config or CAVMAEConfig())
+    model.load_published(published.tensors, published.name)
+    name = f"CAV-MAE {Path(published.name).stem}"
+    return CAVMAEEncoder(model.requires_grad_(False), [], torch.zeros(0, model.config.dim), name=name)
+
+
+def published_tensors(model: CAVMAE) -> dict[str, Tensor]:
+    """The towers as a public file names them: one shared block, which is the one that sounds pass."""
+    towers = {k: v for k, v in model.state_dict().items() if not k.startswith("blocks_u_v.")}
+    return {f"module.{k}": v for k, v in towers.items()}

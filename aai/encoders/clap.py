@@ -1,0 +1,247 @@
+"""CLAP (Wu et al., ICASSP 2023) through transformers: a sound and a text tower that share a space.
+
+The folders that LAION publishes are read (`ClapModel`, with or without fusion). CLAP's space is no text
+encoder's of a picture model: `bridge.py` carries it there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..audio import Sound, windows
+from ..errors import InputError
+
+LONGEST = 77
+"""Tokens of a text that CLAP was trained to read; the rest is cut."""
+CONFIG = (
+    "window_size",
+    "num_mel_bins",
+    "spec_size",
+    "hidden_act",
+    "patch_size",
+    "patch_stride",
+    "num_classes",
+    "hidden_size",
+    "projection_dim",
+    "depths",
+    "num_attention_heads",
+    "enable_fusion",
+    "fusion_type",
+    "patch_embed_input_channels",
+    "flatten_patch_embeds",
+    "patch_embeds_hidden_size",
+    "enable_patch_layer_norm",
+    "qkv_bias",
+    "mlp_ratio",
+    "aff_block_r",
+    "num_hidden_layers",
+    "projection_hidden_act",
+    "layer_norm_eps",
+)
+"""The settings of transformers' ClapAudioConfig that shape the tower."""
+EXTRACTOR = (
+    "feature_size",
+    "sampling_rate",
+    "hop_length",
+    "max_length_s",
+    "fft_window_size",
+    "padding_value",
+    "frequency_min",
+    "frequency_max",
+    "top_db",
+    "truncation",
+    "padding",
+)
+"""The settings of transformers' ClapFeatureExtractor."""
+LICENCE = re.compile(r"^license:\s*(\S+)", re.MULTILINE)
+
+
+class CLAPEncoder:
+    """CLAP's sound tower as a SoundEncoder of CLAP's own space: no text encoder's, so it knows no words.
+
+    A sound is mixed to mono, resampled to 48 kHz and cut into windows of 10 seconds as for CAV-MAE; its
+    embedding is the mean over its windows, of length one. CLAP takes a random part of a long sound (or, with
+    fusion, three and a summary) instead: here the same sound is always heard the same, so a window is never
+    "longer" and the fusion's second branch rests. A window that is short is repeated until it is full, then
+    padded, as CLAP was trained.
+
+    Its level is not normalised: CLAP's filter bank is in dB, so a gain is a constant added to every band of
+    every frame, and CLAP's batch norm, whose statistics are fixed, lets it through to the embedding.
+    """
+
+    def __init__(self, model: nn.Module, extractor, name: str = "CLAP", notes: dict[str, str] | None = None):
+        self.model, self.extractor, self.name = model.eval().requires_grad_(False), extractor, name
+        self.notes = dict(notes or {})
+        self.rate, self.seconds = int(extractor.sampling_rate), float(extractor.max_length_s)
+        self.dim = model.config.projection_dim
+        self.labels, self.label_vectors = [], torch.zeros(0, self.dim)
+        self.tau, self.space = 0.05, "clap"
+
+    @torch.no_grad()
+    def embed(self, sounds: list[Sound]) -> Tensor:
+        """Sounds of any rate, channel count and length to [B, dim] of length one."""
+        if not sounds:
+            return torch.zeros(0, self.dim)
+        heard = [[self._hear(part) for part in windows(s, self.rate, self.seconds)] for s in sounds]
+        return F.normalize(torch.stack([torch.cat(parts).mean(0) for parts in heard]), dim=-1)
+
+    def _hear(self, waveform: Tensor) -> Tensor:
+        """One window [up to rate * seconds] to [1, dim] of length one."""
+        mel = self.extractor([waveform.numpy()], sampling_rate=self.rate, return_tensors="pt")
+        where = next(self.model.parameters())
+        features = mel["input_features"].to(where.device, where.dtype)
+        longer = torch.zeros(1, 1, dtype=torch.bool, device=where.device)
+        out = self.model(input_features=features, is_longer=longer)
+        return F.normalize(out.audio_embeds.float().cpu(), dim=-1)
+
+
+class CLAPText:
+    """CLAP's text tower as a TextTower of CLAP's own space: projected, of length one."""
+
+    name = "clap"
+
+    def __init__(self, model: nn.Module, tokenizer):
+        self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
+        self.dim = model.config.projection_dim
+
+    @torch.no_grad()
+    def embed(self, texts: list[str]) -> Tensor:
+        """B texts to [B, dim]."""
+        parts = [torch.zeros(0, self.dim)]
+        # Texts of like length together: a batch costs what its longest does.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for begin in range(0, len(order), 64):
+            batch = [texts[i] for i in order[begin : begin + 64]]
+            ids = self.tokenizer(
+                batch, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
+            ).to(self.model.device)
+            out = self.model(input_ids=ids["input_ids"], attention_mask=ids["attention_mask"])
+            parts.append(F.normalize(out.text_embeds.float().cpu(), dim=-1))
+        return torch.cat(parts)[torch.tensor(order, dtype=torch.long).argsort()]
+
+
+# Not in inference mode, where a node runs: the weights are ordinary ones.
+@torch.inference_mode(False)
+def load_folder(folder: str | os.PathLike) -> tuple[CLAPEncoder, CLAPText]:
+    """Both towers of a CLAP folder as transformers keeps it: config.json, preprocessor_config.json, the
+    tokenizer's files, and the weights as safetensors (or as a .bin of plain tensors).
+
+    Raises InputError for a folder that is missing, of another model, not whole, or lacks weights.
+    """
+    folder = Path(folder)
+    kind, library = clap_config(folder), _transformers()
+    bars = library.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        extractor = library.ClapFeatureExtractor.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = library.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        model, report = library.ClapModel.from_pretrained(
+            str(folder), local_files_only=True, weights_only=True, output_loading_info=True
+        )
+    except Exception as error:  # transformers and its readers raise every kind of it for damaged files
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"The CLAP in “{folder}” cannot be read ({reason}): download the whole folder again."
+        ) from error
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+    missing = sorted(key for key in report["missing_keys"] if "position_ids" not in key)
+    if missing or report["mismatched_keys"]:
+        named = missing[0] if missing else str(sorted(report["mismatched_keys"])[0])
+        raise InputError(
+            f"The CLAP in “{folder}” lacks weights ({named}, ...): download the whole folder again."
+        )
+    model = model.float()
+    audio = library.ClapAudioModelWithProjection(model.config.audio_config)
+    audio.audio_model, audio.audio_projection = model.audio_model, model.audio_projection
+    text = library.ClapTextModelWithProjection(model.config.text_config)
+    text.text_model, text.text_projection = model.text_model, model.text_projection
+    notes = {"source": kind.get("_name_or_path") or folder.name, "licence": _licence(folder)}
+    return CLAPEncoder(audio, extractor, folder.resolve().name, notes), CLAPText(text, tokenizer)
+
+
+def sound_tower_state(encoder: CLAPEncoder) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What brings the sound tower back without its folder: weights, and "config" and "extractor" as JSON."""
+    # Whole numbers are no weights: transformers makes them from the settings, each version its own.
+    weights = {k: v for k, v in encoder.model.state_dict().items() if v.is_floating_point()}
+    config = {key: getattr(encoder.model.config, key) for key in CONFIG}
+    extractor = {key: getattr(encoder.extractor, key) for key in EXTRACTOR}
+    return weights, {"config": json.dumps(config), "extractor": json.dumps(extractor)}
+
+
+def restore_sound_tower(weights: dict[str, Tensor], settings: Mapping[str, str], file: str) -> CLAPEncoder:
+    """What `sound_tower_state` gave, as an encoder again.
+
+    Raises InputError where weights are missing, unknown or of another size; KeyError, TypeError or ValueError
+    for settings that are none.
+    """
+    library = _transformers()
+    model = library.ClapAudioModelWithProjection(library.ClapAudioConfig(**json.loads(settings["config"])))
+    own = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
+    wrong = sorted(own.keys() ^ weights.keys()) or sorted(k for k in own if own[k].shape != weights[k].shape)
+    if wrong:
+        raise InputError(
+            f"“{file}” does not hold CLAP's sound tower as its settings say ({wrong[0]}, ...): save or "
+            "download it again."
+        )
+    model.load_state_dict(weights, strict=False)
+    extractor = library.ClapFeatureExtractor(**json.loads(settings["extractor"]))
+    return CLAPEncoder(model, extractor)
+
+
+def clap_config(folder: Path) -> dict:
+    """A CLAP folder's config.json. Raises InputError where the folder is none."""
+    hint = (
+        "give the folder of a CLAP as transformers keeps it, such as huggingface.co/laion/clap-htsat-unfused "
+        "downloaded whole."
+    )
+    if not folder.is_dir():
+        raise InputError(f"There is no CLAP folder “{folder}”: {hint}")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"“{folder}” has no config.json that can be read: {hint}") from error
+    if not isinstance(config, dict) or config.get("model_type") != "clap":
+        kind = config.get("model_type") if isinstance(config, dict) else None
+        raise InputError(f"“{folder}” holds another model ({kind}): {hint}")
+    return config
+
+
+def is_clap_folder(folder: Path) -> bool:
+    try:
+        return bool(clap_config(folder))
+    except InputError:
+        return False
+
+
+def _transformers():
+    try:
+        import transformers
+
+        # transformers imports a model where it is first named, and that is what may fail.
+        _ = transformers.ClapModel, transformers.ClapFeatureExtractor, transformers.AutoTokenizer
+    except (ImportError, OSError, RuntimeError) as error:
+        raise InputError(
+            f"CLAP needs transformers, which does not start here ({error}): `pip install transformers`; "
+            "where torchaudio or torchvision is to blame, take it out, nothing here needs it."
+        ) from error
+    return transformers
+
+
+def _licence(folder: Path) -> str:
+    """What the model card's header says, as the hub writes it."""
+    try:
+        found = LICENCE.search((folder / "README.md").read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        found = None
+    return found[1] if found else "not stated in the folder; LAION publishes its CLAPs as apache-2.0"

@@ -1,0 +1,30 @@
+"""Short names for weights and settings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def fingerprint(weights: Iterable[Tensor], name: str) -> str:
+    """16 letters and digits that other weights would not give: of every weight its shape and 64 numbers
+    spread over it (training moves nearly all of them)."""
+    digest = hashlib.sha256(name.encode())
+    for weight in weights:
+        flat = weight.detach().flatten()
+        places = torch.linspace(0, max(len(flat) - 1, 0), min(len(flat), 64)).long()
+        digest.update(str(tuple(weight.shape)).encode())
+        digest.update(flat[places.to(flat.device)].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def digest(*what: object) -> str:
+    """A short name for settings and weights (tensors), another for other ones."""
+    sha = hashlib.sha256()
+    for part in what:
+        tensor = isinstance(part, Tensor)
+        sha.update(part.detach().cpu().contiguous().numpy().tobytes() if tensor else repr(part).encode())
+    return sha.hexdigest()[:16]

@@ -1,0 +1,175 @@
+"""Sound encoders in and out of files, whatever their family: one safetensors file with the weights, a table
+of labels and their text vectors, and the settings as metadata."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .. import files
+from ..errors import InputError
+from .base import SoundEncoder
+from .cavmae_checkpoint import load_published
+from .cavmae_encoder import CAVMAEEncoder
+
+FORMAT = "aai-sound-encoder-1"
+SETTINGS = ("format", "family", "name", "labels", "tau", "space", "config", "extractor", "bridge")
+"""The metadata that are read back as what they are; all others are notes."""
+SOURCES = (
+    "Public ones: CAV-MAE (audio_model.21.pth, github.com/YuanGongND/cav-mae, BSD-2-Clause) and LAION-CLAP "
+    "(the folder of huggingface.co/laion/clap-htsat-unfused, Apache-2.0)."
+)
+
+
+def save(
+    encoder: SoundEncoder, path: str | os.PathLike, dtype: torch.dtype = torch.float16, **notes: str
+) -> None:
+    """Writes an encoder in one move; `notes` (how it was made) join its own in the metadata.
+
+    Raises InputError for a family that has no file of its own, and where the disk does not take it.
+    """
+    from safetensors.torch import save
+
+    if not hasattr(encoder, "state"):
+        raise InputError(
+            f"“{encoder.name}” is in no text encoder's space yet, and its folder keeps it: bridge it, "
+            "then save that."
+        )
+    weights, settings = encoder.state()
+    # Copies: a block that both modalities share stands under two names, and safetensors takes no aliases.
+    tensors = {
+        f"model.{k}": v.detach()
+        .to("cpu", dtype if v.is_floating_point() else v.dtype, copy=True)
+        .contiguous()
+        for k, v in weights.items()
+    }
+    tensors["label_vectors"] = encoder.label_vectors.float().cpu().contiguous()
+    metadata = {
+        **encoder.notes,
+        **notes,
+        **settings,
+        "format": FORMAT,
+        "family": encoder.family,
+        "name": encoder.name,
+        "labels": json.dumps(encoder.labels),
+        "tau": str(encoder.tau),
+        "space": encoder.space,
+    }
+    files.write(path, save(tensors, metadata), "The sound encoder")
+
+
+def is_ours(path: str | os.PathLike) -> bool:
+    """Whether a file is a sound encoder that this package wrote."""
+    return files.metadata(path).get("format") == FORMAT
+
+
+def load(path: str | os.PathLike) -> SoundEncoder:
+    """Reads an encoder: a file that `save` wrote, a public CAV-MAE file (.pth or safetensors), or the folder
+    of a CLAP as transformers keeps it.
+
+    The last two are not aligned yet: they have no words. Raises InputError for a missing file, one that is
+    none of these, and one that lacks weights.
+    """
+    path = Path(path)
+    if path.is_dir():
+        from .clap import load_folder
+
+        return load_folder(path)[0]
+    if not path.is_file():
+        raise InputError(
+            f"There is no sound encoder “{path}”: check its name, or use SoundWorld's. {SOURCES}"
+        )
+    if path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt"):
+        from .cavmae_checkpoint import load_published
+
+        return load_published(path)
+    tensors, metadata = _read(path)
+    if metadata.get("format") != FORMAT:
+        from .cavmae_checkpoint import load_published
+
+        return load_published(path)
+    return _ours(tensors, metadata, path.name)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"“{path.name}” is no readable safetensors file ({error}): convert it, others are never opened."
+        ) from error
+    # Copies: a tensor holds its file open, which Windows then lets nobody replace.
+    kinds = {k: torch.float32 if v.is_floating_point() else v.dtype for k, v in tensors.items()}
+    return {k: v.to(kinds[k], copy=True) for k, v in tensors.items()}, metadata
+
+
+def _ours(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -> SoundEncoder:
+    from .bridged_clap import BridgedCLAP
+
+    families = {family.family: family for family in (CAVMAEEncoder, BridgedCLAP)}
+    family = families.get(metadata.get("family", ""))
+    if family is None or "label_vectors" not in tensors:
+        raise InputError(
+            f"“{file}” holds a sound encoder of the family “{metadata.get('family')}”, not one of "
+            f"{', '.join(families)}: take a newer version of this pack, or another file."
+        )
+    vectors = tensors.pop("label_vectors")
+    weights = {key.removeprefix("model."): value for key, value in tensors.items()}
+    try:
+        common = dict(
+            labels=json.loads(metadata["labels"]),
+            tau=float(metadata["tau"]),
+            name=metadata["name"],
+            space=metadata.get("space", ""),
+            notes={k: v for k, v in metadata.items() if k not in SETTINGS},
+        )
+        if len(vectors) != len(common["labels"]):
+            raise InputError(
+                f"“{file}” names {len(common['labels'])} labels but holds vectors of shape "
+                f"{tuple(vectors.shape)}: save or download it again."
+            )
+        encoder = family.restore(weights, metadata, file, label_vectors=vectors, **common)
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"“{file}” has settings that cannot be read ({error}): save or download it again."
+        ) from error
+    if vectors.shape[1] != encoder.dim:
+        raise InputError(
+            f"“{file}” holds vectors of shape {tuple(vectors.shape)} for sounds of {encoder.dim} numbers: "
+            "save or download it again."
+        )
+    return encoder
+
+
+def load_start(path: str | os.PathLike) -> CAVMAEEncoder:
+    """What a training starts from: an encoder that this pack saved, or a public CAV-MAE file.
+
+    Raises InputError where either does, and for an encoder of another family.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    ours = False
+    if path.suffix.lower() == ".safetensors" and path.is_file():
+        with contextlib.suppress(SafetensorError, OSError), safe_open(str(path), "pt") as file:
+            ours = (file.metadata() or {}).get("format") == FORMAT
+    if not ours:
+        return load_published(path)
+    encoder = load(path)
+    if not isinstance(encoder, CAVMAEEncoder):
+        raise InputError(
+            f"“{path.name}” is an encoder of another family ({encoder.name}): choose a CAV-MAE, which "
+            "alone is tuned this way."
+        )
+    return encoder

@@ -1,0 +1,53 @@
+"""Ridge regression, its strength chosen by leave-one-out in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LAMBDAS = torch.logspace(-6, 2, 25, dtype=torch.float64)
+"""What leave-one-out chooses from, in units of the captions' mean variance along a direction."""
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """y = mean_y + weight (x - mean_x), and each row's prediction by the fit that never saw its label."""
+
+    weight: Tensor
+    mean_x: Tensor
+    mean_y: Tensor
+    lam: float
+    left_out: Tensor
+
+
+def ridge(x: Tensor, y: Tensor) -> Ridge:
+    """The ridge regression from x [L, T, d] (T ways to say each of L labels) to y [L, e], both centred.
+
+    lambda is the one whose left-out answers are best: a label is left out with all its T ways, and its answer
+    is exact without fitting again (PRESS): with H the hat matrix, (I - H_gg)^-1 is what its rows' residuals
+    grow by.
+    """
+    count, ways, _ = x.shape
+    x, y = x.double().flatten(0, 1), y.double().repeat_interleave(ways, 0)
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    u, s, v = torch.linalg.svd(x - mean_x, full_matrices=False)
+    kept = s > s[0] * 1e-10
+    u, s, v = u[:, kept], s[kept], v[kept]
+    answers = u.T @ (y - mean_y)
+    scale = (s**2).mean()
+    best = None
+    for lam in LAMBDAS:
+        shrink = s**2 / (s**2 + lam * scale)
+        residual = (y - mean_y - u @ (shrink[:, None] * answers)).unflatten(0, (count, ways))
+        rows = u.unflatten(0, (count, ways))
+        # The mean is part of the fit: 1/N in every entry of H.
+        own = (rows * shrink) @ rows.transpose(1, 2) + 1 / len(x)
+        grown = torch.linalg.solve(torch.eye(ways, dtype=x.dtype) - own, residual)
+        error = float(grown.square().mean())
+        if best is None or error < best[0]:
+            best = error, float(lam), y - grown.flatten(0, 1)
+    _, lam, left_out = best
+    weight = (v.T * (s / (s**2 + lam * scale))) @ answers
+    return Ridge(*(t.float() for t in (weight.T, mean_x, mean_y)), lam, left_out.float())

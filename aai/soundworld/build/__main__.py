@@ -1,0 +1,45 @@
+"""`python -m aai.soundworld.build`: makes SoundWorld's weights from nothing.
+
+The parts are made in order, each kept in the work folder when done, so a run that was stopped goes on where
+it was. Real recordings (ESC-10's folders of classes, `FOLD-ID-TAKE.ogg`) join the synthesized sounds when a
+folder is given; without one the encoder hears synthesized sounds only. `--export` copies the finished parts
+into `weights/` as float16 safetensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..loaders import WEIGHTS
+from .recipe import Build
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m aai.soundworld.build", description=__doc__)
+    parser.add_argument(
+        "--work", type=Path, default=Path("out/soundworld"), help="where the parts are kept (%(default)s)"
+    )
+    parser.add_argument("--recordings", type=Path, help="ESC-10's folder of classes, to hear real sounds too")
+    parser.add_argument(
+        "--unet-minutes", type=float, default=110, help="training time of the U-Net in all (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--export", action="store_true", help=f"write the finished weights to {WEIGHTS}")
+    arguments = parser.parse_args()
+    build = Build(arguments.work, arguments.recordings, arguments.unet_minutes, arguments.seed)
+    for part in (
+        build.reader,
+        build.pictures,
+        build.oracle,
+        build.final_hearing,
+        build.unet,
+        build.autoencoder,
+    ):
+        part()
+    if arguments.export:
+        build.export(WEIGHTS)
+
+
+if __name__ == "__main__":
+    main()

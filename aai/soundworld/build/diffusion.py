@@ -1,0 +1,196 @@
+"""Trains SoundWorld's U-Net: latents of rendered pictures, captions read by the frozen text tower.
+
+The U-Net predicts v (Salimans and Ho 2022): a small one learns that sooner than the noise, which where noise
+is strong asks it to copy its input. Min-SNR weights (Hang et al. 2023, gamma = 5); timesteps stratified over
+the batch; one caption in ten is empty, for classifier-free guidance. The rate is constant, then falls to zero
+over the last part of the time; the weights that are kept are an exponential moving average.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...picture.schedule import alphas_cumprod
+from ..captions import caption
+from ..models import SCHEDULER_CONFIG, PatchAutoencoder, build_unet
+from ..pictures import Scenes
+from ..text import Reader, as_word, scale_of
+from .text import perturb
+
+GUESSED_FROM = 250
+"""The timestep from which on a sampler's guesses are details."""
+
+
+def refine_autoencoder(
+    autoencoder: PatchAutoencoder,
+    pictures: Tensor,
+    unet: nn.Module,
+    states: Tensor,
+    *,
+    steps: int = 900,
+    batch: int = 16,
+    rate: float = 2e-3,
+    seed: int = 0,
+    report: Callable[[int, float], None] | None = None,
+) -> float:
+    """Trains the network that cleans decoded pictures (uint8 [N, 3, H, W]); returns how much of the error it
+    takes away.
+
+    What it cleans is what it will be given: latents that the U-Net has guessed from noisy ones, told one of
+    the picture's captions (states [N, K, 77, D]), the noise no more than at a sampler's last quarter.
+    """
+    torch.manual_seed(seed)
+    parameters = [p for name, p in autoencoder.named_parameters() if name.startswith("refine")]
+    optimizer = torch.optim.AdamW(parameters, lr=rate)
+    alphas = alphas_cumprod(SCHEDULER_CONFIG).float()
+    before = after = 0.0
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1, (step + 1) / 30) * max(0.02, 1 - step / steps)
+        rows = torch.randint(len(pictures), (batch,))
+        picture = pictures[rows].float() / 127.5 - 1
+        context = states[rows, torch.randint(states.shape[1], (batch,))].float()
+        with torch.no_grad():
+            latents = _guessed(unet, autoencoder.encode(picture), context, alphas)
+            plain = autoencoder.decode(latents, refine=False)
+        loss = (autoencoder.decode(latents) - picture).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step >= steps - 20:
+            before, after = before + (plain - picture).abs().mean().item(), after + loss.item()
+        if report:
+            report(step, loss.item())
+    autoencoder.eval().requires_grad_(False)
+    return 1 - after / before
+
+
+def _guessed(unet: nn.Module, latents: Tensor, context: Tensor, alphas: Tensor) -> Tensor:
+    """The clean latents that a U-Net (v-prediction) sees in noisy ones, each at a timestep of its own."""
+    t = torch.randint(GUESSED_FROM, (len(latents),))
+    signal, spread = alphas[t].sqrt()[:, None, None, None], (1 - alphas[t]).sqrt()[:, None, None, None]
+    noisy = signal * latents + spread * torch.randn_like(latents)
+    return signal * noisy - spread * unet(noisy, t, context).sample
+
+
+@torch.no_grad()
+def encode_pictures(autoencoder: PatchAutoencoder, pictures: Tensor) -> Tensor:
+    """uint8 [N, 3, H, W] to latents [N, C, H/8, W/8]."""
+    return torch.cat([autoencoder.encode(chunk.float() / 127.5 - 1) for chunk in pictures.split(256)])
+
+
+@torch.no_grad()
+def caption_states(reader: Reader, scenes: Scenes, per_picture: int, seed: int) -> Tensor:
+    """Hidden states of `per_picture` captions of every picture: float16 [N, per_picture, 77, D]."""
+    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(seed)
+    s = scale_of(reader.model)
+    rows = []
+    for scene, event, intensity in zip(scenes.scene, scenes.event, scenes.intensity):
+        rows += [caption(scene, event, intensity, rng, starred=0.35) for _ in range(per_picture)]
+    phrases = sorted({c.word for c in rows if c.word})
+    vectors = dict(zip(phrases, as_word(reader.sentence(phrases), s)))
+    nothing = torch.zeros(reader.model.config.hidden_size)
+    states = []
+    for start in range(0, len(rows), 64):
+        chunk = rows[start : start + 64]
+        words = torch.stack([vectors[c.word] if c.word else nothing for c in chunk])
+        amount = torch.rand(len(words), 1, generator=generator) * 0.8
+        states.append(reader.states([c.text for c in chunk], perturb(words, amount), length=77)[0].half())
+    return torch.cat(states).unflatten(0, (len(scenes.scene), per_picture))
+
+
+def train_unet(
+    latents: Tensor,
+    states: Tensor,
+    empty: Tensor,
+    folder: Path,
+    minutes: float,
+    *,
+    batch: int = 24,
+    rate: float = 5e-4,
+    decay_from: float = 0.6,
+    seed: int = 0,
+    report: Callable[[int, float, float], None] | None = None,
+) -> nn.Module:
+    """Trains for `minutes` in all, over any number of runs: `folder/unet.ckpt` is written as it goes, and
+    when a run is stopped (`report` may raise), and resumed.
+
+    latents [N, C, h, w]; states [N, K, 77, D] of K captions a picture; empty [77, D]. Returns the averaged
+    weights.
+    """
+    torch.manual_seed(seed)
+    model = build_unet()
+    average = {k: v.clone() for k, v in model.state_dict().items()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+    alphas = alphas_cumprod(SCHEDULER_CONFIG).float()
+    snr = alphas / (1 - alphas)
+    weight = snr.clamp(max=5) / (snr + 1)
+    step, spent = 0, 0.0
+    checkpoint = folder / "unet.ckpt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        average, step, spent = saved["average"], saved["step"], saved["spent"]
+    generator = torch.Generator().manual_seed(seed + step)
+
+    def save() -> None:
+        unfinished = checkpoint.with_suffix(".part")
+        state = {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "average": average,
+            "step": step,
+            "spent": spent,
+        }
+        torch.save(state, unfinished)
+        unfinished.replace(checkpoint)
+
+    saved_at = spent
+    try:
+        while spent < minutes:
+            start = time.monotonic()
+            remaining = (minutes - spent) / (minutes * (1 - decay_from))
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min(1, (step + 1) / 200, max(remaining, 0.01))
+            rows = torch.randint(len(latents), (batch,), generator=generator)
+            which = torch.randint(states.shape[1], (batch,), generator=generator)
+            context = states[rows, which].float()
+            context[torch.rand(batch, generator=generator) < 0.1] = empty
+            t = (
+                ((torch.arange(batch) + torch.rand(batch, generator=generator)) * (1000 / batch))
+                .long()
+                .clamp(max=999)
+            )
+            noise = torch.randn(batch, *latents.shape[1:], generator=generator)
+            a = alphas[t][:, None, None, None]
+            signal, spread = a.sqrt(), (1 - a).sqrt()
+            predicted = model(signal * latents[rows] + spread * noise, t, context).sample
+            errors = (predicted - (signal * noise - spread * latents[rows])).square().mean((1, 2, 3))
+            loss = (weight[t] * errors).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            step += 1
+            keep = min(0.999, (step + 1) / (step + 20))
+            with torch.no_grad():
+                for name, value in model.state_dict().items():
+                    average[name].lerp_(value, 1 - keep)
+            spent += (time.monotonic() - start) / 60
+            if report:
+                report(step, spent, loss.item())
+            if spent - saved_at > 3:
+                save()
+                saved_at = spent
+    finally:
+        save()
+    model.load_state_dict(average)
+    return model.eval().requires_grad_(False)

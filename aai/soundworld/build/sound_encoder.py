@@ -1,0 +1,214 @@
+"""SoundWorld's CAV-MAE: the visual tower learns to see from the frozen text tower, then eq. 1 teaches it to
+hear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...align.augment import spec_augment
+from ...align.losses import info_nce, same_label_targets
+from ...align.settings import AlignSettings
+from ...align.train import Pairs, align
+from ...encoders.cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig
+from ...encoders.cavmae_encoder import CAVMAEEncoder
+from ...fbank import EPSILON
+from ...optim import set_rate
+from ..captions import LEVELS, caption, level, phrase
+from ..models import DIM, IMAGE_SIZE
+from ..pictures import Scenes
+from ..sounds import LOUDEST, QUIETEST, intensity_of
+from ..text import Reader, label_phrases
+from ..world import EVENTS
+
+CONFIG = CAVMAEConfig(
+    dim=DIM,
+    depth_a=4,
+    depth_v=2,
+    heads=4,
+    frames=512,
+    image_size=IMAGE_SIZE,
+    seconds=5.0,
+    fbank_mean=-7.5,
+    fbank_std=4.5,
+)
+
+SILENCE = math.log(EPSILON)
+
+
+def level_vectors(reader: Reader) -> Tensor:
+    """The text vectors of every event at every level: [events, levels, D], of length one."""
+    words = [phrase(event, (step + 0.5) / len(LEVELS)) for event in EVENTS for step in range(len(LEVELS))]
+    return F.normalize(reader.sentence(words), dim=-1).unflatten(0, (len(EVENTS), len(LEVELS)))
+
+
+def train_visual(
+    model: CAVMAE,
+    reader: Reader,
+    scenes: Scenes,
+    pictures: Tensor,
+    *,
+    steps: int = 220,
+    batch: int = 64,
+    rate: float = 1e-3,
+    tau: float = 0.05,
+    seed: int = 0,
+    report: Callable[[int, float], None] | None = None,
+) -> None:
+    """Teaches the visual branch where captions are (locked text): whole captions, and the event's phrase
+    alone."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    vectors = level_vectors(reader)
+    rows = np.array([i for i, event in enumerate(scenes.event) if event is not None])
+    mean, std = torch.tensor(IMAGE_MEAN).view(3, 1, 1), torch.tensor(IMAGE_STD).view(3, 1, 1)
+    parameters = model.visual_parameters()
+    model.requires_grad_(False)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.02)
+    for step in range(steps):
+        set_rate(optimizer, rate, step, steps, warmup=40)
+        chosen = rng.choice(rows, batch)
+        f_v = model.visual_features((pictures[chosen].float() / 255 - mean) / std)
+        told = [
+            caption(scenes.scene[i], scenes.event[i], scenes.intensity[i], rng, starred=0).text
+            for i in chosen
+        ]
+        event = torch.tensor([EVENTS.index(scenes.event[i]) for i in chosen])
+        step_of = torch.tensor([level(scenes.intensity[i]) for i in chosen])
+        loss = info_nce(f_v, reader.sentence(told), tau)
+        loss = loss + info_nce(
+            f_v, vectors[event, step_of], tau, same_label_targets(event * len(LEVELS) + step_of)
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        if report:
+            report(step, loss.item())
+    model.requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Sounds as log mel filter banks [N, frames, mel] (not normalised), event numbers [N], loudness [N] in
+    LUFS."""
+
+    fbanks: Tensor
+    events: Tensor
+    loudness: Tensor
+
+
+def batches(
+    synthetic: Clips,
+    real: Clips | None,
+    text: Tensor,
+    visual: Tensor,
+    visual_labels: Tensor,
+    real_share: float = 0.6,
+) -> Callable[[torch.Generator, int], Pairs]:
+    """Batches for `align`: every event as often as another, at any loudness, varied and hidden in part.
+
+    A clip is set to a random loudness by adding to its log energies; its text and picture follow that
+    loudness. `text` [events, levels, D]; `visual` [N, D] with `visual_labels` [N] = event * levels + level.
+    """
+    levels = text.shape[1]
+    by_event = {e: (synthetic.events == e).nonzero()[:, 0] for e in range(len(EVENTS))}
+    real_by_event = {
+        e: (real.events == e).nonzero()[:, 0] if real else torch.tensor([]) for e in range(len(EVENTS))
+    }
+    by_label = [(visual_labels == label).nonzero()[:, 0] for label in range(len(EVENTS) * levels)]
+
+    def pick(rows: Tensor, generator: torch.Generator) -> int:
+        return int(rows[torch.randint(len(rows), (), generator=generator)])
+
+    def clip(event: int, generator: torch.Generator) -> Tensor:
+        """A clip's log energies [frames, mel] at 0 LUFS."""
+        use_real = len(real_by_event[event]) > 0 and torch.rand((), generator=generator) < real_share
+        clips, rows = (real, real_by_event) if use_real else (synthetic, by_event)
+        row = pick(rows[event], generator)
+        return clips.fbanks[row].float() - nepers(max(float(clips.loudness[row]), -65.0))
+
+    def batch(generator: torch.Generator, size: int) -> Pairs:
+        events = torch.randint(len(EVENTS), (size,), generator=generator)
+        first, second = (torch.stack([clip(int(e), generator) for e in events]) for _ in range(2))
+        heard = vary(mix(first, second, generator), generator)
+        wanted = QUIETEST + (LOUDEST - QUIETEST) * (0.02 + 0.98 * torch.rand(size, generator=generator))
+        fbanks = (heard + nepers(wanted)[:, None, None]).clamp(min=SILENCE)
+        labels = torch.tensor(
+            [int(e) * levels + level(intensity_of(float(w))) for e, w in zip(events, wanted)]
+        )
+        pictures = [pick(by_label[label], generator) for label in labels]
+        fbanks = (fbanks - CONFIG.fbank_mean) / CONFIG.fbank_std
+        fbanks = spec_augment(fbanks, generator, floor=(SILENCE - CONFIG.fbank_mean) / CONFIG.fbank_std)
+        return Pairs(fbanks, text.flatten(0, 1)[labels], visual[pictures], labels)
+
+    return batch
+
+
+def nepers(decibels):
+    """Decibels of power as what is added to log energies."""
+    return decibels * (math.log(10) / 10)
+
+
+def mix(first: Tensor, second: Tensor, generator: torch.Generator) -> Tensor:
+    """Log energies [B, frames, mel] with more of the same and with something else behind them.
+
+    A third of the clips are heard together with their `second`, of the same event, up to 6 dB below or
+    above; half have another clip of the batch 5 to 30 dB behind them.
+    """
+    size = len(first)
+
+    def behind(share: float, low: float, high: float) -> Tensor:
+        level = nepers(low + (high - low) * torch.rand(size, generator=generator))
+        level[torch.rand(size, generator=generator) >= share] = -math.inf
+        return level[:, None, None]
+
+    heard = torch.logaddexp(first, second + behind(1 / 3, -6, 6))
+    other = first[torch.randperm(size, generator=generator)]
+    return torch.logaddexp(heard, other + behind(1 / 2, -30, -5))
+
+
+def vary(fbanks: Tensor, generator: torch.Generator) -> Tensor:
+    """Log energies [B, frames, mel] as another microphone, room or animal would give: coloured by a smooth
+    curve of 5 dB, played up to a fifth faster or slower, and up to 4 mel bins higher or lower."""
+    size, frames, mel = fbanks.shape
+    curve = nepers(5 * torch.randn(size, 1, 6, generator=generator))
+    fbanks = fbanks + F.interpolate(curve, mel, mode="linear", align_corners=True)
+    rate = 2 ** (0.26 * (2 * torch.rand(size, 1, generator=generator) - 1))
+    times = (torch.arange(frames) * rate).long() % frames
+    shift = torch.randint(-4, 5, (size, 1), generator=generator)
+    bins = (torch.arange(mel) + shift).clamp(0, mel - 1)
+    rows = torch.arange(size)[:, None, None]
+    return fbanks[rows, times[:, :, None], bins[:, None, :]]
+
+
+def train_hearing(
+    model: CAVMAE,
+    next_batch: Callable[[torch.Generator, int], Pairs],
+    steps: int,
+    rate: float,
+    keep: float,
+    batch: int = 40,
+    seed: int = 0,
+    callback: Callable[[int, int, dict], None] | None = None,
+) -> None:
+    """Eq. 1 on SoundWorld, where labels share positives; a training step hears a share `keep` of a sound's
+    patches."""
+    settings = AlignSettings(
+        steps=steps, batch=batch, rate=rate, multi_positive=True, keep=keep, ramp_steps=steps // 4, seed=seed
+    )
+    align(model, next_batch, settings, callback)
+
+
+def as_encoder(model: CAVMAE, reader: Reader) -> CAVMAEEncoder:
+    """The trained towers with the label table of SoundWorld's events."""
+    words = label_phrases()
+    return CAVMAEEncoder(model, list(words), reader.sentence(words), name="SoundWorld")

@@ -1,0 +1,130 @@
+"""`python -m aai.soundworld.evaluate`: every figure of SoundWorld's model card.
+
+- hear: nearest words on 200 unseen synthesized sounds, and on real recordings of fold 4 (the encoder of folds
+  1 to 3).
+- tokens: the oracle's reading of "a photo of *", one token per class.
+- ablations: what carries a token, the sound or the references.
+- loudness: five levels of one sound, one token a level; Spearman of level and measured intensity. With
+  references by each sound, with references held fixed, and with one adapter that takes each sound in turn.
+- edits: "a city" becomes "a city under *" by eq. 7; and eq. 8's scale from 0 to 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ...adapt.train import TrainSettings
+from ...audio import load as load_sound
+from ...encoders.loaders import load
+from ...metrics import Share
+from ..library import references
+from ..loaders import load_oracle, load_picture_model, load_sound_encoder
+from ..sounds import unseen_sound
+from ..world import EVENTS
+from . import edits
+from .measure import (
+    PARTS,
+    SERIES,
+    ablations,
+    hear_real,
+    hear_synthetic,
+    loudness,
+    make_token,
+    recordings_of,
+    tokens,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m aai.soundworld.evaluate", description=__doc__)
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"{', '.join(PARTS)} (all)")
+    parser.add_argument("--recordings", type=Path, help="ESC-10's folder of classes")
+    parser.add_argument(
+        "--measured-encoder", type=Path, help="the encoder of folds 1-3, to judge recordings by"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=TrainSettings.steps, help="training steps of a token (%(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, default=8, help="pictures of a token (%(default)s)")
+    parser.add_argument(
+        "--events", nargs="+", choices=EVENTS, default=EVENTS, metavar="EVENT", help="loudness of which (all)"
+    )
+    parser.add_argument("--rho", type=float, default=TrainSettings.rho)
+    parser.add_argument("--output", type=Path, default=Path("out/soundworld/figures.json"))
+    arguments = parser.parse_args()
+    encoder = load_sound_encoder()
+    real = arguments.recordings and arguments.measured_encoder
+    measured = load(arguments.measured_encoder) if real else None
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    told = {"steps": arguments.steps, "rho": arguments.rho, "seeds": arguments.seeds}
+    figures = json.loads(arguments.output.read_text()) if arguments.output.exists() else {"settings": told}
+    if figures.get("settings") != told:
+        parser.error(
+            f"{arguments.output} holds figures of other settings ({figures.get('settings')}): take "
+            "another --output."
+        )
+
+    def note(what: str, value: Share | float) -> None:
+        figures[what] = (
+            {"share": value.value, "hits": value.hits, "count": value.count, "interval": value.interval}
+            if isinstance(value, Share)
+            else value
+        )
+        print(f"{what}: {value if isinstance(value, Share) else round(value, 3)}", flush=True)
+        arguments.output.write_text(json.dumps(figures, indent=1))
+
+    if "hear" in arguments.parts:
+        note("hear, synthesized", hear_synthetic(encoder))
+        if real:
+            note("hear, recordings of fold 4", hear_real(measured, recordings_of(arguments.recordings, 4)))
+    if set(arguments.parts) - {"hear"}:
+        model, oracle = load_picture_model(), load_oracle()
+        settings = TrainSettings(steps=arguments.steps, rho=arguments.rho)
+        seeds = range(arguments.seeds)
+    sounds = {e: unseen_sound(e, 500 + i) for i, e in enumerate(EVENTS)}
+    if "tokens" in arguments.parts:
+        note(
+            "tokens, synthesized sounds",
+            tokens(model, oracle, encoder, sounds, settings, seeds, print),
+        )
+        if real:
+            recorded: dict[str, Path] = {}
+            for event, path in recordings_of(arguments.recordings, 4):
+                recorded.setdefault(event, path)
+            heard = {event: load_sound(path) for event, path in recorded.items()}
+            share = tokens(model, oracle, measured, heard, settings, seeds, print)
+            note("tokens, recordings of fold 4", share)
+    if "ablations" in arguments.parts:
+        mates = {e: unseen_sound(e, 600 + i) for i, e in enumerate(EVENTS)}
+        for what, share in ablations(model, oracle, encoder, sounds, mates, settings, seeds).items():
+            note(f"ablation {what}", share)
+    if "loudness" in arguments.parts:
+        for name in SERIES:
+            rows = loudness(model, oracle, encoder, arguments.events, settings, range(10), name)
+            for event, value in rows.items():
+                note(f"loudness, {name}; {event}", value)
+            note(f"loudness, {name}; mean", float(np.mean(list(rows.values()))))
+    if {"edits", "sweep"} & set(arguments.parts):
+        made = {}
+        for event in edits.EDITED:
+            sound = unseen_sound(event, 500 + EVENTS.index(event), edits.INTENSITY)
+            f_a = encoder.embed([sound])[0]
+            made[event] = make_token(model, f_a, references(f_a, encoder)[0], settings, "sound")
+    if "edits" in arguments.parts:
+        for what, value in edits.edits(model, oracle, made, range(4), print).items():
+            note(f"edits, {what}", value)
+        for what, value in edits.rendered(made, range(4)).items():
+            note(f"edits, {what}", value)
+        for what, value in edits.photographs(model, oracle, made).items():
+            note(f"edits, {what}", value)
+    if "sweep" in arguments.parts:
+        for what, value in edits.loudness_sweep(model, oracle, made, range(2)).items():
+            note(f"edits, scale and intensity; {what}", value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""What the alignment study (`align_study.py`) trains and measures on, each part made once and kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ... import files
+from ...align.train import Pairs
+from ...audio import Sound, load, loudness
+from ...data.benchmarks import read_recordings
+from ...encoders.cavmae import CAVMAE
+from ...fbank import fbank
+from ..build.recipe import TRAIN_SEED, synthetic_clips
+from ..build.sound_encoder import CONFIG, Clips, batches, level_vectors
+from ..captions import LEVELS
+from ..loaders import WEIGHTS, load_sound_encoder, load_text, weights_file
+from ..pictures import render
+from ..sounds import synthesize
+from ..text import Reader
+from ..world import EVENTS, SCENES
+
+FOLDS = (1, 2, 3, 4)
+UNHEARD, UNSEEN = 7_000_000, 8_000_000
+LABELS = len(EVENTS) * len(LEVELS)
+
+
+class Study:
+    """SoundWorld's frozen towers and its sounds, each made once and kept in `out`."""
+
+    def __init__(
+        self,
+        out: Path,
+        recordings: Path | None,
+        sounds: int = 2000,
+        pictures: int = 40,
+        tests: int = 10,
+        batch: int = 40,
+    ):
+        """`sounds` to train on, `pictures` of each of the 50 labels, and `tests`, pairs of each label;
+        `batch` sounds a training step."""
+        self.out, self.recordings, self.start = out, recordings, time.monotonic()
+        self.sounds, self.pictures, self.tests, self.batch = sounds, pictures, tests, batch
+        out.mkdir(parents=True, exist_ok=True)
+        self.encoder = load_sound_encoder()
+        self.reader = Reader(*load_text(WEIGHTS))
+        models = [weights_file(name).read_bytes() for name in ("sound_encoder", "text")]
+        told = {"sounds": sounds, "pictures": pictures, "tests": tests, "batch": batch}
+        told |= {"recordings": recordings is not None}
+        files.settle(out / "settings.json", told | {"models": sha256(b"".join(models)).hexdigest()[:16]})
+
+    def say(self, text: str) -> None:
+        print(f"{time.monotonic() - self.start:7.0f} s  {text}", flush=True)
+
+    def keep(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        from safetensors.torch import load_file, save
+
+        path = self.out / f"{name}.safetensors"
+        if not path.exists():
+            self.say(f"making {path}")
+            files.write(path, save({k: v.contiguous() for k, v in make().items()}), f"The study's {name}")
+        return load_file(str(path))
+
+    def run(self, name: str, make: Callable[[], dict]) -> dict:
+        """What `make` gives, kept as JSON."""
+        path = self.out / f"{name}.json"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write(path, json.dumps(make(), indent=1).encode(), "The study's result")
+        return json.loads(path.read_text())
+
+    def synthetic(self) -> Clips:
+        made = self.keep(f"sounds_{self.sounds}", lambda: vars(synthetic_clips(self.sounds, TRAIN_SEED)))
+        return Clips(**made)
+
+    def training(self) -> Callable[[torch.Generator, int], Pairs]:
+        """SoundWorld's batches: synthesized sounds at any loudness, words of that loudness, pictures."""
+
+        def pictures() -> dict[str, Tensor]:
+            labels = torch.arange(LABELS).repeat_interleave(self.pictures)
+            return {"f_v": self.seen(*intensities(labels, UNSEEN)), "labels": labels}
+
+        seen = self.keep(f"pictures_{self.pictures}", pictures)
+        return batches(self.synthetic(), None, level_vectors(self.reader), seen["f_v"], seen["labels"])
+
+    def test(self) -> dict[str, Tensor]:
+        """Unheard sounds of every event at every level, each with a picture of the same."""
+
+        def make() -> dict[str, Tensor]:
+            labels = torch.arange(LABELS).repeat_interleave(self.tests)
+            events, strengths, seeds = intensities(labels, UNHEARD)
+            sounds = [synthesize(*row) for row in zip(events, strengths, seeds)]
+            return {
+                "fbanks": torch.stack([bank(sound) for sound in sounds]),
+                "f_v": self.seen(events, strengths, seeds),
+                "labels": labels,
+            }
+
+        return self.keep(f"test_{self.tests}", make)
+
+    def seen(self, events: list[str], strengths: list[float], seeds: list[int]) -> Tensor:
+        """A picture of each in a random scene, as the shipped tower sees it: [N, D]."""
+        parts = []
+        for first in range(0, len(events), 200):
+            part = slice(first, first + 200)
+            drawn = [
+                render(SCENES[np.random.default_rng(seed).integers(len(SCENES))], event, strength, seed)
+                for event, strength, seed in zip(events[part], strengths[part], seeds[part])
+            ]
+            pictures = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() / 255
+            parts.append(self.encoder.embed_images(pictures))
+        return torch.cat(parts)
+
+    def real(self) -> dict[str, Tensor]:
+        """The recordings of folds 1 to 4: filter banks, loudness, folds, numbers of their labels."""
+
+        def make() -> dict[str, Tensor]:
+            _, recordings = read_recordings(self.recordings, FOLDS)
+            sounds = [load(recording.path) for recording in recordings]
+            words = sorted({recording.label for recording in recordings})
+            return {
+                "fbanks": torch.stack([bank(sound) for sound in sounds]),
+                "loudness": torch.tensor([loudness(sound) for sound in sounds]),
+                "folds": torch.tensor([recording.fold for recording in recordings]),
+                "labels": torch.tensor([words.index(recording.label) for recording in recordings]),
+            }
+
+        return self.keep("recordings", make)
+
+    def words(self) -> list[str]:
+        """The recordings' labels, in the order of their numbers."""
+        return sorted({recording.label for recording in read_recordings(self.recordings, FOLDS)[1]})
+
+
+def intensities(labels: Tensor, seed: int) -> tuple[list[str], list[float], list[int]]:
+    """The event of each label [N] (event * levels + level), an intensity of its level, and a seed."""
+    rng = np.random.default_rng(seed)
+    events = [EVENTS[label // len(LEVELS)] for label in labels.tolist()]
+    strengths = [
+        float((label % len(LEVELS) + rng.uniform(0.05, 0.95)) / len(LEVELS)) for label in labels.tolist()
+    ]
+    return events, strengths, [seed + i for i in range(len(events))]
+
+
+def bank(sound: Sound) -> Tensor:
+    """A sound's first seconds as CONFIG hears them: log mel energies [frames, mel], float16."""
+    waveform = sound.mono().resample(CONFIG.rate).waveform[:, : int(CONFIG.seconds * CONFIG.rate)]
+    return fbank(waveform, CONFIG.rate, CONFIG.mel_bins, CONFIG.frames)[0].half()
+
+
+@torch.no_grad()
+def hear(model: CAVMAE, fbanks: Tensor) -> Tensor:
+    """[N, frames, mel] to features [N, D] of length one."""
+    parts = [(part.float() - CONFIG.fbank_mean) / CONFIG.fbank_std for part in fbanks.split(16)]
+    return F.normalize(torch.cat([model.audio_features(part) for part in parts]), dim=-1)
+
+
+def new_model(study: Study, seed: int) -> CAVMAE:
+    """The shipped visual tower beside an audio branch with random weights."""
+    torch.manual_seed(seed)
+    model = CAVMAE(CONFIG)
+    hearing = {id(p) for p in model.audio_parameters()}
+    shipped = study.encoder.model.state_dict()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if id(parameter) not in hearing:
+                parameter.copy_(shipped[name])
+    return model

@@ -1,0 +1,188 @@
+"""`python -m aai.soundworld.evaluate`: every figure of SoundWorld's model card.
+
+- hear: nearest words on 200 unseen synthesized sounds, and on real recordings of fold 4 (the encoder of folds
+  1 to 3).
+- tokens: the oracle's reading of "a photo of *", one token per class.
+- ablations: what carries a token, the sound or the references.
+- loudness: five levels of one sound, one token a level; Spearman of level and measured intensity. With
+  references by each sound, with references held fixed, and with one adapter that takes each sound in turn.
+- edits: "a city" becomes "a city under *" by eq. 7; and eq. 8's scale from 0 to 2.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...adapt.train import TrainSettings, train_token
+from ...audio import Sound
+from ...audio import load as load_sound
+from ...encoders.cavmae_encoder import CAVMAEEncoder
+from ...errors import InputError
+from ...metrics import Share, nearest_label
+from ...picture.model import PictureModel
+from ...prompt import Prompt
+from ...token import SoundToken
+from ..captions import label_of
+from ..library import references
+from ..oracle import Oracle
+from ..sounds import unseen_sound
+from ..world import ESC10, EVENTS
+from .edits import GUIDANCE, SAMPLING_STEPS
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+BY_SOUND, HELD_FIXED, ONE_ADAPTER = SERIES = (
+    "references by the sound",
+    "references held fixed",
+    "one adapter, references held fixed",
+)
+PARTS = ("hear", "tokens", "ablations", "loudness", "edits", "sweep")
+
+
+def hear_synthetic(encoder: CAVMAEEncoder, count: int = 200) -> Share:
+    truth = torch.arange(count) % len(EVENTS)
+    heard = torch.cat([encoder.embed([unseen_sound(EVENTS[i % len(EVENTS)], i)]) for i in range(count)])
+    return nearest_label(heard, encoder.label_vectors, truth)
+
+
+def recordings_of(folder: Path, fold: int) -> list[tuple[str, Path]]:
+    """(event, path) of every recording of a fold whose class SoundWorld has."""
+    found = [
+        (event, p) for name, event in ESC10.items() for p in sorted((folder / name).glob(f"{fold}-*.ogg"))
+    ]
+    if not found:
+        raise InputError(f"“{folder}” holds no recordings of fold {fold}: give ESC-10's folder of classes.")
+    return found
+
+
+def hear_real(encoder: CAVMAEEncoder, recordings: list[tuple[str, Path]]) -> Share:
+    truth = torch.tensor([encoder.labels.index(label_of(event, encoder)) for event, _ in recordings])
+    heard = torch.cat([encoder.embed([load_sound(path)]) for _, path in recordings])
+    return nearest_label(heard, encoder.label_vectors, truth)
+
+
+def make_token(
+    model: PictureModel, f_a: Tensor, pictures: Tensor, settings: TrainSettings, name: str
+) -> SoundToken:
+    return train_token(model, f_a, pictures, settings, name).token
+
+
+def draw(
+    model: PictureModel, token: SoundToken, seeds: Iterable[int], prompt: str = "a photo of *"
+) -> Tensor:
+    """One picture per seed, [N, 3, H, W] in [0, 1]."""
+    cond = model.encode_prompt(Prompt(prompt, (token,)))
+    uncond = model.encode_prompt(Prompt(""))
+    return model.decode(
+        model.sample(cond, uncond, seeds=list(seeds), steps=SAMPLING_STEPS, guidance=GUIDANCE)
+    ).clamp(0, 1)
+
+
+def share_named(oracle: Oracle, pictures: dict[str, Tensor]) -> Share:
+    """How many of each event's pictures the oracle names so."""
+    hits = sum(oracle.grade(images).events.count(event) for event, images in pictures.items())
+    return Share(hits, sum(len(images) for images in pictures.values()))
+
+
+def tokens(
+    model: PictureModel,
+    oracle: Oracle,
+    encoder: CAVMAEEncoder,
+    sounds: dict[str, Sound],
+    settings: TrainSettings,
+    seeds: range,
+    say: Callable[[str], None],
+) -> Share:
+    """The oracle's agreement on "a photo of *", one token per class."""
+    drawn = {}
+    for event, sound in sounds.items():
+        start = time.monotonic()
+        f_a = encoder.embed([sound])[0]
+        token = make_token(model, f_a, references(f_a, encoder)[0], settings, "sound")
+        seconds = time.monotonic() - start
+        drawn[event] = draw(model, token, seeds)
+        say(f"{event}: heard and trained in {seconds:.0f} s, cos(e, f_a) {token.cosine()['clip_l']:.2f}")
+    return share_named(oracle, drawn)
+
+
+def ablations(
+    model: PictureModel,
+    oracle: Oracle,
+    encoder: CAVMAEEncoder,
+    sounds: dict[str, Sound],
+    mates: dict[str, Sound],
+    settings: TrainSettings,
+    seeds: range,
+) -> dict[str, Share]:
+    """What carries a token's meaning.
+
+    (a) another class's sound chooses the references; (b) another class's sound stands in e, the references
+    stay; (c) after training f_a is replaced by a class-mate's or by a stranger's.
+    """
+    events = list(sounds)
+    heard = dict(zip(events, encoder.embed([sounds[e] for e in events])))
+    mate = dict(zip(events, encoder.embed([mates[e] for e in events])))
+    stranger = dict(zip(events, events[1:] + events[:1]))
+    pictures = {e: references(heard[e], encoder)[0] for e in events}
+    found: dict[str, dict[str, Tensor]] = {}
+
+    def add(what: str, event: str, token: SoundToken) -> None:
+        found.setdefault(what, {})[event] = draw(model, token, seeds)
+
+    for event in events:
+        other = stranger[event]
+        token = make_token(model, heard[event], pictures[event], settings, "sound")
+        add("none", event, token)
+        token_a = make_token(model, heard[event], pictures[other], settings, "sound")
+        add("a: a stranger's sound chooses the references", event, token_a)
+        token_b = make_token(model, heard[other], pictures[event], settings, "sound")
+        add("b: a stranger's sound in e, the references kept", event, token_b)
+        add("c: a class-mate's sound after training", event, token.with_sound(mate[event]))
+        add("c: a stranger's sound after training", event, token.with_sound(heard[other]))
+    shares = {what: share_named(oracle, images) for what, images in found.items()}
+    for what in [what for what in found if "stranger" in what]:
+        followed = {stranger[e]: images for e, images in found[what].items()}
+        shares[f"{what}; the stranger's event is shown"] = share_named(oracle, followed)
+    return shares
+
+
+def loudness(
+    model: PictureModel,
+    oracle: Oracle,
+    encoder: CAVMAEEncoder,
+    events: Iterable[str],
+    settings: TrainSettings,
+    seeds: range,
+    series: str,
+) -> dict[str, float]:
+    """Per event, Spearman of five levels of one sound and the intensity that the oracle measures, one token
+    a level.
+
+    `series` is one of SERIES: each level is trained on pictures of its own; or on those of the middle level;
+    or the middle level alone is trained, and its adapter takes the sounds of the others (Fig. 6b).
+    """
+    from scipy.stats import spearmanr
+
+    correlations = {}
+    for event in events:
+        levels, measured = [], []
+        heard = {i: encoder.embed([unseen_sound(event, 700, i)])[0] for i in LEVELS}
+        middle = heard[LEVELS[2]]
+
+        def trained(f_a: Tensor, seen: Tensor) -> SoundToken:
+            return make_token(model, f_a, references(seen, encoder)[0], settings, "sound")
+
+        adapter = trained(middle, middle) if series == ONE_ADAPTER else None
+        for intensity, f_a in heard.items():
+            token = (
+                adapter.with_sound(f_a) if adapter else trained(f_a, f_a if series == BY_SOUND else middle)
+            )
+            intensities = oracle.grade(draw(model, token, seeds)).intensities
+            levels += [intensity] * len(intensities)
+            measured += intensities
+        correlations[event] = float(spearmanr(levels, measured).statistic)
+    return correlations

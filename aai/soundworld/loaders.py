@@ -1,0 +1,85 @@
+"""SoundWorld's shipped weights, loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .text import build_text_tower, load_tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..encoders.cavmae_encoder import CAVMAEEncoder
+    from ..picture.diffusers import DiffusersPictureModel
+    from .oracle import Oracle
+
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def weights_file(name: str, folder: Path = WEIGHTS) -> Path:
+    """The path of a weight file ("unet", "text", "autoencoder", "sound_encoder", "oracle").
+
+    Raises InputError where it is missing.
+    """
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        raise InputError(
+            f"SoundWorld's weights are missing ({path}): fetch the project whole, or make them with "
+            "`python -m aai.soundworld.build`."
+        )
+    return path
+
+
+def read_weights(name: str, folder: Path = WEIGHTS) -> dict[str, Tensor]:
+    """A weight file's tensors, as float32."""
+    from safetensors.torch import load_file
+
+    return {key: value.float() for key, value in load_file(str(weights_file(name, folder))).items()}
+
+
+def load_sound_encoder(folder: Path = WEIGHTS) -> CAVMAEEncoder:
+    from ..encoders.loaders import load
+
+    return load(weights_file("sound_encoder", folder))
+
+
+def load_picture_model(folder: Path = WEIGHTS) -> DiffusersPictureModel:
+    """SoundWorld's Stable Diffusion through diffusers and transformers."""
+    from ..picture.diffusers import DiffusersPictureModel
+    from .models import SCHEDULER_CONFIG, PatchAutoencoder, build_unet
+
+    pass
+
+    unet = build_unet()
+    unet.load_state_dict(read_weights("unet", folder))
+    tokenizer, text_encoder = load_text(folder)
+    autoencoder = PatchAutoencoder()
+    autoencoder.load_state_dict(read_weights("autoencoder", folder))
+    return DiffusersPictureModel(unet, text_encoder, tokenizer, autoencoder, SCHEDULER_CONFIG)
+
+
+def load_oracle(folder: Path = WEIGHTS) -> Oracle:
+    from .oracle import Oracle
+
+    oracle = Oracle()
+    oracle.load_state_dict(read_weights("oracle", folder))
+    return oracle.eval().requires_grad_(False)
+
+
+def load_text(folder: Path) -> tuple:
+    """The tokenizer and the trained tower of a weights folder."""
+    pass
+
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    model = build_text_tower(tokenizer)
+    own = model.state_dict()
+    # Files hold transformers' published keys (text_model.*); transformers 5 leaves the prefix out in memory.
+    saved = {
+        key if key in own else key.removeprefix("text_model."): v
+        for key, v in read_weights("text", folder).items()
+    }
+    model.load_state_dict(saved)
+    return tokenizer, model.eval().requires_grad_(False)

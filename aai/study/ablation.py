@@ -1,0 +1,126 @@
+"""How many references, how many steps (4.5 and Fig. 10): {100, 300, 500, 1000, 3000} steps x {1, 3, 5}
+pictures.
+
+One training for each number of references and seed, its token taken at each number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..adapt.train import TrainSettings
+from ..charts import Cell as Shown
+from ..charts import Line, Row, contact_sheet, plot
+from ..encoders.fingerprint import fingerprint
+from . import figures
+from .results import Cell, Cells, Tick, draw, save_sheet, sound_token
+from .setting import Setting
+
+STEPS = (100, 300, 500, 1000, 3000)
+REFERENCES = (1, 3, 5)
+
+
+def run(
+    setting: Setting,
+    folder: Path,
+    *,
+    seeds: int = 3,
+    steps: Sequence[int] = STEPS,
+    references: Sequence[int] = REFERENCES,
+    count: int = 4,
+    settings: TrainSettings | None = None,
+    tick: Tick = lambda name: None,
+) -> dict:
+    """Draws, judges and writes the study; returns what report.json holds. `count` pictures a cell."""
+    settings, steps = settings or TrainSettings(), sorted(steps)
+    told = {"study": "references", "setting": setting.name, "pictures": count, **about(setting, settings)}
+    cells = list(_draw(setting, Cells(folder, told), seeds, steps, references, count, settings, tick))
+    return _report(setting, folder, cells, steps, references, {**told, "seeds": seeds})
+
+
+def about(setting: Setting, settings: TrainSettings) -> dict[str, object]:
+    """What cells of one folder must have in common, besides the subjects: a study may be given more."""
+    encoder = setting.encoder
+    weights = encoder.state()[0].values() if hasattr(encoder, "state") else ()
+    return {
+        "model": setting.model.fingerprint,
+        "encoder": f"{encoder.name} {fingerprint([encoder.label_vectors, *weights], encoder.name)}",
+        "data": setting.data,
+        "measures": "; ".join(measure.name for judge in setting.judges for measure in judge.measures),
+        "batch": settings.batch,
+        "rate": settings.rate,
+        "rho": settings.rho,
+        "sampling steps": setting.sampling_steps,
+        "guidance": setting.guidance,
+    }
+
+
+def name_of(k: int, step: int) -> str:
+    return f"{k} reference{'s' if k > 1 else ''}, {step} steps"
+
+
+def _draw(setting, cells: Cells, seeds, steps, references, count, settings, tick):
+    for subject in setting.subjects:
+        for seed in range(seeds):
+            for k in references:
+                held = {step: cells.get(name_of(k, step), subject, seed) for step in steps}
+                missing = [step for step in steps if held[step] is None]
+                if missing:
+                    told = replace(settings, steps=missing[-1], seed=seed)
+                    pictures = setting.references(subject, k, 0)
+                    tokens = sound_token(setting, subject.f_a, pictures, told, missing)
+                    for step in missing:
+                        drawn = draw(setting, settings.template, [tokens[step]], seed, count)
+                        held[step] = cells.put(name_of(k, step), subject, seed, drawn, setting)
+                for step in steps:
+                    tick(f"{subject.label}, {name_of(k, step)}, seed {seed}")
+                    yield held[step]
+
+
+def _report(setting, folder: Path, cells: list[Cell], steps, references, told) -> dict:
+    measures = [measure for judge in setting.judges for measure in judge.measures]
+    names = [name_of(k, step) for k in references for step in steps]
+    sheets = []
+    for subject in setting.subjects:
+        first = {c.condition: c for c in cells if c.subject == subject.label and c.seed == 0}
+        rows = [
+            Row(
+                f"{k} reference{'s' if k > 1 else ''}",
+                [Shown(first[name_of(k, step)].pictures[:2]) for step in steps],
+            )
+            for k in references
+        ]
+        title = f"{subject.label[0].upper()}{subject.label[1:]}: references and steps"
+        sheet = contact_sheet(
+            title, "one sound, two noises, seed 0", rows, [f"{step} steps" for step in steps], 96
+        )
+        sheets.append(save_sheet(sheet, folder, f"sheet_{subject.label.replace(' ', '_')}.png"))
+    for measure in measures:
+        lines = []
+        for k in references:
+            found = [(s, figures.figure(cells, name_of(k, s), measure)) for s in steps]
+            points = [(s, f.value, f.low, f.high) for s, f in found if f]
+            if points:
+                lines.append(Line(f"{k} reference{'s' if k > 1 else ''}", points))
+        if not lines:
+            continue
+        drawn = plot(
+            f"{measure.name[0].upper()}{measure.name[1:]}: references and steps",
+            figures.counted(setting, told["seeds"]),
+            lines,
+            x_label="training steps",
+            y_label=measure.text,
+            log_x=True,
+            y_range=(0.0, 1.0) if measure.yes_or_no else None,
+        )
+        slug = "".join(c if c.isalnum() else "_" for c in measure.name.casefold()).strip("_")
+        sheets.append(save_sheet(drawn, folder, f"plot_{slug}.png"))
+    most, fewest = steps[-1], steps[0]
+    pairs = [(name_of(k, most), name_of(k, fewest)) for k in references if most != fewest]
+    pairs += [(name_of(references[-1], s), name_of(references[0], s)) for s in steps if len(references) > 1]
+    comparisons, words = figures.compare_all(cells, pairs, measures)
+    text = figures.table("References and steps", names, measures, cells)
+    rows = [figures.figure(cells, name, measure) for name in names for measure in measures]
+    return figures.write(folder, told, text, rows, comparisons, sheets, words)

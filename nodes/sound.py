@@ -1,0 +1,206 @@
+"""Hearing: a file becomes a sound, a sound an embedding in the text encoder's space."""
+
+from __future__ import annotations
+
+import os
+
+import folder_paths
+from comfy_api.latest import io
+
+from . import encoders
+from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, search_aliases
+
+NO_WORDS = "no words: this encoder is in no text encoder's space yet; align or bridge it"
+
+
+class LoadAudio(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_LoadAudio",
+            display_name="Load Audio (AAI)",
+            category=CATEGORY,
+            **search_aliases("open sound", "recording", "trim audio", "video sound", "loudness", "lufs"),
+            description="A part of an audio file or of a video's sound track, and how loud it is.",
+            inputs=[
+                # The front end ties its upload button and its player to an input of this name.
+                io.Combo.Input(
+                    "audio",
+                    options=_sound_files(),
+                    upload=io.UploadType.audio,
+                    tooltip="A file of the input folder: wav, flac, ogg, mp3, m4a, or a video with sound.",
+                ),
+                io.Float.Input(
+                    "start",
+                    default=0.0,
+                    min=0.0,
+                    max=86400.0,
+                    step=0.1,
+                    tooltip="Where the part begins, in seconds.",
+                ),
+                io.Float.Input(
+                    "length",
+                    default=0.0,
+                    min=0.0,
+                    max=86400.0,
+                    step=0.1,
+                    tooltip="How long the part is, in seconds; 0 takes all to the end.",
+                ),
+            ],
+            outputs=[
+                io.Audio.Output("sound", display_name="audio", tooltip="The sound, at the file's own rate."),
+                io.Float.Output(
+                    "loudness",
+                    display_name="loudness",
+                    tooltip="Integrated loudness in LUFS (ITU-R BS.1770).",
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, audio, start, length):
+        path = audio and folder_paths.get_annotated_filepath(audio)
+        stamp = os.stat(path).st_mtime_ns if path and os.path.exists(path) else None
+        return [audio, start, length, stamp]
+
+    @classmethod
+    def validate_inputs(cls, audio):
+        # A link's value is None before it ran.
+        if audio is not None and not folder_paths.exists_annotated_filepath(audio):
+            return f"There is no sound '{audio}' in the input folder: upload it or choose another."
+        return True
+
+    @classmethod
+    def execute(cls, audio, start, length) -> io.NodeOutput:
+        from ..aai import audio as sounds
+
+        path = folder_paths.get_annotated_filepath(audio)
+        sound = sounds.load(path, start=start, seconds=length or None)
+        # The name goes beside what core's AUDIO has: a token says which sound it is of.
+        core = {"waveform": sound.waveform[None], "sample_rate": sound.rate, "name": os.path.basename(path)}
+        return io.NodeOutput(core, sounds.loudness(sound))
+
+
+class LoadSoundEncoder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_LoadSoundEncoder",
+            display_name="Load Sound Encoder",
+            category=CATEGORY,
+            **search_aliases("cav-mae", "clap", "audio encoder loader"),
+            description=(
+                "A sound encoder from models/audio_encoders, or SoundWorld's own. Public ones, CAV-MAE "
+                "(audio_model.21.pth, BSD-2-Clause) and LAION-CLAP (its whole folder, Apache-2.0), are to be "
+                "aligned or bridged with the checkpoint's text encoder first."
+            ),
+            inputs=[
+                io.Combo.Input(
+                    "encoder",
+                    options=[SOUNDWORLD, *encoders.names()],
+                    default=SOUNDWORLD,
+                    tooltip="A file of models/audio_encoders that this pack made for the checkpoint's text "
+                    "encoder, a public CAV-MAE file, or a CLAP's folder; SoundWorld's goes with Load "
+                    "SoundWorld.",
+                )
+            ],
+            outputs=[
+                SoundEncoderType.Output(
+                    "sound_encoder", display_name="sound_encoder", tooltip="The sound encoder."
+                )
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, encoder):
+        return [encoder, None if encoder in (None, SOUNDWORLD) else encoders.stamp(encoder)]
+
+    @classmethod
+    def validate_inputs(cls, encoder):
+        # A link's value is None before it ran.
+        if encoder not in (None, SOUNDWORLD) and encoders.find(encoder) is None:
+            return encoders.missing(encoder)
+        return True
+
+    @classmethod
+    def execute(cls, encoder) -> io.NodeOutput:
+        if encoder == SOUNDWORLD:
+            from ..aai.soundworld.loaders import load_sound_encoder
+
+            return io.NodeOutput(load_sound_encoder())
+        from ..aai.encoders.loaders import load
+
+        return io.NodeOutput(load(encoders.found(encoder)))
+
+
+class EncodeSound(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_EncodeSound",
+            display_name="Encode Sound",
+            category=CATEGORY,
+            **search_aliases("hear", "audio to text", "sound to prompt", "tag audio", "classify sound"),
+            description="Hears a sound: its embedding, and the words that are nearest to it.",
+            inputs=[
+                SoundEncoderType.Input(
+                    "sound_encoder", tooltip="From Load SoundWorld or Load Sound Encoder."
+                ),
+                io.Audio.Input("audio", tooltip="The sound; any rate, mono or stereo."),
+                io.Int.Input(
+                    "count",
+                    default=1,
+                    min=1,
+                    max=10,
+                    tooltip="How many of the nearest words the output `words` holds.",
+                ),
+            ],
+            outputs=[
+                SoundEmbeddingType.Output(
+                    "embedding",
+                    display_name="embedding",
+                    tooltip="The sound in the text encoder's space, f_a.",
+                ),
+                io.String.Output(
+                    "words",
+                    display_name="words",
+                    tooltip="The nearest words; a prompt for any model, with no token at all.",
+                ),
+                io.String.Output(
+                    "scores", display_name="scores", tooltip="The five nearest words with their shares."
+                ),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, sound_encoder, audio, count) -> io.NodeOutput:
+        from ..aai.encoders.base import hear, nearest_words
+
+        sound = sound_of(audio)
+        heard = hear(sound_encoder, sound, audio.get("name", ""))
+        ranked = nearest_words(sound_encoder, heard.f_a[None], k=max(5, count))[0]
+        scores = "\n".join(f"{word} {100 * score:.0f} %" for word, score in ranked[:5])
+        nearest = [{"word": word, "score": score} for word, score in ranked[:5]]
+        words = ", ".join(word for word, _ in ranked[:count])
+        return io.NodeOutput(heard, words, scores or NO_WORDS, ui={"words": nearest})
+
+
+def sound_of(audio: dict | None):
+    """A Sound of core's AUDIO. Raises InputError for none, as core gives for a video without sound, and for
+    what holds no sound."""
+    from ..aai.audio import from_tensor
+    from ..aai.errors import InputError
+
+    if audio is None:
+        raise InputError("No sound came in, as from a video without a sound track: connect another.")
+    return from_tensor(audio["waveform"], audio["sample_rate"])
+
+
+def _sound_files() -> list[str]:
+    folder = folder_paths.get_input_directory()
+    os.makedirs(folder, exist_ok=True)
+    return sorted(folder_paths.filter_files_content_types(os.listdir(folder), ["audio", "video"]))
+
+
+NODES = [LoadAudio, LoadSoundEncoder, EncodeSound]

@@ -1,0 +1,118 @@
+"""What the towers made of a file is kept until the file changes, whatever stops whom."""
+
+import os
+
+import pytest
+import torch
+
+from aai.align.feature_store import Held, Rows, stamp
+from aai.data.clips import File
+from aai.encoders.fingerprint import digest
+from aai.errors import InputError
+
+
+def rows(n, seed=0):
+    return torch.randn(n, 2, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def open_rows(folder):
+    return Rows(folder / "sounds", (2, 3), torch.float32)
+
+
+def test_rows_come_back_by_their_file(tmp_path):
+    store = open_rows(tmp_path)
+    store.add([("rain", rows(2)), ("dog", rows(1, 1))])
+    store.add([("fire", rows(3, 2))])
+    for array in (store.reopen(), open_rows(tmp_path)):
+        assert len(array) == 6 and list(array.find("fire")) == [3, 4, 5] and array.find("wind") is None
+        assert torch.equal(array[[2, 0, 1]], torch.cat([rows(1, 1), rows(2)]))
+        assert torch.equal(array[array.find("fire")], rows(3, 2))
+    half = Rows(tmp_path / "half", (2, 3), torch.float16)
+    half.add([("rain", rows(2))])
+    assert torch.equal(half.reopen()[[0, 1]], rows(2).half().float())
+
+
+def test_processes_write_their_own_parts_and_read_all(tmp_path):
+    first, second = open_rows(tmp_path), open_rows(tmp_path)
+    first.add([("rain", rows(2))])
+    second.add([("dog", rows(1, 1))])
+    for array in (first.reopen(), second.reopen(), open_rows(tmp_path)):
+        assert len(array) == 3
+        assert torch.equal(array[[*array.find("dog"), *array.find("rain")]], torch.cat([rows(1, 1), rows(2)]))
+
+
+@pytest.mark.parametrize(
+    "journal", [b"", b'{"file": "rain", "rows": 2}\n', b'{"file": "rain", "rows": 2}\n{"fi']
+)
+def test_what_was_being_written_when_it_stopped_does_not_count(tmp_path, journal):
+    store = open_rows(tmp_path)
+    store.add([("rain", rows(2)), ("dog", rows(1, 1))])
+    store.journal.write_bytes(journal)
+    with store.data.open("ab") as file:
+        file.write(b"half a row")
+    again = open_rows(tmp_path)
+    assert len(again) == (2 if journal else 0) and again.find("dog") is None
+    again.add([("fire", rows(1, 2))])
+    assert torch.equal(again.reopen()[again.find("fire")], rows(1, 2))
+    if journal:
+        assert torch.equal(again[again.find("rain")], rows(2))
+
+
+def test_a_changed_file_is_another_one(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"one")
+    before = stamp(File(path))
+    assert stamp(File(path)) == before and stamp(File(path, 1, 2, "b.wav")) != before
+    path.write_bytes(b"two")
+    os.utime(path, (1, 1))
+    assert stamp(File(path)) != before
+    with pytest.raises(InputError, match="gone.wav"):
+        stamp(File(tmp_path / "gone.wav"))
+
+
+def test_a_copied_folder_is_the_same_one(tmp_path):
+    for name in ("data", "scratch"):
+        (tmp_path / name / "rain").mkdir(parents=True)
+        (tmp_path / name / "rain" / "0.wav").write_bytes(b"one")
+        os.utime(tmp_path / name / "rain" / "0.wav", (1, 1))
+    data, scratch = tmp_path / "data", tmp_path / "scratch"
+    file = scratch / "rain" / "0.wav"
+    kept = stamp(File(data / "rain" / "0.wav"), data)
+    assert stamp(File(file), scratch) == kept and stamp(File(file), tmp_path) != kept
+    os.utime(file, (2, 2))
+    assert stamp(File(file), scratch) != kept
+
+
+def test_other_settings_and_weights_have_other_names():
+    names = {digest(1, "a"), digest(1, "b"), digest(torch.zeros(2)), digest(torch.ones(2))}
+    assert len(names) == 4 and digest(torch.ones(2)) in names
+
+
+def test_a_disk_that_fills_up_gets_a_sentence_and_loses_nothing(tmp_path):
+    resource = pytest.importorskip("resource")
+    store = open_rows(tmp_path)
+    store.add([("rain", rows(2))])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(InputError, match="cannot be stored.*make room"):
+            store.add([("dog", rows(10_000))])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    for array in (store, open_rows(tmp_path)):
+        assert torch.equal(array.reopen()[array.find("rain")], rows(2))
+        array.add([(f"dog {id(array)}", rows(1, 1))])
+        assert torch.equal(array.reopen()[array.find(f"dog {id(array)}")], rows(1, 1))
+
+
+def test_a_folder_that_cannot_be_made_gets_a_sentence(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match="cannot be stored"):
+        open_rows(tmp_path / "file")
+
+
+def test_held_rows_are_the_same_in_memory():
+    held = Held()
+    held.add([("rain", rows(2)), ("dog", rows(1, 1))])
+    assert list(held.find("dog")) == [2] and held.find("wind") is None
+    assert torch.equal(held.reopen(), torch.cat([rows(2), rows(1, 1)]))

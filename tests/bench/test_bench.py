@@ -1,0 +1,37 @@
+"""What the benches compare does the same."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from bench.edit import step_jobs
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_edit_by_maps_is_the_edit():
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        block_out_channels=(32, 32, 64), layers_per_block=1, cross_attention_dim=768, attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
+    ).eval()  # fmt: skip
+    made = []
+    unet.register_forward_hook(lambda module, given, output: made.append(output.sample))
+    for job in step_jobs(unet, 128).values():
+        job()
+    plain, edited, by_maps = made
+    torch.testing.assert_close(by_maps, edited, rtol=0, atol=1e-5)
+    torch.testing.assert_close(edited[0], plain[0], rtol=0, atol=1e-5)
+    assert not torch.allclose(edited[1], plain[1], atol=1e-3)
+
+
+def test_memory_is_what_a_job_holds_at_once():
+    """In a process of its own: what earlier tests freed may go back to the system at any time."""
+    code = "import torch; from bench.edit import largest_held; print(largest_held(lambda: torch.ones(2**25)))"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 120 < float(told.stdout) < 150

@@ -1,0 +1,129 @@
+"""`aai eval` on SoundWorld: the tables beside the paper's rows, and one sentence for bad input."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from aai import audio, cli
+from aai.data.clips import MANIFEST, as_row, scan
+from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
+from aai.encoders.cavmae_encoder import CAVMAEEncoder
+from aai.encoders.loaders import save
+from aai.soundworld.pictures import render
+from aai.soundworld.sounds import synthesize
+
+EVENTS = ("rain", "fire", "helicopter")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three classes of two synthesized sounds, each with a picture of its own; the same as ESC-50 has them;
+    and a small encoder with random weights."""
+    folder = tmp_path_factory.mktemp("eval")
+    lines = ["filename,fold,target,category,esc10,src_file,take"]
+    (folder / "esc" / "audio").mkdir(parents=True)
+    (folder / "esc" / "meta").mkdir()
+    for number, event in enumerate(EVENTS):
+        (folder / "classes" / event).mkdir(parents=True)
+        for i in range(2):
+            sound = synthesize(event, 0.7, 500 + i)
+            audio.save(sound, folder / "classes" / event / f"{i}.wav")
+            audio.save(sound, folder / "esc" / "audio" / f"{number}-{i}.wav")
+            Image.fromarray(render("city", event, 0.7, i)).save(folder / "classes" / event / f"{i}.png")
+            lines.append(f"{number}-{i}.wav,{i + 1},{number},{event},{event == 'rain'},x,A")
+    (folder / "esc" / "meta" / "esc50.csv").write_text("\n".join(lines) + "\n")
+    torch.manual_seed(0)
+    config = CAVMAEConfig(dim=16, depth_a=1, depth_v=1, heads=2, frames=64, image_size=32, seconds=0.64)
+    encoder = CAVMAEEncoder(CAVMAE(config).requires_grad_(False), ["rain"], torch.eye(16)[:1], name="small")
+    save(encoder, folder / "small.safetensors")
+    return folder
+
+
+@pytest.fixture
+def aai(data, monkeypatch, capsys):
+    """aai("retrieval", "classes") -> exit code, stdout, stderr; run in `data`."""
+    monkeypatch.chdir(data)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = cli.main(["eval", *arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_retrieval_of_two_encoders_beside_table_1(aai, data):
+    code, out, err = aai(
+        "retrieval", "classes", "--encoder", "soundworld", "--encoder", "small.safetensors", "-o", "r.json"
+    )
+    assert code == 0 and not err
+    assert any(line.split()[:2] == ["all", "soundworld"] for line in out.splitlines())
+    assert "all paper: CAVT-MAE w/o m sound, picture 7.96 22.26 31.64" in " ".join(out.split())
+    assert "small.safetensors: no text" in out and "no targets" in out
+    report = json.loads((data / "r.json").read_text())
+    (world,) = [row for row in report["encoders"] if row["encoder"] == "soundworld"]
+    (table,) = world["subsets"]
+    assert (table["subset"], table["clips"], table["classes"]) == ("all", 6, 3)
+    # Three events that SoundWorld's encoder knows well; chance is 1 in 6, and 1 in 3 for the labels.
+    assert table["sound to picture"]["R@5"] >= 5 / 6 and table["picture to sound"]["R@5"] >= 5 / 6
+    assert report["paper"]["CAVT-MAE"]["all"] == [8.86, 23.46, 32.83]
+
+
+def test_zero_shot_with_raw_labels_and_the_template(aai):
+    code, out, _ = aai("zeroshot", "esc", "--text", "soundworld", "--json")
+    report = json.loads(out)
+    assert code == 0 and report["set"] == "ESC-50" and report["labels"] == sorted(EVENTS)
+    raw, template = report["encoders"]
+    assert (raw["template"], template["template"]) == ("{label}", "the sound of {label}")
+    assert raw["count"] == template["count"] == 6 and raw["hits"] >= 5
+    code, out, _ = aai("zeroshot", "esc", "--text", "soundworld", "--folds", "2", "--json")
+    assert json.loads(out)["encoders"][0]["count"] == 3
+    code, out, err = aai("zeroshot", "esc", "--text", "soundworld", "--esc10")
+    assert code == 2 and "1 classes" in err
+
+
+def test_audio_text_beside_table_3(aai):
+    code, out, _ = aai("audiotext", "classes", "--text", "soundworld")
+    assert code == 0 and "paper: CAVT-MAE w/o m" in out and "49.32" in out
+    (own,) = [line for line in out.splitlines() if line.startswith("soundworld")]
+    assert float(own.split()[1]) >= 80
+
+
+def test_of_split_data_the_test_clips_are_measured(aai, data, tmp_path):
+    rows = [as_row(clip, data / "classes") for clip in scan(data / "classes")]
+    for i, row in enumerate(rows):
+        row["split"] = "train" if i % 2 else "test"
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    for event in EVENTS:
+        (folder / event).symlink_to(data / "classes" / event)
+    (folder / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, err = aai("audiotext", str(folder), "--text", "soundworld", "--json")
+    report = json.loads(out)
+    assert code == 0 and report["split"] == "test" and report["encoders"][0]["count"] == 3
+    assert "measuring on the 3 clips of the split “test”" in err
+    code, out, err = aai("audiotext", str(folder), "--text", "soundworld", "--json", "--split", "train")
+    assert json.loads(out)["split"] == "train" and not err
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("retrieval", "nowhere"), "nowhere"),
+        (("retrieval", "classes", "--split", "test"), "not split"),
+        (("audiotext", "classes", "--encoder", "small.safetensors"), "no vector of the label “fire”"),
+        (("audiotext", "classes", "--encoder", "small.safetensors", "--text", "soundworld"), "192"),
+        (("zeroshot", "esc", "--folds", "one"), "names no folds"),
+        (("zeroshot", "classes", "--encoder", "nothing.safetensors"), "nothing.safetensors"),
+        (("zeroshot", "classes", "--text", "nowhere"), "no CLIP"),
+        (("zeroshot", "classes", "--text", "soundworld", "--device", "cuda:63"), "no device 'cuda:63'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_bad_input_is_one_sentence(aai, arguments, words):
+    code, out, err = aai(*arguments)
+    assert code == 2 and not out
+    assert words in err and "Traceback" not in err and err.count("\n") == 1

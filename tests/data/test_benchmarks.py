@@ -1,0 +1,81 @@
+"""Sets of recordings are read as they are published."""
+
+import pytest
+
+from aai.data.benchmarks import read_recordings
+from aai.errors import InputError
+
+ESC50 = """filename,fold,target,category,esc10,src_file,take
+1-100032-A-0.wav,1,0,dog,True,100032,A
+2-100038-A-14.wav,2,14,chirping_birds,False,100038,A
+5-9032-A-0.wav,5,0,dog,True,9032,A
+1-17367-A-10.wav,1,10,rain,True,17367,A
+"""
+URBAN = """slice_file_name,fsID,start,end,salience,fold,classID,class
+100032-3-0-0.wav,100032,0.0,0.317551,1,5,3,dog_bark
+100263-2-0-117.wav,100263,58.5,62.5,1,10,2,children_playing
+"""
+
+
+def write(folder, listed, content, paths):
+    for path in (listed, *paths):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    (folder / listed).write_text(content)
+
+
+@pytest.fixture
+def esc50(tmp_path):
+    names = [line.split(",")[0] for line in ESC50.splitlines()[1:]]
+    write(tmp_path, "meta/esc50.csv", ESC50, [f"audio/{name}" for name in names])
+    return tmp_path
+
+
+def test_esc50_and_the_ten_classes_within(esc50):
+    name, found = read_recordings(esc50)
+    assert name == "ESC-50"
+    assert [(r.label, r.fold) for r in found] == [("dog", 1), ("chirping birds", 2), ("dog", 5), ("rain", 1)]
+    assert found[0].path == esc50 / "audio" / "1-100032-A-0.wav"
+    name, found = read_recordings(esc50, esc10=True)
+    assert name == "ESC-10" and {r.label for r in found} == {"dog", "rain"}
+    assert [r.fold for r in read_recordings(esc50, (1,))[1]] == [1, 1]
+
+
+def test_urbansound_keeps_its_sounds_by_fold(tmp_path):
+    paths = ["audio/fold5/100032-3-0-0.wav", "audio/fold10/100263-2-0-117.wav"]
+    write(tmp_path, "metadata/UrbanSound8K.csv", URBAN, paths)
+    name, found = read_recordings(tmp_path)
+    assert name == "UrbanSound8K"
+    assert [(r.label, r.fold) for r in found] == [("dog bark", 5), ("children playing", 10)]
+    assert [r.path for r in found] == [tmp_path / path for path in paths]
+    (tmp_path / paths[0]).unlink()
+    with pytest.raises(InputError, match="100032-3-0-0.wav” is missing"):
+        read_recordings(tmp_path)
+
+
+def test_folders_of_classes_tell_folds_where_all_names_do(tmp_path):
+    for path in ("sea_waves/1-28135-A.ogg", "sea_waves/4-1-A.ogg", "rain/12-2-A.ogg", "rain/notes.txt"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    name, found = read_recordings(tmp_path)
+    assert name == tmp_path.name
+    assert [(r.label, r.fold) for r in found] == [("rain", 12), ("sea waves", 1), ("sea waves", 4)]
+    (tmp_path / "rain" / "loud.wav").touch()
+    assert {r.fold for r in read_recordings(tmp_path)[1]} == {0}
+
+
+def test_lists_of_other_kinds_are_refused(esc50, tmp_path_factory):
+    with pytest.raises(InputError, match=r"folds \(4,\).*\[1, 2, 5\]"):
+        read_recordings(esc50, (4,))
+    with pytest.raises(InputError, match="1 classes"):
+        read_recordings(esc50, (5,))
+    (esc50 / "meta" / "esc50.csv").write_text("file,label\na,b\n")
+    with pytest.raises(InputError, match="no column “filename”"):
+        read_recordings(esc50)
+    (esc50 / "meta" / "esc50.csv").write_text(ESC50.replace(",1,0,", ",one,0,"))
+    with pytest.raises(InputError, match="“one” as a fold"):
+        read_recordings(esc50)
+    with pytest.raises(InputError, match="no folder"):
+        read_recordings(esc50 / "nowhere")
+    with pytest.raises(InputError, match="0 classes"):
+        read_recordings(tmp_path_factory.mktemp("empty"))

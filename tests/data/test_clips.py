@@ -1,0 +1,89 @@
+"""Shards from elsewhere, and what is wrong with lists and shards."""
+
+import io
+import json
+import tarfile
+
+import pytest
+import torch
+from PIL import Image
+
+from aai import audio
+from aai.data.clips import MANIFEST, scan
+from aai.errors import InputError
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A sound and a picture as bytes."""
+    audio.save(audio.Sound(torch.full((1, 1600), 0.25), 16000), tmp_path / "s.wav")
+    picture = io.BytesIO()
+    Image.new("RGB", (6, 4), "red").save(picture, "PNG")
+    return (tmp_path / "s.wav").read_bytes(), picture.getvalue()
+
+
+def write_shard(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_webdataset_shards_of_other_makers(files, tmp_path):
+    """Folders within, labels as text or json, incomplete samples, several shards."""
+    sound, picture = files
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    write_shard(
+        folder / "b.tar",
+        {
+            "test/0001.txt": b"heavy rain\n",
+            "test/0001.wav": sound,
+            "test/0001.frame.png": picture,
+            "test/0002.txt": b"no sound",
+            "test/0002.png": picture,
+        },
+    )
+    told = json.dumps({"label": "dog", "split": "test"}).encode()
+    write_shard(folder / "a.tar", {"7.json": told, "7.wav": sound, "7.0.png": picture, "7.1.png": picture})
+    dog, rain = scan(folder)
+    assert (dog.id, dog.label, dog.split, len(dog.pictures)) == ("7", "dog", "test", 2)
+    assert (rain.id, rain.label, rain.split) == ("0001", "heavy rain", "")
+    assert rain.load_sound().waveform.shape == (1, 1600)
+    assert torch.equal(dog.load_picture(1), torch.tensor([1.0, 0, 0]).view(3, 1, 1).expand(3, 4, 6))
+    assert dog.middle == 1
+
+
+def test_what_cannot_be_read_is_told(files, tmp_path):
+    sound, picture = files
+    with pytest.raises(InputError, match="holds no clips"):
+        scan(write_shard(tmp_path / "bare.tar", {"1.wav": sound, "1.png": picture}))
+    (tmp_path / "torn.tar").write_bytes(b"no tar at all")
+    with pytest.raises(InputError, match="torn.tar.*as a shard"):
+        scan(tmp_path / "torn.tar")
+    listed = tmp_path / "listed"
+    listed.mkdir()
+    (listed / MANIFEST).write_text('{"id": "1", "label": "dog", "sound": "1.wav", "pictures": []}\n{"id": \n')
+    with pytest.raises(InputError, match="Line 2"):
+        scan(listed)
+    rows = [{"id": x, "label": x, "sound": f"{x}.wav", "pictures": [f"{x}.png"]} for x in "ab"]
+    (listed / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match="a.wav"):
+        scan(listed)[0].load_sound()
+    with pytest.raises(InputError, match="b.png"):
+        scan(listed)[1].load_picture(0)
+
+
+def test_a_damaged_member_is_told_by_its_name(files, tmp_path):
+    shard = write_shard(tmp_path / "a.tar", {"1.txt": b"x", "1.wav": b"RIFF", "1.png": b"\x89PNG"})
+    write_shard(tmp_path / "b.tar", {"2.txt": b"y", "2.wav": files[0], "2.png": files[1]})
+    clip = scan(tmp_path)[0]
+    with pytest.raises(InputError, match="a.tar/1.wav"):
+        clip.load_sound()
+    with pytest.raises(InputError, match="a.tar/1.png"):
+        clip.load_picture(0)
+    shard.unlink()
+    with pytest.raises(InputError, match="a.tar.*make the shard again"):
+        clip.load_sound()

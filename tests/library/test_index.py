@@ -1,0 +1,251 @@
+"""A folder as a library: what is kept, what is seen again, and what happens when something goes wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from aai.errors import InputError
+from aai.library import nearest
+from aai.library.index import default_file, index, read, scan
+from aai.library.retrieval import Library, references
+
+
+@dataclass
+class Colours:
+    """Sees a picture as its mean colour, and counts what it sees."""
+
+    key: str = "colours"
+    name: str = "colours"
+    image_size: int = 16
+    seen: list[int] = field(default_factory=list)
+
+    def embed_images(self, images):
+        assert images.shape[1:] == (3, 16, 16) and images.min() >= 0 and images.max() <= 1
+        self.seen.append(len(images))
+        return F.normalize(images.mean((2, 3)) + 1e-3, dim=-1)
+
+    def query(self, f_a):
+        return F.normalize(f_a, dim=-1)
+
+
+def flat(path, colour, size=(20, 12), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "photos"
+    flat(folder / "red.png", (255, 0, 0))
+    flat(folder / "deep" / "green.bmp", (0, 255, 0), (9, 40))
+    flat(folder / "blue.JPG", (0, 0, 255))
+    (folder / "notes.txt").write_text("words")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    flat(folder / ".hidden" / "a.png", (9, 9, 9))
+    return folder
+
+
+def test_a_folder_becomes_a_library_and_bad_files_are_left_out(folder, caplog):
+    told = []
+    library = index(folder, Colours(), batch=2, callback=lambda *counts: told.append(counts))
+    assert library.names == ["blue.JPG", "deep/green.bmp", "red.png"]
+    assert "broken.png" in caplog.text and told == [(2, 4), (4, 4)]
+    assert_close(library.features.norm(dim=1), torch.ones(3))
+    found = references(torch.tensor([0.0, 8.0, 0.1]), library, 1)
+    assert found[0].path == folder / "deep" / "green.bmp"
+    assert library.file == default_file(folder, Colours()) and library.file.is_file()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are Unicode here")
+def test_a_name_that_is_no_unicode_is_kept(folder):
+    os.rename(folder / "red.png", os.fsencode(folder) + b"/caf\xe9.png")
+    tower = Colours()
+    names = ["blue.JPG", "caf\udce9.png", "deep/green.bmp"]
+    assert index(folder, tower).names == index(folder, tower).names == names and tower.seen == [3]
+    assert references(torch.tensor([9.0, 0.0, 0.0]), read(default_file(folder, tower), tower), 1)[
+        0
+    ].path.exists()
+
+
+def test_a_folder_that_cannot_be_read_is_left_out(folder, monkeypatch, caplog):
+    scandir = os.scandir
+
+    def locked(path):
+        if os.fspath(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    assert list(scan(folder)) == ["blue.JPG", "broken.png", "red.png"]
+    assert "deep' is left out of the library: Permission denied" in caplog.text
+
+
+def test_only_what_has_changed_is_seen_again(folder):
+    (folder / "broken.png").unlink()
+    tower = Colours()
+    first = index(folder, tower)
+    assert tower.seen == [3]
+    stamp = first.file.stat().st_mtime_ns
+    again = index(folder, tower)
+    assert tower.seen == [3] and first.file.stat().st_mtime_ns == stamp
+    assert torch.equal(again.features, first.features)
+    flat(folder / "red.png", (0, 255, 255), (30, 30))
+    flat(folder / "deep" / "new.png", (255, 255, 0))
+    (folder / "blue.JPG").unlink()
+    updated = index(folder, tower)
+    assert tower.seen == [3, 2] and updated.names == ["deep/green.bmp", "deep/new.png", "red.png"]
+    assert torch.equal(updated.features[0], first.features[1])
+    fresh = index(folder, Colours(), folder.parent / "elsewhere.safetensors")
+    assert_close(fresh.features, updated.features, rtol=0, atol=0)
+    (folder / "red.png").unlink()
+    assert index(folder, tower).names == ["deep/green.bmp", "deep/new.png"] and tower.seen == [3, 2]
+    assert sum(p.name.startswith(".aai-library") for p in folder.iterdir()) == 1
+
+
+def test_another_tower_has_another_index(folder, tmp_path):
+    index(folder, Colours())
+    other = Colours(key="others", name="other eyes")
+    index(folder, other)
+    assert other.seen == [3] and len(list(folder.glob(".aai-library-*.safetensors"))) == 2
+    place = tmp_path / "chosen.safetensors"
+    index(folder, Colours(), place)
+    with pytest.raises(InputError, match="another visual tower"):
+        index(folder, other, place)
+    flat(tmp_path / "second" / "a.png", (1, 2, 3))
+    with pytest.raises(InputError, match="another folder"):
+        index(tmp_path / "second", Colours(), place)
+
+
+def test_an_index_is_read_as_it_is_and_moves_with_its_folder(folder, tmp_path):
+    made = index(folder, Colours())
+    shutil.move(folder, tmp_path / "moved")
+    moved = read(tmp_path / "moved" / made.file.name, Colours())
+    assert moved.names == made.names and moved.folder == tmp_path / "moved"
+    assert_close(moved.features, made.features, rtol=0, atol=0)
+    chosen = index(tmp_path / "moved", Colours(), tmp_path / "chosen.safetensors")
+    assert read(chosen.file, Colours()).folder == tmp_path / "moved"
+    with pytest.raises(InputError, match="There is no index"):
+        read(tmp_path / "nowhere.safetensors", Colours())
+
+
+def test_features_are_mapped_not_read(tmp_path):
+    folder = tmp_path / "many"
+    flat(folder / "a.png", (1, 2, 3))
+
+    class Wide(Colours):
+        def embed_images(self, images):
+            return torch.ones(len(images), 25_000_000)
+
+    index(folder, Wide())
+    statm = "/proc/self/statm"
+    if not os.path.exists(statm):
+        pytest.skip("resident memory cannot be read here")
+
+    def resident() -> int:
+        with open(statm) as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before = resident()
+    library = index(folder, Wide())
+    assert resident() - before < 30e6 < library.features.nbytes
+
+
+def test_cancelling_keeps_what_was_seen(folder):
+    (folder / "broken.png").unlink()
+    tower = Colours()
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index(folder, tower, batch=2, callback=stop)
+    assert read(default_file(folder, tower), tower).names == ["blue.JPG", "deep/green.bmp"]
+    assert index(folder, tower, batch=2).names == ["blue.JPG", "deep/green.bmp", "red.png"]
+    assert tower.seen == [2, 1] and not list(folder.rglob("*.part"))
+
+
+def test_a_damaged_index_is_made_again(folder, caplog):
+    tower = Colours()
+    place = index(folder, tower).file
+    place.write_bytes(place.read_bytes()[:200])
+    with pytest.raises(InputError, match="no whole index"):
+        read(place, tower)
+    assert len(index(folder, tower).names) == 3 and "no whole index" in caplog.text
+    assert len(read(place, tower).names) == 3
+
+
+def test_a_folder_that_takes_no_file_stays_in_memory(folder, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    library = index(folder, Colours())
+    assert library.file is None and len(library.names) == 3 and "kept in memory" in caplog.text
+    with pytest.raises(InputError, match="No space left"):
+        index(folder, Colours(), folder / "chosen.safetensors")
+    assert not list(folder.rglob("*.part")) and not list(folder.glob("*.safetensors"))
+
+
+def test_empty_and_missing_folders_are_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no pictures"):
+        scan(tmp_path)
+    with pytest.raises(InputError, match="There is no folder"):
+        scan(tmp_path / "nowhere")
+    (tmp_path / "a.png").write_text("words")
+    with pytest.raises(InputError, match="None of the 1 pictures"):
+        index(tmp_path, Colours())
+
+
+def test_fast_without_faiss_says_how_to_install_it(folder, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    tower = Colours()
+    with pytest.raises(InputError, match="pip install"):
+        index(folder, tower, fast=True)
+    assert not tower.seen
+
+
+def test_faiss_finds_what_the_plain_product_finds(tmp_path):
+    pytest.importorskip("faiss", reason="FAISS is not installed: pip install faiss-cpu")
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(40, 24, generator=generator)
+    rows = centres.repeat_interleave(100, 0) + 0.6 * torch.randn(4000, 24, generator=generator)
+    features = F.normalize(rows, dim=-1)
+    fast = nearest.build(features)
+    fast.save(tmp_path / "made.faiss")
+    fast = nearest.load(tmp_path / "made.faiss")
+    for query in F.normalize(centres + 0.3, dim=-1):
+        found = fast.candidates(query, 4)
+        assert len(found) == 256 and (found[1:] > found[:-1]).all()
+        best = set(top_rows(features @ query, 4))
+        assert best <= set(found.tolist())
+    (tmp_path / "bad.faiss").write_bytes(b"none")
+    with pytest.raises(InputError, match="no whole search index"):
+        nearest.load(tmp_path / "bad.faiss")
+
+
+def top_rows(cosine, k):
+    return nearest.top(cosine, k)[0].tolist()
+
+
+def test_the_fast_index_follows_the_library(folder):
+    pytest.importorskip("faiss", reason="FAISS is not installed: pip install faiss-cpu")
+    for i in range(60):
+        flat(folder / f"{i}.png", (i * 4, 255 - i * 4, 40))
+    tower = Colours()
+    library = index(folder, tower, fast=True)
+    (made,) = folder.glob(".*.faiss")
+    f_a = torch.tensor([0.6, 0.5, 0.2])
+    plain = references(f_a, Library(tower, folder, library.names, library.features))
+    assert references(f_a, library) == plain
+    (folder / "3.png").unlink()
+    assert index(folder, tower).fast.index.ntotal == len(scan(folder)) - 1
+    assert [p != made for p in folder.glob(".*.faiss")] == [True]

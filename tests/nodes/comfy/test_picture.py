@@ -1,0 +1,263 @@
+"""ComfyPictureModel against diffusers' U-Net with the same weights, and gradients through ComfyUI."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+
+@pytest.fixture
+def picture(small, pack):
+    return pack.part("nodes.comfy.picture").ComfyPictureModel(small.model, small.clip, small.vae)
+
+
+@pytest.fixture
+def make_token(pack):
+    """make_token(name, rows) -> a SoundToken of width 192 with random vectors of a word's size."""
+    token = pack.part("aai.token")
+
+    def make(name: str = "rain", rows: int = 1, width: int = 192, seed: int = 0):
+        drawn = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)) * 0.03
+        zero = torch.zeros(rows, width)
+        return token.SoundToken(
+            name=name, vectors={"clip_l": drawn}, f_a=drawn[0], f_adapter={"clip_l": zero},
+            scale={"clip_l": 1.0}, loudness=-20.0, provenance={},
+        )  # fmt: skip
+
+    return make
+
+
+def alphas_cumprod():
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return (1 - betas).cumprod(0).float()
+
+
+def predicting(kind, small, pack):
+    """A picture model whose U-Net is read as predicting `kind`: "eps" or "v_prediction"."""
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    model = ModelSamplingDiscrete().patch(small.model, kind, False)[0]
+    return pack.part("nodes.comfy.picture").ComfyPictureModel(model, small.clip, small.vae)
+
+
+def test_noise_prediction_equals_diffusers(picture, small, pack):
+    models, diffusers = pack.part("aai.soundworld.models"), pack.part("aai.picture.diffusers")
+    other = diffusers.DiffusersPictureModel(
+        small.unet, small.tower, small.tokenizer, small.autoencoder, models.SCHEDULER_CONFIG
+    )
+    prompt = pack.part("aai.prompt").Prompt("a photo of heavy rain")
+    generator = torch.Generator().manual_seed(1)
+    latents, t = torch.randn(3, 32, 16, 16, generator=generator), torch.tensor([3, 500, 999])
+    with torch.inference_mode():
+        wanted = other.predict_noise(latents, t, other.encode_prompt(prompt))
+        ours = picture.predict_noise(latents, t, picture.encode_prompt(prompt))
+        assert_close(ours, wanted, atol=1e-4, rtol=0)
+
+
+def test_a_model_of_noise_is_read_as_one(small, pack):
+    picture = predicting("eps", small, pack)
+    prompt = pack.part("aai.prompt").Prompt("a photo of heavy rain")
+    generator = torch.Generator().manual_seed(1)
+    latents, t = torch.randn(3, 32, 16, 16, generator=generator), torch.tensor([3, 500, 999])
+    with torch.inference_mode():
+        cond = picture.encode_prompt(prompt)
+        wanted = small.unet(latents, t, cond.cross.expand(3, -1, -1)).sample
+        assert_close(picture.predict_noise(latents, t, cond), wanted, atol=1e-4, rtol=0)
+
+
+def test_denoising_loss_is_the_error_in_the_noise(small, pack):
+    picture = predicting("eps", small, pack)
+    prompt = pack.part("aai.prompt").Prompt("a photo of a dog")
+    generator = torch.Generator().manual_seed(2)
+    latents, noise = torch.randn(2, 2, 32, 16, 16, generator=generator)
+    t = torch.tensor([100, 800])
+    with torch.inference_mode():
+        cond = picture.encode_prompt(prompt)
+        alpha = alphas_cumprod()[t][:, None, None, None]
+        noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+        wanted = (small.unet(noisy, t, cond.cross.expand(2, -1, -1)).sample - noise).square().mean()
+        assert_close(picture.denoising_loss(latents, cond, noise, t), wanted, atol=1e-4, rtol=0)
+
+
+def test_v_prediction_loss_is_the_error_in_v(small, pack):
+    picture = predicting("v_prediction", small, pack)
+    generator = torch.Generator().manual_seed(3)
+    latents, noise = torch.randn(2, 2, 32, 16, 16, generator=generator)
+    t = torch.tensor([100, 800])
+    with torch.inference_mode():
+        cond = picture.encode_prompt(pack.part("aai.prompt").Prompt("a photo of a dog"))
+        alpha = alphas_cumprod()[t][:, None, None, None]
+        noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+        v = alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
+        wanted = (small.unet(noisy, t, cond.cross.expand(2, -1, -1)).sample - v).square().mean()
+        assert_close(picture.denoising_loss(latents, cond, noise, t), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_a_gradient_reaches_the_token_and_the_weights_come_back(picture, small, pack, make_token):
+    prompt = pack.part("aai.prompt").Prompt("a photo of *", (make_token(),))
+    weights = {k: v.clone() for k, v in small.model.model.diffusion_model.state_dict().items()}
+    parameters = [*small.model.model.parameters(), *small.clip.cond_stage_model.parameters()]
+    assert any(p.is_inference() for p in parameters)
+    latents = torch.randn(1, 32, 16, 16, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, 32, 16, 16, generator=torch.Generator().manual_seed(1))
+
+    def loss(model, vectors):
+        cond = model.encode_prompt(prompt, {"rain": {"clip_l": vectors}})
+        return model.denoising_loss(latents, cond, noise, torch.tensor([400]))
+
+    with torch.inference_mode(), picture.training() as trainable:
+        vectors = prompt.tokens[0].vectors["clip_l"].clone().requires_grad_()
+        loss(trainable, vectors).backward()
+        gradient = vectors.grad.clone()
+        assert gradient.norm() > 0
+        direction = gradient / gradient.norm()
+        with torch.no_grad():
+            step = 0.01
+            ahead, behind = (loss(trainable, vectors + s * step * direction) for s in (1, -1))
+    assert_close((ahead - behind) / (2 * step), gradient.norm(), rtol=0.05, atol=1e-6)
+    after = [*small.model.model.parameters(), *small.clip.cond_stage_model.parameters()]
+    assert [p.is_inference() for p in after] == [p.is_inference() for p in parameters]
+    for key, value in small.model.model.diffusion_model.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+
+
+def test_weights_come_back_after_an_error(picture, small):
+    with pytest.raises(KeyError), torch.inference_mode(), picture.training():
+        raise KeyError("stopped")
+    assert all(p.is_inference() for p in small.model.model.diffusion_model.parameters())
+
+
+def test_positions_and_chunks(picture, pack, make_token):
+    Prompt = pack.part("aai.prompt").Prompt
+    one, two = make_token("rain", 2), make_token("dog", 1, seed=1)
+    cond = picture.encode_prompt(Prompt("a photo of <rain> with <dog>, <rain>", (one, two)))
+    # start, a, photo, of, rain, rain, with, dog, comma, rain, rain
+    assert cond.positions == {"rain": [4, 5, 9, 10], "dog": [7]}
+    assert cond.cross.shape == (1, 77, 192)
+    long = picture.encode_prompt(Prompt("rain " * 80 + "<dog>", (two,)))
+    assert long.cross.shape == (1, 154, 192) and long.positions["dog"] == [77 + 6]
+
+
+def test_weights_in_prompts_work_as_in_core(picture, small, pack, make_token):
+    words = pack.part("nodes.comfy.clip")
+    Prompt = pack.part("aai.prompt").Prompt
+    pairs, _ = words.tokenize(small.clip, Prompt("(a photo of *:1.3), night", (make_token(),)))
+    weights = [weight for _, weight in pairs["l"][0]]
+    assert weights[:7] == [1.0, 1.3, 1.3, 1.3, 1.3, 1.0, 1.0]
+    assert torch.is_tensor(pairs["l"][0][4][0])
+
+
+def test_a_tokenizer_of_more_encoders_than_the_clip_says_nothing(pack, comfy, make_token, caplog):
+    """As the XL refiner's."""
+    from comfy.sdxl_clip import SDXLTokenizer
+
+    tower = torch.nn.Module()
+    tower.clip_g = torch.nn.Module()
+    tower.clip_g.transformer = SimpleNamespace(get_input_embeddings=lambda: torch.nn.Embedding(1, 8))
+    clip = SimpleNamespace(cond_stage_model=tower, tokenizer=SDXLTokenizer())
+    token = make_token("rain", 2, width=8)
+    prompt = pack.part("aai.prompt").Prompt(
+        "a city under *, at night", (replace(token, vectors={"clip_g": token.vectors["clip_l"]}),)
+    )
+    pairs, reads = pack.part("nodes.comfy.clip").tokenize(clip, prompt)
+    assert pack.part("aai.prompt").token_positions(reads) == {"rain": [4, 5]}
+    assert [torch.is_tensor(piece) for piece, _ in pairs["g"][0][3:7]] == [False, True, True, False]
+    # What no encoder reads is the prompt without the sound.
+    assert pairs["l"] == SDXLTokenizer().clip_l.tokenize_with_weights("a city under , at night")
+    assert "does not exist" not in caplog.text
+
+
+def test_a_saved_token_is_cores_embedding(picture, small, pack, make_token, comfy):
+    import folder_paths
+
+    token = make_token("parity", 2)
+    token.save(f"{folder_paths.get_folder_paths('embeddings')[0]}/parity.safetensors")
+    ours = picture.encode_prompt(pack.part("aai.prompt").Prompt("a city under *, at night", (token,)))
+    with torch.inference_mode():
+        core = small.clip.encode_from_tokens(small.clip.tokenize("a city under embedding:parity , at night"))
+    assert_close(ours.cross, core, atol=1e-5, rtol=0)
+
+
+def test_a_token_of_another_width_is_refused(picture, pack, make_token):
+    prompt = pack.part("aai.prompt").Prompt("a photo of *", (make_token("wide", width=768),))
+    with pytest.raises(pack.part("aai.errors").InputError, match="'wide'.*768.*192"):
+        picture.encode_prompt(prompt)
+
+
+def test_flow_models_are_refused(small, pack):
+    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+
+    model = ModelSamplingSD3().patch(small.model, 3.0)[0]
+    with pytest.raises(pack.part("aai.errors").InputError, match="Stable Diffusion 1, 2 or XL"):
+        pack.part("nodes.comfy.picture").ComfyPictureModel(model, small.clip, small.vae)
+
+
+def test_each_seed_is_its_own_picture(picture, pack):
+    Prompt = pack.part("aai.prompt").Prompt
+    with torch.inference_mode():
+        cond, uncond = picture.encode_prompt(Prompt("rain")), picture.encode_prompt(Prompt(""))
+        steps = []
+        pair = picture.sample(
+            cond, uncond, seeds=[5, 9], steps=2, callback=lambda *report: steps.append(report)
+        )
+        alone = picture.sample(cond, uncond, seeds=[9], steps=2)
+        images = picture.decode(pair)
+    assert [report[:2] for report in steps] == [(1, 2), (2, 2)]
+    assert steps[1][2].shape == pair.shape
+    # Latents start at sigma 14.6, and guidance multiplies the rounding.
+    assert_close(pair[1:], alone, atol=2e-3, rtol=1e-3)
+    assert images.shape == (2, 3, 128, 128) and 0 <= images.min() and images.max() <= 1
+
+
+@pytest.mark.parametrize("moved_before", [False, True])
+def test_weights_that_are_moved_to_train_on_can_be_trained_on(pack, comfy, monkeypatch, moved_before):
+    """A move to another type takes the way of a move to a GPU: it puts other data into the parameter."""
+    import comfy.model_management as management
+
+    with torch.inference_mode():
+        module = torch.nn.Linear(4, 4).requires_grad_(False)
+    if moved_before:
+        module.to(torch.float64)
+    load = lambda patchers, **_: [p.model.to(torch.float64) for p in patchers]  # noqa: E731
+    monkeypatch.setattr(management, "load_models_gpu", load)
+    training = pack.part("nodes.comfy.training").Training
+    with torch.inference_mode(), training([SimpleNamespace(model=module, load_device=torch.device("cpu"))]):
+        x = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+        (gradient,) = torch.autograd.grad(module(x).square().sum(), x)
+        assert gradient.abs().sum() > 0
+    assert all(p.is_inference() for p in module.parameters())
+
+
+def test_a_model_with_others_patches_trains(picture, small, pack):
+    """Self-Attention Guidance asks which rows of a call are of the prompt, as IPAdapter does."""
+    from comfy_extras.nodes_sag import SelfAttentionGuidance
+
+    guided = SelfAttentionGuidance.execute(small.model, 0.5, 2.0).args[0]
+    other = pack.part("nodes.comfy.picture").ComfyPictureModel(guided, small.clip, small.vae)
+    prompt, t = pack.part("aai.prompt").Prompt("a photo of rain"), torch.tensor([500])
+    latents = torch.randn(1, 32, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        cond = picture.encode_prompt(prompt)
+        wanted, found = (p.denoising_loss(latents, cond, latents.flip(0), t) for p in (picture, other))
+    assert_close(found, wanted, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("width", "kind", "side"),
+    [
+        (768, "eps", 512),
+        (1024, "eps", 512),
+        (1024, "v_prediction", 768),
+        (2048, "eps", 1024),
+        (1280, "eps", 1024),
+    ],
+)
+def test_the_models_own_size_goes_by_its_family(small, pack, monkeypatch, width, kind, side):
+    picture = predicting(kind, small, pack)
+    config = SimpleNamespace(unet_config={"context_dim": width})
+    monkeypatch.setattr(picture.model.model, "model_config", config)
+    assert picture.native_size == side

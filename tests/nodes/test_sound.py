@@ -1,0 +1,159 @@
+"""The hearing nodes, in process: good sounds, and a sentence for each bad one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+
+@pytest.fixture
+def rain(pack):
+    return pack.part("aai.soundworld.sounds").synthesize("rain", 0.6, seed=3, seconds=2.0)
+
+
+def core_audio(sound) -> dict:
+    return {"waveform": sound.waveform[None], "sample_rate": sound.rate}
+
+
+def test_a_file_becomes_a_sound(run, pack, comfy, rain):
+    audio = pack.part("aai.audio")
+    audio.save(rain, comfy / "input" / "rain.wav")
+    sound, loudness = run("AAI_LoadAudio", audio="rain.wav", start=0.5, length=1.0)
+    assert sound["sample_rate"] == 16000 and sound["waveform"].shape == (1, 1, 16000)
+    assert_close(sound["waveform"][0, 0], rain.waveform[0, 8000:24000], atol=1e-4, rtol=0)
+    assert math.isclose(loudness, audio.loudness(rain.cut(0.5, 1.0)), abs_tol=0.1)
+
+
+def test_the_list_of_sounds_holds_audio_and_video(pack, comfy):
+    for name in ("a.wav", "b.mp4", "c.png"):
+        (comfy / "input" / name).touch()
+    options = pack.nodes["AAI_LoadAudio"].define_schema().inputs[0].options
+    assert {"a.wav", "b.mp4"} <= set(options) and "c.png" not in options
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"), [(b"", "is empty"), (b"no sound " * 50, "cannot be read as sound")]
+)
+def test_bad_files_get_a_sentence(run, pack, comfy, content, sentence):
+    (comfy / "input" / "bad.wav").write_bytes(content)
+    with pytest.raises(pack.part("aai.errors").InputError, match=sentence):
+        run("AAI_LoadAudio", audio="bad.wav", start=0.0, length=0.0)
+
+
+def test_a_missing_file_is_refused_before_anything_runs(pack):
+    answer = pack.nodes["AAI_LoadAudio"].validate_inputs(audio="nowhere.wav")
+    assert "nowhere.wav" in answer and "upload" in answer
+    answer = pack.nodes["AAI_LoadSoundEncoder"].validate_inputs(encoder="nothing.safetensors")
+    assert "nothing.safetensors" in answer
+
+
+def test_a_linked_choice_is_judged_when_it_is_known(run, pack, ear):
+    """ComfyUI gives a link's value as None until the node that makes it has run."""
+    chosen = {
+        "AAI_LoadAudio": {"audio": None},
+        "AAI_LoadSoundEncoder": {"encoder": None},
+        "AAI_AlignAudioEncoder": {"dataset": None},
+        "AAI_BridgeSoundEncoder": {"clap": None},
+        "AAI_RetrieveReferenceImages": {"library": None},
+        "AAI_LoadSoundToken": {"file": None},
+    }
+    others = {
+        "AAI_LoadAudio": {"start": 0.0, "length": 0.0},
+        "AAI_BridgeSoundEncoder": {"sounds": "none", "labels": "", "kind": "ridge"},
+        "AAI_RetrieveReferenceImages": {"k": 4},
+    }
+    for name, choice in chosen.items():
+        assert pack.nodes[name].validate_inputs(**choice) is True, name
+        pack.nodes[name].fingerprint_inputs(**choice, **others.get(name, {}))
+    InputError = pack.part("aai.errors").InputError
+    with pytest.raises(InputError, match="no sound encoder 'nowhere'"):
+        run("AAI_LoadSoundEncoder", encoder="nowhere")
+    with pytest.raises(InputError, match="no sound encoder 'nowhere'"):
+        run("AAI_BridgeSoundEncoder", clap="nowhere", clip=None, sounds="none", labels="", kind="ridge")
+    for name in ("nowhere", ".."):
+        with pytest.raises(InputError, match=f"no folder '{name}'"):
+            run("AAI_RetrieveReferenceImages", embedding=None, sound_encoder=ear, library=name, k=4)
+
+
+def test_encoding_gives_an_embedding_and_words(run, pack, ear, rain):
+    heard, words, scores = run("AAI_EncodeSound", sound_encoder=ear, audio=core_audio(rain), count=2)
+    assert_close(heard.f_a, ear.embed([rain])[0])
+    assert heard.encoder == "small" and math.isfinite(heard.loudness)
+    ranked = pack.part("aai.encoders.base").nearest_words(ear, heard.f_a[None], 5)[0]
+    assert words == f"{ranked[0][0]}, {ranked[1][0]}"
+    assert [line.rsplit(" ", 2)[0] for line in scores.splitlines()] == [word for word, _ in ranked]
+
+
+def test_a_token_knows_its_sounds_file(run, comfy, pack, ear, rain):
+    pack.part("aai.audio").save(rain, comfy / "input" / "by the window.wav")
+    sound, _ = run("AAI_LoadAudio", audio="by the window.wav", start=0.0, length=0.0)
+    heard, *_ = run("AAI_EncodeSound", sound_encoder=ear, audio=sound, count=1)
+    assert pack.part("nodes.adapt").origin(heard)["sound"] == "by the window.wav"
+
+
+def test_no_sound_at_all_gets_a_sentence(run, pack, ear):
+    """Core gives None for a video without a sound track."""
+    with pytest.raises(pack.part("aai.errors").InputError, match="No sound came in"):
+        run("AAI_EncodeSound", sound_encoder=ear, audio=None, count=1)
+
+
+def test_channels_that_cancel_each_other_are_told(run, pack, ear, rain):
+    both = torch.cat([rain.waveform, -rain.waveform])[None]
+    with pytest.raises(pack.part("aai.errors").InputError, match="cancel each other out"):
+        run(
+            "AAI_EncodeSound",
+            sound_encoder=ear,
+            audio={"waveform": both, "sample_rate": rain.rate},
+            count=1,
+        )
+
+
+def test_an_encoder_without_words_says_so(run, pack, ear, rain):
+    encoder = pack.part("aai.encoders.cavmae_encoder").CAVMAEEncoder(
+        ear.model, [], torch.zeros(0, 192), name="raw"
+    )
+    heard, words, scores = run("AAI_EncodeSound", sound_encoder=encoder, audio=core_audio(rain), count=2)
+    assert heard.labels == [] and words == "" and "no words" in scores
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rate"),
+    [
+        (torch.rand(1, 8, 8000) - 0.5, 8000),
+        (torch.rand(1, 2, 192000) - 0.5, 192000),
+        (torch.rand(1, 1, 2000) - 0.5, 16000),
+    ],
+)
+def test_odd_sounds_are_heard(run, ear, waveform, rate):
+    heard, _, _ = run(
+        "AAI_EncodeSound", sound_encoder=ear, audio={"waveform": waveform, "sample_rate": rate}, count=1
+    )
+    assert heard.f_a.shape == (192,) and torch.isfinite(heard.f_a).all()
+
+
+@pytest.mark.parametrize(
+    ("waveform", "sentence"),
+    [
+        (torch.full((1, 1, 16000), float("nan")), "not numbers"),
+        (torch.zeros(1, 1, 0), "no samples"),
+        (torch.rand(1, 1, 800) - 0.5, "too short"),
+        (torch.rand(2, 1, 16000), "batch of 2"),
+    ],
+)
+def test_bad_sounds_get_a_sentence(run, pack, ear, waveform, sentence):
+    with pytest.raises(pack.part("aai.errors").InputError, match=sentence):
+        run("AAI_EncodeSound", sound_encoder=ear, audio={"waveform": waveform, "sample_rate": 16000}, count=1)
+
+
+def test_an_encoder_comes_from_its_folder(run, pack, comfy, ear, rain):
+    pack.part("aai.encoders.loaders").save(
+        ear, comfy / "models" / "audio_encoders" / "small.safetensors", torch.float32
+    )
+    (loaded,) = run("AAI_LoadSoundEncoder", encoder="small.safetensors")
+    assert_close(loaded.embed([rain]), ear.embed([rain]), atol=1e-5, rtol=0)
+    (comfy / "models" / "audio_encoders" / "fake.safetensors").write_bytes(b"not safetensors at all")
+    with pytest.raises(pack.part("aai.errors").InputError, match="fake.safetensors"):
+        run("AAI_LoadSoundEncoder", encoder="fake.safetensors")

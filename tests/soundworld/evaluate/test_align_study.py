@@ -1,0 +1,93 @@
+"""The study at one step: everything is made, compared, kept, and not made twice."""
+
+import json
+
+import pytest
+import torch
+
+from aai.audio import save
+from aai.errors import InputError
+from aai.metrics import Share
+from aai.soundworld.evaluate import align_study
+from aai.soundworld.evaluate.align_data import Study, new_model
+from aai.soundworld.sounds import synthesize
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Recordings of three classes, one that SoundWorld does not know; fold 5 is no sound at all."""
+    folder = tmp_path_factory.mktemp("study")
+    for name, event in (("rain", "rain"), ("rooster", "rooster"), ("chainsaw", "helicopter")):
+        (folder / "esc10" / name).mkdir(parents=True)
+        for fold in range(1, 5):
+            save(synthesize(event, 0.6, fold), folder / "esc10" / name / f"{fold}-1-A.wav")
+        (folder / "esc10" / name / "5-1-A.wav").write_bytes(b"not to be opened")
+    return Study(folder / "out", folder / "esc10", sounds=10, pictures=1, tests=1, batch=4)
+
+
+def test_the_ablation_compares_all_variants_on_the_same_start(study, capsys):
+    done = align_study.ablation(study, steps=1, seeds=1)
+    assert list(done["variants"]) == list(align_study.VARIANTS)
+    for (found,) in done["variants"].values():
+        (table,) = found["retrieval"]
+        assert table["clips"] == 50 and found["audio-text"]["count"] == 50
+        # Two of the three classes, four folds.
+        assert found["zero-shot, {}"]["count"] == found["zero-shot, the sound of {}"]["count"] == 8
+    table = (study.out / "ablation_1.md").read_text()
+    assert table in capsys.readouterr().out and "| sound to picture, all, R@1 |" in table
+    path = study.out / "ablation_1" / "0_0.json"
+    changed = json.loads(path.read_text())
+    changed["audio-text"]["value"] = 0.77
+    path.write_text(json.dumps(changed))
+    assert align_study.ablation(study, 1, 1)["variants"]["eq. 1"][0]["audio-text"]["value"] == 0.77
+
+
+def test_a_new_model_sees_as_the_shipped_one_and_hears_nothing_yet(study):
+    pictures = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    model = new_model(study, 0)
+    with torch.no_grad():
+        assert torch.equal(model.visual_features(pictures), study.encoder.model.visual_features(pictures))
+        bank = torch.rand(1, 512, 128)
+        assert not torch.equal(model.audio_features(bank), study.encoder.model.audio_features(bank))
+        assert torch.equal(model.audio_features(bank), new_model(study, 0).audio_features(bank))
+
+
+def test_real_sound_holds_each_fold_out_in_turn(study):
+    done = align_study.real(study, steps=1, pretrain=1)
+    for arm in align_study.ARMS:
+        assert [run["fold"] for run in done["arms"][arm]] == [1, 2, 3, 4]
+        assert all(run["curve"]["1"]["count"] == 3 for run in done["arms"][arm])
+    assert done["not tuned"]["count"] == 8
+    assert "from SoundWorld, 1 steps" in (study.out / "real_1_1.md").read_text()
+    assert study.real()["folds"].unique().tolist() == [1, 2, 3, 4]
+
+
+def test_words_that_soundworld_does_not_know_stand_apart(study):
+    words = ["baby cry", "chainsaw", "rain", "rooster"]
+    vectors = align_study.label_vectors(study, words)
+    gram = vectors @ vectors.T
+    torch.testing.assert_close(gram.diag(), torch.ones(4))
+    assert gram[:2].fill_diagonal_(0).abs().max() < 1e-5 < gram[2, 3].abs()
+    assert torch.equal(vectors, align_study.label_vectors(study, words))
+    heavy = study.reader.sentence(["rain"])[0]
+    assert torch.cosine_similarity(vectors[2], heavy, dim=0) > 0.999
+
+
+def test_a_table_sums_the_folds():
+    runs = [{"fold": f, "curve": {"9": align_study.share(Share(f, 10))}} for f in range(1, 5)]
+    table = align_study.real_table({"arms": {"from nothing": runs}}, 10)
+    assert "| from nothing, 9 steps | 10.0 | 20.0 | 30.0 | 40.0 | 25.0 % (10 of 40;" in table
+
+
+def test_recordings_are_asked_for():
+    with pytest.raises(InputError, match="--recordings"):
+        align_study.main(["real"])
+
+
+def test_results_of_other_settings_are_not_taken_for_these(study):
+    held = dict(pictures=1, tests=1, batch=4)
+    Study(study.out, study.recordings, sounds=10, **held)
+    with pytest.raises(InputError, match="another sounds"):
+        Study(study.out, study.recordings, sounds=20, **held)
+    with pytest.raises(InputError, match="another recordings"):
+        Study(study.out, None, sounds=10, **held)
