@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 SLOT = -1
 """The id that stands in a layout where a token's vector goes."""
 
-Reads = tuple[int | str | tuple[str, int] | None, ...]
+TokenIds = tuple[int | str | tuple[str, int] | None, ...]
 """What a text encoder reads at each position: a word piece's id, (token name, row) for a sound token's
 vector, any other embedding's name, None for padding."""
 
@@ -54,7 +54,7 @@ class Layout:
     truncated: bool
 
     @property
-    def reads(self) -> Reads:
+    def reads(self) -> TokenIds:
         """What stands at each position."""
         found: list = [*self.ids[: self.end + 1], *[None] * (len(self.ids) - self.end - 1)]
         for slot in self.slots:
@@ -62,7 +62,7 @@ class Layout:
         return tuple(found)
 
 
-def token_positions(reads: Reads) -> dict[str, list[int]]:
+def token_positions(reads: TokenIds) -> dict[str, list[int]]:
     """{token name: its positions}."""
     found: dict[str, list[int]] = {}
     for position, piece in enumerate(reads):
@@ -71,14 +71,14 @@ def token_positions(reads: Reads) -> dict[str, list[int]]:
     return found
 
 
-def token_names(conditionings: Iterable[Iterable[Reads]]) -> list[str]:
+def token_names(conditionings: Iterable[Iterable[TokenIds]]) -> list[str]:
     """The tokens that any row of any conditioning reads, in the order in which they come."""
     rows = (row for rows in conditionings for row in rows)
     return list(dict.fromkeys(name for row in rows for name in token_positions(row)))
 
 
 @lru_cache(maxsize=64)
-def index_projection(source: Reads, edited: Reads) -> tuple[int, ...]:
+def index_projection(source: TokenIds, edited: TokenIds) -> tuple[int, ...]:
     """IndexProj (eq. 7): for each position of the edited prompt, the source's position of the same piece, or
     -1.
 

@@ -91,9 +91,9 @@ def cavmae_and_clip() -> tuple[CAVMAEEncoder, TextTower]:
 
 def soundworlds() -> tuple[CAVMAEEncoder, TextTower]:
     from aai.soundworld.loaders import WEIGHTS, load_sound_encoder, load_text
-    from aai.soundworld.text import Reader
+    from aai.soundworld.text import CaptionEncoder
 
-    return load_sound_encoder(), Reader(*load_text(WEIGHTS))
+    return load_sound_encoder(), CaptionEncoder(*load_text(WEIGHTS))
 
 
 def rows(measure) -> list[dict]:

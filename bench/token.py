@@ -29,7 +29,7 @@ from torch import Tensor
 from aai import image
 from aai.adapt.settings import TrainSettings
 from aai.adapt.train import train_token
-from aai.adapt.trainer import Run
+from aai.adapt.trainer import TokenTrainer
 from aai.errors import InputError
 from aai.soundworld import library, loaders
 from aai.token import SoundToken, load
@@ -94,7 +94,7 @@ def on_stable_diffusion(measure, folder: Path, script: Path | None) -> list[dict
     model = stable_diffusion(folder / "words")
     latents = torch.randn(1, 4, SIDE // 8, SIDE // 8)
     settings = TrainSettings(steps=10**6, batch=1)
-    run = Run(model, torch.randn(768), {}, latents, settings, "sound")
+    run = TokenTrainer(model, torch.randn(768), {}, latents, settings, "sound")
     context = torch.randn(1, 77, 768, requires_grad=True)
     noise = torch.randn_like(latents)
 
@@ -126,7 +126,7 @@ def on_stable_diffusion(measure, folder: Path, script: Path | None) -> list[dict
 def validation_loss(model, f_a: Tensor, latents: Tensor, token: SoundToken) -> float:
     """The loss of "a photo of *" with a token's vectors, on the noise and timesteps of our validation."""
     zero = torch.zeros_like(token.vectors["clip_l"])
-    run = Run(model, f_a, {}, latents, TrainSettings(vectors=len(zero), rho=None), "sound")
+    run = TokenTrainer(model, f_a, {}, latents, TrainSettings(vectors=len(zero), rho=None), "sound")
     with torch.no_grad():
         heard = run.token(None, {}).vectors["clip_l"] - run.f_adapter["clip_l"]
         run.f_adapter["clip_l"].copy_(token.vectors["clip_l"] - heard)

@@ -65,14 +65,14 @@ class SoundTokenConditioning(io.ComfyNode):
     @classmethod
     def execute(cls, clip, token, prompt, token_2=None, token_3=None) -> io.NodeOutput:
         from ..aai.prompt import Prompt, token_names
-        from .comfy.clip import READS, tokenize
+        from .comfy.clip import TOKEN_IDS, tokenize
 
         tokens = tuple(t for t in (token, token_2, token_3) if t is not None)
         pairs, reads = tokenize(clip, Prompt(prompt, tokens))
         if not token_names([(reads,)]):
             # Not refused: a dynamic prompt may leave the sound out now and then.
             log.warning("The prompt “%s” names no sound token: write * or <name> for the sound.", prompt)
-        return io.NodeOutput(clip.encode_from_tokens_scheduled(pairs, add_dict={READS: (reads,)}))
+        return io.NodeOutput(clip.encode_from_tokens_scheduled(pairs, add_dict={TOKEN_IDS: (reads,)}))
 
 
 class PromptToPromptEdit(io.ComfyNode):

@@ -175,10 +175,10 @@ class EncodeSound(io.ComfyNode):
 
     @classmethod
     def execute(cls, sound_encoder, audio, count) -> io.NodeOutput:
-        from ..aai.encoders.base import hear, nearest_words
+        from ..aai.encoders.base import encode_sound, nearest_words
 
         sound = sound_of(audio)
-        heard = hear(sound_encoder, sound, audio.get("name", ""))
+        heard = encode_sound(sound_encoder, sound, audio.get("name", ""))
         ranked = nearest_words(sound_encoder, heard.f_a[None], k=max(5, count))[0]
         scores = "\n".join(f"{word} {100 * score:.0f} %" for word, score in ranked[:5])
         nearest = [{"word": word, "score": score} for word, score in ranked[:5]]

@@ -17,7 +17,7 @@ from ..errors import InputError, is_out_of_memory, logged
 from ..picture.model import PictureModel
 from ..token import SoundToken
 from .settings import TrainSettings
-from .trainer import Diverged, Run
+from .trainer import Diverged, TokenTrainer
 from .translation import translations
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def train_token(
         # A token trained on keeps the map that its adapter was trained beside.
         translation = translation if resume is None else resume.translation
         latents = model.encode_images(images) if images.shape[1] == 3 else images
-        run = Run(model, f_a, translation, latents.to(model.device), settings, name, resume)
+        run = TokenTrainer(model, f_a, translation, latents.to(model.device), settings, name, resume)
         validations: list[tuple[int, float]] = []
         made = {
             "base": _family(model),
@@ -123,7 +123,7 @@ def train_token(
 
 
 def _train(
-    run: Run,
+    run: TokenTrainer,
     settings: TrainSettings,
     validations: list[tuple[int, float]],
     callback: Callable[[int, int, float], None] | None,
@@ -149,7 +149,7 @@ def _train(
             callback(run.steps, settings.steps, loss)
 
 
-def _verdict(run: Run, validations: list[tuple[int, float]]) -> str:
+def _verdict(run: TokenTrainer, validations: list[tuple[int, float]]) -> str:
     """A sentence where the loss rose instead of falling; the token is then the best one's."""
     if validations:
         first, last = validations[0][1], validations[-1][1]

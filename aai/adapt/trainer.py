@@ -27,7 +27,7 @@ class Diverged(InputError):
     """The loss is no number any more."""
 
 
-class Run:
+class TokenTrainer:
     """A run from step 0, or from where `resume` was stopped.
 
     `step()` trains, `validate()` measures, `token()` is what has come of it: the last step's vectors, their

@@ -11,13 +11,13 @@ from torch import Tensor
 from ..encoders.cavmae import CAVMAEConfig
 from ..errors import InputError
 from .augment import Augment
-from .distributed import ALONE, Ranks
-from .features import Examples
+from .distributed import ALONE, Distributed
+from .features import Features
 from .train import Pairs
 
 
 @dataclass(frozen=True)
-class Hand:
+class DrawnBatch:
     """A batch as it was drawn: of each clip of this rank's share, a window, a picture, its tokens, and a seed
     for the sound's changes."""
 
@@ -38,11 +38,11 @@ class Batches:
 
     def __init__(
         self,
-        examples: Examples,
+        examples: Features,
         config: CAVMAEConfig,
         augment: Augment | None = None,
         device: torch.device | str = "cpu",
-        ranks: Ranks = ALONE,
+        ranks: Distributed = ALONE,
     ):
         self.examples, self.config, self.augment = examples, config, augment
         self.device, self.ranks = device, ranks
@@ -83,7 +83,7 @@ class Batches:
     def _place(self) -> dict[str, Tensor]:
         return {"deck": self.deck, "random": self.random.get_state()} if self.random else {}
 
-    def _draw(self, size: int) -> Hand:
+    def _draw(self, size: int) -> DrawnBatch:
         total, ranks = len(self.examples.labels), self.ranks
         size = min(size, total) // ranks.count * ranks.count
         if size < 2:
@@ -103,9 +103,9 @@ class Batches:
         own, given = ranks.share(size), self.examples
         windows, pictures = picks(given.windows, which[0]), picks(given.pictures, which[1])
         tokens = picks(given.token_rows, which[1]) if given.token_rows else []
-        return Hand(clips[own], windows[own], pictures[own], tokens[own], seeds[own])
+        return DrawnBatch(clips[own], windows[own], pictures[own], tokens[own], seeds[own])
 
-    def _read(self, hand: Hand) -> Pairs:
+    def _read(self, hand: DrawnBatch) -> Pairs:
         fbanks = self.examples.fbanks[hand.windows].float()
         if self.augment:
             rows = zip(fbanks.split(1), (torch.Generator().manual_seed(seed) for seed in hand.seeds))

@@ -33,7 +33,7 @@ class _Gather(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Distributed:
     """This process, its device, and how many work together."""
 
     rank: int = 0
@@ -83,22 +83,22 @@ class Ranks:
             )
 
 
-ALONE = Ranks()
+ALONE = Distributed()
 
 
-def join() -> Ranks:
+def join() -> Distributed:
     """Joins the processes that the launcher started with this one, on GPUs where there are (NCCL), else on
     CPUs (gloo); alone, it only picks the device."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     on_gpu = torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true"
     if count == 1:
-        return Ranks(device=torch.device("cuda" if on_gpu else "cpu"))
+        return Distributed(device=torch.device("cuda" if on_gpu else "cpu"))
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
     # Reading a large set may take one rank much longer than another.
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(hours=2))
-    return Ranks(dist.get_rank(), dist.get_world_size(), device)
+    return Distributed(dist.get_rank(), dist.get_world_size(), device)
 
 
 def leave() -> None:

@@ -63,7 +63,7 @@ def retrieval_tables(
     return tables
 
 
-def hear_all(
+def embed_sounds(
     encoder: SoundEncoder,
     sounds: Iterable[Sound],
     callback: Callable[[int], None] | None = None,
@@ -79,7 +79,7 @@ def hear_all(
     return torch.cat(parts)
 
 
-def see_all(
+def embed_pictures(
     encoder: SoundEncoder, pictures: Iterable[Tensor], callback: Callable[[int], None] | None = None
 ) -> Tensor:
     """Pictures [3, H, W] in [0, 1], each of its own size, to [N, dim]."""

@@ -39,7 +39,7 @@ def stamp(file: File, folder: Path | None = None) -> str:
     return f"{place} {file.offset} {file.size} {state.st_size} {state.st_mtime_ns}"
 
 
-class Held:
+class MemoryStore:
     """Rows in memory: for a folder that is encoded for one training and no more."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Held:
         return torch.cat(self.parts)
 
 
-class Rows:
+class DiskStore:
     """Rows of one shape on the disk, by the file that they come from, as `stamp` names it.
 
     `folder` is this array's own; `shape` a row's. Rows are float16 or float32 there. Indexing with a list of
@@ -82,7 +82,7 @@ class Rows:
         part = self.folder / uuid.uuid4().hex
         self.data, self.journal = part.with_suffix(".bin"), part.with_suffix(".jsonl")
 
-    def reopen(self) -> Rows:
+    def reopen(self) -> DiskStore:
         """Reads the journals again: what any process has added counts from now on, under new numbers."""
         self.known: dict[bytes, range] = {}
         self.maps: list[np.ndarray] = []

@@ -17,15 +17,15 @@ from ..encoders.cavmae import pool
 from ..encoders.cavmae_encoder import CAVMAEEncoder
 from ..encoders.fingerprint import digest
 from ..errors import InputError
-from .distributed import ALONE, Ranks
-from .feature_store import Held, Rows, stamp
+from .distributed import ALONE, Distributed
+from .feature_store import DiskStore, MemoryStore, stamp
 
 CHUNK = 8
 """Clips that are encoded together, and lost together where a process is killed."""
 
 
 @dataclass(frozen=True)
-class Examples:
+class Features:
     """Clips as the frozen towers left them.
 
     `fbanks` [W, frames, mel], normalised, float16: every window of every clip; `f_v` [P, D]: every picture;
@@ -35,14 +35,14 @@ class Examples:
     rows of a list of numbers.
     """
 
-    fbanks: Tensor | Rows
+    fbanks: Tensor | DiskStore
     windows: tuple[Sequence[int], ...]
-    f_v: Tensor | Rows
+    f_v: Tensor | DiskStore
     pictures: tuple[Sequence[int], ...]
     labels: Tensor
     words: list[str]
     f_t: Tensor
-    tokens_v: Tensor | Rows | None = None
+    tokens_v: Tensor | DiskStore | None = None
     token_rows: tuple[Sequence[int], ...] = ()
 
 
@@ -54,9 +54,9 @@ def encode(
     keep_tokens: bool = False,
     callback: Callable[[int, int], None] | None = None,
     store: Path | None = None,
-    ranks: Ranks = ALONE,
+    ranks: Distributed = ALONE,
     folder: Path | None = None,
-) -> Examples:
+) -> Features:
     """Sounds to filter banks, pictures to features, labels to text vectors: what training needs, once.
 
     `vectors` holds the text tower's vector [D] of every label; without it the encoder's own table serves.
@@ -99,16 +99,16 @@ def encode(
     held = [None if array is None else array.reopen() for array in (sounds, pictures, tokens)]
     number = {word: i for i, word in enumerate(words)}
 
-    def rows(array: Held | Rows, file: File) -> range:
+    def rows(array: MemoryStore | DiskStore, file: File) -> range:
         found = array.find(marks[file])
         if found is None:
             raise InputError(f"“{store}” does not hold “{file}”: name a folder that all processes see.")
         return found
 
-    def picture_rows(array: Held | Rows) -> tuple[tuple[int, ...], ...]:
+    def picture_rows(array: MemoryStore | DiskStore) -> tuple[tuple[int, ...], ...]:
         return tuple(tuple(rows(array, file)[0] for file in clip.pictures) for clip in clips)
 
-    return Examples(
+    return Features(
         held[0],
         tuple(rows(sounds, clip.sound) for clip in clips),
         held[1],
@@ -145,18 +145,18 @@ def _label_table(
 
 
 def _arrays(
-    encoder: CAVMAEEncoder, store: Path | None, keep_tokens: bool, ranks: Ranks
-) -> tuple[Held | Rows, Held | Rows, Held | Rows | None]:
+    encoder: CAVMAEEncoder, store: Path | None, keep_tokens: bool, ranks: Distributed
+) -> tuple[MemoryStore | DiskStore, MemoryStore | DiskStore, MemoryStore | DiskStore | None]:
     """Where filter banks, pictures' features and, if they are wanted, pictures' tokens are kept."""
     if store is None:
-        return Held(), Held(), Held() if keep_tokens else None
+        return MemoryStore(), MemoryStore(), MemoryStore() if keep_tokens else None
     c = encoder.model.config
     listens = digest(c.rate, c.seconds, c.mel_bins, c.frames, c.fbank_mean, c.fbank_std)
     sees = digest(astuple(c), *encoder.model.visual_parameters())
-    sounds = Rows(store / f"sounds-{listens}", (c.frames, c.mel_bins), torch.float16)
-    pictures = Rows(store / f"pictures-{sees}", (c.dim,), torch.float32)
+    sounds = DiskStore(store / f"sounds-{listens}", (c.frames, c.mel_bins), torch.float16)
+    pictures = DiskStore(store / f"pictures-{sees}", (c.dim,), torch.float32)
     shape = (c.image_tokens, c.dim)
-    tokens = Rows(store / f"tokens-{sees}", shape, torch.float16) if keep_tokens else None
+    tokens = DiskStore(store / f"tokens-{sees}", shape, torch.float16) if keep_tokens else None
     # What one rank finds, all must find, or they would not share the same work.
     ranks.wait()
     return sounds, pictures, tokens
@@ -166,7 +166,12 @@ Job = tuple[Clip, bool, list[int]]
 """A clip of which something is to be encoded: whether its sound, and which of its pictures."""
 
 
-def _jobs(clips: list[Clip], marks: dict[File, str], sounds: Held | Rows, pictures: Held | Rows) -> list[Job]:
+def _jobs(
+    clips: list[Clip],
+    marks: dict[File, str],
+    sounds: MemoryStore | DiskStore,
+    pictures: MemoryStore | DiskStore,
+) -> list[Job]:
     """What is not known yet, each file once."""
     planned: set[File] = set()
     jobs = []

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, BinaryIO
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from .distributed import Ranks
+    from .distributed import Distributed
 
 
 LOG = "log.jsonl"
 
 
 @contextlib.contextmanager
-def _log(work: Path, ranks: Ranks) -> Iterator[Callable[[int, dict], None]]:
+def _log(work: Path, ranks: Distributed) -> Iterator[Callable[[int, dict], None]]:
     """Gives what takes every step's figures down, on rank 0: as a line of LOG, and for TensorBoard, where it
     is installed. A training that goes on takes back what was written after its last state."""
     SummaryWriter = None

@@ -19,8 +19,8 @@ from ..metrics import Share, nearest_label
 from .augment import Augment
 from .batches import Batches
 from .checkpoint import Checkpoint
-from .distributed import ALONE, Ranks
-from .features import Examples, encode
+from .distributed import ALONE, Distributed
+from .features import Features, encode
 from .settings import AlignSettings
 from .train import AlignResult, align
 
@@ -41,7 +41,7 @@ def split(clips: list[Clip], share: float = 0.2, seed: int = 0) -> tuple[list[Cl
 
 
 @torch.no_grad()
-def label_accuracy(model: CAVMAE, examples: Examples) -> Share:
+def label_accuracy(model: CAVMAE, examples: Features) -> Share:
     """How many clips, each the mean of its windows, lie nearest to their own label's vector."""
     device = model.modality_a.device
     places = torch.tensor([row for own in examples.windows for row in own])
@@ -58,13 +58,13 @@ def label_accuracy(model: CAVMAE, examples: Examples) -> Share:
 
 def align_encoder(
     encoder: CAVMAEEncoder,
-    examples: Examples,
+    examples: Features,
     settings: AlignSettings,
     augment: Augment | None = None,
-    held_out: Examples | None = None,
+    held_out: Features | None = None,
     callback: Callable[[int, int, dict], None] | None = None,
     measure_every: int = 100,
-    ranks: Ranks = ALONE,
+    ranks: Distributed = ALONE,
     checkpoint: Checkpoint | None = None,
     on_stop: Callable[[AlignResult], None] | None = None,
 ) -> AlignResult:

@@ -23,7 +23,7 @@ from ..encoders.cavmae import CAVMAE, pool
 from ..errors import InputError, is_out_of_memory, logged
 from ..optim import set_rate
 from .checkpoint import Checkpoint, Training
-from .distributed import ALONE, Ranks
+from .distributed import ALONE, Distributed
 from .losses import alignment_loss, info_nce, momentum_contrastive, same_label_targets
 from .settings import TAU_RANGE, AlignSettings
 
@@ -63,7 +63,7 @@ class _Hearing(nn.Module):
 
 
 def _patches_to_hear(
-    model: CAVMAE, batch: int, keep: float, generator: torch.Generator, ranks: Ranks
+    model: CAVMAE, batch: int, keep: float, generator: torch.Generator, ranks: Distributed
 ) -> Tensor | None:
     if keep >= 1:
         return None
@@ -80,7 +80,7 @@ def eq1(
     alpha: float,
     keep: Tensor | None,
     tau: Tensor | None = None,
-    ranks: Ranks = ALONE,
+    ranks: Distributed = ALONE,
     hear: Callable[[Tensor, Tensor | None], Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Eq. 1 on a batch, of which `pairs` is this rank's share: the loss, and its parts as numbers.
@@ -131,7 +131,7 @@ def align(
     callback: Callable[[int, int, dict], None] | None = None,
     measure: Callable[[CAVMAE], float] | None = None,
     measure_every: int = 100,
-    ranks: Ranks = ALONE,
+    ranks: Distributed = ALONE,
     checkpoint: Checkpoint | None = None,
     on_stop: Callable[[AlignResult], None] | None = None,
 ) -> AlignResult:
@@ -268,7 +268,7 @@ def _gradients(
     alpha: float,
     tau: Tensor,
     generator: torch.Generator,
-    ranks: Ranks,
+    ranks: Distributed,
     hear: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> dict[str, float]:

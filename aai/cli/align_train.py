@@ -22,8 +22,8 @@ from .terminal import Commands, positive, progress, say, tell
 
 if TYPE_CHECKING:
     from ..align.augment import Augment
-    from ..align.distributed import Ranks
-    from ..align.features import Examples
+    from ..align.distributed import Distributed
+    from ..align.features import Features
     from ..align.settings import AlignSettings
     from ..align.train import AlignResult
     from ..data.clips import Clip
@@ -124,7 +124,7 @@ def train(options: argparse.Namespace) -> None:
         leave()
 
 
-def _train(options: argparse.Namespace, ranks: Ranks) -> None:
+def _train(options: argparse.Namespace, ranks: Distributed) -> None:
     from ..align.checkpoint import Checkpoint
     from ..align.features import encode
     from ..align.pipeline import align_encoder
@@ -156,7 +156,7 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> None:
     folder = data if data.is_dir() else data.parent
     with progress("encoding", len(clips) + len(held_out), quiet) as tick:
 
-        def encoded(some: list[Clip], tokens: bool, begun: int) -> Examples:
+        def encoded(some: list[Clip], tokens: bool, begun: int) -> Features:
             return encode(encoder, some, vectors, tokens, lambda i, _: tick(begun + i), store, ranks, folder)
 
         examples = encoded(clips, settings.momentum == "literal_shared", 0)

@@ -78,7 +78,7 @@ def _about(sub: argparse.ArgumentParser, split: bool = False) -> None:
 def retrieval(options: argparse.Namespace) -> None:
     import torch
 
-    from ..align.evaluate import retrieval_tables, see_all
+    from ..align.evaluate import embed_pictures, retrieval_tables
     from ..align.paper_tables import NO_TARGETS, RETRIEVAL
 
     clips, taken = _clips(options)
@@ -88,7 +88,7 @@ def retrieval(options: argparse.Namespace) -> None:
         f_a, f_v, f_t = _heard(options, encoder, clips), None, None
         if hasattr(encoder, "embed_images"):
             with progress("seeing", len(clips), options.json) as tick:
-                f_v = see_all(encoder, (clip.load_picture(clip.middle) for clip in clips), tick)
+                f_v = embed_pictures(encoder, (clip.load_picture(clip.middle) for clip in clips), tick)
         else:
             notes.append(f"{name} has no visual tower, so it finds no pictures.")
         try:
@@ -197,13 +197,13 @@ def _labels(clips: list) -> tuple[list[str], list[int]]:
 
 def _heard(options: argparse.Namespace, encoder: SoundEncoder, clips: list) -> Tensor:
     from .. import audio
-    from ..align.evaluate import hear_all
+    from ..align.evaluate import embed_sounds
 
     def load(clip: Clip):
         return clip.load_sound() if hasattr(clip, "load_sound") else audio.load(clip.path)
 
     with progress("hearing", len(clips), options.json) as tick:
-        return hear_all(encoder, map(load, clips), tick)
+        return embed_sounds(encoder, map(load, clips), tick)
 
 
 _towers: dict[str, TextTower] = {}

@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
 
 def hear(options: argparse.Namespace) -> None:
     from .. import audio
-    from ..encoders.base import hear as hear_sound
+    from ..encoders.base import encode_sound as hear_sound
     from ..encoders.base import nearest_words
 
     encoder = load_encoder(options.encoder)

@@ -131,7 +131,7 @@ def train(
 ) -> TrainResult:
     from .. import audio, token
     from ..adapt.train import train_token
-    from ..encoders.base import hear as hear_sound
+    from ..encoders.base import encode_sound as hear_sound
 
     sound = audio.load(options.sound, options.start, options.length)
     encoder = load_encoder(options.encoder)
@@ -208,9 +208,9 @@ def load_encoder(name: str) -> SoundEncoder:
 def load_text_tower(name: str) -> TextTower:
     if name == SOUNDWORLD:
         from ..soundworld.loaders import WEIGHTS, load_text
-        from ..soundworld.text import Reader
+        from ..soundworld.text import CaptionEncoder
 
-        return Reader(*load_text(WEIGHTS))
+        return CaptionEncoder(*load_text(WEIGHTS))
     from ..encoders.clip import load_clip_text
 
     return load_clip_text(name)

@@ -64,7 +64,7 @@ def index(options: argparse.Namespace) -> None:
 
 def search(options: argparse.Namespace) -> None:
     from .. import audio
-    from ..encoders.base import hear
+    from ..encoders.base import encode_sound
     from ..library.index import read
     from ..library.retrieval import references
     from ..library.towers import tower_of
@@ -72,7 +72,9 @@ def search(options: argparse.Namespace) -> None:
     if options.output:
         check_folder(options.output)
     encoder = load_encoder(options.encoder)
-    heard = hear(encoder, audio.load(options.sound, options.start, options.length), Path(options.sound).name)
+    heard = encode_sound(
+        encoder, audio.load(options.sound, options.start, options.length), Path(options.sound).name
+    )
     tower = tower_of(encoder, options.clip)
     if options.library.suffix == ".safetensors":
         library = read(options.library, tower)

@@ -74,11 +74,11 @@ def rebind(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from .. import audio
-    from ..encoders.base import hear
+    from ..encoders.base import encode_sound
     from ..token import load
 
     token = load(options.token)
-    heard = hear(
+    heard = encode_sound(
         load_encoder(options.encoder),
         audio.load(options.sound, options.start, options.length),
         Path(options.sound).name,

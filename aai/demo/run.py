@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import audio, image
-from ..encoders.base import hear, nearest_words
+from ..encoders.base import encode_sound, nearest_words
 from ..errors import InputError
 from ..soundworld import library, loaders
 from ..soundworld.sounds import synthesize
@@ -101,7 +101,7 @@ def _hear_all(output: Path, events: Sequence[str]) -> Iterator[Heard]:
         intensity = (0.9, 0.6, 0.8)[i % 3]
         file = folder / f"{event.replace(' ', '_')}.wav"
         audio.save(synthesize(event, intensity, seed=8_000_000 + i), file)
-        embedding = hear(encoder, audio.load(file), file.name)
+        embedding = encode_sound(encoder, audio.load(file), file.name)
         (words,) = nearest_words(encoder, embedding.f_a[None], 3)
         prompts = ("a photo of *", placed(scene, event))
         yield Heard(event, file, intensity, embedding.loudness, words, prompts)
@@ -152,7 +152,7 @@ def _through_diffusers(output: Path, sounds: list[Heard], steps: int, say: Say) 
     tokens = {}
     for heard in sounds:
         begin = time.monotonic()
-        embedding = hear(encoder, audio.load(heard.file), heard.file.name)
+        embedding = encode_sound(encoder, audio.load(heard.file), heard.file.name)
         images, _ = library.references(embedding.f_a, encoder)
         made = train_token(
             model, embedding.f_a, images, settings, heard.file.stem, loudness=embedding.loudness

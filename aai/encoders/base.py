@@ -61,7 +61,7 @@ class SoundEncoder(Protocol):
         """[B, dim]"""
 
 
-def hear(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEmbedding:
+def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEmbedding:
     """One sound through an encoder, with its loudness.
 
     Raises InputError for silence (no part of it above BS.1770's gate of -70 LUFS) and for less than

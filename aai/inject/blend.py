@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..prompt import Reads
+from ..prompt import TokenIds
 from .attention import Attend, Groups
 
 START, THRESHOLD = 0.2, 0.3
@@ -56,7 +56,7 @@ class Blend:
             )
 
 
-def positions_of(word: Reads, reads: Reads, name: str) -> tuple[int, ...]:
+def positions_of(word: TokenIds, reads: TokenIds, name: str) -> tuple[int, ...]:
     """Where the pieces of a word or phrase, read alone between its begin and end, stand in a prompt.
 
     Raises InputError where they do not.
@@ -74,7 +74,7 @@ def positions_of(word: Reads, reads: Reads, name: str) -> tuple[int, ...]:
 
 
 def word_positions(
-    words: Sequence[str], read: Callable[[str], Reads], rows: Sequence[Reads]
+    words: Sequence[str], read: Callable[[str], TokenIds], rows: Sequence[TokenIds]
 ) -> tuple[tuple[int, ...], ...]:
     """`Blend.words` for the rows' prompts; a word need stand in one of them only. `read(word)` gives what is
     read of a word alone.

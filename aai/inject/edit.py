@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..picture.model import Conditioning, stacked
-from ..prompt import Prompt, Reads, index_projection, token_names
+from ..prompt import Prompt, TokenIds, index_projection, token_names
 from .attention import Injection, ValueMix, groups_of, tiled
 from .blend import START, THRESHOLD, Blend, BlendRun, word_positions
 from .invert import Trajectory
@@ -94,7 +94,7 @@ class Edit:
         divide."""
         return groups_of(rows, self.rows)
 
-    def at(self, progress: float, reads: Sequence[Reads], length: int) -> Injection:
+    def at(self, progress: float, reads: Sequence[TokenIds], length: int) -> Injection:
         """What is injected at a share `progress` of the steps.
 
         `reads` are those of the source and of every edited prompt; `length` the conditioning's, a multiple of
@@ -114,7 +114,7 @@ class Edit:
         """The blend of one sampling of latents of `size` (h, w)."""
         return self.blend and BlendRun(self.blend, self.rows, size)
 
-    def _mix(self, source: Reads, edited: Reads, number: int, inside: bool, length: int) -> ValueMix:
+    def _mix(self, source: TokenIds, edited: TokenIds, number: int, inside: bool, length: int) -> ValueMix:
         projection = index_projection(source, edited)
         own = value_weights(edited, self.scales[number])
         sound = [isinstance(piece, tuple) for piece in edited]
@@ -163,7 +163,7 @@ def sweep(
 
 def reweighted(
     before: Edit | Reweight | None,
-    reads: Sequence[Sequence[Reads]],
+    reads: Sequence[Sequence[TokenIds]],
     scales: Sequence[float],
     names: Sequence[str] = (),
 ) -> Edit | Reweight:
@@ -223,7 +223,7 @@ def blended(
     prompts = (edit.source, *edit.edited)
     tokens = edit.edited[0].tokens
 
-    def read(text: str) -> Reads:
+    def read(text: str) -> TokenIds:
         return encode_prompt(Prompt(text, tokens)).reads[0]
 
     places = word_positions(names, read, [read(p.text) for p in prompts]) if names else ()

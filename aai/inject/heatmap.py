@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..prompt import Reads, token_positions
+from ..prompt import TokenIds, token_positions
 from .attention import Attend
 from .blend import FINEST
 
@@ -64,7 +64,7 @@ class Heatmap:
         q: Tensor,
         k: Tensor,
         rows: Sequence[int],
-        reads: Sequence[Reads],
+        reads: Sequence[TokenIds],
         size: tuple[int, int],
     ) -> None:
         """Gathers one layer's maps from q [B, heads, N, d] and k [B, heads, L, d].

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
-from ..prompt import Reads
+from ..prompt import TokenIds
 from .attention import Injection, groups_of, weighted
 
 REFERENCE = -23.0
@@ -56,7 +56,7 @@ def read_scales(text: str) -> list[float]:
     return [check_scale(scale) for scale in scales]
 
 
-def value_weights(reads: Reads, scales: Mapping[str, float]) -> list[float]:
+def value_weights(reads: TokenIds, scales: Mapping[str, float]) -> list[float]:
     """Eq. 8 as weights of the value rows, one for each position: a token's scale at its places, 1
     elsewhere."""
     return [scales.get(piece[0], 1.0) if isinstance(piece, tuple) else 1.0 for piece in reads]
@@ -91,7 +91,7 @@ class Reweight:
     def blending(self, size: tuple[int, int]) -> None:
         """Nothing is blended without a source."""
 
-    def at(self, progress: float, reads: Sequence[Reads], length: int) -> Injection:
+    def at(self, progress: float, reads: Sequence[TokenIds], length: int) -> Injection:
         """The same at every step. `reads` are those of one prompt for all pictures, or of each one's."""
         told = list(reads) * self.rows if len(reads) == 1 else list(reads)
         return Injection(tuple(weighted(value_weights(r, s), length) for r, s in zip(told, self.scales)))

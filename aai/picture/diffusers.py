@@ -17,8 +17,8 @@ from ..prompt import Prompt
 from . import schedule
 from .attention import injecting
 from .checkpointing import checkpointing
-from .model import Conditioning, Vectors, fingerprint, read_words
-from .text_encoder import TextTower
+from .model import Conditioning, Vectors, fingerprint, vocabulary_statistics
+from .text_encoder import TextEncoder
 
 if TYPE_CHECKING:
     from ..inject.edit import Edit
@@ -110,9 +110,9 @@ class DiffusersPictureModel:
         self.v_prediction = schedule.is_v_prediction(scheduler_config)
         self.alphas_cumprod = schedule.alphas_cumprod(scheduler_config)
         first = "clip_h" if text_encoder.config.hidden_size == 1024 else "clip_l"
-        self._towers = {first: TextTower(tokenizer, text_encoder)}
+        self._towers = {first: TextEncoder(tokenizer, text_encoder)}
         if text_encoder_2 is not None:
-            self._towers["clip_g"] = TextTower(tokenizer_2, text_encoder_2)
+            self._towers["clip_g"] = TextEncoder(tokenizer_2, text_encoder_2)
         for module in (unet, vae, *(t.model for t in self._towers.values())):
             module.requires_grad_(False).eval()
         latent, read = unet.config.out_channels, unet.config.in_channels
@@ -123,7 +123,7 @@ class DiffusersPictureModel:
                 "words alone, or an inpainting model."
             )
         self.text_encoders = {
-            key: read_words(tower.words, tower.words.num_embeddings, tower.words.weight.device)
+            key: vocabulary_statistics(tower.words, tower.words.num_embeddings, tower.words.weight.device)
             for key, tower in self._towers.items()
         }
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..prompt import Prompt, Reads, token_positions
+from ..prompt import Prompt, TokenIds, token_positions
 
 if TYPE_CHECKING:
     from ..inject.edit import Edit
@@ -32,7 +32,9 @@ class TextEncoderInfo:
     std: float
 
 
-def read_words(embedding: Callable[[Tensor], Tensor], count: int, device: torch.device) -> TextEncoderInfo:
+def vocabulary_statistics(
+    embedding: Callable[[Tensor], Tensor], count: int, device: torch.device
+) -> TextEncoderInfo:
     """The statistics of a vocabulary of `count` words, read through the embedding itself: a table may be
     kept quantised. Raises InputError where it gives no numbers."""
     lengths, total, squares, size = [], 0.0, 0.0, 0
@@ -63,7 +65,7 @@ class Conditioning:
 
     cross: Tensor
     pooled: Tensor | None = None
-    reads: tuple[Reads, ...] = ()
+    reads: tuple[TokenIds, ...] = ()
 
     @property
     def positions(self) -> dict[str, list[int]]:

@@ -13,7 +13,7 @@ from ..prompt import SLOT, Layout
 
 
 @dataclass(frozen=True)
-class TextTower:
+class TextEncoder:
     """A CLIPTokenizer and a CLIPTextModel, with a projection or without."""
 
     tokenizer: Callable

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @lru_cache(maxsize=1)
-def library(count: int = 600, seed: int = 77) -> Tensor:
+def library_pictures(count: int = 600, seed: int = 77) -> Tensor:
     """SoundWorld's picture library: `count` rendered pictures, uint8 [N, 3, 128, 128], that no model was
     trained on."""
     from .pictures import draw_all, random_scenes
@@ -26,7 +26,7 @@ def references(f_a: Tensor, encoder, k: int = 4) -> tuple[Tensor, list[float]]:
     from ..library.retrieval import rank
 
     rows, scores = rank(f_a, library_features(encoder), k)
-    return library()[rows].float() / 255, scores
+    return library_pictures()[rows].float() / 255, scores
 
 
 _features: dict[int, tuple[object, Tensor]] = {}
@@ -45,5 +45,5 @@ def library_features(encoder) -> Tensor:
     held = _features.get(id(encoder))
     if held is None or held[0] is not encoder:
         _features.clear()
-        held = _features[id(encoder)] = (encoder, encoder.embed_images(library().float() / 255))
+        held = _features[id(encoder)] = (encoder, encoder.embed_images(library_pictures().float() / 255))
     return held[1]

@@ -65,7 +65,7 @@ def scale_of(model: nn.Module) -> float:
     return float(model.get_input_embeddings().weight.detach().norm(dim=-1).mean())
 
 
-class Reader:
+class CaptionEncoder:
     """Encodes captions with a tokenizer and a tower; a starred caption's `*` takes a word vector [D]. It is a
     TextTower (align/text.py), too."""
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import audio, image
-from ..encoders.base import SoundEncoder, hear
+from ..encoders.base import SoundEncoder, encode_sound
 from ..errors import InputError
 from ..library.index import index, scan
 from ..library.retrieval import Library, is_own, load_pictures, rank, references
@@ -81,11 +81,11 @@ def soundworld_setting(events: Sequence[str] = EVENTS, model: PictureModel | Non
 
     def nearest(subject: Subject, k: int, skip: int = 0) -> Tensor:
         rows, _ = rank(subject.f_a, library_.library_features(encoder), k + skip)
-        return library_.library()[rows[skip:]].float() / 255
+        return library_.library_pictures()[rows[skip:]].float() / 255
 
     others = [unseen_sound(event, 800 + i) for i, event in enumerate(EVENTS * 2)]
     space = encoder_space(encoder, encoder.labels)
-    library = library_.library()[:200].float() / 255
+    library = library_.library_pictures()[:200].float() / 255
     judges = (
         Oracle(loaders.load_oracle()),
         Likeness(space, subjects, others, library, encoder.labels, "own encoder"),
@@ -125,8 +125,8 @@ def folder_setting(
     subjects = []
     for label in classes or found:
         first, *others = found[label]
-        heard = hear(encoder, audio.load(first), first.name)
-        mate = hear(encoder, audio.load(others[0]), others[0].name).f_a if others else None
+        heard = encode_sound(encoder, audio.load(first), first.name)
+        mate = encode_sound(encoder, audio.load(others[0]), others[0].name).f_a if others else None
         subjects.append(
             Subject(label, first.name, audio.load(first), heard.f_a, mate, _frame(library, first.name))
         )

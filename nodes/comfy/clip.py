@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from ...aai.embedding import ENCODERS
 from ...aai.errors import InputError
 from ...aai.picture.model import Conditioning, Vectors
-from ...aai.prompt import Prompt, Reads
+from ...aai.prompt import Prompt, TokenIds
 from ...aai.token import SoundToken
 from . import clip as words
 
 PLACE = "aai-sound-token-"
-READS = "aai_reads"
+TOKEN_IDS = "aai_reads"
 """The key of a CONDITIONING's options that holds what was read at each position, a tuple for each row."""
 
 
-def tokenize(clip, prompt: Prompt, vectors: Vectors | None = None) -> tuple[dict, Reads]:
+def tokenize(clip, prompt: Prompt, vectors: Vectors | None = None) -> tuple[dict, TokenIds]:
     """The prompt in core's token weight pairs, and what the first text encoder reads at each
     position.
 
@@ -62,12 +62,12 @@ def encode(clip, prompt: Prompt, vectors: Vectors | None = None) -> Conditioning
 
 def core(cond: Conditioning) -> list:
     """As core's CONDITIONING, which carries what was read."""
-    return [[cond.cross, {"pooled_output": cond.pooled, READS: cond.reads}]]
+    return [[cond.cross, {"pooled_output": cond.pooled, TOKEN_IDS: cond.reads}]]
 
 
-def reads_of(conditioning: list) -> list[tuple[Reads, ...]]:
+def reads_of(conditioning: list) -> list[tuple[TokenIds, ...]]:
     """What was read by each part of a core CONDITIONING that is ours, a tuple for each row."""
-    return [options[READS] for _, options in conditioning if READS in options]
+    return [options[TOKEN_IDS] for _, options in conditioning if TOKEN_IDS in options]
 
 
 def encoders(clip) -> list[str]:
@@ -148,7 +148,7 @@ def _with_tokens(words, vectors: list[Tensor]):
     return words
 
 
-def _reads(chunks: list, rows: Mapping[str, Tensor], end: int) -> Reads:
+def _reads(chunks: list, rows: Mapping[str, Tensor], end: int) -> TokenIds:
     owners = {v.untyped_storage().data_ptr(): (name, v) for name, v in rows.items()}
     found: list = []
     for chunk in chunks:

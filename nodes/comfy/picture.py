@@ -19,7 +19,7 @@ from ...aai.errors import InputError
 from ...aai.inject.edit import Edit
 from ...aai.inject.loudness import Reweight
 from ...aai.picture.checkpointing import checkpointing
-from ...aai.picture.model import Conditioning, TextEncoderInfo, Vectors, read_words
+from ...aai.picture.model import Conditioning, TextEncoderInfo, Vectors, vocabulary_statistics
 from ...aai.prompt import Prompt
 from . import clip as words
 from . import patch
@@ -81,7 +81,7 @@ class ComfyPictureModel:
             self._words = {}
             for key in words.encoders(self.clip):
                 table = words.word_embeddings(self.clip, key)
-                self._words[key] = read_words(
+                self._words[key] = vocabulary_statistics(
                     lambda ids, table=table: table(ids, out_dtype=torch.float32),
                     table.num_embeddings,
                     table.weight.device,

@@ -16,8 +16,8 @@ from ...aai.errors import InputError
 from ...aai.inject.edit import Edit
 from ...aai.inject.loudness import Reweight
 from ...aai.picture.schedule import progress
-from ...aai.prompt import Reads
-from .clip import READS
+from ...aai.prompt import TokenIds
+from .clip import TOKEN_IDS
 from .noise import SharedDraws, _draws_by_itself, _draws_noise, shared_noise
 
 
@@ -155,7 +155,7 @@ def _told(conds: dict[str, list[dict]], injection: Edit | Reweight) -> tuple[dic
         for kind, held in conds.items()
         if "negative" not in kind
         for c in held
-        if READS in c and (isinstance(injection, Reweight) or len(c[READS]) == injection.rows)
+        if TOKEN_IDS in c and (isinstance(injection, Reweight) or len(c[TOKEN_IDS]) == injection.rows)
     }
     found, negative = {}, set()
     for kind, held in conds.items():
@@ -175,9 +175,9 @@ def _told(conds: dict[str, list[dict]], injection: Edit | Reweight) -> tuple[dic
     return found, negative
 
 
-def _read_along(conditioning: dict) -> tuple[Reads, ...]:
+def _read_along(conditioning: dict) -> tuple[TokenIds, ...]:
     """What is read all along a conditioning: nothing of ours where core has added another at its end."""
-    reads, length = conditioning[READS], conditioning["cross_attn"].shape[1]
+    reads, length = conditioning[TOKEN_IDS], conditioning["cross_attn"].shape[1]
     own = math.lcm(*(len(row) for row in reads))
     if length == own:
         return reads

@@ -168,7 +168,7 @@ def test_a_clap_folder_becomes_an_encoder_of_the_text_space(clap, tower, tmp_pat
     )
     assert ticks[-1][0] == ticks[-1][1] == report.labels + report.captions
     assert (encoder.dim, encoder.rate, encoder.space, encoder.name) == (40, 48000, "words", clap[0].name)
-    heard = base.hear(encoder, noise(2.5, 44100))
+    heard = base.encode_sound(encoder, noise(2.5, 44100))
     assert heard.f_a.shape == (40,) and heard.label_vectors.shape == (len(LABELS), 40)
     torch.testing.assert_close(heard.f_a.norm(), torch.tensor(1.0))
     loaders.save(encoder, tmp_path / "clap.safetensors", torch.float32)

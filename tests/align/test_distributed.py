@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aai.align.distributed import ALONE, Ranks, join, leave
+from aai.align.distributed import ALONE, Distributed, join, leave
 from aai.align.settings import AlignSettings
 from aai.align.train import Pairs, align
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
@@ -109,7 +109,7 @@ def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path):
 
 def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(InputError, match="A batch of 120 .* 7 processes"):
-        Ranks(0, 7).check(120)
+        Distributed(0, 7).check(120)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from aai.align.feature_store import Held, Rows, stamp
+from aai.align.feature_store import DiskStore, MemoryStore, stamp
 from aai.data.clips import File
 from aai.encoders.fingerprint import digest
 from aai.errors import InputError
@@ -16,7 +16,7 @@ def rows(n, seed=0):
 
 
 def open_rows(folder):
-    return Rows(folder / "sounds", (2, 3), torch.float32)
+    return DiskStore(folder / "sounds", (2, 3), torch.float32)
 
 
 def test_rows_come_back_by_their_file(tmp_path):
@@ -27,7 +27,7 @@ def test_rows_come_back_by_their_file(tmp_path):
         assert len(array) == 6 and list(array.find("fire")) == [3, 4, 5] and array.find("wind") is None
         assert torch.equal(array[[2, 0, 1]], torch.cat([rows(1, 1), rows(2)]))
         assert torch.equal(array[array.find("fire")], rows(3, 2))
-    half = Rows(tmp_path / "half", (2, 3), torch.float16)
+    half = DiskStore(tmp_path / "half", (2, 3), torch.float16)
     half.add([("rain", rows(2))])
     assert torch.equal(half.reopen()[[0, 1]], rows(2).half().float())
 
@@ -112,7 +112,7 @@ def test_a_folder_that_cannot_be_made_gets_a_sentence(tmp_path):
 
 
 def test_held_rows_are_the_same_in_memory():
-    held = Held()
+    held = MemoryStore()
     held.add([("rain", rows(2)), ("dog", rows(1, 1))])
     assert list(held.find("dog")) == [2] and held.find("wind") is None
     assert torch.equal(held.reopen(), torch.cat([rows(2), rows(1, 1)]))

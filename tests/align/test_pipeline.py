@@ -10,7 +10,7 @@ from PIL import Image
 from aai import image
 from aai.align.augment import Augment
 from aai.align.batches import Batches
-from aai.align.distributed import Ranks
+from aai.align.distributed import Distributed
 from aai.align.features import encode
 from aai.align.pipeline import align_encoder, label_accuracy, split
 from aai.align.settings import AlignSettings
@@ -141,7 +141,7 @@ def test_a_store_gives_what_memory_gives_and_makes_nothing_twice(folder, example
 
 
 def test_every_clip_comes_once_an_epoch_and_ranks_share_a_batch(examples):
-    alone, ranks = Batches(examples, TINY, Augment(noise=True)), [Ranks(i, 2) for i in range(2)]
+    alone, ranks = Batches(examples, TINY, Augment(noise=True)), [Distributed(i, 2) for i in range(2)]
     shared = [Batches(examples, TINY, Augment(noise=True), ranks=rank) for rank in ranks]
     drawn = []
     for _ in range(6):

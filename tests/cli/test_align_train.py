@@ -264,7 +264,7 @@ def test_a_precision_that_there_is_not_is_said(aai, monkeypatch):
 def test_a_batch_that_cannot_be_shared_is_said_before_the_clips_are_encoded(aai, monkeypatch):
     from aai.align import distributed
 
-    monkeypatch.setattr(distributed, "join", lambda: distributed.Ranks(0, 4))
+    monkeypatch.setattr(distributed, "join", lambda: distributed.Distributed(0, 4))
     code, _, err = aai(*TRAIN, "--steps", "1")
     assert code == 2 and "A batch of 6 cannot be shared by 4 processes" in err
     assert not Path("out.training").exists()

@@ -161,14 +161,14 @@ def test_nearest_words_are_sorted_and_add_up(encoder):
 
 
 def test_what_is_heard_carries_the_encoders_words(encoder):
-    heard = base.hear(encoder, noise(1))
+    heard = base.encode_sound(encoder, noise(1))
     assert heard.labels == ["rain", "dog", "clock"] and heard.labels is not encoder.labels
     assert torch.equal(heard.label_vectors, encoder.label_vectors)
 
 
 def test_an_encoder_that_is_not_aligned_has_no_words():
     raw = cavmae_encoder.CAVMAEEncoder(CAVMAE(TINY), [], torch.zeros(0, 16), name="raw")
-    heard = base.hear(raw, noise(1))
+    heard = base.encode_sound(raw, noise(1))
     assert heard.labels == [] and heard.label_vectors.shape == (0, 16)
     assert base.nearest_words(raw, heard.f_a[None].expand(2, -1)) == [[], []]
 
@@ -232,4 +232,4 @@ def test_a_folder_that_takes_nothing_gives_a_sentence(encoder, tmp_path):
 @pytest.mark.parametrize(("samples", "says"), [(800, "0.05 s"), (16000, "silent")])
 def test_what_cannot_be_heard_gets_a_sentence(encoder, samples, says):
     with pytest.raises(InputError, match=says):
-        base.hear(encoder, Sound(torch.zeros(1, samples), 16000), "a.wav")
+        base.encode_sound(encoder, Sound(torch.zeros(1, samples), 16000), "a.wav")

@@ -73,9 +73,9 @@ def test_labels_are_said_raw_or_as_sounds(parts):
 
 def test_soundworlds_reader_is_a_text_tower():
     from aai.soundworld.loaders import WEIGHTS, load_sound_encoder, load_text
-    from aai.soundworld.text import Reader
+    from aai.soundworld.text import CaptionEncoder
 
-    encoder, reader = load_sound_encoder(), Reader(*load_text(WEIGHTS))
+    encoder, reader = load_sound_encoder(), CaptionEncoder(*load_text(WEIGHTS))
     assert (reader.name, reader.dim) == ("SoundWorld", encoder.dim)
     vectors = label_vectors(reader, encoder.labels)
     assert not vectors.requires_grad

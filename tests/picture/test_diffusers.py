@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from aai.errors import InputError
 from aai.picture.diffusers import DiffusersPictureModel, codec_of, load
-from aai.picture.model import Conditioning, read_words
+from aai.picture.model import Conditioning, vocabulary_statistics
 from aai.prompt import Prompt
 
 
@@ -234,7 +234,7 @@ class WithoutFloat64(torch.Tensor):
 
 def test_words_are_read_where_there_is_no_float64(model, parts):
     table = parts.text_encoder.get_input_embeddings()
-    found = read_words(
+    found = vocabulary_statistics(
         lambda ids: table(ids).as_subclass(WithoutFloat64), table.num_embeddings, torch.device("cpu")
     )
     assert found == model.text_encoders["clip_l"]

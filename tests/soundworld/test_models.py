@@ -14,7 +14,7 @@ from aai.soundworld.captions import LEVELS, caption, corpus, level, phrase, rand
 from aai.soundworld.models import PatchAutoencoder, build_unet
 from aai.soundworld.oracle import Oracle
 from aai.soundworld.pictures import event_mask
-from aai.soundworld.text import Reader, as_word, build_text_tower, load_tokenizer, scale_of
+from aai.soundworld.text import CaptionEncoder, as_word, build_text_tower, load_tokenizer, scale_of
 from aai.soundworld.world import EVENTS, SCENES
 
 
@@ -34,7 +34,7 @@ def reader(tmp_path_factory):
     build_tokenizer(folder)
     tokenizer = load_tokenizer(folder)
     torch.manual_seed(0)
-    return Reader(tokenizer, build_text_tower(tokenizer).eval().requires_grad_(False))
+    return CaptionEncoder(tokenizer, build_text_tower(tokenizer).eval().requires_grad_(False))
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +174,6 @@ def test_the_library_is_drawn_without_other_processes(monkeypatch):
     import multiprocessing
 
     monkeypatch.setattr(multiprocessing, "get_context", lambda kind: pytest.fail(f"{kind} was asked for"))
-    library.library.cache_clear()
-    drawn = library.library(3)
+    library.library_pictures.cache_clear()
+    drawn = library.library_pictures(3)
     assert drawn.shape == (3, 3, 128, 128) and drawn.dtype == torch.uint8

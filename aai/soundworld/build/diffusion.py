@@ -20,7 +20,7 @@ from ...picture.schedule import alphas_cumprod
 from ..captions import caption
 from ..models import SCHEDULER_CONFIG, PatchAutoencoder, build_unet
 from ..pictures import Scenes
-from ..text import Reader, as_word, scale_of
+from ..text import CaptionEncoder, as_word, scale_of
 from .text import perturb
 
 GUESSED_FROM = 250
@@ -86,7 +86,7 @@ def encode_pictures(autoencoder: PatchAutoencoder, pictures: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def caption_states(reader: Reader, scenes: Scenes, per_picture: int, seed: int) -> Tensor:
+def caption_states(reader: CaptionEncoder, scenes: Scenes, per_picture: int, seed: int) -> Tensor:
     """Hidden states of `per_picture` captions of every picture: float16 [N, per_picture, 77, D]."""
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)

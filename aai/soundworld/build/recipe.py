@@ -27,7 +27,7 @@ from ..models import PatchAutoencoder, build_unet
 from ..oracle import Oracle
 from ..pictures import draw_all, event_mask, random_scenes
 from ..sounds import synthesize
-from ..text import Reader, build_text_tower, load_tokenizer
+from ..text import CaptionEncoder, build_text_tower, load_tokenizer
 from ..world import ESC10, EVENTS, SCENES
 from .diffusion import caption_states, encode_pictures, refine_autoencoder, train_unet
 from .oracle import train_oracle
@@ -110,7 +110,7 @@ class Build:
             path.with_suffix(".part").replace(path)
         return torch.load(path, weights_only=True)
 
-    def reader(self) -> Reader:
+    def reader(self) -> CaptionEncoder:
         folder = self.work / "tokenizer"
         if not (folder / "tokenizer_config.json").exists():
             build_tokenizer(folder)
@@ -123,7 +123,7 @@ class Build:
 
         model = build_text_tower(tokenizer)
         model.load_state_dict(self.keep("text", make))
-        return Reader(tokenizer, model.eval().requires_grad_(False))
+        return CaptionEncoder(tokenizer, model.eval().requires_grad_(False))
 
     def scenes(self):
         return random_scenes(9000, SCENE_SEED)

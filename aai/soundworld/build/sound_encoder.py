@@ -24,7 +24,7 @@ from ..captions import LEVELS, caption, level, phrase
 from ..models import DIM, IMAGE_SIZE
 from ..pictures import Scenes
 from ..sounds import LOUDEST, QUIETEST, intensity_of
-from ..text import Reader, label_phrases
+from ..text import CaptionEncoder, label_phrases
 from ..world import EVENTS
 
 CONFIG = CAVMAEConfig(
@@ -42,7 +42,7 @@ CONFIG = CAVMAEConfig(
 SILENCE = math.log(EPSILON)
 
 
-def level_vectors(reader: Reader) -> Tensor:
+def level_vectors(reader: CaptionEncoder) -> Tensor:
     """The text vectors of every event at every level: [events, levels, D], of length one."""
     words = [phrase(event, (step + 0.5) / len(LEVELS)) for event in EVENTS for step in range(len(LEVELS))]
     return F.normalize(reader.sentence(words), dim=-1).unflatten(0, (len(EVENTS), len(LEVELS)))
@@ -50,7 +50,7 @@ def level_vectors(reader: Reader) -> Tensor:
 
 def train_visual(
     model: CAVMAE,
-    reader: Reader,
+    reader: CaptionEncoder,
     scenes: Scenes,
     pictures: Tensor,
     *,
@@ -208,7 +208,7 @@ def train_hearing(
     align(model, next_batch, settings, callback)
 
 
-def as_encoder(model: CAVMAE, reader: Reader) -> CAVMAEEncoder:
+def as_encoder(model: CAVMAE, reader: CaptionEncoder) -> CAVMAEEncoder:
     """The trained towers with the label table of SoundWorld's events."""
     words = label_phrases()
     return CAVMAEEncoder(model, list(words), reader.sentence(words), name="SoundWorld")

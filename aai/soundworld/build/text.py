@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ...optim import set_rate
 from ..captions import Caption, corpus, random_caption
 from ..models import DIM
-from ..text import BOS, EOS, Reader, as_word, build_text_tower, scale_of
+from ..text import BOS, EOS, CaptionEncoder, as_word, build_text_tower, scale_of
 from ..world import EVENTS, SCENES
 
 
@@ -80,7 +80,7 @@ def train_text(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = build_text_tower(tokenizer)
-    reader = Reader(tokenizer, model)
+    reader = CaptionEncoder(tokenizer, model)
     heads = nn.ModuleDict(
         {
             "event": nn.Linear(DIM, len(EVENTS) + 1),

@@ -30,10 +30,10 @@ from .measure import (
     PARTS,
     SERIES,
     ablations,
-    hear_real,
-    hear_synthetic,
     loudness,
     make_token,
+    name_recordings,
+    name_synthetic,
     recordings_of,
     tokens,
 )
@@ -78,9 +78,12 @@ def main() -> None:
         arguments.output.write_text(json.dumps(figures, indent=1))
 
     if "hear" in arguments.parts:
-        note("hear, synthesized", hear_synthetic(encoder))
+        note("hear, synthesized", name_synthetic(encoder))
         if real:
-            note("hear, recordings of fold 4", hear_real(measured, recordings_of(arguments.recordings, 4)))
+            note(
+                "hear, recordings of fold 4",
+                name_recordings(measured, recordings_of(arguments.recordings, 4)),
+            )
     if set(arguments.parts) - {"hear"}:
         model, oracle = load_picture_model(), load_oracle()
         settings = TrainSettings(steps=arguments.steps, rho=arguments.rho)

@@ -25,7 +25,7 @@ from ..captions import LEVELS
 from ..loaders import WEIGHTS, load_sound_encoder, load_text, weights_file
 from ..pictures import render
 from ..sounds import synthesize
-from ..text import Reader
+from ..text import CaptionEncoder
 from ..world import EVENTS, SCENES
 
 FOLDS = (1, 2, 3, 4)
@@ -51,7 +51,7 @@ class Study:
         self.sounds, self.pictures, self.tests, self.batch = sounds, pictures, tests, batch
         out.mkdir(parents=True, exist_ok=True)
         self.encoder = load_sound_encoder()
-        self.reader = Reader(*load_text(WEIGHTS))
+        self.reader = CaptionEncoder(*load_text(WEIGHTS))
         models = [weights_file(name).read_bytes() for name in ("sound_encoder", "text")]
         told = {"sounds": sounds, "pictures": pictures, "tests": tests, "batch": batch}
         told |= {"recordings": recordings is not None}

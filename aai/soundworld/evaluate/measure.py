@@ -43,7 +43,7 @@ BY_SOUND, HELD_FIXED, ONE_ADAPTER = SERIES = (
 PARTS = ("hear", "tokens", "ablations", "loudness", "edits", "sweep")
 
 
-def hear_synthetic(encoder: CAVMAEEncoder, count: int = 200) -> Share:
+def name_synthetic(encoder: CAVMAEEncoder, count: int = 200) -> Share:
     truth = torch.arange(count) % len(EVENTS)
     heard = torch.cat([encoder.embed([unseen_sound(EVENTS[i % len(EVENTS)], i)]) for i in range(count)])
     return nearest_label(heard, encoder.label_vectors, truth)
@@ -59,7 +59,7 @@ def recordings_of(folder: Path, fold: int) -> list[tuple[str, Path]]:
     return found
 
 
-def hear_real(encoder: CAVMAEEncoder, recordings: list[tuple[str, Path]]) -> Share:
+def name_recordings(encoder: CAVMAEEncoder, recordings: list[tuple[str, Path]]) -> Share:
     truth = torch.tensor([encoder.labels.index(label_of(event, encoder)) for event, _ in recordings])
     heard = torch.cat([encoder.embed([load_sound(path)]) for _, path in recordings])
     return nearest_label(heard, encoder.label_vectors, truth)
