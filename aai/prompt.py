@@ -54,7 +54,7 @@ class Layout:
     truncated: bool
 
     @property
-    def reads(self) -> TokenIds:
+    def token_ids(self) -> TokenIds:
         """What stands at each position."""
         found: list = [*self.ids[: self.end + 1], *[None] * (len(self.ids) - self.end - 1)]
         for slot in self.slots:
@@ -62,10 +62,10 @@ class Layout:
         return tuple(found)
 
 
-def token_positions(reads: TokenIds) -> dict[str, list[int]]:
+def token_positions(token_ids: TokenIds) -> dict[str, list[int]]:
     """{token name: its positions}."""
     found: dict[str, list[int]] = {}
-    for position, piece in enumerate(reads):
+    for position, piece in enumerate(token_ids):
         if isinstance(piece, tuple):
             found.setdefault(piece[0], []).append(position)
     return found

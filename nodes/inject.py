@@ -68,11 +68,11 @@ class SoundTokenConditioning(io.ComfyNode):
         from .comfy.clip import TOKEN_IDS, tokenize
 
         tokens = tuple(t for t in (token, token_2, token_3) if t is not None)
-        pairs, reads = tokenize(clip, Prompt(prompt, tokens))
-        if not token_names([(reads,)]):
+        pairs, token_ids = tokenize(clip, Prompt(prompt, tokens))
+        if not token_names([(token_ids,)]):
             # Not refused: a dynamic prompt may leave the sound out now and then.
             log.warning("The prompt “%s” names no sound token: write * or <name> for the sound.", prompt)
-        return io.NodeOutput(clip.encode_from_tokens_scheduled(pairs, add_dict={TOKEN_IDS: (reads,)}))
+        return io.NodeOutput(clip.encode_from_tokens_scheduled(pairs, add_dict={TOKEN_IDS: (token_ids,)}))
 
 
 class PromptToPromptEdit(io.ComfyNode):
@@ -296,12 +296,12 @@ class InvertImage(io.ComfyNode):
         pixels = invert.reduced(image[..., :3].movedim(-1, 1), picture.native_size)
         latents = picture.encode_images(pixels)
         told, empty = picture.encode_prompt(Prompt(prompt)), picture.encode_prompt(Prompt(""))
-        way = invert.invert(picture, latents, told, steps, Bar(steps))
+        trajectory = invert.invert(picture, latents, told, steps, Bar(steps))
         if null_text:
             with picture.training(room(latents, 1)) as inner:
-                way = invert.null_text(inner, way, told, empty, guidance, callback=Bar(steps))
-        samples = model.model.process_latent_out(way.clean[None]).cpu()
-        return io.NodeOutput({"samples": samples, TRAJECTORY: (way, samples)})
+                trajectory = invert.null_text(inner, trajectory, told, empty, guidance, callback=Bar(steps))
+        samples = model.model.process_latent_out(trajectory.clean[None]).cpu()
+        return io.NodeOutput({"samples": samples, TRAJECTORY: (trajectory, samples)})
 
 
 class LoudnessReweight(io.ComfyNode):
@@ -368,9 +368,9 @@ class LoudnessReweight(io.ComfyNode):
             raise InputError(
                 "Loudness Reweight has neither a scale nor a sound: type one, or connect an audio."
             )
-        reads = words.reads_of(conditioning)
+        token_ids = words.token_ids_of(conditioning)
         names = [name.strip(" <>") for name in tokens.split(",") if name.strip(" <>")]
-        injection = reweighted(patch.attached(model), reads, scales, names)
+        injection = reweighted(patch.attached(model), token_ids, scales, names)
         # JSON has no -inf, which is silence.
         shown = None if loudness is None else max(loudness, -99.0)
         told = {"loudness": shown, "reference": reference, "scales": scales}

@@ -49,11 +49,11 @@ class AttentionHeatmap(io.ComfyNode):
         from ..aai.prompt import token_names
         from .comfy import clip, patch
 
-        reads = clip.reads_of(conditioning)
+        token_ids = clip.token_ids_of(conditioning)
         before = patch.attached(model)
         # A scale of 1 is no change: what watches rides on it where nothing else is injected.
-        whole = reweighted(before, reads, [1.0])
-        heatmap = Heatmap(token_names(reads))
+        whole = reweighted(before, token_ids, [1.0])
+        heatmap = Heatmap(token_names(token_ids))
         return io.NodeOutput(patch.watched(model, before or whole, heatmap), heatmap)
 
 

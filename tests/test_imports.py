@@ -1,89 +1,137 @@
-"""Who may know whom: nodes know aai, aai never ComfyUI, and inside aai knowledge runs downwards only."""
+"""Who may know whom: every file knows only what stands before it, no two files know each other, and the core
+never knows ComfyUI."""
+
+from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (
-    ("errors",),
-    ("files",),
-    ("audio", "fbank", "image", "comfy_server"),
-    ("charts", "embedding"),
-    ("token",),
-    ("prompt",),
-    ("picture",),
-    ("align",),
-    ("adapt", "inject"),
-    ("soundworld",),
-    ("study",),
-    ("demo_page",),
-    ("demo",),
-    ("cli",),
-    ("__main__",),
+    ("aai.errors",),
+    ("aai.files",),
+    ("aai.audio", "aai.fbank", "aai.image", "aai.metrics", "aai.optim", "aai.ridge", "aai.charts"),
+    ("aai.embedding",),
+    ("aai.token",),
+    ("aai.prompt",),
+    ("aai.encoders", "aai.picture"),
+    ("aai.data", "aai.library"),
+    ("aai.align", "aai.adapt", "aai.inject"),
+    ("aai.soundworld",),
+    ("nodes.comfy",),
+    ("nodes",),
+    ("aai.study", "aai.demo"),
+    ("aai.cli",),
+    ("aai.__main__", "bench"),
 )
+"""The ground first. What stands in one line may know its own kind and what stands before the line."""
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-CORE = sorted((ROOT / "aai").rglob("*.py"))
 COMFY = {
-    "comfy",
-    "comfy_api",
-    "comfy_extras",
-    "comfy_execution",
-    "folder_paths",
-    "nodes",
-    "server",
-    "execution",
+    *("comfy", "comfy_api", "comfy_extras", "comfy_execution"),
+    *("folder_paths", "nodes", "server", "execution"),
 }
+PRODUCT = sorted(path for folder in ("aai", "nodes", "bench") for path in (ROOT / folder).rglob("*.py"))
 
 
-def imports(path: Path) -> list[str]:
-    """The absolute module names that a file imports, those under TYPE_CHECKING left out."""
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in PRODUCT}
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """The absolute names that a file imports, wherever in it: `a.b` for `from a import b`. Those inside
+    functions and under TYPE_CHECKING count too."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body = []
-    found = []
-    for node in ast.walk(tree):
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = list(package[: len(package) - node.level + 1]) if node.level else []
             module = ".".join(base + ([node.module] if node.module else []))
-            found += [f"{module}.{alias.name}" for alias in node.names]
-    return found
+            found |= {f"{module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_core_knows_no_comfyui_and_looks_down_only(path):
-    own = path.relative_to(ROOT / "aai").with_suffix("").parts[0]
+def ours(path: Path) -> set[str]:
+    """The modules of this project that a file imports."""
+    found = set()
+    own = path.relative_to(ROOT).parts[0]
     for name in imports(path):
-        parts = name.split(".")
-        assert parts[0] not in COMFY, f"{path} imports {name}"
-        if parts[0] == "aai" and len(parts) > 1 and own != "__init__":
-            other = parts[1]
-            assert other in RANK, f"{path} imports {name}, which has no place among the layers"
-            assert RANK[other] < RANK[own] or other == own, f"{path} imports {name}, which stands above it"
+        module = name if name in MODULES else name.rpartition(".")[0]
+        # Beside ComfyUI's folder, "nodes" by its absolute name is ComfyUI's own.
+        if module in MODULES and not (own == "nodes" and name == "nodes"):
+            found.add(module)
+    return found - {module_of(path)}
 
 
-def test_every_module_of_the_core_has_a_place():
-    names = {path.relative_to(ROOT / "aai").with_suffix("").parts[0] for path in CORE} - {"__init__"}
-    assert names <= set(RANK)
+def room(module: str) -> str:
+    """The entry of LAYERS that a module belongs to: the longest that begins its name."""
+    return max((name for name in RANK if f"{module}.".startswith(f"{name}.")), key=len)
+
+
+def test_every_file_has_a_place():
+    placeless = [m for m in MODULES if m != "aai" and not any(f"{m}.".startswith(f"{n}.") for n in RANK)]
+    assert placeless == []
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_a_file_knows_only_what_stands_before_it(path):
+    if module_of(path) == "aai":
+        return
+    own = room(module_of(path))
+    for module in ours(path) - {"aai"}:
+        other = room(module)
+        assert other == own or RANK[other] < RANK[own], (
+            f"{path} imports {module}, which stands beside or above"
+        )
+
+
+def test_no_files_import_each_other():
+    graph = {module: ours(path) for module, path in MODULES.items()}
+    done: set[str] = set()
+
+    def circle_from(module: str, way: list[str]) -> list[str]:
+        if module in way:
+            return [*way[way.index(module) :], module]
+        if module in done:
+            return []
+        for other in sorted(graph[module]):
+            if found := circle_from(other, [*way, module]):
+                return found
+        done.add(module)
+        return []
+
+    for module in graph:
+        assert circle_from(module, []) == []
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in PRODUCT if "aai" in p.relative_to(ROOT).parts[:1]], ids=lambda p: p.name
+)
+def test_the_core_knows_no_comfyui(path):
+    assert not {name.split(".")[0] for name in imports(path)} & COMFY
 
 
 def test_only_nodes_comfy_imports_comfyuis_internals():
-    allowed = {"comfy_api", "folder_paths"}
     for path in (ROOT / "nodes").glob("*.py"):
-        internals = {name.split(".")[0] for name in imports(path)} & (COMFY - allowed)
-        assert not internals - {"nodes"}, f"{path} imports {internals}"
+        outside = {name.split(".")[0] for name in imports(path)} & COMFY
+        assert outside <= {"comfy_api", "folder_paths", "nodes"}, path
 
 
 def test_torchaudio_is_no_run_time_dependency():
-    for path in [*CORE, *(ROOT / "nodes").rglob("*.py")]:
-        assert not any(name.split(".")[0] in ("torchaudio", "torchcodec") for name in imports(path)), path
+    for path in PRODUCT:
+        if path.relative_to(ROOT).parts[0] != "bench":
+            assert not {name.split(".")[0] for name in imports(path)} & {"torchaudio", "torchcodec"}, path
 
 
 def test_help_loads_nothing_heavy():
@@ -92,5 +140,7 @@ def test_help_loads_nothing_heavy():
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "print(sorted({'torch', 'diffusers', 'transformers', 'scipy'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT, timeout=60
+    )
     assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr

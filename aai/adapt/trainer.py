@@ -191,7 +191,7 @@ class TokenTrainer:
         with torch.no_grad():
             read = self._encode(prompt, self.f_adapter)
         leaves = [None if v is None else v.detach().requires_grad_() for v in (read.cross, read.pooled)]
-        cut, wanted = Conditioning(*leaves, read.reads), [leaf for leaf in leaves if leaf is not None]
+        cut, wanted = Conditioning(*leaves, read.token_ids), [leaf for leaf in leaves if leaf is not None]
         parameters = list(self.f_adapter.values())
         while True:
             total, sums = 0.0, [torch.zeros_like(v, dtype=torch.float32) for v in wanted]

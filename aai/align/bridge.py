@@ -182,7 +182,7 @@ def fit_bridge(
         part = labels[begin : begin + 32]
         meant.append(label_vectors(tower, part).float().cpu())
         tell(len(part))
-        captions = clap_text.embed([way.format(label=label) for label in part for way in WAYS])
+        captions = clap_text.embed([template.format(label=label) for label in part for template in WAYS])
         said.append(captions.unflatten(0, (len(part), len(WAYS))))
         tell(len(part) * len(WAYS))
     x, y = torch.cat(said).clone(), torch.cat(meant).clone()

@@ -126,9 +126,9 @@ def edit(options: argparse.Namespace) -> None:
     model, tokens = model_and_tokens(options)
     by_number = options.scale not in (None, LOUDNESS)
     scales = read_scales(options.scale) if by_number else [1.0]
-    source, way = options.source, None
+    source, trajectory = options.source, None
     if options.trajectory:
-        way, prompt = load(options.trajectory)
+        trajectory, prompt = load(options.trajectory)
         source = source or prompt
     if not source:
         raise InputError("There is no source prompt: say what the picture before shows with --source.")
@@ -138,8 +138,8 @@ def edit(options: argparse.Namespace) -> None:
         raise InputError("An inverted picture has one noise, so --count would repeat it: leave --count out.")
     if options.picture:
         settle(options)
-        way = _inverted(options, model, options.picture, source)
-    settle(options, way)
+        trajectory = _inverted(options, model, options.picture, source)
+    settle(options, trajectory)
     edited, each = sweep([Prompt(text, tokens) for text in options.edited], scales)
     if options.scale == LOUDNESS:
         each = tuple(loudness_scales(options, prompt) for prompt in edited)
@@ -151,7 +151,7 @@ def edit(options: argparse.Namespace) -> None:
         Prompt(source, tokens),
         edited,
         scales=each,
-        trajectory=way,
+        trajectory=trajectory,
         self_downscale=options.self_downscale,
         silence=options.silence,
         source_pooled=not options.edited_pooled,
@@ -180,9 +180,9 @@ def edit(options: argparse.Namespace) -> None:
 def invert(options: argparse.Namespace) -> None:
     check_folder(options.output)
     model = load_model(options.model, options.device, options.dtype)
-    way = _inverted(options, model, options.picture, options.prompt)
-    way.save(options.output, options.prompt)
-    report = {"file": str(options.output), "prompt": options.prompt, "steps": len(way.sigmas) - 1}
+    trajectory = _inverted(options, model, options.picture, options.prompt)
+    trajectory.save(options.output, options.prompt)
+    report = {"file": str(options.output), "prompt": options.prompt, "steps": len(trajectory.sigmas) - 1}
     tell(options, report, f"{options.output}: {options.picture} in {report['steps']} steps")
 
 
@@ -196,12 +196,14 @@ def _inverted(options: argparse.Namespace, model: PictureModel, path: Path, prom
     steps = options.invert_steps or (getattr(options, "steps", 50) if options.null_text else 50)
     told = model.encode_prompt(Prompt(prompt))
     with progress("inverting", steps, options.json) as tick:
-        way = invert(model, latents, told, steps, lambda step, _: tick(step))
+        trajectory = invert(model, latents, told, steps, lambda step, _: tick(step))
     if not options.null_text:
-        return way
+        return trajectory
     with progress("null-text", steps, options.json) as tick:
         empty = model.encode_prompt(Prompt(""))
-        return null_text(model, way, told, empty, options.guidance, callback=lambda step, _: tick(step))
+        return null_text(
+            model, trajectory, told, empty, options.guidance, callback=lambda step, _: tick(step)
+        )
 
 
 def _mask(path: Path | None):

@@ -100,11 +100,11 @@ def retrieval(options: argparse.Namespace) -> None:
         tables = retrieval_tables(f_a, f_v, f_t, torch.tensor(numbers), options.seed)
         rows.append({"encoder": name, "subsets": tables})
         for table in tables:
-            for way in (way for way in WAYS if way in table):
-                found = table[way]
+            for direction in (direction for direction in WAYS if direction in table):
+                found = table[direction]
                 rates = [f"{100 * found[f'R@{k}']:.2f}" for k in (1, 5, 10)]
                 size = f"{table['clips']} clips, {table['classes']} classes"
-                lines.append((table["subset"], name, way, *rates, f"{found['MedR']:g}", size))
+                lines.append((table["subset"], name, direction, *rates, f"{found['MedR']:g}", size))
     measured = {line[0] for line in lines}
     for name, subsets in RETRIEVAL.items():
         for subset, rates in ((s, r) for s, r in subsets.items() if s in measured):

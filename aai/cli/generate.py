@@ -54,7 +54,7 @@ def generate(options: argparse.Namespace) -> None:
         edit = Reweight((loudness_scales(options, prompt),))
     elif options.scale is not None:
         scales = read_scales(options.scale)
-        edit = reweighted(None, [cond.reads], scales)
+        edit = reweighted(None, [cond.token_ids], scales)
     seeds, names = list(range(options.seed, options.seed + options.count)), [""]
     if len(scales) > 1:
         names = [f"_{scale:g}" for scale in scales]
@@ -63,13 +63,13 @@ def generate(options: argparse.Namespace) -> None:
     tell(options, report, "\n".join(row["file"] for row in written))
 
 
-def settle(options: argparse.Namespace, way: Trajectory | None = None) -> None:
+def settle(options: argparse.Namespace, trajectory: Trajectory | None = None) -> None:
     """Gives the steps and the guidance that were not said: those of a way's null embeddings, or the usual."""
-    nulls = way is not None and way.nulls is not None
+    nulls = trajectory is not None and trajectory.nulls is not None
     if options.steps is None:
-        options.steps = len(way.nulls) if nulls else STEPS
+        options.steps = len(trajectory.nulls) if nulls else STEPS
     if options.guidance is None:
-        options.guidance = way.guidance if nulls and way.guidance is not None else GUIDANCE
+        options.guidance = trajectory.guidance if nulls and trajectory.guidance is not None else GUIDANCE
 
 
 def model_and_tokens(options: argparse.Namespace) -> tuple[PictureModel, tuple[SoundToken, ...]]:

@@ -176,13 +176,18 @@ def _through_diffusers(output: Path, sounds: list[Heard], steps: int, say: Say) 
         token = (tokens[heard.event],)
         edited, scales = sweep([Prompt(told["edited_prompt"], token)], read_scales(told["scale"]))
         source = Prompt(told["source_prompt"], token)
-        way = None
+        trajectory = None
         if name == "photograph":
             latents = model.encode_images(image.load(_photograph(output / "sounds"))[None])
-            way = invert(model, latents, model.encode_prompt(source))
+            trajectory = invert(model, latents, model.encode_prompt(source))
         windows = STYLE_WINDOWS if told["windows"] == "change the style" else {}
         edit = Edit(
-            source, edited, scales=scales, trajectory=way, self_downscale=told["self_downscale"], **windows
+            source,
+            edited,
+            scales=scales,
+            trajectory=trajectory,
+            self_downscale=told["self_downscale"],
+            **windows,
         )
         edit = blended(
             edit,

@@ -44,5 +44,7 @@ def label_vectors(tower: TextTower, labels: list[str], template: str = "label") 
     empty = [i for i, label in enumerate(labels) if not label.strip()]
     if empty:
         raise InputError(f"Label {empty[0] + 1} of {len(labels)} is empty: give every sound a word.")
-    ways = [tower.embed([way.format(label=label) for label in labels]) for way in TEMPLATES[template]]
-    return F.normalize(sum(F.normalize(way.float(), dim=-1) for way in ways), dim=-1)
+    vectors = [
+        tower.embed([phrase.format(label=label) for label in labels]) for phrase in TEMPLATES[template]
+    ]
+    return F.normalize(sum(F.normalize(each.float(), dim=-1) for each in vectors), dim=-1)

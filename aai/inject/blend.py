@@ -56,7 +56,7 @@ class Blend:
             )
 
 
-def positions_of(word: TokenIds, reads: TokenIds, name: str) -> tuple[int, ...]:
+def positions_of(word: TokenIds, token_ids: TokenIds, name: str) -> tuple[int, ...]:
     """Where the pieces of a word or phrase, read alone between its begin and end, stand in a prompt.
 
     Raises InputError where they do not.
@@ -64,8 +64,8 @@ def positions_of(word: TokenIds, reads: TokenIds, name: str) -> tuple[int, ...]:
     pieces = [piece for piece in word if piece is not None][1:-1]
     found = [
         start + i
-        for start in range(len(reads) - len(pieces) + 1)
-        if pieces and list(reads[start : start + len(pieces)]) == pieces
+        for start in range(len(token_ids) - len(pieces) + 1)
+        if pieces and list(token_ids[start : start + len(pieces)]) == pieces
         for i in range(len(pieces))
     ]
     if not found:
@@ -84,9 +84,9 @@ def word_positions(
     found: list[list[int]] = [[] for _ in rows]
     for word in words:
         pieces, missing = read(word), 0
-        for places, reads in zip(found, rows):
+        for places, token_ids in zip(found, rows):
             try:
-                places += positions_of(pieces, reads, word)
+                places += positions_of(pieces, token_ids, word)
             except InputError:
                 missing += 1
                 if missing == len(rows):

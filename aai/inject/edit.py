@@ -94,17 +94,17 @@ class Edit:
         divide."""
         return groups_of(rows, self.rows)
 
-    def at(self, progress: float, reads: Sequence[TokenIds], length: int) -> Injection:
+    def at(self, progress: float, token_ids: Sequence[TokenIds], length: int) -> Injection:
         """What is injected at a share `progress` of the steps.
 
-        `reads` are those of the source and of every edited prompt; `length` the conditioning's, a multiple of
+        `token_ids` are those of the source and of every edited prompt; `length` the conditioning's, a multiple of
         each one's.
         """
         inside = _inside(self.cross_window, progress)
-        source, *edited = reads
+        source, *edited = token_ids
         if len(edited) != len(self.edited):
             raise InputError(
-                f"The edit has {self.rows} pictures, but the conditioning has {len(reads)}: use the "
+                f"The edit has {self.rows} pictures, but the conditioning has {len(token_ids)}: use the "
                 "conditioning that was made with it."
             )
         mixes = (self._mix(source, row, number, inside, length) for number, row in enumerate(edited))
@@ -163,17 +163,17 @@ def sweep(
 
 def reweighted(
     before: Edit | Reweight | None,
-    reads: Sequence[Sequence[TokenIds]],
+    token_ids: Sequence[Sequence[TokenIds]],
     scales: Sequence[float],
     names: Sequence[str] = (),
 ) -> Edit | Reweight:
     """Eq. 8 added to an edit, or on its own: one scale, or one for each picture, for the tokens of these
-    names (all, where none is named) among those that were read. `reads` are each conditioning's, of all that
+    names (all, where none is named) among those that were read. `token_ids` are each conditioning's, of all that
     are combined, a row each.
 
     Raises InputError where no such token was read, or the scales are not as many as the pictures.
     """
-    known = token_names(reads)
+    known = token_names(token_ids)
     lost = next((name for name in names if name not in known), None)
     if not known or lost is not None:
         there = ", ".join(f"<{n}>" for n in known) or "none"
@@ -181,7 +181,7 @@ def reweighted(
             f"The conditioning has no sound token{f' <{lost}>' if lost else ''} (there is {there}): connect "
             "Sound Token Conditioning or Prompt To Prompt Edit, and name one of its tokens."
         )
-    if not isinstance(before, Edit) and any(len(rows) > 1 for rows in reads):
+    if not isinstance(before, Edit) and any(len(rows) > 1 for rows in token_ids):
         raise InputError(
             "The conditioning is an edit's, but the model is not: connect Prompt To Prompt Edit's model "
             "as well."
@@ -224,7 +224,7 @@ def blended(
     tokens = edit.edited[0].tokens
 
     def read(text: str) -> TokenIds:
-        return encode_prompt(Prompt(text, tokens)).reads[0]
+        return encode_prompt(Prompt(text, tokens)).token_ids[0]
 
     places = word_positions(names, read, [read(p.text) for p in prompts]) if names else ()
     if mask is not None and mask.ndim == 3 and len(mask) not in (1, len(edit.edited)):

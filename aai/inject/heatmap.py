@@ -64,12 +64,12 @@ class Heatmap:
         q: Tensor,
         k: Tensor,
         rows: Sequence[int],
-        reads: Sequence[TokenIds],
+        token_ids: Sequence[TokenIds],
         size: tuple[int, int],
     ) -> None:
         """Gathers one layer's maps from q [B, heads, N, d] and k [B, heads, L, d].
 
-        `rows` are the batch rows of the pictures, in their order; `reads` what each one's prompt reads, taken
+        `rows` are the batch rows of the pictures, in their order; `token_ids` what each one's prompt reads, taken
         in turn; `size` that of the call's latents. Layers that are no grid of the whole picture (an area's,
         merged or tiled places) are left out, and those of too few places.
         """
@@ -82,7 +82,7 @@ class Heatmap:
         # Each token has a column of the values; the output's is then its map.
         ones = torch.zeros_like(keys)
         for picture in range(len(rows)):
-            read = reads[picture % len(reads)]
+            read = token_ids[picture % len(token_ids)]
             positions = token_positions(read)
             for column, name in enumerate(self.names):
                 repeats = range(0, k.shape[-2], len(read))

@@ -172,22 +172,22 @@ def invert(
     times = torch.linspace(0, len(model.sigmas) - 1, steps).round().long()
     rising = [0.0, *(float(model.sigmas[t]) for t in times)]
     x = latents.float()
-    way = [x]
+    trajectory = [x]
     with torch.no_grad():
         for i, t in enumerate(times):
             before, after = rising[i], rising[i + 1]
             # Latents a little less noisy than the timestep means, scaled to the variance that it does.
             noise = model.predict_noise(x / (1 + after**2) ** 0.5, t[None], cond).float()
             x = x + (after - before) * noise.to(x)
-            way.append(x)
+            trajectory.append(x)
             if callback:
                 callback(i + 1, steps)
-    return Trajectory(torch.tensor(rising[::-1]), torch.cat(way[::-1]), model=model.fingerprint)
+    return Trajectory(torch.tensor(rising[::-1]), torch.cat(trajectory[::-1]), model=model.fingerprint)
 
 
 def null_text(
     model: PictureModel,
-    way: Trajectory,
+    trajectory: Trajectory,
     cond: Conditioning,
     uncond: Conditioning,
     guidance: float,
@@ -201,29 +201,29 @@ def null_text(
     embedding. `callback(step, steps)` may raise to stop. Raises InputError for gradients that are no numbers.
     """
     # Copies, because what was made in inference mode takes no part in a gradient.
-    latents, null, found = way.latents.clone(), uncond.cross.detach().clone().float(), []
+    latents, null, found = trajectory.latents.clone(), uncond.cross.detach().clone().float(), []
     cond, uncond = (
         replace(c, cross=c.cross.clone(), pooled=None if c.pooled is None else c.pooled.clone())
         for c in (cond, uncond)
     )
     x = latents[:1]
-    steps = len(way.sigmas) - 1
+    steps = len(trajectory.sigmas) - 1
     scale = LossScale(model.dtype)
-    times = (model.sigmas.cpu()[None] - way.sigmas.cpu()[:-1, None]).abs().argmin(1)
+    times = (model.sigmas.cpu()[None] - trajectory.sigmas.cpu()[:-1, None]).abs().argmin(1)
 
     def predicted(x: Tensor, sigma: float, t: Tensor, told: Conditioning) -> Tensor:
         return model.predict_noise(x / (1 + sigma**2) ** 0.5, t[None], told).float().to(x)
 
     def guided(null: Tensor, x: Tensor, asked: Tensor, i: int) -> Tensor:
-        sigma, following = float(way.sigmas[i]), float(way.sigmas[i + 1])
-        plain = predicted(x, sigma, times[i], Conditioning(null, uncond.pooled, uncond.reads))
+        sigma, following = float(trajectory.sigmas[i]), float(trajectory.sigmas[i + 1])
+        plain = predicted(x, sigma, times[i], Conditioning(null, uncond.pooled, uncond.token_ids))
         return x + (following - sigma) * (plain + guidance * (asked - plain))
 
     for i in range(steps):
         with torch.no_grad():
-            asked = predicted(x, float(way.sigmas[i]), times[i], cond)
+            asked = predicted(x, float(trajectory.sigmas[i]), times[i], cond)
         # Compared at unit variance, as the reference's latents are.
-        target, variance = latents[i + 1 : i + 2], 1 + float(way.sigmas[i + 1]) ** 2
+        target, variance = latents[i + 1 : i + 2], 1 + float(trajectory.sigmas[i + 1]) ** 2
         null = null.clone().requires_grad_()
         optimizer = torch.optim.Adam([null], lr=1e-2 * (1 - i / max(100, steps)))
         for _ in range(inner):
@@ -237,7 +237,7 @@ def null_text(
         found.append(null)
         if callback:
             callback(i + 1, steps)
-    return replace(way, nulls=torch.cat(found), guidance=guidance)
+    return replace(trajectory, nulls=torch.cat(found), guidance=guidance)
 
 
 def _gradient(loss: Tensor, null: Tensor, scale: LossScale) -> tuple[Tensor, float]:

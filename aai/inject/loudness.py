@@ -56,10 +56,10 @@ def read_scales(text: str) -> list[float]:
     return [check_scale(scale) for scale in scales]
 
 
-def value_weights(reads: TokenIds, scales: Mapping[str, float]) -> list[float]:
+def value_weights(token_ids: TokenIds, scales: Mapping[str, float]) -> list[float]:
     """Eq. 8 as weights of the value rows, one for each position: a token's scale at its places, 1
     elsewhere."""
-    return [scales.get(piece[0], 1.0) if isinstance(piece, tuple) else 1.0 for piece in reads]
+    return [scales.get(piece[0], 1.0) if isinstance(piece, tuple) else 1.0 for piece in token_ids]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Reweight:
     def blending(self, size: tuple[int, int]) -> None:
         """Nothing is blended without a source."""
 
-    def at(self, progress: float, reads: Sequence[TokenIds], length: int) -> Injection:
-        """The same at every step. `reads` are those of one prompt for all pictures, or of each one's."""
-        told = list(reads) * self.rows if len(reads) == 1 else list(reads)
+    def at(self, progress: float, token_ids: Sequence[TokenIds], length: int) -> Injection:
+        """The same at every step. `token_ids` are those of one prompt for all pictures, or of each one's."""
+        told = list(token_ids) * self.rows if len(token_ids) == 1 else list(token_ids)
         return Injection(tuple(weighted(value_weights(r, s), length) for r, s in zip(told, self.scales)))

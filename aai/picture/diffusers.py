@@ -204,7 +204,7 @@ class DiffusersPictureModel:
         of both text encoders side by side, and the second one's pooled text embedding.
         """
         instead = vectors or {}
-        states, pooled, reads = [], None, ()
+        states, pooled, token_ids = [], None, ()
         for key, tower in self._towers.items():
             layout = prompt.layout(
                 tower.tokenize, key, tower.length, getattr(tower.tokenizer, "pad_token_id", None)
@@ -213,12 +213,12 @@ class DiffusersPictureModel:
             for name, rows in held.items():
                 self._check_width(name, key, rows, len(layout.positions[name]))
             output = tower.run(layout, held)
-            reads = reads or (layout.reads,)
+            token_ids = token_ids or (layout.token_ids,)
             if len(self._towers) == 1:
-                return Conditioning(output.last_hidden_state, None, reads)
+                return Conditioning(output.last_hidden_state, None, token_ids)
             states.append(output.hidden_states[-2])
             pooled = output[0]
-        return Conditioning(torch.cat(states, dim=-1), pooled, reads)
+        return Conditioning(torch.cat(states, dim=-1), pooled, token_ids)
 
     def predict_noise(self, latents: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The noise in noisy latents [B, C, h, w] at timesteps t [B] (0..999)."""
@@ -260,12 +260,12 @@ class DiffusersPictureModel:
             (height or self.native_size) // step,
             (width or self.native_size) // step,
         ]
-        way = edit.trajectory if edit is not None else None
-        if way is not None:
-            shape[1:] = way.clean.shape[1:]
-            way.check_size(shape)
-            way.check_model(self.fingerprint)
-            way.warn_of_others(steps, guidance)
+        trajectory = edit.trajectory if edit is not None else None
+        if trajectory is not None:
+            shape[1:] = trajectory.clean.shape[1:]
+            trajectory.check_size(shape)
+            trajectory.check_model(self.fingerprint)
+            trajectory.warn_of_others(steps, guidance)
         noise = torch.stack(
             [torch.randn(1, *shape, generator=torch.Generator().manual_seed(s))[0] for s in seeds]
         )
@@ -273,26 +273,26 @@ class DiffusersPictureModel:
         sigmas = self.sigmas
         chosen = schedule.normal(sigmas, steps)
 
-        if way is not None:
+        if trajectory is not None:
             # Euler's start has this variance, and the way's end is to be it.
-            start = way.at(float(chosen[0])) / (1 + chosen[0] ** 2).sqrt()
+            start = trajectory.at(float(chosen[0])) / (1 + chosen[0] ** 2).sqrt()
             noise = start.cpu().expand(len(noise), -1, -1, -1)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            if way is not None:
-                x = way.enter(x, float(sigma), edit.rows)
+            if trajectory is not None:
+                x = trajectory.enter(x, float(sigma), edit.rows)
             if edit is not None:
                 share = schedule.progress(float(sigma), chosen.tolist())
                 first = 0 if guidance == 1 else len(x)
                 groups = edit.groups(range(first, first + len(x)))
-                injection = edit.at(share, cond.reads, cond.cross.shape[1])
+                injection = edit.at(share, cond.token_ids, cond.cross.shape[1])
                 injector.set(injection, groups, x)
             t = schedule.timestep(sigma, sigmas).to(self.device).expand(len(x))
             scaled = (x / (1 + sigma**2).sqrt()).to(self.dtype)
             without = uncond
-            if way is not None and way.nulls is not None:
+            if trajectory is not None and trajectory.nulls is not None:
                 # A way that was read from its file lies on the CPU.
-                without = Conditioning(way.null(float(sigma))[None].to(cond.cross), uncond.pooled)
+                without = Conditioning(trajectory.null(float(sigma))[None].to(cond.cross), uncond.pooled)
             if guidance == 1:
                 predicted = asked = self._predict(scaled, t, cond).float()
             else:
@@ -300,12 +300,12 @@ class DiffusersPictureModel:
                 plain, asked = self._predict(scaled.repeat(2, 1, 1, 1), t.repeat(2), both).float().chunk(2)
                 predicted = plain + guidance * (asked - plain)
             clean = schedule.denoised(x, predicted, sigma, self.v_prediction)
-            if way is not None:
-                clean = way.leave(clean, edit.rows)
+            if trajectory is not None:
+                clean = trajectory.leave(clean, edit.rows)
             if blending is None:
                 return clean
             asked = schedule.denoised(x, asked, sigma, self.v_prediction)
-            blending.compare(asked if way is None else way.leave(asked, edit.rows))
+            blending.compare(asked if trajectory is None else trajectory.leave(asked, edit.rows))
             return blending.blended(clean, share)
 
         blending = edit.blending(tuple(noise.shape[-2:])) if edit is not None else None

@@ -65,12 +65,12 @@ class Conditioning:
 
     cross: Tensor
     pooled: Tensor | None = None
-    reads: tuple[TokenIds, ...] = ()
+    token_ids: tuple[TokenIds, ...] = ()
 
     @property
     def positions(self) -> dict[str, list[int]]:
         """{token name: its positions} in the first row."""
-        return token_positions(self.reads[0])
+        return token_positions(self.token_ids[0])
 
 
 def stacked(rows: Sequence[Conditioning], pooled: int | None = 0) -> Conditioning:
@@ -81,7 +81,7 @@ def stacked(rows: Sequence[Conditioning], pooled: int | None = 0) -> Conditionin
     shared = None
     if rows[0].pooled is not None:
         shared = torch.cat([(row if pooled is None else rows[pooled]).pooled for row in rows])
-    return Conditioning(cross, shared, tuple(r for row in rows for r in row.reads))
+    return Conditioning(cross, shared, tuple(r for row in rows for r in row.token_ids))
 
 
 def fingerprint(unet: nn.Module, first: Tensor | None = None) -> str:

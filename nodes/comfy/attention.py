@@ -91,8 +91,8 @@ def _looking(
         ]
     if heatmap is not None:
         looks += [
-            lambda q, k, rows=range(chunk * count, (chunk + 1) * count), reads=told[uuid]: heatmap.look(
-                scaled_dot_product_attention, q, k, rows, reads, size
+            lambda q, k, rows=range(chunk * count, (chunk + 1) * count), token_ids=told[uuid]: heatmap.look(
+                scaled_dot_product_attention, q, k, rows, token_ids, size
             )
             for chunk, uuid in enumerate(options["uuids"])
             if uuid in told and uuid not in options[NEGATIVE]

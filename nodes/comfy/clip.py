@@ -16,7 +16,7 @@ from ...aai.token import SoundToken
 from . import clip as words
 
 PLACE = "aai-sound-token-"
-TOKEN_IDS = "aai_reads"
+TOKEN_IDS = "aai_token_ids"
 """The key of a CONDITIONING's options that holds what was read at each position, a tuple for each row."""
 
 
@@ -50,22 +50,24 @@ def tokenize(clip, prompt: Prompt, vectors: Vectors | None = None) -> tuple[dict
     options = getattr(clip, "tokenizer_options", None)
     pairs = tokenizer.tokenize_with_weights(text, **({"tokenizer_options": options} if options else {}))
     key = read_by[0]
-    return pairs, _reads(pairs[key.removeprefix("clip_")], rows[key], getattr(clip.tokenizer, key).end_token)
+    return pairs, _token_ids(
+        pairs[key.removeprefix("clip_")], rows[key], getattr(clip.tokenizer, key).end_token
+    )
 
 
 def encode(clip, prompt: Prompt, vectors: Vectors | None = None) -> Conditioning:
     """The prompt's conditioning, as CLIP Text Encode makes it."""
-    pairs, reads = tokenize(clip, prompt, vectors)
+    pairs, token_ids = tokenize(clip, prompt, vectors)
     with torch.no_grad():
-        return Conditioning(*clip.encode_from_tokens(pairs, return_pooled=True), (reads,))
+        return Conditioning(*clip.encode_from_tokens(pairs, return_pooled=True), (token_ids,))
 
 
 def core(cond: Conditioning) -> list:
     """As core's CONDITIONING, which carries what was read."""
-    return [[cond.cross, {"pooled_output": cond.pooled, TOKEN_IDS: cond.reads}]]
+    return [[cond.cross, {"pooled_output": cond.pooled, TOKEN_IDS: cond.token_ids}]]
 
 
-def reads_of(conditioning: list) -> list[tuple[TokenIds, ...]]:
+def token_ids_of(conditioning: list) -> list[tuple[TokenIds, ...]]:
     """What was read by each part of a core CONDITIONING that is ours, a tuple for each row."""
     return [options[TOKEN_IDS] for _, options in conditioning if TOKEN_IDS in options]
 
@@ -148,7 +150,7 @@ def _with_tokens(words, vectors: list[Tensor]):
     return words
 
 
-def _reads(chunks: list, rows: Mapping[str, Tensor], end: int) -> TokenIds:
+def _token_ids(chunks: list, rows: Mapping[str, Tensor], end: int) -> TokenIds:
     owners = {v.untyped_storage().data_ptr(): (name, v) for name, v in rows.items()}
     found: list = []
     for chunk in chunks:

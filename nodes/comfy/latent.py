@@ -12,8 +12,8 @@ TRAJECTORY = "aai_trajectory"
 
 def trajectory_of(latent: dict) -> Trajectory | None:
     """The way of a LATENT that is an inverted picture still: what other nodes have changed, has none."""
-    way, samples = latent.get(TRAJECTORY, (None, None))
-    return way if way is not None and torch.equal(samples, latent["samples"]) else None
+    trajectory, samples = latent.get(TRAJECTORY, (None, None))
+    return trajectory if trajectory is not None and torch.equal(samples, latent["samples"]) else None
 
 
 def paired(latent: dict, rows: int) -> dict:

@@ -139,9 +139,9 @@ class ComfyPictureModel:
         """The prompt's conditioning; `vectors` {token name: {encoder: [n, d]}} replace the tokens' own."""
         if self._training is None:
             return words.encode(self.clip, prompt, vectors)
-        pairs, reads = words.tokenize(self.clip, prompt, vectors)
+        pairs, token_ids = words.tokenize(self.clip, prompt, vectors)
         with saved_copies(self.clip.cond_stage_model):
-            return Conditioning(*self._encode_in_place(pairs), (reads,))
+            return Conditioning(*self._encode_in_place(pairs), (token_ids,))
 
     def predict_noise(self, latents: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The noise in noisy latents [B, C, h, w] at timesteps t [B] (0..999), whatever it predicts."""

@@ -66,7 +66,7 @@ def _pairs(executor, injection: Edit, guider, sigmas, extra_args, callback, nois
         injection.trajectory.warn_of_others(len(sigmas) - 1 if whole else None, guider.cfg if plain else None)
     # A later stage of several adds no noise, and goes on from the latents of the stage before.
     if injection.trajectory is not None and noise.any():
-        noise = _of_the_way(injection, guider, sampler, sigmas, noise)
+        noise = _noise_of_trajectory(injection, guider, sampler, sigmas, noise)
     if function is None:
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     before = sampler.extra_options
@@ -119,12 +119,12 @@ def kept_to_source(executor, model, conds, x_in, timestep, model_options):
         without = {key: value for key, value in options.items() if key not in (BLENDING, HEATMAP)}
         model_options = {**model_options, "transformer_options": without}
     sigma = float(timestep[0])
-    way = injection.trajectory
-    if way is not None:
-        x_in = way.enter(x_in, sigma, injection.rows)
+    trajectory = injection.trajectory
+    if trajectory is not None:
+        x_in = trajectory.enter(x_in, sigma, injection.rows)
     predictions = executor(model, conds, x_in, timestep, model_options)
-    if way is not None:
-        predictions = [way.leave(clean, injection.rows) for clean in predictions]
+    if trajectory is not None:
+        predictions = [trajectory.leave(clean, injection.rows) for clean in predictions]
     if blending is not None:
         share = progress(sigma, options["sample_sigmas"].tolist())
         asked = next((p for p, some in zip(predictions, held) if some), None)
@@ -134,15 +134,15 @@ def kept_to_source(executor, model, conds, x_in, timestep, model_options):
     return predictions
 
 
-def _of_the_way(injection: Edit, guider, sampler, sigmas: Tensor, noise: Tensor) -> Tensor:
+def _noise_of_trajectory(injection: Edit, guider, sampler, sigmas: Tensor, noise: Tensor) -> Tensor:
     """The noise that takes the inverted picture to where its way is at the sampler's first sigma, and as far
     what a pass before has made of it."""
-    way = injection.trajectory
-    way.check_size(noise.shape[1:])
+    trajectory = injection.trajectory
+    trajectory.check_size(noise.shape[1:])
     sigma = float(sigmas[0])
     # What core's noise_scaling multiplies the noise by.
     amount = (1 + sigma**2) ** 0.5 if sampler.max_denoise(guider, sigmas) else sigma
-    return ((way.at(sigma) - way.clean) / amount).to(noise).expand_as(noise)
+    return ((trajectory.at(sigma) - trajectory.clean) / amount).to(noise).expand_as(noise)
 
 
 def _told(conds: dict[str, list[dict]], injection: Edit | Reweight) -> tuple[dict, set]:
@@ -151,7 +151,7 @@ def _told(conds: dict[str, list[dict]], injection: Edit | Reweight) -> tuple[dic
     Raises InputError where it belongs to none.
     """
     ours = {
-        id(c["cross_attn"]): _read_along(c)
+        id(c["cross_attn"]): _token_ids_along(c)
         for kind, held in conds.items()
         if "negative" not in kind
         for c in held
@@ -175,10 +175,10 @@ def _told(conds: dict[str, list[dict]], injection: Edit | Reweight) -> tuple[dic
     return found, negative
 
 
-def _read_along(conditioning: dict) -> tuple[TokenIds, ...]:
+def _token_ids_along(conditioning: dict) -> tuple[TokenIds, ...]:
     """What is read all along a conditioning: nothing of ours where core has added another at its end."""
-    reads, length = conditioning[TOKEN_IDS], conditioning["cross_attn"].shape[1]
-    own = math.lcm(*(len(row) for row in reads))
+    token_ids, length = conditioning[TOKEN_IDS], conditioning["cross_attn"].shape[1]
+    own = math.lcm(*(len(row) for row in token_ids))
     if length == own:
-        return reads
-    return tuple(row * (own // len(row)) + (None,) * (length - own) for row in reads)
+        return token_ids
+    return tuple(row * (own // len(row)) + (None,) * (length - own) for row in token_ids)

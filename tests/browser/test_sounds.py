@@ -161,9 +161,9 @@ def test_a_sound_is_uploaded_trimmed_and_played(tab, renderer, rooster, server):
 
 
 @pytest.mark.parametrize("way", ["button", "drop"])
-def test_a_videos_sound_is_a_sound(tab, server, film, way):
+def test_a_videos_sound_is_a_sound(tab, server, film, trajectory):
     page = loaded(tab, "canvas")
-    if way == "button":
+    if trajectory == "button":
         upload(page, "canvas", film)
     else:
         drop(page, film)

@@ -264,8 +264,10 @@ def test_every_sound_has_its_own_loudness(aai, rain_token, folder, monkeypatch):
 
 
 def test_null_text_of_a_file_is_sampled_as_it_was_made(aai, rain_token, folder, monkeypatch):
-    way = Trajectory(torch.tensor([2.0, 1.0, 0.0]), torch.zeros(3, 32, 16, 16), torch.zeros(2, 77, 192))
-    replace(way, guidance=7.5).save(folder / "null.safetensors", "a city")
+    trajectory = Trajectory(
+        torch.tensor([2.0, 1.0, 0.0]), torch.zeros(3, 32, 16, 16), torch.zeros(2, 77, 192)
+    )
+    replace(trajectory, guidance=7.5).save(folder / "null.safetensors", "a city")
     asked = []
 
     def sample(self, *_, steps, guidance, **__):
@@ -276,7 +278,7 @@ def test_null_text_of_a_file_is_sampled_as_it_was_made(aai, rain_token, folder, 
     said = ("edit", "--token", str(rain_token), "--edited", "a city under *", "-o", "n.png")
     for more in ((), ("--steps", "5", "--guidance", "3")):
         aai(*said, "--trajectory", "null.safetensors", *more)
-    way.save(folder / "null.safetensors", "a city")
+    trajectory.save(folder / "null.safetensors", "a city")
     aai(*said, "--trajectory", "null.safetensors")
     aai(*said, "--source", "a city")
     assert asked == [(2, 7.5), (5, 3.0), (2, 5.0), (30, 5.0)]

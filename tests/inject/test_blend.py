@@ -10,21 +10,21 @@ from aai.inject.edit import Edit, blended
 from aai.picture.model import Conditioning
 from aai.prompt import Prompt
 
-READS = (1, 10, 11, 12, ("rain", 0), 2, None, None)
+TOKEN_IDS = (1, 10, 11, 12, ("rain", 0), 2, None, None)
 
 
 def test_words_are_found_by_their_pieces():
-    assert positions_of((1, 11, 12, 2, None), READS, "city lights") == (2, 3)
-    assert positions_of((1, ("rain", 0), 2), READS, "*") == (4,)
+    assert positions_of((1, 11, 12, 2, None), TOKEN_IDS, "city lights") == (2, 3)
+    assert positions_of((1, ("rain", 0), 2), TOKEN_IDS, "*") == (4,)
     alone = {"*": (1, ("rain", 0), 2), "x": (1, 10, 2)}
-    assert word_positions(["*", "x"], alone.get, [(1, 10, 2), READS]) == ((1,), (4, 1))
+    assert word_positions(["*", "x"], alone.get, [(1, 10, 2), TOKEN_IDS]) == ((1,), (4, 1))
 
 
 def test_a_word_that_is_nowhere_is_named():
     with pytest.raises(InputError, match="“sea” is not in the prompt"):
-        word_positions(["sea"], lambda word: (1, 99, 2), [READS, READS])
+        word_positions(["sea"], lambda word: (1, 99, 2), [TOKEN_IDS, TOKEN_IDS])
     with pytest.raises(InputError, match="not in the prompt"):
-        positions_of((1, 2), READS, "")
+        positions_of((1, 2), TOKEN_IDS, "")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_masks_that_do_not_fit_are_refused(make_token):
     edit = Edit(Prompt("a city"), (Prompt("a city *", (token,)),))
 
     def encode(prompt):
-        return Conditioning(torch.zeros(1, 8, 4), None, (READS,))
+        return Conditioning(torch.zeros(1, 8, 4), None, (TOKEN_IDS,))
 
     with pytest.raises(InputError, match="3 masks were given for 1"):
         blended(edit, encode, mask=torch.zeros(3, 8, 8))

@@ -16,7 +16,7 @@ BEGIN, END = 1, 2
 LENGTH = 12
 
 
-def reads(*pieces, length=LENGTH):
+def token_ids(*pieces, length=LENGTH):
     """Words as letters, tokens as (name, row)."""
     found = [BEGIN, *(ord(p) if isinstance(p, str) else p for p in pieces), END]
     return tuple(found + [None] * (length - len(found)))
@@ -37,7 +37,7 @@ def edit_of(make_token):
 
 
 def test_index_projection_by_hand():
-    source, edited = reads(*"ac"), reads(*"acu", RAIN)
+    source, edited = token_ids(*"ac"), token_ids(*"acu", RAIN)
     assert index_projection(source, edited)[:6] == (0, 1, 2, -1, -1, 3)
     # Positions 4 and 5 are padding in the source only; from 6 on in both.
     assert index_projection(source, edited)[6:] == tuple(range(6, LENGTH))
@@ -46,11 +46,11 @@ def test_index_projection_by_hand():
 
 
 def test_a_replaced_word_has_no_projection():
-    assert index_projection(reads(*"acn"), reads(*"abn"))[:5] == (0, 1, -1, 3, 4)
+    assert index_projection(token_ids(*"acn"), token_ids(*"abn"))[:5] == (0, 1, -1, 3, 4)
 
 
 def test_prompts_of_two_lengths_project():
-    found = index_projection(reads(*"ac"), reads(*"acu", RAIN, length=2 * LENGTH))
+    found = index_projection(token_ids(*"ac"), token_ids(*"acu", RAIN, length=2 * LENGTH))
     assert found[5] == 3 and found[6] == 6 and found[LENGTH:] == (-1,) * LENGTH
 
 
@@ -104,7 +104,7 @@ def relative_error(found, expected):
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("scales", [{}, {"rain": 0.4}, {"rain": 1.7, "dog": 0.0}, {"rain": 0.0, "dog": 0.3}])
 def test_cross_attention_is_eq_7_and_8_by_loops(edit_of, scales, inside, silence):
-    source, edited = reads(*"ac"), reads(*"axc", RAIN, *"u", DOG)
+    source, edited = token_ids(*"ac"), token_ids(*"axc", RAIN, *"u", DOG)
     edit = edit_of("a c <rain> u <dog>", scales=scales, silence=silence, cross_window=(0, 0.5))
     mixes = edit.at(0.0 if inside else 0.5, [source, edited], LENGTH).mixes
     q, k, v = random_qkv(2, 2, 64, LENGTH, 8, dtype=torch.float64)
@@ -116,7 +116,7 @@ def test_cross_attention_is_eq_7_and_8_by_loops(edit_of, scales, inside, silence
 
 def test_a_repeated_conditioning_changes_nothing(edit_of):
     """ComfyUI repeats the shorter prompt where two lengths meet."""
-    source, edited = reads(*"ac"), reads(*"ac", RAIN)
+    source, edited = token_ids(*"ac"), token_ids(*"ac", RAIN)
     edit = edit_of(scales={"rain": 0.7})
     q, k, v = random_qkv(2, 2, 16, LENGTH, 8)
     once = crossed(q, k, v, [[0, 1]], edit.at(0, [source, edited], LENGTH).mixes)
@@ -145,7 +145,7 @@ def with_maps(q, k, v, mix):
 @pytest.mark.parametrize("side, width", [(8, 160), (16, 80), (32, 64), (64, 40)])
 @pytest.mark.parametrize("scales", [{}, {"rain": 0.5, "dog": 2.0}, {"rain": 0.25, "dog": 0.75}])
 def test_cross_attention_equals_materialised_maps(edit_of, side, width, scales):
-    source, edited = reads(*"ac", length=77), reads(*"axc", RAIN, *"u", DOG, length=77)
+    source, edited = token_ids(*"ac", length=77), token_ids(*"axc", RAIN, *"u", DOG, length=77)
     edit = edit_of("a c <rain> u <dog>", scales=scales)
     for share in (0.0, 0.9):
         mixes = edit.at(share, [source, edited], 77).mixes
@@ -168,14 +168,14 @@ def test_self_attention_equals_materialised_maps(side, width):
 def test_scale_0_returns_the_source(edit_of, share):
     q, k, v = random_qkv(2, 4, 64, LENGTH, 8)
     q[1] = q[0]
-    mixes = edit_of(scales={"rain": 0.0}).at(share, [reads(*"ac"), reads(*"acu", RAIN)], LENGTH).mixes
+    mixes = edit_of(scales={"rain": 0.0}).at(share, [token_ids(*"ac"), token_ids(*"acu", RAIN)], LENGTH).mixes
     found = crossed(q, k, v, [[0, 1]], mixes)
     assert torch.equal(found[0], found[1])
 
 
 def test_an_edit_to_the_same_prompt_returns_the_source(edit_of):
     q, k, v = (x.expand(2, -1, -1, -1).clone() for x in random_qkv(1, 4, 64, LENGTH, 8))
-    same = reads(*"ac", RAIN)
+    same = token_ids(*"ac", RAIN)
     for share in (0.0, 0.9):
         mixes = edit_of(source="a city under <rain>").at(share, [same, same], LENGTH).mixes
         found = crossed(q, k, v, [[0, 1]], mixes)
@@ -189,7 +189,7 @@ def test_several_edited_pictures_from_one_source(edit_of, make_token):
         (Prompt("a city *", (rain,)), Prompt("a city * *", (dog,))),
         scales=({"rain": 0.5}, {"dog": 2.0}),
     )
-    told = [reads(*"ac"), reads(*"ac", RAIN), reads(*"ac", DOG, DOG)]
+    told = [token_ids(*"ac"), token_ids(*"ac", RAIN), token_ids(*"ac", DOG, DOG)]
     q, k, v = random_qkv(8, 2, 16, LENGTH, 8)
     groups = groups_of([2, 3, 4, 5, 6, 7], edit.rows)
     found = crossed(q, k, v, groups, edit.at(0, told, LENGTH).mixes)
@@ -229,7 +229,7 @@ def test_progress_counts_the_samplers_own_steps():
 
 
 def test_windows_open_and_close(edit_of):
-    edit, told = edit_of(**STYLE_WINDOWS), [reads(*"ac"), reads(*"ac", RAIN)]
+    edit, told = edit_of(**STYLE_WINDOWS), [token_ids(*"ac"), token_ids(*"ac", RAIN)]
     assert edit.at(0, told, LENGTH).borrows_self and not edit.at(0.2, told, LENGTH).borrows_self
     assert edit.at(0.49, told, LENGTH).mixes[0].inside and not edit.at(0.5, told, LENGTH).mixes[0].inside
 

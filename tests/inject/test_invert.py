@@ -26,8 +26,10 @@ def latents():
 
 
 def test_the_way_between_and_beyond_its_points():
-    way = Trajectory(torch.tensor([4.0, 1.0, 0.0]), torch.tensor([40.0, 10.0, 2.0])[:, None, None, None])
-    found = [way.at(sigma).item() for sigma in (0.0, 0.5, 1.0, 2.5, 4.0, 8.0)]
+    trajectory = Trajectory(
+        torch.tensor([4.0, 1.0, 0.0]), torch.tensor([40.0, 10.0, 2.0])[:, None, None, None]
+    )
+    found = [trajectory.at(sigma).item() for sigma in (0.0, 0.5, 1.0, 2.5, 4.0, 8.0)]
     assert found == pytest.approx([2, 6, 10, 25, 40, 78])
 
 
@@ -45,11 +47,11 @@ class StandardNormal:
 
 def test_the_way_is_that_of_the_ideal_model(latents):
     steps = []
-    way = invert(StandardNormal(), latents, None, 200, lambda step, total: steps.append((step, total)))
-    assert steps[-1] == (200, 200) and way.latents.shape == (201, 4, 8, 8)
-    assert torch.equal(way.clean, latents[0])
-    expected = latents * (1 + way.sigmas**2).sqrt()[:, None, None, None]
-    assert_close(way.latents, expected, rtol=0.07, atol=1e-3)
+    trajectory = invert(StandardNormal(), latents, None, 200, lambda step, total: steps.append((step, total)))
+    assert steps[-1] == (200, 200) and trajectory.latents.shape == (201, 4, 8, 8)
+    assert torch.equal(trajectory.clean, latents[0])
+    expected = latents * (1 + trajectory.sigmas**2).sqrt()[:, None, None, None]
+    assert_close(trajectory.latents, expected, rtol=0.07, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -65,8 +67,8 @@ def test_a_large_picture_is_reduced_to_twice_the_models_size(size, found):
 @pytest.mark.parametrize("steps", [8, 20, 30, 50])
 def test_a_samplers_steps_find_their_own_null(model, latents, steps):
     """A sampler's sigmas stand between the whole timesteps that an inversion stops at."""
-    way = invert(model, latents, model.encode_prompt(Prompt("")), steps)
-    held = replace(way, nulls=torch.arange(steps).float()[:, None, None])
+    trajectory = invert(model, latents, model.encode_prompt(Prompt("")), steps)
+    held = replace(trajectory, nulls=torch.arange(steps).float()[:, None, None])
     sigmas = normal(model.sigmas, steps)[:-1].tolist()
     assert [int(held.null(sigma)) for sigma in sigmas] == list(range(steps))
 
@@ -74,12 +76,12 @@ def test_a_samplers_steps_find_their_own_null(model, latents, steps):
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 def test_the_source_of_an_edit_is_the_picture_itself(model, latents, make_token, guidance):
     token = make_token("dog")
-    way = invert(model, latents, model.encode_prompt(Prompt("a photo of rain")), 10)
+    trajectory = invert(model, latents, model.encode_prompt(Prompt("a photo of rain")), 10)
     edit = Edit(
         Prompt("a photo of rain"),
         (Prompt("a photo of rain, *", (token,)),),
         self_downscale=1,
-        trajectory=way,
+        trajectory=trajectory,
     )
     with torch.no_grad():
         cond = encode(model.encode_prompt, edit)
@@ -92,19 +94,19 @@ def test_the_source_of_an_edit_is_the_picture_itself(model, latents, make_token,
 
 def test_null_text_makes_guidance_follow_the_way(model, latents, make_token):
     told, empty = model.encode_prompt(Prompt("a photo of rain")), model.encode_prompt(Prompt(""))
-    way = invert(model, latents, told, 3)
+    trajectory = invert(model, latents, told, 3)
     done = []
-    held = null_text(model, way, told, empty, 5.0, callback=lambda step, total: done.append(step))
+    held = null_text(model, trajectory, told, empty, 5.0, callback=lambda step, total: done.append(step))
     assert done == [1, 2, 3] and held.guidance == 5.0 and held.nulls.shape == (3, *empty.cross.shape[1:])
-    assert torch.equal(held.null(float(way.sigmas[1])), held.nulls[1])
+    assert torch.equal(held.null(float(trajectory.sigmas[1])), held.nulls[1])
     assert not any(p.requires_grad for p in model.unet.parameters())
 
     def strayed(nulls):
         """How far guidance along the way's own sigmas ends from the picture."""
-        x = way.latents[:1]
+        x = trajectory.latents[:1]
         with torch.no_grad():
             for i, null in enumerate(nulls):
-                sigma, following = way.sigmas[i], way.sigmas[i + 1]
+                sigma, following = trajectory.sigmas[i], trajectory.sigmas[i + 1]
                 t = (model.sigmas - sigma).abs().argmin()[None]
                 asked, plain = (
                     model.predict_noise(x / (1 + sigma**2) ** 0.5, t, cond)
@@ -117,7 +119,7 @@ def test_null_text_makes_guidance_follow_the_way(model, latents, make_token):
     token = make_token("dog")
     edits = [
         Edit(Prompt("a photo of rain"), (Prompt("a photo of rain, *", (token,)),), trajectory=t)
-        for t in (way, held)
+        for t in (trajectory, held)
     ]
     with torch.no_grad():
         cond = encode(model.encode_prompt, edits[0])
@@ -144,20 +146,21 @@ class Flat:
 def test_null_text_finds_the_same_in_half_precision(told):
     """Each of 4 x 64 x 64 latents has its part in the gradient: in float16 too little to be a number, or all
     together too much."""
-    way = Trajectory(torch.tensor([0.2, 0.0]), torch.zeros(2, 4, 64, 64))
+    trajectory = Trajectory(torch.tensor([0.2, 0.0]), torch.zeros(2, 4, 64, 64))
     prompt, empty = (Conditioning(torch.full((1, 1, 1), number)) for number in (told, 0.0))
     half, exact = (
-        null_text(Flat(dtype), way, prompt, empty, 5.0).nulls for dtype in (torch.float16, torch.float32)
+        null_text(Flat(dtype), trajectory, prompt, empty, 5.0).nulls
+        for dtype in (torch.float16, torch.float32)
     )
     assert_close(half, exact, rtol=1e-2, atol=1e-4)
     assert exact.item() > 5e-3
 
 
 def test_null_text_without_a_gradient_is_named():
-    way = Trajectory(torch.tensor([0.2, 0.0]), torch.zeros(2, 4, 8, 8))
+    trajectory = Trajectory(torch.tensor([0.2, 0.0]), torch.zeros(2, 4, 8, 8))
     prompt, empty = (Conditioning(torch.full((1, 1, 1), number)) for number in (torch.inf, 0.0))
     with pytest.raises(InputError, match="no number: load the model in bfloat16 or float32"):
-        null_text(Flat(torch.float16), way, prompt, empty, 5.0)
+        null_text(Flat(torch.float16), trajectory, prompt, empty, 5.0)
 
 
 class Elsewhere(torch.Tensor):
@@ -173,25 +176,27 @@ class Elsewhere(torch.Tensor):
 
 def test_nulls_of_another_device_are_joined(model, latents, make_token):
     told, empty = model.encode_prompt(Prompt("a photo of rain")), model.encode_prompt(Prompt(""))
-    way = replace(invert(model, latents, told, 3), nulls=empty.cross.expand(3, -1, -1))
+    trajectory = replace(invert(model, latents, told, 3), nulls=empty.cross.expand(3, -1, -1))
     prompt = Prompt("a photo of rain, *", (make_token("dog"),))
 
-    def drawn(way):
-        edit = Edit(Prompt("a photo of rain"), (prompt,), trajectory=way)
+    def drawn(trajectory):
+        edit = Edit(Prompt("a photo of rain"), (prompt,), trajectory=trajectory)
         cond = encode(model.encode_prompt, edit)
         return model.sample(cond, empty, seeds=[1], steps=3, guidance=5.0, edit=edit)
 
-    assert torch.equal(drawn(replace(way, nulls=way.nulls.as_subclass(Elsewhere))), drawn(way))
+    assert torch.equal(
+        drawn(replace(trajectory, nulls=trajectory.nulls.as_subclass(Elsewhere))), drawn(trajectory)
+    )
 
 
 def test_a_saved_way_is_loaded(tmp_path):
-    way = Trajectory(torch.tensor([1.0, 0.0]), torch.randn(2, 4, 3, 3), model="f00d")
-    way.save(tmp_path / "house.safetensors", "a village")
+    trajectory = Trajectory(torch.tensor([1.0, 0.0]), torch.randn(2, 4, 3, 3), model="f00d")
+    trajectory.save(tmp_path / "house.safetensors", "a village")
     found, prompt = load(tmp_path / "house.safetensors")
-    assert prompt == "a village" and torch.equal(found.latents, way.latents)
-    assert torch.equal(found.sigmas, way.sigmas) and found.nulls is None and found.model == "f00d"
+    assert prompt == "a village" and torch.equal(found.latents, trajectory.latents)
+    assert torch.equal(found.sigmas, trajectory.sigmas) and found.nulls is None and found.model == "f00d"
     assert found.guidance is None
-    replace(way, guidance=7.5).save(tmp_path / "house.safetensors", "a village")
+    replace(trajectory, guidance=7.5).save(tmp_path / "house.safetensors", "a village")
     assert load(tmp_path / "house.safetensors")[0].guidance == 7.5
 
 
@@ -208,11 +213,11 @@ def test_nulls_that_are_for_other_steps_or_guidance_are_told(
     model, latents, make_token, caplog, steps, guidance, says
 ):
     empty = model.encode_prompt(Prompt(""))
-    way = invert(model, latents, model.encode_prompt(Prompt("a photo of rain")), 3)
-    held = replace(way, nulls=empty.cross.expand(3, -1, -1), guidance=5.0)
+    trajectory = invert(model, latents, model.encode_prompt(Prompt("a photo of rain")), 3)
+    held = replace(trajectory, nulls=empty.cross.expand(3, -1, -1), guidance=5.0)
     edit = Edit(Prompt("a photo of rain"), (Prompt("a *", (make_token("dog"),)),), trajectory=held)
     cond = encode(model.encode_prompt, edit)
-    for told, found in ((edit, says), (replace(edit, trajectory=way), [])):
+    for told, found in ((edit, says), (replace(edit, trajectory=trajectory), [])):
         caplog.clear()
         model.sample(cond, empty, seeds=[1], steps=steps, guidance=guidance, edit=told)
         assert len(caplog.messages) == len(found)
@@ -221,10 +226,10 @@ def test_nulls_that_are_for_other_steps_or_guidance_are_told(
 
 def test_a_way_of_another_model_is_refused(model, latents, make_parts, make_token):
     told = model.encode_prompt(Prompt("a photo of rain"))
-    way = invert(model, latents, told, 2)
+    trajectory = invert(model, latents, told, 2)
     other = DiffusersPictureModel(**vars(make_parts(seed=1)))
     prompt = Prompt("a photo of *", (make_token("dog"),))
-    edit = Edit(Prompt("a photo of rain"), (prompt,), trajectory=way)
+    edit = Edit(Prompt("a photo of rain"), (prompt,), trajectory=trajectory)
     with pytest.raises(InputError, match="inverted with another model"):
         other.sample(encode(other.encode_prompt, edit), told, seeds=[1], steps=2, edit=edit)
     # The same weights in another type are the same model.

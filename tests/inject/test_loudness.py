@@ -28,5 +28,5 @@ def test_scales_outside_the_range_are_refused_with_the_reason(scale):
 
 
 def test_only_the_tokens_rows_are_weighted():
-    reads = (1, 320, ("rain", 0), ("rain", 1), 4, ("dog", 0), 2, None)
-    assert value_weights(reads, {"rain": 0.5}) == [1, 1, 0.5, 0.5, 1, 1, 1, 1]
+    token_ids = (1, 320, ("rain", 0), ("rain", 1), 4, ("dog", 0), 2, None)
+    assert value_weights(token_ids, {"rain": 0.5}) == [1, 1, 0.5, 0.5, 1, 1, 1, 1]

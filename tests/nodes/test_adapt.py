@@ -326,8 +326,8 @@ def test_conditioning_carries_the_tokens_positions(train, run, small, pack):
     )
     cross, options = conditioning[0]
     assert cross.shape == (1, 77, 192) and options["pooled_output"].shape == (1, 192)
-    (reads,) = options[pack.part("nodes.comfy.clip").READS]
-    assert pack.part("aai.prompt").token_positions(reads) == {"rain": [4], "dog": [6, 7]}
+    (token_ids,) = options[pack.part("nodes.comfy.clip").TOKEN_IDS]
+    assert pack.part("aai.prompt").token_positions(token_ids) == {"rain": [4], "dog": [6, 7]}
     with pytest.raises(pack.part("aai.errors").InputError, match="<cat>"):
         run("AAI_SoundTokenConditioning", clip=small.clip, token=rain, prompt="a photo of <cat>")
 

@@ -516,7 +516,7 @@ def test_bad_input_is_one_sentence(pack, edit, inputs, words):
 
 def test_the_same_text_twice_is_the_source_and_more_than_77_words_are_read(small, edit, encoded, sampled):
     model, positive, latent = edit(source_prompt="a city under *")
-    assert len(set(positive[0][1]["aai_reads"])) == 1
+    assert len(set(positive[0][1]["aai_token_ids"])) == 1
     pair = sampled(model, positive, latent)
     assert_same(small, pair[1:], pair[:1])
     model, positive, latent = edit(edited_prompt="a city " + "fire " * 80 + "*")
@@ -636,9 +636,9 @@ def test_null_text_for_another_sampler_is_told(
                    image=torch.rand(1, 64, 64, 3), prompt="a city", steps=steps, null_text=False,
                    guidance=4.0)[0]  # fmt: skip
     key = pack.part("nodes.comfy.latent").TRAJECTORY
-    way, samples = inverted[key]
+    trajectory, samples = inverted[key]
     nulls = encoded("")[0][0].expand(steps, -1, -1)
-    inverted[key] = replace(way, nulls=nulls, guidance=4.0), samples
+    inverted[key] = replace(trajectory, nulls=nulls, guidance=4.0), samples
     sampled(*edit(latent=inverted), cfg=cfg)
     assert sum("null-text embeddings were made for" in message for message in caplog.messages) == told
 

@@ -124,11 +124,11 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
     first = next(iter(results.values()))[0]
     columns: dict[str, Callable[[dict], float]] = {}
     for number, table in enumerate(first["retrieval"]):
-        for way in ("sound to picture", "picture to sound"):
+        for direction in ("sound to picture", "picture to sound"):
             for figure in ("R@1", "R@5", "R@10", "MedR"):
                 scale = 1 if figure == "MedR" else 100
-                columns[f"{way}, {table['subset']}, {figure}"] = (
-                    lambda r, n=number, w=way, f=figure, s=scale: s * r["retrieval"][n][w][f]
+                columns[f"{direction}, {table['subset']}, {figure}"] = (
+                    lambda r, n=number, w=direction, f=figure, s=scale: s * r["retrieval"][n][w][f]
                 )
     last = len(first["retrieval"]) - 1
     columns["text to sound, R@1"] = lambda r: 100 * r["retrieval"][last]["text to sound"]["R@1"]

@@ -95,18 +95,18 @@ def edits(
     for event, token in tokens.items():
         for scene in SCENES:
             prompts = Prompt(f"a {scene}", (token,)), (Prompt(placed(scene, event), (token,)),)
-            for way, edit in (
+            for form, edit in (
                 ("edited", kept(Edit(*prompts), model, event)),
                 ("without the edit", Edit(*prompts, cross_window=(0.0, 0.0), self_window=(0.0, 0.0))),
             ):
                 pairs = draw_edit(model, edit, seeds)
                 sources, changed = oracle.grade(pairs[:, 0]), oracle.grade(pairs[:, 1])
                 add = hits.setdefault
-                add(f"{way}: the event is in the edited picture and not in the source", []).extend(
+                add(f"{form}: the event is in the edited picture and not in the source", []).extend(
                     e == event and s != event for e, s in zip(changed.events, sources.events)
                 )
-                add(f"{way}: the scene's class stays", []).extend(s == scene for s in changed.scenes)
-                if way == "edited":
+                add(f"{form}: the scene's class stays", []).extend(s == scene for s in changed.scenes)
+                if form == "edited":
                     add("the source shows its scene and nothing else", []).extend(
                         e == CALM and s == scene for e, s in zip(sources.events, sources.scenes)
                     )
@@ -114,7 +114,7 @@ def edits(
                     near = [similarity_outside(*pair, mask) for pair, mask in zip(pairs, changed.masks)]
                     kind = "events that light the scene" if event in RELIT else "things"
                     for of in ("", f"; {kind}"):
-                        alike.setdefault(f"{way}: SSIM to the source outside the event{of}", []).extend(near)
+                        alike.setdefault(f"{form}: SSIM to the source outside the event{of}", []).extend(near)
         say(f"{event}: edited in {len(SCENES)} scenes")
     figures: dict[str, Share | float] = {what: Share(sum(h), len(h)) for what, h in hits.items()}
     return figures | {what: float(np.mean(values)) for what, values in alike.items()}
@@ -149,10 +149,10 @@ def photographs(
         photograph = torch.from_numpy(render(scene, None, 0.5, seed=PHOTOGRAPHS + number))
         photograph = photograph.permute(2, 0, 1).float() / 255
         source = Prompt(f"a {scene}")
-        way = invert(model, model.encode_images(photograph[None]), model.encode_prompt(source))
+        trajectory = invert(model, model.encode_images(photograph[None]), model.encode_prompt(source))
         for event, token in tokens.items():
             prompt = Prompt(placed(scene, event), (token,))
-            edit = kept(Edit(source, (prompt,), trajectory=way), model, event)
+            edit = kept(Edit(source, (prompt,), trajectory=trajectory), model, event)
             before, edited = draw_edit(model, edit, [0])[0]
             grades = oracle.grade(edited[None])
             found.append(grades.events == [event])

@@ -163,8 +163,8 @@ def test_a_tokenizer_of_more_encoders_than_the_clip_says_nothing(pack, comfy, ma
     prompt = pack.part("aai.prompt").Prompt(
         "a city under *, at night", (replace(token, vectors={"clip_g": token.vectors["clip_l"]}),)
     )
-    pairs, reads = pack.part("nodes.comfy.clip").tokenize(clip, prompt)
-    assert pack.part("aai.prompt").token_positions(reads) == {"rain": [4, 5]}
+    pairs, token_ids = pack.part("nodes.comfy.clip").tokenize(clip, prompt)
+    assert pack.part("aai.prompt").token_positions(token_ids) == {"rain": [4, 5]}
     assert [torch.is_tensor(piece) for piece, _ in pairs["g"][0][3:7]] == [False, True, True, False]
     # What no encoder reads is the prompt without the sound.
     assert pairs["l"] == SDXLTokenizer().clip_l.tokenize_with_weights("a city under , at night")

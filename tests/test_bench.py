@@ -8,7 +8,7 @@ import torch
 
 from bench.edit import step_jobs
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def test_the_edit_by_maps_is_the_edit():
