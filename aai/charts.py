@@ -203,3 +203,63 @@ def _rounded_range(low: float, high: float) -> tuple[float, float]:
         low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
     step = 10 ** math.floor(math.log10(high - low)) / 2
     return math.floor(low / step) * step, math.ceil(high / step) * step
+
+
+def running_means(values: list[float]) -> list[float]:
+    """The mean so far at each value, the older ones fading out by a twentieth a step."""
+    mean, means = 0.0, []
+    for i, value in enumerate(values):
+        mean += (value - mean) * max(0.05, 1 / (i + 1))
+        means.append(mean)
+    return means
+
+
+def curve_points(losses: list[float], total: int, begun: int = 0, most: int = 240) -> dict:
+    """A loss curve for the front end: {"begun", "step", "total", "losses", "means"}, the losses after step
+    `begun` and their running mean at up to `most` places, evenly spread."""
+    means = running_means(losses)
+    count = min(len(losses), most)
+    ends = [len(losses) * (i + 1) // count for i in range(count)]
+    thinned = [sum(losses[a:b]) / (b - a) for a, b in zip([0, *ends], ends)]
+    return {
+        "begun": begun,
+        "step": begun + len(losses),
+        "total": total,
+        "losses": thinned,
+        "means": [means[end - 1] for end in ends],
+    }
+
+
+def loss_curve(
+    losses: list[float], total: int, begun: int = 0, width: int = 512, height: int = 256
+) -> Image.Image:
+    """The losses after step `begun`, with their running mean, on an axis of `total` steps."""
+    scale = 2  # drawn large and reduced: PIL's lines are not anti-aliased
+    picture = Image.new("RGB", (width * scale, height * scale), (24, 24, 28))
+    draw = ImageDraw.Draw(picture)
+    left, top, right, bottom = 16 * scale, 28 * scale, (width - 16) * scale, (height - 16) * scale
+    draw.rectangle((left, top, right, bottom), outline=(70, 70, 80), width=scale)
+    step = begun + len(losses)
+    title = f"step {step} of {total}"
+    if losses:
+        means = running_means(losses)
+        title += f"   loss {means[-1]:.4f}"
+        high, low = max(losses), min(losses)
+
+        def line(values: list[float], colour: tuple[int, int, int], thick: int) -> None:
+            points = [
+                (
+                    left + (right - left) * (begun + i + 0.5) / max(total, step),
+                    bottom - (bottom - top) * (0.05 + 0.9 * (v - low) / ((high - low) or 1)),
+                )
+                for i, v in enumerate(values)
+            ]
+            draw.line(
+                points if len(points) > 1 else points * 2, fill=colour, width=thick * scale, joint="curve"
+            )
+
+        line(losses, (64, 92, 120), 1)
+        line(means, (255, 184, 76), 2)
+    picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    ImageDraw.Draw(picture).text((16, 9), title, fill=(220, 220, 225))
+    return picture

@@ -9,8 +9,9 @@ from dataclasses import replace
 import folder_paths
 from comfy_api.latest import io
 
+from ..aai.charts import curve_points, loss_curve
 from . import folders
-from .pictures import as_image, curve_points, loss_curve, square
+from .pictures import as_image, square
 from .types import CATEGORY, SoundEmbeddingType, SoundTokenType, search_aliases
 
 log = logging.getLogger(__name__)

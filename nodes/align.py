@@ -8,8 +8,9 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
+from ..aai.charts import curve_points, loss_curve
 from . import encoders, folders
-from .pictures import as_image, curve_points, loss_curve
+from .pictures import as_image
 from .types import CATEGORY, SOUNDWORLD, SoundEncoderType, search_aliases
 
 log = logging.getLogger(__name__)

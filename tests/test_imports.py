@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("aai.errors",),
     ("aai.files",),
-    ("aai.audio", "aai.fbank", "aai.image", "aai.metrics", "aai.optim", "aai.ridge", "aai.charts"),
+    ("aai.audio", "aai.fbank", "aai.image", "aai.metrics", "aai.optim", "aai.ridge"),
+    ("aai.charts",),
     ("aai.embedding",),
     ("aai.token",),
     ("aai.prompt",),

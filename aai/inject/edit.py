@@ -97,8 +97,8 @@ class Edit:
     def at(self, progress: float, token_ids: Sequence[TokenIds], length: int) -> Injection:
         """What is injected at a share `progress` of the steps.
 
-        `token_ids` are those of the source and of every edited prompt; `length` the conditioning's, a multiple of
-        each one's.
+        `token_ids` are those of the source and of every edited prompt; `length` is the conditioning's, a
+        multiple of each one's.
         """
         inside = _inside(self.cross_window, progress)
         source, *edited = token_ids
@@ -168,8 +168,8 @@ def reweighted(
     names: Sequence[str] = (),
 ) -> Edit | Reweight:
     """Eq. 8 added to an edit, or on its own: one scale, or one for each picture, for the tokens of these
-    names (all, where none is named) among those that were read. `token_ids` are each conditioning's, of all that
-    are combined, a row each.
+    names (all, where none is named) among those in the conditioning. `token_ids` are each conditioning's, of
+    all that are combined, a row each.
 
     Raises InputError where no such token was read, or the scales are not as many as the pictures.
     """

@@ -69,7 +69,7 @@ class Heatmap:
     ) -> None:
         """Gathers one layer's maps from q [B, heads, N, d] and k [B, heads, L, d].
 
-        `rows` are the batch rows of the pictures, in their order; `token_ids` what each one's prompt reads, taken
+        `rows` are the batch rows of the pictures, in their order; `token_ids` those of each prompt, taken
         in turn; `size` that of the call's latents. Layers that are no grid of the whole picture (an area's,
         merged or tiled places) are left out, and those of too few places.
         """

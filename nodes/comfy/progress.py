@@ -10,8 +10,8 @@ from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor
 
+from ...aai.charts import curve_points
 from ...aai.image import to_pil
-from ..pictures import curve_points
 
 
 class Bar:
