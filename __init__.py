@@ -4,6 +4,6 @@ WEB_DIRECTORY = "./web"
 
 
 async def comfy_entrypoint():
-    from nodes import SoundTokens
+    from .nodes import SoundTokens
 
     return SoundTokens()

@@ -54,7 +54,7 @@ class AttentionHeatmap(io.ComfyNode):
         # A scale of 1 is no change: what watches rides on it where nothing else is injected.
         whole = reweighted(before, token_ids, [1.0])
         heatmap = Heatmap(token_names(token_ids))
-        return io.NodeOutput(patch.watched(model, before or whole, heatmap), heatmap)
+        return io.NodeOutput(patch.attach(model, before or whole, heatmap), heatmap)
 
 
 class DrawHeatmap(io.ComfyNode):

@@ -11,16 +11,14 @@ is two ordinary attention calls, and in self-attention one. Eq. 8 multiplies the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-Groups = Sequence[Sequence[int]]
+from ..picture.control import Attend, Groups
 
 
 @dataclass(frozen=True)

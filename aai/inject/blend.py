@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..picture.control import Attend, Groups
 from ..prompt import TokenIds
-from .attention import Attend, Groups
 
 START, THRESHOLD = 0.2, 0.3
 FINEST = 8

@@ -12,6 +12,7 @@ from ..picture.model import Conditioning, stacked
 from ..prompt import Prompt, TokenIds, index_projection, token_names
 from .attention import Injection, ValueMix, groups_of, tiled
 from .blend import START, THRESHOLD, Blend, BlendRun, word_positions
+from .edit_run import EditRun
 from .invert import Trajectory
 from .loudness import Reweight, check_scale, value_weights
 
@@ -94,11 +95,31 @@ class Edit:
         divide."""
         return groups_of(rows, self.rows)
 
-    def at(self, progress: float, token_ids: Sequence[TokenIds], length: int) -> Injection:
-        """What is injected at a share `progress` of the steps.
+    @property
+    def latent_size(self) -> tuple[int, ...] | None:
+        """The size (C, h, w) of an inverted picture's latents; None for any."""
+        return None if self.trajectory is None else tuple(self.trajectory.clean.shape)
+
+    def check_model(self, fingerprint: str) -> None:
+        """Raises InputError for another U-Net than the one that inverted the source."""
+        if self.trajectory is not None:
+            self.trajectory.check_model(fingerprint)
+
+    def begin(self, size: Sequence[int], steps: int | None, guidance: float | None) -> EditRun:
+        """One sampling of latents of `size` (C, h, w). Raises InputError where an inverted picture's latents
+        have another; warns of other steps or guidance (None: not known) than its null embeddings are for."""
+        if self.trajectory is not None:
+            self.trajectory.check_size(size)
+            self.trajectory.warn_of_others(steps, guidance)
+        blending = self.blend and BlendRun(self.blend, self.rows, tuple(size[-2:]))
+        return EditRun(self, self.trajectory, blending)
+
+    def at(self, progress: float, steps: int, token_ids: Sequence[TokenIds], length: int) -> Injection:
+        """What is injected at a share `progress` of the sampler's steps.
 
         `token_ids` are those of the source and of every edited prompt; `length` is the conditioning's, a
-        multiple of each one's.
+        multiple of each one's. The self window holds int(share * steps) whole steps, as
+        google/prompt-to-prompt counts them, and none that it covers in part.
         """
         inside = _inside(self.cross_window, progress)
         source, *edited = token_ids
@@ -108,11 +129,9 @@ class Edit:
                 "conditioning that was made with it."
             )
         mixes = (self._mix(source, row, number, inside, length) for number, row in enumerate(edited))
-        return Injection(tuple(mixes), _inside(self.self_window, progress), self.self_downscale)
-
-    def blending(self, size: tuple[int, int]) -> BlendRun | None:
-        """The blend of one sampling of latents of `size` (h, w)."""
-        return self.blend and BlendRun(self.blend, self.rows, size)
+        start, end = (int(share * steps) for share in self.self_window)
+        borrows = start <= round(progress * steps) < end
+        return Injection(tuple(mixes), borrows, self.self_downscale)
 
     def _mix(self, source: TokenIds, edited: TokenIds, number: int, inside: bool, length: int) -> ValueMix:
         projection = index_projection(source, edited)

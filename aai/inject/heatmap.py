@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..picture.control import Attend
 from ..prompt import TokenIds, token_positions
-from .attention import Attend
 from .blend import FINEST
 
 COLOURS = (

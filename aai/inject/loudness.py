@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ..errors import InputError
 from ..prompt import TokenIds
 from .attention import Injection, groups_of, weighted
+from .edit_run import EditRun
 
 REFERENCE = -23.0
 """The loudness, in LUFS, that leaves a token as it is: EBU R 128's programme level."""
@@ -68,7 +69,6 @@ class Reweight:
     batch. Raises InputError for a scale out of range."""
 
     scales: tuple[Mapping[str, float], ...]
-    trajectory: None = None
 
     def __post_init__(self) -> None:
         for scales in self.scales:
@@ -88,10 +88,18 @@ class Reweight:
             )
         return [[group[0], *group] for group in groups_of(rows, self.rows)]
 
-    def blending(self, size: tuple[int, int]) -> None:
-        """Nothing is blended without a source."""
+    @property
+    def latent_size(self) -> None:
+        """Latents of any size."""
 
-    def at(self, progress: float, token_ids: Sequence[TokenIds], length: int) -> Injection:
+    def check_model(self, fingerprint: str) -> None:
+        """Every model will do."""
+
+    def begin(self, size: Sequence[int], steps: int | None, guidance: float | None) -> EditRun:
+        """One sampling."""
+        return EditRun(self)
+
+    def at(self, progress: float, steps: int, token_ids: Sequence[TokenIds], length: int) -> Injection:
         """The same at every step. `token_ids` are those of one prompt for all pictures, or of each one's."""
         told = list(token_ids) * self.rows if len(token_ids) == 1 else list(token_ids)
         return Injection(tuple(weighted(value_weights(r, s), length) for r, s in zip(told, self.scales)))

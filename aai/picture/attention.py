@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from ..inject.attention import Groups, Injection
-    from ..inject.blend import BlendRun
+from .control import ControlRun, Groups, Injection
 
 PLAIN = ("AttnProcessor", "AttnProcessor2_0")
 
 
 class Injector:
-    """What the U-Net's attention injects in its next call: set `step` before each, None for nothing."""
+    """What the U-Net's attention injects in its next call, of one sampling's `run`."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: ControlRun) -> None:
+        self.run = run
         self.step: tuple[Injection, Groups] | None = None
-        self.blending: BlendRun | None = None
         self.size: tuple[int, int] = (1, 1)
 
     def set(self, injection: Injection, groups: Groups, latents: Tensor) -> None:
@@ -33,7 +29,7 @@ class Injector:
 
 
 @contextmanager
-def injecting(unet: nn.Module) -> Iterator[Injector]:
+def injecting(unet: nn.Module, run: ControlRun) -> Iterator[Injector]:
     """Inside, the U-Net's attention obeys the yielded injector; afterwards its own processors are back.
 
     Raises InputError for a U-Net whose attention already does something of its own (IP-Adapter).
@@ -45,7 +41,7 @@ def injecting(unet: nn.Module) -> Iterator[Injector]:
             f"The U-Net's attention is a {other}, which edits cannot stand beside here: take it off first, "
             "or edit in ComfyUI, where they can."
         )
-    injector = Injector()
+    injector = Injector(run)
     unet.set_attn_processor({name: _Processor(p, injector) for name, p in before.items()})
     try:
         yield injector
@@ -72,8 +68,7 @@ class _Processor:
         v = heads(attn.to_v(context))
         if encoder_hidden_states is not None:
             q, k = heads(attn.to_q(hidden_states)), heads(attn.to_k(context))
-            if self.injector.blending is not None:
-                self.injector.blending.look(attend, q, k, groups, self.injector.size)
+            self.injector.run.look(attend, q, k, groups, self.injector.size)
             out = injection.cross_attention(attend, q, k, v, groups)
         else:
             asks = injection.self_attention(hidden_states, groups, self.injector.size)

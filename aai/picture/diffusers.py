@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +16,9 @@ from ..prompt import Prompt
 from . import schedule
 from .attention import injecting
 from .checkpointing import checkpointing
+from .control import Control
 from .model import Conditioning, Vectors, fingerprint, vocabulary_statistics
 from .text_encoder import TextEncoder
-
-if TYPE_CHECKING:
-    from ..inject.edit import Edit
-    from ..inject.loudness import Reweight
 
 
 def load(path_or_id: str | Path, dtype: torch.dtype = torch.float32) -> DiffusersPictureModel:
@@ -250,7 +246,7 @@ class DiffusersPictureModel:
         width: int | None = None,
         height: int | None = None,
         callback: Callable[[int, int, Tensor], None] | None = None,
-        edit: Edit | Reweight | None = None,
+        edit: Control | None = None,
     ) -> Tensor:
         """Euler on the "normal" schedule, as ComfyUI's KSampler with `euler` and `normal`, one picture a
         seed; with an edit, a source and its edited pictures a seed."""
@@ -260,58 +256,44 @@ class DiffusersPictureModel:
             (height or self.native_size) // step,
             (width or self.native_size) // step,
         ]
-        trajectory = edit.trajectory if edit is not None else None
-        if trajectory is not None:
-            shape[1:] = trajectory.clean.shape[1:]
-            trajectory.check_size(shape)
-            trajectory.check_model(self.fingerprint)
-            trajectory.warn_of_others(steps, guidance)
+        run = None
+        if edit is not None:
+            edit.check_model(self.fingerprint)
+            shape[1:] = (edit.latent_size or shape)[1:]
+            run = edit.begin(shape, steps, guidance)
         noise = torch.stack(
             [torch.randn(1, *shape, generator=torch.Generator().manual_seed(s))[0] for s in seeds]
         )
-        noise = noise.repeat_interleave(edit.rows if edit else 1, 0)
         sigmas = self.sigmas
         chosen = schedule.normal(sigmas, steps)
-
-        if trajectory is not None:
-            # Euler's start has this variance, and the way's end is to be it.
-            start = trajectory.at(float(chosen[0])) / (1 + chosen[0] ** 2).sqrt()
-            noise = start.cpu().expand(len(noise), -1, -1, -1)
+        if run is not None:
+            noise = run.start(noise.repeat_interleave(run.rows, 0), float(chosen[0]))
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            if trajectory is not None:
-                x = trajectory.enter(x, float(sigma), edit.rows)
-            if edit is not None:
-                share = schedule.progress(float(sigma), chosen.tolist())
+            share, without = schedule.progress(float(sigma), chosen.tolist()), uncond
+            if run is not None:
+                x = run.enter(x, float(sigma))
                 first = 0 if guidance == 1 else len(x)
-                groups = edit.groups(range(first, first + len(x)))
-                injection = edit.at(share, cond.token_ids, cond.cross.shape[1])
-                injector.set(injection, groups, x)
+                injection = run.injection(share, steps, cond.token_ids, cond.cross.shape[1])
+                injector.set(injection, run.groups(range(first, first + len(x))), x)
+                null = run.null(float(sigma))
+                if null is not None:
+                    # A trajectory that was read from its file lies on the CPU.
+                    without = Conditioning(null[None].to(cond.cross), uncond.pooled)
             t = schedule.timestep(sigma, sigmas).to(self.device).expand(len(x))
             scaled = (x / (1 + sigma**2).sqrt()).to(self.dtype)
-            without = uncond
-            if trajectory is not None and trajectory.nulls is not None:
-                # A way that was read from its file lies on the CPU.
-                without = Conditioning(trajectory.null(float(sigma))[None].to(cond.cross), uncond.pooled)
             if guidance == 1:
-                predicted = asked = self._predict(scaled, t, cond).float()
+                predicted = [self._predict(scaled, t, cond).float()]
             else:
                 both = _joined(without, cond, len(x))
-                plain, asked = self._predict(scaled.repeat(2, 1, 1, 1), t.repeat(2), both).float().chunk(2)
-                predicted = plain + guidance * (asked - plain)
-            clean = schedule.denoised(x, predicted, sigma, self.v_prediction)
-            if trajectory is not None:
-                clean = trajectory.leave(clean, edit.rows)
-            if blending is None:
-                return clean
-            asked = schedule.denoised(x, asked, sigma, self.v_prediction)
-            blending.compare(asked if trajectory is None else trajectory.leave(asked, edit.rows))
-            return blending.blended(clean, share)
+                predicted = list(self._predict(scaled.repeat(2, 1, 1, 1), t.repeat(2), both).float().chunk(2))
+            clean = [schedule.denoised(x, p, sigma, self.v_prediction) for p in predicted]
+            if run is not None:
+                clean = run.leave(clean, len(clean) - 1, share)
+            plain, prompted = clean[0], clean[-1]
+            return prompted if guidance == 1 else plain + guidance * (prompted - plain)
 
-        blending = edit.blending(tuple(noise.shape[-2:])) if edit is not None else None
-        with injecting(self.unet) if edit is not None else contextlib.nullcontext() as injector:
-            if blending is not None:
-                injector.blending = blending
+        with injecting(self.unet, run) if run is not None else contextlib.nullcontext() as injector:
             x = schedule.euler(denoise, noise.to(self.device), chosen.to(self.device), callback)
         return x.to(self.dtype)
 

@@ -7,17 +7,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..prompt import Prompt, TokenIds, token_positions
-
-if TYPE_CHECKING:
-    from ..inject.edit import Edit
-    from ..inject.loudness import Reweight
+from .control import Control
 
 Vectors = Mapping[str, Mapping[str, Tensor]]
 """{token name: {text encoder: [n, d]}}"""
@@ -155,8 +152,8 @@ class PictureModel(Protocol):
         width: int | None = None,
         height: int | None = None,
         callback: Callable[[int, int, Tensor], None] | None = None,
-        edit: Edit | Reweight | None = None,
+        edit: Control | None = None,
     ) -> Tensor:
         """One latent per seed, each as it would be alone; `callback(step, steps, denoised latents)` may
-        raise. With an edit, `cond` has a row for the source and each edited picture (`inject.edit.encode`),
-        and every seed gives as many latents, in that order, of one noise."""
+        raise. An edit of several rows has as many in `cond`, and every seed gives as many latents, in that
+        order, of one noise."""

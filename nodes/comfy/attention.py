@@ -1,4 +1,4 @@
-"""Injection in ComfyUI's U-Nets: what a MODEL carries, and how its attention obeys.
+"""Injection in the attention of ComfyUI's U-Nets.
 
 Attention patches of others stay: they are called with the queries, keys and values that the injection makes.
 """
@@ -14,42 +14,43 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ...aai.inject.attention import Groups, Injection
 from ...aai.picture.schedule import progress
-from .state import BLENDING, HEATMAP, KEY, NEGATIVE, TOLD
+from .state import RUN, SamplingRun
 
 
-def _injected(executor, x, timesteps, context=None, y=None, control=None, transformer_options={}, **kwargs):
+def injected(executor, x, timesteps, context=None, y=None, control=None, transformer_options={}, **kwargs):
     """The U-Net's forward, its attention patched for this call alone."""
-    injection, told = transformer_options.get(KEY), transformer_options.get(TOLD)
-    if injection is None or not told:
+    run: SamplingRun | None = transformer_options.get(RUN)
+    if run is None:
         return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
     uuids = transformer_options["uuids"]
     sigma = float(transformer_options["sigmas"][0])
-    share = progress(sigma, transformer_options["sample_sigmas"].tolist())
-    count = len(x) // len(uuids)
-    steps = [
+    sigmas = transformer_options["sample_sigmas"].tolist()
+    share, steps = progress(sigma, sigmas), max(len(sigmas) - 1, 1)
+    count, length = len(x) // len(uuids), context.shape[1]
+    injections = [
         (
-            injection.at(share, told[uuid], context.shape[1]).to(context),
-            injection.groups(range(chunk * count, (chunk + 1) * count)),
+            run.edit.injection(share, steps, run.token_ids[uuid], length).to(context),
+            run.edit.groups(range(chunk * count, (chunk + 1) * count)),
         )
         for chunk, uuid in enumerate(uuids)
-        if uuid in told
+        if uuid in run.token_ids
     ]
-    if injection.trajectory is not None and injection.trajectory.nulls is not None:
-        negative = [uuid in transformer_options[NEGATIVE] for uuid in uuids]
-        context = _with_null(context, injection.trajectory.null(sigma), negative)
+    null = run.edit.null(sigma)
+    if null is not None:
+        context = _with_null(context, null, [uuid in run.negative for uuid in uuids])
     options = dict(transformer_options)
     patches = options.get("patches", {})
     options["patches"] = {
         **patches,
         # First: others' (HyperTile, ToMe) change what a row and a place are.
-        "attn1_patch": [_self_attention(steps), *patches.get("attn1_patch", [])],
+        "attn1_patch": [_self_attention(injections), *patches.get("attn1_patch", [])],
     }
     replace = options.get("patches_replace", {})
     others = replace.get("attn2", {})
-    looks = _looking(transformer_options, steps, count, tuple(x.shape[-2:]))
+    looks = _looking(run, uuids, injections, count, tuple(x.shape[-2:]))
     ours = {
-        block: _cross_attention(steps, others.get(block) or others.get(block[:2]), looks, len(x))
-        for block in _blocks(executor.class_obj)
+        block: _cross_attention(injections, others.get(block) or others.get(block[:2]), looks, len(x))
+        for block in blocks_of(executor.class_obj)
     }
     options["patches_replace"] = {**replace, "attn2": {**others, **ours}}
     return executor(x, timesteps, context, y, control, options, **kwargs)
@@ -65,10 +66,10 @@ def _with_null(context: Tensor, null: Tensor, negative: list[bool]) -> Tensor:
     return torch.cat(chunks)
 
 
-def _self_attention(steps: list[tuple[Injection, Groups]]) -> Callable:
+def _self_attention(injections: list[tuple[Injection, Groups]]) -> Callable:
     def patch(n: Tensor, context: Tensor, value: Tensor, options: dict):
         size = tuple(options["original_shape"][-2:])
-        for injection, groups in steps:
+        for injection, groups in injections:
             asks = injection.self_attention(n, groups, size)
             context = asks if context is n else injection.self_attention(context, groups, size)
             n = asks
@@ -78,30 +79,33 @@ def _self_attention(steps: list[tuple[Injection, Groups]]) -> Callable:
 
 
 def _looking(
-    options: dict, steps: list[tuple[Injection, Groups]], count: int, size: tuple[int, int]
+    run: SamplingRun,
+    uuids: list,
+    injections: list[tuple[Injection, Groups]],
+    count: int,
+    size: tuple[int, int],
 ) -> list[Callable]:
     """What looks at every layer's queries and keys in this call of `count` latents of `size` a chunk: the
     blend and the heat map of a sampling that has one."""
-    looks: list[Callable] = []
-    blending, heatmap, told = options.get(BLENDING), options.get(HEATMAP), options[TOLD]
-    if blending is not None:
+    if not run.looks:
+        return []
+    looks: list[Callable] = [
+        lambda q, k, groups=groups: run.edit.look(scaled_dot_product_attention, q, k, groups, size)
+        for _, groups in injections
+    ]
+    if run.heatmap is not None:
         looks += [
-            lambda q, k, groups=groups: blending.look(scaled_dot_product_attention, q, k, groups, size)
-            for _, groups in steps
-        ]
-    if heatmap is not None:
-        looks += [
-            lambda q, k, rows=range(chunk * count, (chunk + 1) * count), token_ids=told[uuid]: heatmap.look(
-                scaled_dot_product_attention, q, k, rows, token_ids, size
+            lambda q, k, rows=range(chunk * count, (chunk + 1) * count), token_ids=run.token_ids[uuid]: (
+                run.heatmap.look(scaled_dot_product_attention, q, k, rows, token_ids, size)
             )
-            for chunk, uuid in enumerate(options["uuids"])
-            if uuid in told and uuid not in options[NEGATIVE]
+            for chunk, uuid in enumerate(uuids)
+            if uuid in run.prompted
         ]
     return looks
 
 
 def _cross_attention(
-    steps: list[tuple[Injection, Groups]], other: Callable | None, looks: list[Callable], rows: int
+    injections: list[tuple[Injection, Groups]], other: Callable | None, looks: list[Callable], rows: int
 ) -> Callable:
     def replace(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
         def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -116,7 +120,7 @@ def _cross_attention(
 
         heads = options["n_heads"]
         # Only here is it seen what attn2 patches of others have made of the conditioning.
-        fitted = [(injection.fitted(k, rows), groups) for injection, groups in steps]
+        fitted = [(injection.fitted(k, rows), groups) for injection, groups in injections]
         for look in looks:
             look(_split(q, heads), _split(k, heads))
         attend = plain if other is None else lambda q, k, v: other(q, k, v, options)
@@ -136,7 +140,7 @@ def _before(attend: Callable, plain: Callable, injection: Injection, groups: Gro
     return lambda q, k, v: injection.cross_attention(attend, q, k, v, groups, plain)
 
 
-def _blocks(unet: torch.nn.Module) -> list[tuple[str, int, int]]:
+def blocks_of(unet: torch.nn.Module) -> list[tuple[str, int, int]]:
     """The names that ComfyUI gives a U-Net's attention blocks."""
     places = [
         *((("input", i), part) for i, part in enumerate(getattr(unet, "input_blocks", ()))),

@@ -43,17 +43,17 @@ class SharedDraws(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def _draws_noise(function: Callable) -> bool:
+def draws_noise(function: Callable) -> bool:
     return "noise_sampler" in inspect.signature(inspect.unwrap(function)).parameters
 
 
-def _draws_by_itself(sampler, masked: bool) -> bool:
+def draws_by_itself(sampler, masked: bool) -> bool:
     """Whether a sampler draws noise that no noise sampler gives: churn (Karras et al. 2022), ddim's for what
     a mask keeps, or whatever a sampler that is not core's does."""
     if sampler.extra_options.get("s_churn") or (masked and sampler.inpaint_options.get("random")):
         return True
     function = inspect.unwrap(sampler.sampler_function)
-    return not (_draws_noise(function) or function.__module__.startswith("comfy."))
+    return not (draws_noise(function) or function.__module__.startswith("comfy."))
 
 
 def _is_brownian(function: Callable) -> bool:

@@ -10,28 +10,31 @@ from ...aai.inject.heatmap import Heatmap
 from ...aai.inject.loudness import Reweight
 from ...aai.picture.model import fingerprint
 from . import sampling
-from .attention import _blocks, _injected
-from .state import HEATMAP, KEY
+from .attention import blocks_of, injected
+from .state import KEY, Attachment
 
 
-def attach(model, injection: Edit | Reweight):
-    """A clone of a MODEL that samples with the injection, in place of one that it carried before.
+def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None):
+    """A clone of a MODEL that samples with the injection, in place of one that it carried before, and fills
+    the heat map, or without one, the MODEL's own.
 
     Raises InputError for a model without cross-attention, or an inverted picture of another model.
     """
-    if not _blocks(model.model.diffusion_model):
+    if not blocks_of(model.model.diffusion_model):
         raise InputError(
             "This model has no cross-attention to edit: load a Stable Diffusion 1, 2 or XL checkpoint."
         )
-    if injection.trajectory is not None:
-        injection.trajectory.check_model(fingerprint_of(model))
+    injection.check_model(fingerprint_of(model))
     model = model.clone()
-    model.model_options["transformer_options"][KEY] = injection
+    options = model.model_options["transformer_options"]
+    if heatmap is None and KEY in options:
+        heatmap = options[KEY].heatmap
+    options[KEY] = Attachment(injection, heatmap)
     for kind, wrapper in (
         (WrappersMP.SAMPLER_SAMPLE, sampling.prepared),
         (WrappersMP.PREDICT_NOISE, sampling.guided_to_source),
         (WrappersMP.CALC_COND_BATCH, sampling.kept_to_source),
-        (WrappersMP.DIFFUSION_MODEL, _injected),
+        (WrappersMP.DIFFUSION_MODEL, injected),
     ):
         model.remove_wrappers_with_key(kind, KEY)
         model.add_wrapper_with_key(kind, KEY, wrapper)
@@ -48,11 +51,6 @@ def fingerprint_of(model) -> str:
 
 
 def attached(model) -> Edit | Reweight | None:
-    return model.model_options["transformer_options"].get(KEY)
-
-
-def watched(model, injection: Edit | Reweight, heatmap: Heatmap):
-    """A clone of a MODEL that samples with the injection, and shows the heat map where tokens look."""
-    model = attach(model, injection)
-    model.model_options["transformer_options"][HEATMAP] = heatmap
-    return model
+    """What a MODEL samples with, if anything."""
+    held: Attachment | None = model.model_options["transformer_options"].get(KEY)
+    return held and held.injection

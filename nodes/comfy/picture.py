@@ -176,8 +176,8 @@ class ComfyPictureModel:
         pictures a seed; callback(step, steps, denoised)."""
         size = self.native_size
         shape = [1, self._latent_channels, (height or size) // 8, (width or size) // 8]
-        if edit is not None and edit.trajectory is not None:
-            shape = [1, *edit.trajectory.clean.shape]
+        if edit is not None and edit.latent_size:
+            shape = [1, *edit.latent_size]
         empty = torch.zeros(shape, device=comfy.model_management.intermediate_device())
         rows = edit.rows if edit else 1
         noise = torch.cat([comfy.sample.prepare_noise(empty, seed) for seed in seeds])

@@ -6,48 +6,46 @@ from __future__ import annotations
 import math
 import uuid
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import torch
 from comfy.samplers import CFGGuider
-from torch import Tensor
 
 from ...aai.errors import InputError
 from ...aai.inject.edit import Edit
+from ...aai.inject.edit_run import EditRun
 from ...aai.inject.loudness import Reweight
 from ...aai.picture.schedule import progress
 from ...aai.prompt import TokenIds
 from .clip import TOKEN_IDS
-from .noise import SharedDraws, _draws_by_itself, _draws_noise, shared_noise
+from .noise import SharedDraws, draws_by_itself, draws_noise, shared_noise
+from .state import KEY, RUN, Attachment, SamplingRun
 
 
 def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **named):
     """A sampler's `sample`, told which conditionings the injection belongs to; its heat map is this run's."""
-    from .state import HEATMAP, KEY, LOOKED, NEGATIVE, TOLD
-
     options = extra_args["model_options"]["transformer_options"]
-    injection: Edit | Reweight | None = options.get(KEY)
-    if injection is None:
+    attachment: Attachment | None = options.get(KEY)
+    if attachment is None:
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
+    injection, heatmap = attachment.injection, attachment.heatmap
     injection.groups(range(len(noise)))
-    options[TOLD], options[NEGATIVE] = _told(guider.conds, injection)
-    options[LOOKED] = set()
-    heatmap = options.get(HEATMAP)
-    sampled = executor if isinstance(injection, Reweight) else partial(_pairs, executor, injection)
+    token_ids, negative = _conditionings_of(injection, guider.conds)
+    sampler = executor.class_obj
+    whole = sampler.max_denoise(guider, sigmas) and not sigmas[-1]
+    # A guider of another kind has a cfg that it does not use.
+    plain = type(guider).predict_noise is CFGGuider.predict_noise
+    edit = injection.begin(noise.shape[1:], len(sigmas) - 1 if whole else None, guider.cfg if plain else None)
+    options[RUN] = SamplingRun(edit, token_ids, negative, heatmap)
+    sampled = executor if isinstance(injection, Reweight) else partial(_pairs, executor, edit)
     with heatmap.sampling(len(noise), tuple(noise.shape[-2:])) if heatmap else nullcontext():
         return sampled(guider, sigmas, extra_args, callback, noise, *rest, **named)
 
 
-def _pairs(executor, injection: Edit, guider, sigmas, extra_args, callback, noise, *rest, **named):
+def _pairs(executor, edit: EditRun, guider, sigmas, extra_args, callback, noise, *rest, **named):
     """An edit's sampling: its rows share the noise that the sampler draws."""
-    from .state import BLENDING
-
-    options = extra_args["model_options"]["transformer_options"]
-    sampler = executor.class_obj
-    blending = injection.blending(tuple(noise.shape[-2:]))
-    if blending is not None:
-        options[BLENDING] = blending
-    rows = injection.rows
+    sampler, rows = executor.class_obj, edit.rows
     if not torch.equal(noise, noise[::rows].repeat_interleave(rows, 0)):
         raise InputError(
             "The source and its edited pictures have noise of their own: sample the latent that came from "
@@ -59,23 +57,21 @@ def _pairs(executor, injection: Edit, guider, sigmas, extra_args, callback, nois
             "The sampler dpm_adaptive chooses its steps by the whole batch, so a source would change with "
             "its edited picture: choose another sampler."
         )
-    if injection.trajectory is not None:
-        whole = sampler.max_denoise(guider, sigmas) and not sigmas[-1]
-        # A guider of another kind has a cfg that it does not use.
-        plain = type(guider).predict_noise is CFGGuider.predict_noise
-        injection.trajectory.warn_of_others(len(sigmas) - 1 if whole else None, guider.cfg if plain else None)
     # A later stage of several adds no noise, and goes on from the latents of the stage before.
-    if injection.trajectory is not None and noise.any():
-        noise = _noise_of_trajectory(injection, guider, sampler, sigmas, noise)
+    if edit.trajectory is not None and noise.any():
+        sigma = float(sigmas[0])
+        # What core's noise_scaling multiplies the noise by.
+        amount = (1 + sigma**2) ** 0.5 if sampler.max_denoise(guider, sigmas) else sigma
+        noise = edit.added_noise(noise, sigma, amount)
     if function is None:
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     before = sampler.extra_options
     try:
-        if _draws_noise(function) and sampler.extra_options.get("noise_sampler") is None:
+        if draws_noise(function) and sampler.extra_options.get("noise_sampler") is None:
             shared = shared_noise(function, noise, sigmas, extra_args.get("seed"), rows)
             sampler.extra_options = {**sampler.extra_options, "noise_sampler": shared}
         masked = len(rest) > 1 and rest[1] is not None
-        drawing = SharedDraws(noise.shape, rows) if _draws_by_itself(sampler, masked) else nullcontext()
+        drawing = SharedDraws(noise.shape, rows) if draws_by_itself(sampler, masked) else nullcontext()
         with drawing:
             return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     finally:
@@ -83,70 +79,41 @@ def _pairs(executor, injection: Edit, guider, sigmas, extra_args, callback, nois
 
 
 def guided_to_source(executor, x, timestep, model_options={}, seed=None):
-    """The guider's prediction: what guidance of others' (SAG, PAG) has added to the source's way, or where
-    nothing may change, is taken off."""
-    from .state import BLENDING, KEY, LOOKED
-
+    """The guider's prediction: what guidance of others' (SAG, PAG) has added to the source's trajectory, or
+    where nothing may change, is taken off."""
     options = model_options.get("transformer_options", {})
-    injection, blending = options.get(KEY), options.get(BLENDING)
-    if LOOKED in options:
-        options[LOOKED].clear()
+    run: SamplingRun | None = options.get(RUN)
+    if run is None:
+        return executor(x, timestep, model_options, seed)
+    run.looked.clear()
     clean = executor(x, timestep, model_options, seed)
-    if injection is not None and injection.trajectory is not None:
-        clean = injection.trajectory.leave(clean, injection.rows)
-    if blending is not None:
-        clean = blending.held(clean, progress(float(timestep[0]), options["sample_sigmas"].tolist()))
-    return clean
+    return run.edit.hold(clean, progress(float(timestep[0]), options["sample_sigmas"].tolist()))
 
 
 def kept_to_source(executor, model, conds, x_in, timestep, model_options):
-    """The model's predictions before guidance: an inverted picture's row keeps to its way, and the edited
-    rows to where they may differ."""
-    from .state import BLENDING, HEATMAP, KEY, LOOKED, NEGATIVE, TOLD
-
+    """The model's predictions before guidance: an inverted picture's row keeps to its trajectory, and the
+    edited rows to where they may differ."""
     options = model_options.get("transformer_options", {})
-    injection, blending = options.get(KEY), options.get(BLENDING)
-    if injection is None or LOOKED not in options:
+    run: SamplingRun | None = options.get(RUN)
+    if run is None:
         return executor(model, conds, x_in, timestep, model_options)
     # Guiders have orders of their own: the edit's prediction need not be the first.
-    told = options[TOLD].keys() - options[NEGATIVE]
-    held = [{c.get("uuid") for c in some or ()} & told for some in conds]
-    ours = set().union(*held)
-    looks = ours.isdisjoint(options[LOOKED])
-    options[LOOKED].update(ours)
+    ours = [{c.get("uuid") for c in some or ()} & run.prompted for some in conds]
+    all_ours = set().union(*ours)
+    looks = all_ours.isdisjoint(run.looked)
+    run.looked.update(all_ours)
     if not looks:
         # Guidance of others' asks again, with attention that is not the picture's.
-        without = {key: value for key, value in options.items() if key not in (BLENDING, HEATMAP)}
-        model_options = {**model_options, "transformer_options": without}
+        options = {**options, RUN: replace(run, looks=False)}
+        model_options = {**model_options, "transformer_options": options}
     sigma = float(timestep[0])
-    trajectory = injection.trajectory
-    if trajectory is not None:
-        x_in = trajectory.enter(x_in, sigma, injection.rows)
-    predictions = executor(model, conds, x_in, timestep, model_options)
-    if trajectory is not None:
-        predictions = [trajectory.leave(clean, injection.rows) for clean in predictions]
-    if blending is not None:
-        share = progress(sigma, options["sample_sigmas"].tolist())
-        asked = next((p for p, some in zip(predictions, held) if some), None)
-        if looks and asked is not None:
-            blending.compare(asked)
-        predictions = [blending.blended(clean, share) for clean in predictions]
-    return predictions
+    predictions = executor(model, conds, run.edit.enter(x_in, sigma), timestep, model_options)
+    prompted = next((i for i, some in enumerate(ours) if some), None) if looks else None
+    return run.edit.leave(predictions, prompted, progress(sigma, options["sample_sigmas"].tolist()))
 
 
-def _noise_of_trajectory(injection: Edit, guider, sampler, sigmas: Tensor, noise: Tensor) -> Tensor:
-    """The noise that takes the inverted picture to where its way is at the sampler's first sigma, and as far
-    what a pass before has made of it."""
-    trajectory = injection.trajectory
-    trajectory.check_size(noise.shape[1:])
-    sigma = float(sigmas[0])
-    # What core's noise_scaling multiplies the noise by.
-    amount = (1 + sigma**2) ** 0.5 if sampler.max_denoise(guider, sigmas) else sigma
-    return ((trajectory.at(sigma) - trajectory.clean) / amount).to(noise).expand_as(noise)
-
-
-def _told(conds: dict[str, list[dict]], injection: Edit | Reweight) -> tuple[dict, set]:
-    """{uuid: reads} of the conditionings that the injection belongs to, and the negative ones' uuids.
+def _conditionings_of(injection: Edit | Reweight, conds: dict[str, list[dict]]) -> tuple[dict, set]:
+    """{uuid: token ids} of the conditionings that the injection belongs to, and the negative ones' uuids.
 
     Raises InputError where it belongs to none.
     """

@@ -1,17 +1,44 @@
-"""What a MODEL's options hold of an injection, and of one sampling run."""
+"""What a MODEL's options hold of an injection, and those of one sampling of it."""
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import dataclass, field
+
+from ...aai.inject.edit import Edit
+from ...aai.inject.edit_run import EditRun
+from ...aai.inject.heatmap import Heatmap
+from ...aai.inject.loudness import Reweight
+from ...aai.prompt import TokenIds
+
 KEY = "aai_injection"
-"""Under it a MODEL's transformer options hold its Edit or Reweight, and its wrappers are known by it."""
-BLENDING = "aai_blending"
-"""Under it the options of one sampling run hold its BlendRun, where it has one."""
-HEATMAP = "aai_heatmap"
-"""Under it a MODEL's transformer options hold the Heatmap that its sampling fills."""
-LOOKED = "aai_looked"
-"""Under it those of one sampling run hold the conditionings' uuids that have told, since the guider was last
-asked, where their words look and what they change."""
-NEGATIVE = "aai_negative"
-"""Under it those of one sampling run hold the negative conditionings' uuids."""
-TOLD = "aai_told"
-"""Under it the options of one sampling run hold {the conditioning's uuid: its reads}."""
+"""Under it a MODEL's transformer options hold its Attachment, and its wrappers are known by it."""
+RUN = "aai_sampling"
+"""Under it the options of one sampling hold its SamplingRun."""
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """What a MODEL samples with, and the heat map that its sampling fills."""
+
+    injection: Edit | Reweight
+    heatmap: Heatmap | None = None
+
+
+@dataclass
+class SamplingRun:
+    """One sampling: {a conditioning's uuid: its prompts' token ids} of those that the injection belongs to,
+    and the negative ones' uuids. `looked` are those that have shown, since the guider was last asked, where
+    their words look and what they change. Other nodes' guidance asks again, and then nothing `looks`."""
+
+    edit: EditRun
+    token_ids: dict[uuid.UUID, tuple[TokenIds, ...]]
+    negative: set[uuid.UUID]
+    heatmap: Heatmap | None = None
+    looked: set[uuid.UUID] = field(default_factory=set)
+    looks: bool = True
+
+    @property
+    def prompted(self) -> set[uuid.UUID]:
+        """The conditionings that the injection belongs to, but for negative ones."""
+        return self.token_ids.keys() - self.negative

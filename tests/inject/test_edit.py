@@ -106,7 +106,7 @@ def relative_error(found, expected):
 def test_cross_attention_is_eq_7_and_8_by_loops(edit_of, scales, inside, silence):
     source, edited = token_ids(*"ac"), token_ids(*"axc", RAIN, *"u", DOG)
     edit = edit_of("a c <rain> u <dog>", scales=scales, silence=silence, cross_window=(0, 0.5))
-    mixes = edit.at(0.0 if inside else 0.5, [source, edited], LENGTH).mixes
+    mixes = edit.at(0.0 if inside else 0.5, 10, [source, edited], LENGTH).mixes
     q, k, v = random_qkv(2, 2, 64, LENGTH, 8, dtype=torch.float64)
     found = crossed(q, k, v, [[0, 1]], mixes)
     expected = by_loops(q, k, v, source, edited, inside, scales, silence)
@@ -119,9 +119,9 @@ def test_a_repeated_conditioning_changes_nothing(edit_of):
     source, edited = token_ids(*"ac"), token_ids(*"ac", RAIN)
     edit = edit_of(scales={"rain": 0.7})
     q, k, v = random_qkv(2, 2, 16, LENGTH, 8)
-    once = crossed(q, k, v, [[0, 1]], edit.at(0, [source, edited], LENGTH).mixes)
+    once = crossed(q, k, v, [[0, 1]], edit.at(0, 10, [source, edited], LENGTH).mixes)
     k, v = k.repeat(1, 1, 2, 1), v.repeat(1, 1, 2, 1)
-    twice = crossed(q, k, v, [[0, 1]], edit.at(0, [source, edited], 2 * LENGTH).mixes)
+    twice = crossed(q, k, v, [[0, 1]], edit.at(0, 10, [source, edited], 2 * LENGTH).mixes)
     torch.testing.assert_close(once, twice, rtol=1e-5, atol=1e-6)
 
 
@@ -148,7 +148,7 @@ def test_cross_attention_equals_materialised_maps(edit_of, side, width, scales):
     source, edited = token_ids(*"ac", length=77), token_ids(*"axc", RAIN, *"u", DOG, length=77)
     edit = edit_of("a c <rain> u <dog>", scales=scales)
     for share in (0.0, 0.9):
-        mixes = edit.at(share, [source, edited], 77).mixes
+        mixes = edit.at(share, 10, [source, edited], 77).mixes
         q, k, v = random_qkv(2, 2, side * side, 77, width, seed=side)
         found = crossed(q, k, v, [[0, 1]], mixes)
         assert relative_error(found[1].double(), with_maps(q, k, v, mixes[0])) < 1e-5
@@ -168,7 +168,8 @@ def test_self_attention_equals_materialised_maps(side, width):
 def test_scale_0_returns_the_source(edit_of, share):
     q, k, v = random_qkv(2, 4, 64, LENGTH, 8)
     q[1] = q[0]
-    mixes = edit_of(scales={"rain": 0.0}).at(share, [token_ids(*"ac"), token_ids(*"acu", RAIN)], LENGTH).mixes
+    rows = [token_ids(*"ac"), token_ids(*"acu", RAIN)]
+    mixes = edit_of(scales={"rain": 0.0}).at(share, 10, rows, LENGTH).mixes
     found = crossed(q, k, v, [[0, 1]], mixes)
     assert torch.equal(found[0], found[1])
 
@@ -177,7 +178,7 @@ def test_an_edit_to_the_same_prompt_returns_the_source(edit_of):
     q, k, v = (x.expand(2, -1, -1, -1).clone() for x in random_qkv(1, 4, 64, LENGTH, 8))
     same = token_ids(*"ac", RAIN)
     for share in (0.0, 0.9):
-        mixes = edit_of(source="a city under <rain>").at(share, [same, same], LENGTH).mixes
+        mixes = edit_of(source="a city under <rain>").at(share, 10, [same, same], LENGTH).mixes
         found = crossed(q, k, v, [[0, 1]], mixes)
         torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-6)
 
@@ -192,10 +193,10 @@ def test_several_edited_pictures_from_one_source(edit_of, make_token):
     told = [token_ids(*"ac"), token_ids(*"ac", RAIN), token_ids(*"ac", DOG, DOG)]
     q, k, v = random_qkv(8, 2, 16, LENGTH, 8)
     groups = groups_of([2, 3, 4, 5, 6, 7], edit.rows)
-    found = crossed(q, k, v, groups, edit.at(0, told, LENGTH).mixes)
+    found = crossed(q, k, v, groups, edit.at(0, 10, told, LENGTH).mixes)
     plain = F.scaled_dot_product_attention(q, k, v)
     assert torch.equal(found[[0, 1, 2, 5]], plain[[0, 1, 2, 5]])
-    one = edit_of("a city <dog> <dog>", scales={"dog": 2.0}).at(0, [told[0], told[2]], LENGTH).mixes
+    one = edit_of("a city <dog> <dog>", scales={"dog": 2.0}).at(0, 10, [told[0], told[2]], LENGTH).mixes
     alone = crossed(q[[5, 7]], k[[5, 7]], v[[5, 7]], [[0, 1]], one)
     torch.testing.assert_close(found[7], alone[1])
 
@@ -230,8 +231,9 @@ def test_progress_counts_the_samplers_own_steps():
 
 def test_windows_open_and_close(edit_of):
     edit, told = edit_of(**STYLE_WINDOWS), [token_ids(*"ac"), token_ids(*"ac", RAIN)]
-    assert edit.at(0, told, LENGTH).borrows_self and not edit.at(0.2, told, LENGTH).borrows_self
-    assert edit.at(0.49, told, LENGTH).mixes[0].inside and not edit.at(0.5, told, LENGTH).mixes[0].inside
+    assert edit.at(0, 10, told, LENGTH).borrows_self and not edit.at(0.2, 10, told, LENGTH).borrows_self
+    assert edit.at(0.49, 10, told, LENGTH).mixes[0].inside
+    assert not edit.at(0.5, 10, told, LENGTH).mixes[0].inside
 
 
 @pytest.mark.parametrize(

@@ -87,18 +87,21 @@ def test_self_attention_is_borrowed_in_coarse_layers_only(model, edit_of):
 def test_the_processors_come_back(model, edit_of):
     before = model.unet.attn_processors
     drawn(model, edit_of())
-    with pytest.raises(KeyboardInterrupt), injecting(model.unet):
+    with pytest.raises(KeyboardInterrupt), injecting(model.unet, edit_of().begin((4, 8, 8), 4, 7.5)):
         assert model.unet.attn_processors != before
         raise KeyboardInterrupt
     assert model.unet.attn_processors == before
 
 
-def test_an_ip_adapter_is_not_pushed_aside(model):
+def test_an_ip_adapter_is_not_pushed_aside(model, edit_of):
     class IPAdapterAttnProcessor:
         pass
 
     model.unet.set_attn_processor(IPAdapterAttnProcessor())
-    with pytest.raises(InputError, match="IPAdapterAttnProcessor"), injecting(model.unet):
+    with (
+        pytest.raises(InputError, match="IPAdapterAttnProcessor"),
+        injecting(model.unet, edit_of().begin((4, 8, 8), 4, 7.5)),
+    ):
         pass
 
 

@@ -1,0 +1,87 @@
+"""What may steer a picture model's attention and latents while it samples.
+
+A model knows these protocols alone; what keeps to them (edits, loudness) is in `aai/inject`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from ..prompt import TokenIds
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Any attention: q [B, ..., N, d], k and v [B, ..., L, d] to [B, ..., N, d]."""
+Groups = Sequence[Sequence[int]]
+"""Batch rows that belong together: a source, and its edited pictures."""
+
+
+class Injection(Protocol):
+    """What attention does in one step of the sampler."""
+
+    def cross_attention(
+        self,
+        attend: Attend,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        groups: Groups,
+        attend_rest: Attend | None = None,
+    ) -> Tensor:
+        """A layer's cross-attention [B, ..., N, d]; q, k and v may be written over."""
+
+    def self_attention(self, x: Tensor, groups: Groups, size: tuple[int, int]) -> Tensor:
+        """A layer's queries or keys, or what they are made from, [B, N, C], for latents of `size` (h, w)."""
+
+    def to(self, like: Tensor) -> Injection:
+        """The same on a tensor's device and of its type."""
+
+
+class ControlRun(Protocol):
+    """A control during one sampling. Latents [B, C, h, w] come in groups of `rows`."""
+
+    rows: int
+
+    def start(self, noise: Tensor, sigma: float) -> Tensor:
+        """The noise of variance 1 that the sampler begins with at its first sigma, in place of `noise`."""
+
+    def groups(self, rows: Sequence[int]) -> Groups:
+        """Batch rows in groups. Raises InputError where they do not divide."""
+
+    def injection(self, progress: float, steps: int, token_ids: Sequence[TokenIds], length: int) -> Injection:
+        """What attention does at a share `progress` of the sampler's `steps`. `token_ids` are each prompt's;
+        `length` is the conditioning's, a multiple of each one's."""
+
+    def enter(self, x: Tensor, sigma: float) -> Tensor:
+        """The noisy latents that the model sees."""
+
+    def look(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups, size: tuple[int, int]) -> None:
+        """Sees a layer's queries [B, heads, N, d] and keys [B, heads, L, d], for latents of `size` (h, w)."""
+
+    def null(self, sigma: float) -> Tensor | None:
+        """The unconditional embedding [L, D] of the step from `sigma` on; None for the usual one."""
+
+    def leave(self, predictions: list[Tensor], prompted: int | None, progress: float) -> list[Tensor]:
+        """The clean latents that the model predicted, before guidance, as they are to be. `prompted` is the
+        place of the prompt's own among them; None where it is not."""
+
+
+class Control(Protocol):
+    """What steers the samplings of a picture model."""
+
+    @property
+    def rows(self) -> int:
+        """How many latents are sampled together."""
+
+    @property
+    def latent_size(self) -> tuple[int, ...] | None:
+        """The size (C, h, w) that latents must have; None for any."""
+
+    def check_model(self, fingerprint: str) -> None:
+        """Raises InputError for a model that this control is not for."""
+
+    def begin(self, size: Sequence[int], steps: int | None, guidance: float | None) -> ControlRun:
+        """A sampling of latents of `size` (C, h, w), in so many steps and at this guidance, None where they
+        are not known. Raises InputError for latents of another size than `latent_size`."""
