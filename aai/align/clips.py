@@ -10,6 +10,7 @@ import io
 import json
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -131,10 +132,25 @@ def _classes(folder: Path) -> Iterator[Clip]:
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
         if sounds and not pictures:
             raise InputError(f"“{group}” holds sounds but no pictures: add some, or take the folder out.")
-        for sound in sounds:
-            own = [p for p in pictures if p.stem == sound.stem or p.stem.startswith(f"{sound.stem}_")]
+        names = Counter(sound.stem for sound in sounds)
+        for sound, own in pictures_by_sound(sounds, pictures):
             kept = tuple(File(path) for path in own or pictures)
-            yield Clip(f"{group.name}/{sound.stem}", group.name.replace("_", " "), File(sound), kept)
+            name = sound.stem if names[sound.stem] == 1 else sound.name
+            yield Clip(f"{group.name}/{name}", group.name.replace("_", " "), File(sound), kept)
+
+
+def pictures_by_sound(sounds: list[Path], pictures: list[Path]) -> Iterator[tuple[Path, list[Path]]]:
+    """Each sound of a folder with the pictures that are called like it: `7.jpg` and `7_*.jpg` are those of
+    `7.wav`, but `7_1.jpg` is that of `7_1.wav` where there is one."""
+    own: dict[str, list[Path]] = {sound.stem: [] for sound in sounds}
+    for picture in pictures:
+        name = picture.stem
+        while name and name not in own:
+            name = name.rpartition("_")[0]
+        if name:
+            own[name].append(picture)
+    for sound in sounds:
+        yield sound, own[sound.stem]
 
 
 def as_row(clip: Clip, folder: Path) -> dict:

@@ -1,11 +1,14 @@
 """What `aai data prepare` is given: videos, or sounds and frames, with their labels in a list or as folders.
 
 A list is VGGSound's csv (id, start second, label, split; or file, label), or any csv whose first line names
-its columns. A file is found by its id wherever it lies below the source:
+its columns. A file is found by its id wherever it lies below the source, or by its path, with or without the
+ending, from the source, from the list's own folder, or from a folder above or below:
 
     ID_000012.mp4, ID_12.wav    the part from second 12 on, cut out already
     ID.mp4                      the whole video: its part is cut out here
     frames/ID/*.jpg, frame_3/ID.jpg, ID_3.jpg    pictures, for a sound or in place of the video's own
+
+Where names repeat between folders, only the path tells: a clip that several files fit is not made.
 """
 
 from __future__ import annotations
@@ -13,14 +16,18 @@ from __future__ import annotations
 import csv
 import math
 import os
+import posixpath
 import re
+import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 from ..audio import SUFFIXES, VIDEOS
 from ..errors import InputError
-from .clips import PICTURES
+from .clips import PICTURES, pictures_by_sound
 
 COLUMNS = {
     "id": ("id", "youtube id", "youtubeid", "ytid", "video id", "video", "file", "filename", "path", "clip"),
@@ -30,6 +37,10 @@ COLUMNS = {
 }
 MISSING = "there is no sound or video of this id"
 CUT = re.compile(r"(.+)_(\d{6})$")
+FRAMES = re.compile(r"frames?[ _-]?\d+", re.IGNORECASE)
+"""CAV-MAE's folders of pictures: frame_3 holds the fourth of every clip."""
+RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
+"""What Windows lets no folder be called."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +77,45 @@ def find(source: Path, listed: Path | None = None, labels: Path | None = None) -
         )
     allowed = None if labels is None else {row[0].strip() for row in _read_csv(labels) if row}
     checked, seen = [], Counter()
-    for number, item in enumerate(found, 1):
-        id, why = item.id, item.why
+    for number, (item, id) in enumerate(zip([item for item, _ in found], _ids(found)), 1):
+        why, own = item.why, _identity(item)
         if not id:
             id, why = f"#{number}", "it has no id"
-        elif seen[id]:
-            id, why = f"{id}#{seen[id] + 1}", "its id stands in the list before"
+        elif seen[own]:
+            id, why = f"{id}#{seen[own] + 1}", "its id stands in the list before"
         elif not item.label:
             why = "it has no label"
         elif allowed is not None and item.label not in allowed:
             why = f"its label is not in “{labels.name}”"
-        seen[item.id] += 1
+        seen[own] += 1
         checked.append(replace(item, id=id, why=why))
     return checked
+
+
+def _identity(item: Item) -> tuple:
+    return item.id, item.media, item.start
+
+
+def _ids(found: list[tuple[Item, str]]) -> list[str]:
+    """Names for the clips' folders, of what each calls itself; clips whose names would be one on some
+    computer have a mark of their own, made of nothing but what the list says of them."""
+    names = [_safe(item.id) for item, _ in found]
+    taken: dict[str, set[tuple]] = defaultdict(set)
+    for (item, _), name in zip(found, names):
+        taken[name.casefold()].add(_identity(item))
+    return [
+        f"{name[:140]}-{sha256(told.encode('utf-8', 'replace')).hexdigest()[:8]}"
+        if name and (len(taken[name.casefold()]) > 1 or RESERVED.fullmatch(name))
+        else name
+        for (_, told), name in zip(found, names)
+    ]
+
+
+def _safe(id: str) -> str:
+    """An id as a name for files: a shard's members are told apart up to the first dot."""
+    name = re.sub(r"[^\w-]+", "_", unicodedata.normalize("NFC", id))[:150]
+    # Disks count bytes.
+    return name.encode()[:200].decode(errors="ignore")
 
 
 def _read_csv(path: Path) -> list[list[str]]:
@@ -134,58 +171,230 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _from_list(source: Path, listed: Path) -> list[Item]:
-    media, frames = _index(source)
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file below the source: the names of its folders, its own, and its ending in small letters."""
+
+    path: str
+    folder: tuple[str, ...]
+    stem: str
+    suffix: str
+
+
+@dataclass(frozen=True)
+class _Name:
+    """What a list calls a clip. `places` are the folders that its path means to the letter."""
+
+    folder: tuple[str, ...]
+    stem: str
+    suffix: str
+    places: frozenset[tuple[str, ...]]
+
+    def fits(self, files: Iterable[_Found]) -> tuple[list[_Found], bool]:
+        """Those of the files of one stem that the path allows, and whether they lie higher than it says."""
+        files, higher = list(files), False
+        fit = [f for f in files if f.folder in self.places and (self.folder or f.suffix == self.suffix)]
+        if not fit:
+            deep = len(self.folder)
+            fit = [f for f in files if not deep or f.folder[-deep:] == self.folder]
+        if not fit:
+            fit = [f for f in files if self.folder[len(self.folder) - len(f.folder) :] == f.folder]
+            higher = True
+        return [f for f in fit if f.suffix == self.suffix] or fit, higher
+
+    def means(self, files: Iterable[_Found]) -> bool:
+        """Whether one of them is what the list names to the letter, ending and all."""
+        return any(file.folder in self.places and file.suffix == self.suffix for file in files)
+
+
+def _name(text: str, source: str, above: str) -> _Name:
+    """`source` and `above`, the list's own folder, without links."""
+    text = unicodedata.normalize("NFC", text).replace("\\", "/")
+    path = posixpath.normpath(text) if text else ""
+    folder, _, name = path.rpartition("/")
+    if path.startswith("/"):
+        folder = f"/{folder}"
+    stem, suffix = os.path.splitext(name)
+    if suffix.lower() not in SUFFIXES:
+        stem, suffix = name, ""
+    places = set()
+    for base in (source, above):
+        try:
+            place = Path(os.path.relpath(os.path.join(base, folder), source)).parts
+        except ValueError:  # Another drive.
+            continue
+        if ".." not in place:
+            places.add(tuple(unicodedata.normalize("NFC", part) for part in place))
+    parts = tuple(part for part in folder.split("/") if part not in ("", ".", ".."))
+    return _Name(parts, stem, suffix.lower(), frozenset(places))
+
+
+def _readings(name: _Name, start: float | None, listed: set[str]) -> list[tuple[list[str], float]]:
+    """Names of files that may hold a clip, the likeliest first, each with the second at which it begins
+    there. ID_12 is no part of ID where the list calls another clip so."""
+    if start is not None:
+        cuts = [f"{name.stem}_{int(start):06d}"]
+        if f"{name.stem}_{int(start)}" not in listed:
+            cuts.append(f"{name.stem}_{int(start)}")
+        cut = CUT.match(name.stem)
+        begun = cut is not None and int(cut[2]) == int(start)
+        return [(cuts, 0.0), ([name.stem], 0.0 if begun else start)]
+    # VGGSound's test.csv has the start in the name already.
+    cut = CUT.match(name.stem)
+    return [([name.stem], 0.0), *([([cut[1]], float(cut[2]))] if cut else [])]
+
+
+def _from_list(source: Path, listed: Path) -> list[tuple[Item, str]]:
+    """Clips under the names that the list gives them, and all that it says to tell one from another."""
+    rows = read_list(listed)
+    media, pictures = _walk(source)
+    by_stem: dict[str, list[_Found]] = defaultdict(list)
+    for file in media:
+        by_stem[file.stem].append(file)
+    places = os.path.realpath(source), os.path.realpath(listed.parent)
+    names = [_name(row[0], *places) for row in rows]
+    stems = {name.stem for name in names}
+    readings = [_readings(name, row[1], stems) for name, row in zip(names, rows)]
+    found: list[tuple[list[_Found], float, bool]] = []
+    claims: dict[str, set[tuple]] = defaultdict(set)
+    for name, ways in zip(names, readings):
+        fit, start, higher = [], 0.0, False
+        if name.means(by_stem.get(name.stem, ())):
+            # A part of it that was cut out may lie elsewhere, but the list names the whole.
+            ways = [way for way in ways if name.stem in way[0]]
+        for keys, second in ways:
+            fit, higher = name.fits(file for key in keys for file in by_stem.get(key, ()))
+            if fit:
+                start = second
+                break
+        for file in fit:
+            claims[file.path].add(name.folder)
+        found.append((fit, start, higher))
+    asked = {key for ways in readings for keys, _ in ways for key in keys} | set(by_stem)
+    frames = _frames(pictures, asked, {file.folder for file in media})
+    elsewhere: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for file in media:
+        elsewhere[file.stem].add(file.folder)
+    for name, (fit, *_) in zip(names, found):
+        if not fit and name.folder:
+            elsewhere[name.stem].add(name.folder)
     items = []
-    for name, start, label, split in read_list(listed):
-        key = Path(name).stem if Path(name).suffix.lower() in SUFFIXES else name
-        # VGGSound's test.csv has the start in the name already.
-        cut = CUT.match(key) if start is None else None
-        whole, second = (cut[1], float(cut[2])) if cut else (key, start or 0.0)
-        parts = [key] if start is None else [f"{key}_{int(start):06d}", f"{key}_{int(start)}"]
-        own = parts[0]
-        path = next((media[part] for part in parts if part in media), None)
-        pictures = next((frames[part] for part in [*parts, whole] if part in frames), ())
-        offset = 0.0
-        if path is None and whole in media:
-            path, offset = media[whole], second
-        why = "" if path else MISSING
-        items.append(Item(_safe(own), label, split, path, offset, tuple(map(Path, pictures)), why))
+    for (text, second, label, split), name, ways, (fit, start, higher) in zip(rows, names, readings, found):
+        own = "/".join([*name.folder, name.stem]) if name.stem else ""
+        if own and second is not None:
+            own = f"{own}_{int(second):06d}"
+        item, told = Item(own, label, split), f"{text}@{second}"
+        if not fit:
+            item = replace(item, why=MISSING)
+        elif len(fit) > 1:
+            item = replace(item, why=f"several files fit it: {_listing(source, [f.path for f in fit])}")
+        elif higher and len(claims[fit[0].path]) > 1:
+            item = replace(
+                item, why=f"other paths of the list fit its file too: {fit[0].stem}{fit[0].suffix}"
+            )
+        else:
+            keys = dict.fromkeys([fit[0].stem, *(key for keys, _ in ways for key in keys)])
+            shown, several = frames.of(fit[0], keys, elsewhere)
+            why = f"several pictures fit it: {_listing(source, several)}" if several else ""
+            path = Path(fit[0].path)
+            item = replace(item, media=path, start=start, pictures=tuple(map(Path, shown)), why=why)
+        items.append((item, told))
     return items
 
 
-def _from_classes(source: Path) -> list[Item]:
+def _listing(source: Path, paths: Iterable[str]) -> str:
+    named = sorted(Path(os.path.relpath(path, source)).as_posix() for path in paths)
+    return ", ".join(named[:4]) + (f" and {len(named) - 4} more" if len(named) > 4 else "")
+
+
+def _from_classes(source: Path) -> list[tuple[Item, str]]:
     items = []
     for group in sorted(path for path in source.iterdir() if path.is_dir() and path.name[0] != "."):
         files = sorted(path for path in group.iterdir() if path.is_file() and path.name[0] != ".")
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
-        for path in (path for path in files if path.suffix.lower() in SUFFIXES):
-            own = [p for p in pictures if p.stem == path.stem or p.stem.startswith(f"{path.stem}_")]
+        sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
+        label = group.name.replace("_", " ")
+        for path, own in pictures_by_sound(sounds, pictures):
             shown = own if path.suffix.lower() in VIDEOS else own or pictures
-            label = group.name.replace("_", " ")
-            items.append(Item(_safe(f"{group.name}_{path.stem}"), label, "", path, 0.0, tuple(shown)))
+            told = path.relative_to(source).as_posix()
+            id = told.removesuffix(path.suffix)
+            items.append((Item(id, label, "", path, 0.0, tuple(shown)), told))
     return items
 
 
-def _safe(id: str) -> str:
-    """An id as a name for files: a shard's members are told apart up to the first dot."""
-    return re.sub(r"[^\w-]+", "_", id)[:150]
+class _Frames:
+    """Pictures by what may be a clip's name, and by the folder in which they lie under that name."""
+
+    def __init__(self, beside: set[tuple[str, ...]]):
+        """`beside`: the folders with sounds or videos."""
+        self.beside = beside
+        self.groups: dict[str, dict[tuple[str, ...], list[str]]] = defaultdict(lambda: defaultdict(list))
+
+    def of(
+        self, file: _Found, keys: Iterable[str], elsewhere: dict[str, set[tuple[str, ...]]]
+    ) -> tuple[list[str], list[str]]:
+        """The pictures of a sound under the first of `keys` that has any; or one of each group, where more
+        than one may be meant. `elsewhere`: where sounds of a name lie."""
+        for key in keys:
+            own: dict[float, list[list[str]]] = defaultdict(list)
+            shared = []
+            for place, paths in self.groups.get(key, {}).items():
+                near = _nearness(place, file.folder)
+                others = [_nearness(place, f) for f in elsewhere.get(key, ()) if f != file.folder]
+                if max(others, default=-1) > near or (not near and place and place in self.beside):
+                    continue
+                if max(others, default=-1) == near:
+                    shared.append(paths[0])
+                else:
+                    own[near].append(paths)
+            if own:
+                nearest = own[max(own)]
+                return (nearest[0], []) if len(nearest) == 1 else ([], [paths[0] for paths in nearest])
+            if shared:
+                return [], shared
+        return [], []
 
 
-def _index(source: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:
-    """Sounds and videos by their names, and pictures by whatever of theirs may be an id."""
-    media: dict[str, Path] = {}
-    frames: dict[str, list[str]] = defaultdict(list)
+def _nearness(place: tuple[str, ...], other: tuple[str, ...]) -> float:
+    """How many folders above two files are called alike; all of them is more than any number."""
+    if place == other:
+        return math.inf
+    alike = (one == two for one, two in zip(reversed(place), reversed(other)))
+    return next((i for i, same in enumerate(alike) if not same), min(len(place), len(other)))
+
+
+def _frames(pictures: list[_Found], asked: set[str], beside: set[tuple[str, ...]]) -> _Frames:
+    """`asked`: what may be a clip's name. frames/ID/3.jpg is called ID, before it is called 3; and ID_3.jpg
+    is a picture of ID only where no clip is called ID_3."""
+    frames = _Frames(beside)
+    for picture in pictures:
+        folder, key = picture.folder, picture.stem
+        if folder and folder[-1] in asked and folder not in beside:
+            folder, key = folder[:-1], folder[-1]
+        elif key not in asked:
+            key = key.rpartition("_")[0]
+        if key in asked:
+            place = tuple(part for part in folder if not FRAMES.fullmatch(part))
+            frames.groups[key][place].append(picture.path)
+    return frames
+
+
+def _walk(source: Path) -> tuple[list[_Found], list[_Found]]:
+    """Sounds and videos, and pictures, below a folder."""
+    media, pictures = [], []
     for folder, folders, names in os.walk(source):
         folders[:] = sorted((name for name in folders if name[0] != "."), key=_natural)
-        for name in sorted(names, key=_natural):
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() in SUFFIXES:
-                media.setdefault(stem, Path(folder, name))
-            elif suffix.lower() in PICTURES:
-                for key in {os.path.basename(folder), stem, stem.rpartition("_")[0]} - {""}:
-                    frames[key].append(os.path.join(folder, name))
-    return media, frames
+        place = unicodedata.normalize("NFC", os.path.relpath(folder, source)).replace("\\", "/")
+        above = tuple(part for part in place.split("/") if part != ".")
+        for name in sorted((name for name in names if name[0] != "."), key=_natural):
+            # Archives made on Windows may leave folders in the names.
+            *within, last = unicodedata.normalize("NFC", name).split("\\")
+            stem, suffix = os.path.splitext(last)
+            kind = suffix.lower()
+            if kind in SUFFIXES or kind in PICTURES:
+                found = _Found(os.path.join(folder, name), (*above, *within), stem, kind)
+                (media if kind in SUFFIXES else pictures).append(found)
+    return media, pictures
 
 
 def _natural(name: str) -> list:

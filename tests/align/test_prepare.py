@@ -19,7 +19,7 @@ from aai.align.clips import UNFINISHED, scan
 from aai.align.frames import Ranker, best, evenly, video_frames
 from aai.align.making import PrepareSettings
 from aai.align.prepare import prepare
-from aai.align.sources import read_list
+from aai.align.sources import find, read_list
 from aai.errors import InputError
 
 RATE, FPS = 22050, 10
@@ -206,6 +206,175 @@ def test_sounds_with_frames_beside_them(tmp_path):
     listed.write_text("id,label\none,hail\ntwo,dog\n")
     made = prepare(source, tmp_path / "set2", listed=listed, labels=labels)
     assert made.bad == [("one", "hail", "its label is not in “labels.csv”")]
+
+
+def lay(folder: Path, *paths: str) -> Path:
+    """Empty files, which are only to be found."""
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    return folder
+
+
+def lay_real(folder: Path, pitches: dict[str, int]) -> Path:
+    """Tones of a second, each with a picture of its own name whose grey is a tenth of its pitch in Hz."""
+    for name, pitch in pitches.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        wave = 0.4 * torch.sin(2 * math.pi * pitch * torch.arange(16000) / 16000)[None]
+        audio.save(audio.Sound(wave, 16000), folder / f"{name}.wav")
+        Image.new("RGB", (32, 24), (pitch // 10,) * 3).save(folder / f"{name}.jpg")
+    return folder
+
+
+def pitch(clip) -> int:
+    return int(torch.fft.rfft(clip.load_sound().waveform[0]).abs().argmax())
+
+
+def found_in(source: Path, listed: str, name: str = "list.csv") -> dict[str, str]:
+    """What each line of a list is made of: a path from the source, or why it is not."""
+    (source / name).write_text(listed, encoding="utf-8")
+    return {
+        item.id: item.why or item.media.relative_to(source).as_posix()
+        for item in find(source, source / name)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["dog/001.wav cat/001.wav", "dog\\001.wav cat\\001.wav", "dog/001 cat/001", "./dog/001 ./cat/001.WAV",
+     "old/place/dog/001.flac old/place/cat/001.wav", "C:\\set\\dog\\001.wav C:\\set\\cat\\001.wav"],
+)  # fmt: skip
+def test_a_label_gets_the_sound_and_the_picture_of_its_own_folder(tmp_path, names):
+    source = lay_real(tmp_path / "source", {"cat/001": 500, "dog/001": 1500})
+    dog, cat = names.split()
+    (source / "list.csv").write_text(f"path,label\n{dog},dog\n{cat},cat\n")
+    made = prepare(source, tmp_path / "set", SHORT)
+    assert made.labels == {"cat": 1, "dog": 1} and not made.bad
+    clips = scan(tmp_path / "set")
+    assert [(clip.label, pitch(clip), *greys(clip)) for clip in clips] == [
+        ("dog", 1500, pytest.approx(150, abs=2)),
+        ("cat", 500, pytest.approx(50, abs=2)),
+    ]
+    assert len({clip.id for clip in clips}) == 2
+
+
+def test_a_list_is_read_from_its_own_folder_too(tmp_path):
+    source = lay(tmp_path, "a/wavs/1.wav", "b/wavs/1.wav", "b/wavs/2.wav", "a/2.wav", "a/3.wav", "b/3.mp3")
+    assert found_in(source, "path,label\nwavs/1.wav,x\n2.wav,y\n3.wav,z\n", "b/list.csv") == {
+        "wavs_1": "b/wavs/1.wav",
+        "2": "several files fit it: a/2.wav, b/wavs/2.wav",
+        "3": "a/3.wav",
+    }
+    assert found_in(source, "path,label\n../a/wavs/1.wav,x\n", "b/list.csv") == {"a_wavs_1": "a/wavs/1.wav"}
+
+
+def test_what_several_files_fit_is_refused_by_their_names(tmp_path):
+    source = lay(tmp_path, "dog/001.wav", "cat/001.wav", "train/x/7.wav", "test/x/7.wav", "8.wav", "8.mp3")
+    assert found_in(source, "id,label\n001,dog\nx/7,b\n8,c\ntrain/x/7.ogg,e\n") == {
+        "001": "several files fit it: cat/001.wav, dog/001.wav",
+        "x_7": "several files fit it: test/x/7.wav, train/x/7.wav",
+        "8": "several files fit it: 8.mp3, 8.wav",
+        "train_x_7": "train/x/7.wav",
+    }
+    assert found_in(source, "id,label\n8.mp3,c\n") == {"8": "8.mp3"}
+
+
+def test_a_file_in_another_folder_is_not_the_clips(tmp_path):
+    source = lay(tmp_path, "cat/001.wav", "002.wav", "003.wav")
+    listed = "path,label\ndog/001.wav,dog\ndog/002.wav,dog\ncat/002.wav,cat\ndog/003.wav,dog\n"
+    found = found_in(source, listed)
+    assert "no sound or video" in found["dog_001"]
+    assert found["dog_002"] == found["cat_002"] == "other paths of the list fit its file too: 002.wav"
+    assert found["dog_003"] == "003.wav"
+
+
+def test_parts_of_videos_are_told_by_their_folders(tmp_path):
+    source = lay(tmp_path, "dog/a_000012.mp4", "cat/a.mp4", "cat/b_7.mp4", "b.mp4")
+    listed = "video,start,label\ndog/a,12,x\ncat/a.mp4,12,y\ncat/b,7,z\nb.mp4,7,z\na_000012.mp4,12,w\n"
+    (source / "list.csv").write_text(listed)
+    items = find(source)
+    assert [(item.media.relative_to(source).as_posix(), item.start) for item in items] == [
+        ("dog/a_000012.mp4", 0),
+        ("cat/a.mp4", 12),
+        ("cat/b_7.mp4", 0),
+        ("b.mp4", 7),
+        ("dog/a_000012.mp4", 0),
+    ]
+
+
+def pictures_in(source: Path, listed: str) -> list[list[str] | str]:
+    (source / "list.csv").write_text(listed)
+    return [i.why or [p.relative_to(source).as_posix() for p in i.pictures] for i in find(source)]
+
+
+def test_pictures_are_those_of_the_sounds_own_folder(tmp_path):
+    one = lay(
+        tmp_path / "one", "s/dog/1.wav", "s/cat/1.wav", "f/dog/1/0.jpg", "f/cat/1/0.jpg", "f/cat/1/1.jpg"
+    )
+    listed = "path,label\ns/dog/1.wav,dog\ns/cat/1.wav,cat\n"
+    assert pictures_in(one, listed) == [["f/dog/1/0.jpg"], ["f/cat/1/0.jpg", "f/cat/1/1.jpg"]]
+    two = lay(tmp_path / "two", *(f"s/{c}/1.wav" for c in ("dog", "cat")))
+    lay(two, *(f"frame_{i}/{c}/1.jpg" for i in (0, 1) for c in ("dog", "cat")))
+    assert pictures_in(two, listed)[1] == ["frame_0/cat/1.jpg", "frame_1/cat/1.jpg"]
+    three = lay(tmp_path / "three", "dog/1.wav", "cat/1.wav", "cat/1.jpg", "cat/2.wav", "dog/2.jpg")
+    # A picture that another class's sound has, or that lies among another's sounds, is not taken.
+    assert pictures_in(three, "path,label\ndog/1.wav,dog\ncat/1.wav,cat\ncat/2.wav,cat\n") == [
+        [], ["cat/1.jpg"], [],
+    ]  # fmt: skip
+
+
+def test_pictures_that_may_be_anothers_are_refused_by_their_names(tmp_path):
+    source = lay(tmp_path, "wav/x.wav", "a/x.jpg", "b/x.jpg", "s/dog/1.wav", "s/cat/1.wav", "f/1.jpg")
+    assert pictures_in(source, "path,label\nwav/x.wav,x\ns/dog/1.wav,dog\ns/cat/1.wav,cat\n") == [
+        "several pictures fit it: a/x.jpg, b/x.jpg",
+        "several pictures fit it: f/1.jpg",
+        "several pictures fit it: f/1.jpg",
+    ]
+
+
+def test_pictures_of_longer_names_are_not_a_shorter_ones(tmp_path):
+    """`1_2.jpg` is the picture of 1_2, not the second of 1; frames/1/2.jpg is one of 1, not of 2."""
+    source = lay(tmp_path / "list", "1.wav", "1_2.wav", "2.wav", "1_2.jpg", "1_3.jpg", "frames/2/1.jpg")
+    assert pictures_in(source, "id,label\n1,a\n1_2,b\n2,c\n") == [
+        ["1_3.jpg"],
+        ["1_2.jpg"],
+        ["frames/2/1.jpg"],
+    ]
+    classes = lay(tmp_path / "classes", "a/1.wav", "a/1_2.wav", "a/1_2.jpg", "a/1_2_0.jpg", "a/1.jpg")
+    lay(classes, "b/1.wav", "b/1.jpg")
+    wanted = [["1.jpg"], ["1_2.jpg", "1_2_0.jpg"], ["1.jpg"]]
+    assert [[p.name for p in item.pictures] for item in find(classes)] == wanted
+    assert [[p.name for p in clip.pictures] for clip in scan(classes)] == wanted
+
+
+def test_every_clip_keeps_a_folder_of_its_own(tmp_path):
+    """Names that are one after cleaning, after cutting, or on a disk that is blind to case."""
+    long = "x" * 160
+    names = ["dog/001", "dog_001", "abc", "ABC", f"{long}1", f"{long}2", "con", "plain"]
+    source = lay(tmp_path / "list", *(f"{name}.wav" for name in names))
+    (source / "list.csv").write_text("path,label\n" + "".join(f"{name}.wav,{name}\n" for name in names))
+    items = find(source)
+    assert [item.why for item in items] == [""] * len(names)
+    ids = [item.id for item in items]
+    assert len({id.casefold() for id in ids}) == len(names) and max(map(len, ids)) <= 150
+    assert ids[-1] == "plain" and not {"con", "dog_001", "abc", "ABC"} & set(ids)
+    # The names do not hang on the order.
+    lines = (source / "list.csv").read_text().splitlines()
+    (source / "list.csv").write_text("\n".join([lines[0], *reversed(lines[1:])]))
+    assert [item.id for item in find(source)] == ids[::-1]
+    classes = lay(tmp_path / "classes", "a_b/c.wav", "a/b_c.wav", "e/f.wav", "e/f.mp3", f"e/{long}1.wav")
+    lay(classes, f"e/{long}2.wav", "e/ü" + "語" * 60 + ".wav")
+    items = find(classes)
+    assert len({item.id for item in items}) == 7 and not any(item.why for item in items)
+    assert max(len(item.id.encode()) for item in items) <= 210
+    assert len({clip.id for clip in scan(lay(classes, "a/p.jpg", "a_b/p.jpg", "e/p.jpg"))}) == 7
+
+
+def test_clips_of_one_cleaned_name_are_made_each_of_its_own_sound(tmp_path):
+    source = lay_real(tmp_path / "source", {"dog/001": 500, "dog_001": 1500})
+    (source / "list.csv").write_text("path,label\ndog/001.wav,low\ndog_001.wav,high\n")
+    prepare(source, tmp_path / "set", SHORT)
+    assert [(clip.label, pitch(clip)) for clip in scan(tmp_path / "set")] == [("low", 500), ("high", 1500)]
 
 
 def test_a_start_that_is_no_number_is_none(tmp_path):
