@@ -1,7 +1,8 @@
 """Clips to train and measure on: a sound, its label and its pictures, wherever they are kept.
 
-`scan` reads three kinds of folder alike: a folder of classes (`class/clip.wav` beside `class/*.jpg`), one
-that `aai data prepare` wrote (its manifest is `clips.jsonl`), and WebDataset shards (`*.tar`).
+`scan` reads three kinds of folder alike: a folder of classes (`class/clip.wav` beside `class/*.jpg`, or
+`train/class/`, `test/class/` ...), one that `aai data prepare` wrote (its manifest is `clips.jsonl`), and
+WebDataset shards (`*.tar`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +30,10 @@ PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
 MANIFEST = "clips.jsonl"
 UNFINISHED = "progress.jsonl"
 """The journal of an `aai data prepare` that has not come to its end."""
+SPLITS = {name: name for name in ("train", "test", "val", "valid", "validation", "dev", "eval", "evaluation")}
+SPLITS |= {"training": "train", "testing": "test"}
+"""Folders that are splits, by their names in small letters, and what the splits are called."""
+FOLD = re.compile(r"fold[ _-]?(\d{1,2})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +97,11 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
     """The clips of a folder of classes, of a prepared folder, or of shards; in the order of their names
     (of their list, where they were prepared).
 
-    Of a folder of classes, a subfolder's name, underscores read as spaces, is the label, and a clip's
-    pictures are those called like it (`7.wav`: `7.jpg`, `7_*.jpg`), else all of its class. `split` takes
-    only the clips of "train" or "test". Raises InputError for a missing folder, one without clips or
-    with a single class, a class that has sounds but no pictures, and a list that cannot be read.
+    Of a folder of classes, a subfolder's name, underscores read as spaces, is the label (`class_folders`),
+    and a clip's pictures are those called like it (`7.wav`: `7.jpg`, `7_*.jpg`), else all of its class.
+    `split` takes only the clips of "train" or "test". Raises InputError for a missing folder, one without
+    clips or with a single class, a class that has sounds but no pictures, a split without classes, and a
+    list that cannot be read.
     """
     folder = Path(folder)
     shards = [folder] if folder.suffix == ".tar" and folder.is_file() else []
@@ -125,18 +132,83 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
     return clips
 
 
+@dataclass(frozen=True)
+class ClassFolder:
+    """A folder with the sounds of one class; `split` is "" where it lies in no split's folder."""
+
+    path: Path
+    label: str
+    split: str = ""
+
+
+def class_folders(folder: Path) -> list[ClassFolder]:
+    """The folders of classes within a folder, in the order of their names.
+
+    `train/`, `test/` and the like (SPLITS), and `fold1/` ..., are no classes but hold them, or lie within
+    them; only "train" beside other classes is one, the sound of a train. Raises InputError for a split or a
+    fold with sounds directly in it, and a folder that cannot be read.
+    """
+    groups = [(path, _hold_sounds(path), _subfolders(path)) for path in _subfolders(folder)]
+    plain = any(direct and not _split(path) for path, direct, _ in groups)
+    splits = [
+        path for path, direct, inner in groups if _split(path) and (direct or any(map(_hold_sounds, inner)))
+    ]
+    found = []
+    for path, direct, inner in groups:
+        split = _split(path)
+        if split and direct and not (plain and path.name.lower() == "train" and len(splits) == 1):
+            kind = "fold" if FOLD.fullmatch(path.name) else "split"
+            keep = ", or keep the set's own list beside it" if kind == "fold" else ""
+            raise InputError(
+                f"“{path}” is a {kind} and no class, but has sounds directly in it: make a subfolder of it "
+                f"for each class{keep}."
+            )
+        if direct:
+            found.append(ClassFolder(path, path.name.replace("_", " ")))
+        for part in filter(_hold_sounds, inner):
+            if split and not direct:
+                found.append(ClassFolder(part, part.name.replace("_", " "), split))
+            elif not split and _split(part):
+                found.append(ClassFolder(part, path.name.replace("_", " "), _split(part)))
+    return found
+
+
+def _split(folder: Path) -> str:
+    name = folder.name.lower()
+    return name if FOLD.fullmatch(name) else SPLITS.get(name, "")
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [path for path in _contents(folder) if path.is_dir()]
+
+
+def _hold_sounds(folder: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES and path.is_file() for path in _contents(folder))
+
+
+def _contents(folder: Path) -> list[Path]:
+    """What is in a folder and not hidden, in the order of its names."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"“{folder}” cannot be read ({error.strerror}): check whose it is.")
+
+
 def _classes(folder: Path) -> Iterator[Clip]:
-    for group in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = sorted(path for path in group.iterdir() if path.is_file() and not path.name.startswith("."))
+    for group in class_folders(folder):
+        files = [path for path in _contents(group.path) if path.is_file()]
         sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
-        if sounds and not pictures:
-            raise InputError(f"“{group}” holds sounds but no pictures: add some, or take the folder out.")
+        if not pictures:
+            raise InputError(
+                f"“{group.path}” holds sounds but no pictures: add some, or take the folder out."
+            )
         names = Counter(sound.stem for sound in sounds)
+        place = group.path.relative_to(folder).as_posix()
         for sound, own in pictures_by_sound(sounds, pictures):
             kept = tuple(File(path) for path in own or pictures)
             name = sound.stem if names[sound.stem] == 1 else sound.name
-            yield Clip(f"{group.name}/{name}", group.name.replace("_", " "), File(sound), kept)
+            yield Clip(f"{place}/{name}", group.label, File(sound), kept, group.split)
 
 
 def pictures_by_sound(sounds: list[Path], pictures: list[Path]) -> Iterator[tuple[Path, list[Path]]]:

@@ -2,7 +2,8 @@
 
 ESC-50        meta/esc50.csv (filename, fold, category, esc10, ...), audio/1-100032-A-0.wav
 UrbanSound8K  metadata/UrbanSound8K.csv (slice_file_name, fold, class, ...), audio/fold5/100032-3-0-0.wav
-classes       dog_bark/1-30226-A.ogg: the number before the first "-", where all names have one, is the fold
+classes       dog_bark/1-30226-A.ogg: the number before the first "-", where all names have one, is the fold;
+              in fold3/dog_bark/ it is 3; train/dog_bark/ and test/dog_bark/ are one class
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from ..audio import SUFFIXES
 from ..errors import InputError
+from .clips import FOLD as FOLDER
+from .clips import class_folders
 
 ESC50, URBANSOUND = "meta/esc50.csv", "metadata/UrbanSound8K.csv"
 FOLD = re.compile(r"(\d{1,2})-")
@@ -36,7 +39,7 @@ def read_recordings(
     only the ten classes of ESC-10 within ESC-50.
 
     Raises InputError for a folder of another kind, a list without the columns it should have, a recording
-    that is missing, folds that hold nothing, and a single class.
+    that is missing, folds that hold nothing, folds or splits without classes, and a single class.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -100,14 +103,16 @@ def _urbansound(folder: Path) -> list[Recording]:
 
 def _classes(folder: Path) -> list[Recording]:
     files = [
-        path
-        for group in sorted(path for path in folder.iterdir() if path.is_dir())
-        for path in sorted(group.iterdir())
+        (path, group)
+        for group in class_folders(folder)
+        for path in sorted(group.path.iterdir())
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     ]
-    folds = [FOLD.match(path.name) for path in files]
+    folds = [FOLD.match(path.name) for path, _ in files]
+    if files and all(FOLDER.fullmatch(group.split) for _, group in files):
+        folds = [FOLDER.fullmatch(group.split) for _, group in files]
     numbered = all(folds)
     return [
-        Recording(path, path.parent.name.replace("_", " "), int(fold[1]) if numbered else 0)
-        for path, fold in zip(files, folds)
+        Recording(path, group.label, int(fold[1]) if numbered else 0)
+        for (path, group), fold in zip(files, folds)
     ]

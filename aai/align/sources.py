@@ -27,7 +27,7 @@ from pathlib import Path
 
 from ..audio import SUFFIXES, VIDEOS
 from ..errors import InputError
-from .clips import PICTURES, pictures_by_sound
+from .clips import PICTURES, class_folders, pictures_by_sound
 
 COLUMNS = {
     "id": ("id", "youtube id", "youtubeid", "ytid", "video id", "video", "file", "filename", "path", "clip"),
@@ -309,16 +309,15 @@ def _listing(source: Path, paths: Iterable[str]) -> str:
 
 def _from_classes(source: Path) -> list[tuple[Item, str]]:
     items = []
-    for group in sorted(path for path in source.iterdir() if path.is_dir() and path.name[0] != "."):
-        files = sorted(path for path in group.iterdir() if path.is_file() and path.name[0] != ".")
+    for group in class_folders(source):
+        files = sorted(path for path in group.path.iterdir() if path.is_file() and path.name[0] != ".")
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
         sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
-        label = group.name.replace("_", " ")
         for path, own in pictures_by_sound(sounds, pictures):
             shown = own if path.suffix.lower() in VIDEOS else own or pictures
             told = path.relative_to(source).as_posix()
             id = told.removesuffix(path.suffix)
-            items.append((Item(id, label, "", path, 0.0, tuple(shown)), told))
+            items.append((Item(id, group.label, group.split, path, 0.0, tuple(shown)), told))
     return items
 
 

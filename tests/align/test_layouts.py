@@ -64,6 +64,22 @@ def test_folders_of_classes_tell_folds_where_all_names_do(tmp_path):
     assert {r.fold for r in read_recordings(tmp_path)[1]} == {0}
 
 
+def test_folders_of_splits_and_of_folds_are_no_classes(tmp_path):
+    splits = ["train/dog/1.wav", "test/dog/2.wav", "train/cat/3.wav", "test/cat/4.wav"]
+    write(tmp_path / "a", "notes.txt", "", splits)
+    found = read_recordings(tmp_path / "a")[1]
+    assert sorted((r.label, r.path.name, r.fold) for r in found) == [
+        ("cat", "3.wav", 0), ("cat", "4.wav", 0), ("dog", "1.wav", 0), ("dog", "2.wav", 0),
+    ]  # fmt: skip
+    write(tmp_path / "b", "notes.txt", "", ["fold1/dog/1.wav", "fold10/cat/2.wav"])
+    found = read_recordings(tmp_path / "b")[1]
+    assert [(r.label, r.fold) for r in found] == [("dog", 1), ("cat", 10)]
+    for kind, names in (("split", ("train", "test")), ("fold", ("fold1", "fold2"))):
+        write(tmp_path / kind, "notes.txt", "", [f"{name}/1.wav" for name in names])
+        with pytest.raises(InputError, match=f"is a {kind} and no class"):
+            read_recordings(tmp_path / kind)
+
+
 def test_lists_of_other_kinds_are_refused(esc50, tmp_path_factory):
     with pytest.raises(InputError, match=r"folds \(4,\).*\[1, 2, 5\]"):
         read_recordings(esc50, (4,))

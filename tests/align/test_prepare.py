@@ -377,6 +377,19 @@ def test_clips_of_one_cleaned_name_are_made_each_of_its_own_sound(tmp_path):
     assert [(clip.label, pitch(clip)) for clip in scan(tmp_path / "set")] == [("low", 500), ("high", 1500)]
 
 
+def test_folders_of_splits_are_splits(tmp_path):
+    pitches = {"train/low/1": 500, "train/high/1": 1500, "test/low/1": 600, "test/high/1": 1600}
+    prepare(lay_real(tmp_path / "source", pitches), tmp_path / "set", SHORT)
+    clips = scan(tmp_path / "set")
+    assert {(clip.split, clip.label): pitch(clip) for clip in clips} == {
+        ("train", "low"): 500, ("train", "high"): 1500, ("test", "low"): 600, ("test", "high"): 1600,
+    }  # fmt: skip
+    for kind, names in (("split", ("train", "test")), ("fold", ("fold1", "fold2"))):
+        source = lay(tmp_path / kind, *(f"{name}/1.wav" for name in names))
+        with pytest.raises(InputError, match=f"is a {kind} and no class"):
+            find(source)
+
+
 def test_a_start_that_is_no_number_is_none(tmp_path):
     (tmp_path / "list.csv").write_text("id,start,label\na,nan,rain\nb,inf,rain\nc,soon,rain\nd,2.5,rain\n")
     assert [start for _, start, *_ in read_list(tmp_path / "list.csv")] == [None, None, None, 2.5]
