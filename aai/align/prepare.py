@@ -60,7 +60,7 @@ def prepare(
     `workers` processes; `retry` tries what was bad before once more; `callback(done, total, bad)`, in clips,
     may raise to stop. Raises InputError for a source that names nothing, an `out` that holds something
     else or was begun with other settings, a CLIP that cannot be loaded, and a disk that does not take it:
-    then all that was done stays, and the next run goes on.
+    then all that was done stays, and the next run goes on. So it does where not one clip can be used.
     """
     source, out, settings = Path(source), Path(out), settings or PrepareSettings()
     items = find(source, listed and Path(listed), labels and Path(labels))
@@ -85,7 +85,14 @@ def prepare(
                 done += len(unit.items)
                 if callback:
                     callback(done, total, len(bad))
-    return _finish(out, items, rows, bad)
+    made = _finish(out, items, rows, bad)
+    if not made.clips:
+        id, _, reason = made.bad[0]
+        raise InputError(
+            f"None of the {total} clips of “{source}” can be used (the first, {id}: {reason}): mend what "
+            f"“{out / BAD}” lists."
+        )
+    return made
 
 
 def _begin(out: Path, settings: PrepareSettings) -> None:

@@ -5,6 +5,8 @@ its columns. A file is found by its id wherever it lies below the source, or by 
 ending, from the source, from the list's own folder, or from a folder above or below:
 
     ID_000012.mp4, ID_12.wav    the part from second 12 on, cut out already
+    ID_12000_22000.wav          the same in milliseconds, from and to
+    YID.wav, YID_12000_22000.wav    AudioSet's files, with a Y before the id
     ID.mp4                      the whole video: its part is cut out here
     frames/ID/*.jpg, frame_3/ID.jpg, ID_3.jpg    pictures, for a sound or in place of the video's own
 
@@ -30,13 +32,27 @@ from ..errors import InputError
 from .clips import PICTURES, class_folders, pictures_by_sound
 
 COLUMNS = {
-    "id": ("id", "youtube id", "youtubeid", "ytid", "video id", "video", "file", "filename", "path", "clip"),
+    # A path tells more than an id, and a class's name more than its number.
+    "id": (
+        *("path", "filepath", "file path", "relative path", "file", "filename", "file name", "fname"),
+        *("slice file name", "audio file", "audio filename", "audio file name", "audio path", "audio"),
+        *("wav", "video file", "video path", "id", "youtube id", "youtubeid", "ytid", "yt id", "video id"),
+        *("video", "clip id", "clip"),
+    ),
     "start": ("start", "start second", "start seconds", "start time", "begin"),
-    "label": ("label", "class", "category", "caption", "labels"),
+    "label": (
+        *("label name", "labelname", "class name", "classname", "category name", "class label", "label"),
+        *("class", "category", "caption", "labels", "classes", "categories"),
+    ),
     "split": ("split", "set", "train/test split", "subset"),
 }
+CUT_ALREADY = "slice file name"
+"""UrbanSound8K's files: their `start` is where they began in the recording that they were cut from."""
 MISSING = "there is no sound or video of this id"
 CUT = re.compile(r"(.+)_(\d{6})$")
+SPAN = re.compile(r"(.+)_(\d+)_(\d+)$")
+LONGEST_SPAN = 60_000
+"""Milliseconds. ID_5000_15000 is a part of ID; with other numbers it is a name like any."""
 FRAMES = re.compile(r"frames?[ _-]?\d+", re.IGNORECASE)
 """CAV-MAE's folders of pictures: frame_3 holds the fourth of every clip."""
 RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
@@ -136,30 +152,39 @@ def read_list(path: Path) -> list[tuple[str, float | None, str, str]]:
     rows = _read_csv(path)
     if not rows:
         raise InputError(f"“{path}” is empty: give a csv with a line for each clip.")
-    heads = [re.sub(r"[#_\s]+", " ", cell).strip().lower() for cell in rows[0]]
-    places = {
-        name: next((heads.index(known) for known in names if known in heads), None)
-        for name, names in COLUMNS.items()
-    }
-    if places["id"] is not None and places["label"] is not None:
-        rows = rows[1:]
-    elif len(rows[0]) >= 3 and _number(rows[0][1]) is not None:
-        places = {"id": 0, "start": 1, "label": 2, "split": 3 if len(rows[0]) > 3 else None}
-    elif len(rows[0]) == 2 and Path(rows[0][0]).suffix.lower() in SUFFIXES:
-        places = {"id": 0, "start": None, "label": 1, "split": None}
+    # AudioSet's lists begin with comments, the last of which names the columns.
+    comments = next((n for n, row in enumerate(rows) if not row[0].startswith("#")), len(rows))
+    heads = [_columns(row) for row in rows[: comments + 1]]
+    line = next((n for n, places in enumerate(heads) if places["id"] and places["label"]), None)
+    first = rows[min(comments, len(rows) - 1)]
+    if line is not None:
+        places, rows = heads[line], rows[max(line + 1, comments) :]
+    elif len(first) >= 3 and _number(first[1]) is not None:
+        places, rows = {"id": [0], "start": [1], "label": [2], "split": [3]}, rows[comments:]
+    elif len(first) == 2 and Path(first[0]).suffix.lower() in SUFFIXES:
+        places, rows = {"id": [0], "start": [], "label": [1], "split": []}, rows[comments:]
     else:
         raise InputError(
-            f"“{path}” has the columns {', '.join(rows[0])}: give id, start second, label, split as VGGSound "
-            "does, or a first line that names “id” and “label”."
+            f"“{path}” has the columns {', '.join(first)[:200]}: give id, start second, label, split as "
+            "VGGSound does, or a first line that names “id” and “label”."
         )
 
     def cell(row: list[str], name: str) -> str:
-        place = places[name]
-        return "" if place is None or place >= len(row) else row[place].strip()
+        """The first column of the kind that says something."""
+        return next((row[i].strip() for i in places[name] if i < len(row) and row[i].strip()), "")
 
     return [
         (cell(row, "id"), _number(cell(row, "start")), cell(row, "label"), cell(row, "split")) for row in rows
     ]
+
+
+def _columns(row: list[str]) -> dict[str, list[int]]:
+    """Where a first line names each of COLUMNS, the likeliest first."""
+    heads = [re.sub(r"[#_\s-]+", " ", cell).strip().lower() for cell in row]
+    places = {
+        name: [heads.index(known) for known in names if known in heads] for name, names in COLUMNS.items()
+    }
+    return places | ({"start": []} if CUT_ALREADY in heads else {})
 
 
 def _number(text: str) -> float | None:
@@ -192,7 +217,7 @@ class _Name:
 
     def fits(self, files: Iterable[_Found]) -> tuple[list[_Found], bool]:
         """Those of the files of one stem that the path allows, and whether they lie higher than it says."""
-        files, higher = list(files), False
+        files, higher = list(dict.fromkeys(files)), False
         fit = [f for f in files if f.folder in self.places and (self.folder or f.suffix == self.suffix)]
         if not fit:
             deep = len(self.folder)
@@ -229,28 +254,57 @@ def _name(text: str, source: str, above: str) -> _Name:
     return _Name(parts, stem, suffix.lower(), frozenset(places))
 
 
-def _readings(name: _Name, start: float | None, listed: set[str]) -> list[tuple[list[str], float]]:
+_Key = str | tuple[str, int]
+"""What a file may be asked for by: its name, or whose part it is and from which millisecond on."""
+
+
+def _span(stem: str) -> tuple[str, int] | None:
+    """Whose part a file of this name is, and from which millisecond on."""
+    told = SPAN.match(stem)
+    if not told or len(told[3]) > 9 or not 100 <= int(told[3]) - int(told[2]) <= LONGEST_SPAN:
+        return None
+    return told[1], int(told[2])
+
+
+def _readings(name: _Name, start: float | None, listed: set[str]) -> list[tuple[list[_Key], float]]:
     """Names of files that may hold a clip, the likeliest first, each with the second at which it begins
-    there. ID_12 is no part of ID where the list calls another clip so."""
-    if start is not None:
-        cuts = [f"{name.stem}_{int(start):06d}"]
-        if f"{name.stem}_{int(start)}" not in listed:
-            cuts.append(f"{name.stem}_{int(start)}")
-        cut = CUT.match(name.stem)
-        begun = cut is not None and int(cut[2]) == int(start)
-        return [(cuts, 0.0), ([name.stem], 0.0 if begun else start)]
+    there. ID_12 is no part of ID where the list calls another clip so; nor is YID then ID."""
+    stem = name.stem
     # VGGSound's test.csv has the start in the name already.
-    cut = CUT.match(name.stem)
-    return [([name.stem], 0.0), *([([cut[1]], float(cut[2]))] if cut else [])]
+    cut, span = CUT.match(stem), _span(stem)
+    whole, second = (cut[1], float(cut[2])) if cut else (span[0], span[1] / 1000) if span else (stem, start)
+    ways: list[tuple[list[_Key], float]] = [([stem], 0.0)]
+    if start is not None and second is not None and int(second) != int(start):
+        whole, second = stem, start
+    if second is not None:
+        parts: list[_Key] = [f"{whole}_{int(second):06d}", (whole, round(second * 1000))]
+        if f"{whole}_{int(second)}" not in listed:
+            parts.append(f"{whole}_{int(second)}")
+        if whole == stem:
+            ways = [(parts, 0.0), ([stem], second)]
+        else:
+            ways += [(parts, 0.0), ([whole], second)]
+    return [*ways, *(([with_y for key in keys if (with_y := _y(key, listed))], at) for keys, at in ways)]
+
+
+def _y(key: _Key, listed: set[str]) -> _Key | None:
+    """The same with AudioSet's Y before the id, or without it; None where the list calls another clip so."""
+    id, *start = (key,) if isinstance(key, str) else key
+    other = id[1:] if re.fullmatch(r"Y[\w-]{11}(_\d+)?", id) else f"Y{id}"
+    if other in listed:
+        return None
+    return (other, *start) if start else other
 
 
 def _from_list(source: Path, listed: Path) -> list[tuple[Item, str]]:
     """Clips under the names that the list gives them, and all that it says to tell one from another."""
     rows = read_list(listed)
     media, pictures = _walk(source)
-    by_stem: dict[str, list[_Found]] = defaultdict(list)
+    by_key: dict[_Key, list[_Found]] = defaultdict(list)
     for file in media:
-        by_stem[file.stem].append(file)
+        by_key[file.stem].append(file)
+        if span := _span(file.stem):
+            by_key[span].append(file)
     places = os.path.realpath(source), os.path.realpath(listed.parent)
     names = [_name(row[0], *places) for row in rows]
     stems = {name.stem for name in names}
@@ -259,18 +313,18 @@ def _from_list(source: Path, listed: Path) -> list[tuple[Item, str]]:
     claims: dict[str, set[tuple]] = defaultdict(set)
     for name, ways in zip(names, readings):
         fit, start, higher = [], 0.0, False
-        if name.means(by_stem.get(name.stem, ())):
+        if name.means(by_key.get(name.stem, ())):
             # A part of it that was cut out may lie elsewhere, but the list names the whole.
             ways = [way for way in ways if name.stem in way[0]]
         for keys, second in ways:
-            fit, higher = name.fits(file for key in keys for file in by_stem.get(key, ()))
+            fit, higher = name.fits(file for key in keys for file in by_key.get(key, ()))
             if fit:
                 start = second
                 break
         for file in fit:
             claims[file.path].add(name.folder)
         found.append((fit, start, higher))
-    asked = {key for ways in readings for keys, _ in ways for key in keys} | set(by_stem)
+    asked = {key for ways in readings for keys, _ in ways for key in keys} | set(by_key)
     frames = _frames(pictures, asked, {file.folder for file in media})
     elsewhere: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     for file in media:
@@ -293,7 +347,8 @@ def _from_list(source: Path, listed: Path) -> list[tuple[Item, str]]:
                 item, why=f"other paths of the list fit its file too: {fit[0].stem}{fit[0].suffix}"
             )
         else:
-            keys = dict.fromkeys([fit[0].stem, *(key for keys, _ in ways for key in keys)])
+            named = (key for keys, _ in ways for key in keys if isinstance(key, str))
+            keys = dict.fromkeys([fit[0].stem, *named])
             shown, several = frames.of(fit[0], keys, elsewhere)
             why = f"several pictures fit it: {_listing(source, several)}" if several else ""
             path = Path(fit[0].path)
@@ -362,7 +417,7 @@ def _nearness(place: tuple[str, ...], other: tuple[str, ...]) -> float:
     return next((i for i, same in enumerate(alike) if not same), min(len(place), len(other)))
 
 
-def _frames(pictures: list[_Found], asked: set[str], beside: set[tuple[str, ...]]) -> _Frames:
+def _frames(pictures: list[_Found], asked: set[_Key], beside: set[tuple[str, ...]]) -> _Frames:
     """`asked`: what may be a clip's name. frames/ID/3.jpg is called ID, before it is called 3; and ID_3.jpg
     is a picture of ID only where no clip is called ID_3."""
     frames = _Frames(beside)

@@ -390,6 +390,81 @@ def test_folders_of_splits_are_splits(tmp_path):
             find(source)
 
 
+@pytest.mark.parametrize(
+    "heads",
+    ["file_name,class", "fname,label", "slice_file_name,class", "filename,category", "audio,label",
+     "fname,class_name", "audio_path,labels", "FileName,ClassName", "file-name,class-label", "ytid,labels",
+     "File,Class Name"],
+)  # fmt: skip
+def test_heads_of_lists_as_sets_have_them(tmp_path, heads):
+    (tmp_path / "list.csv").write_text(f"fold,{heads}\n1,a.wav,dog\n")
+    assert read_list(tmp_path / "list.csv") == [("a.wav", None, "dog", "")]
+
+
+def test_a_path_goes_before_an_id_and_a_name_before_a_number(tmp_path):
+    (tmp_path / "list.csv").write_text(
+        "id,label,class_name,path\n1,0,dog,dog/1.wav\n1,1,cat,cat/1.wav\n2,1,,\n"
+    )
+    read = read_list(tmp_path / "list.csv")
+    assert read == [("dog/1.wav", None, "dog", ""), ("cat/1.wav", None, "cat", ""), ("2", None, "1", "")]
+
+
+def test_urbansounds_files_are_cut_already(tmp_path):
+    source = lay(tmp_path, "fold1/100032-3-0-0.wav", "fold2/100263-2-0-117.wav")
+    listed = "slice_file_name,fsID,start,end,salience,fold,classID,class\n"
+    listed += (
+        "100032-3-0-0.wav,100032,0.0,0.3,1,1,3,dog_bark\n100263-2-0-117.wav,100263,58.5,62.5,1,2,2,siren\n"
+    )
+    (source / "UrbanSound8K.csv").write_text(listed)
+    assert [(item.media.parent.name, item.start, item.label, item.why) for item in find(source)] == [
+        ("fold1", 0, "dog_bark", ""),
+        ("fold2", 0, "siren", ""),
+    ]
+
+
+def test_audiosets_and_vggsounds_names_are_found(tmp_path):
+    """Ids begin with - and hold _; a Y stands before them, and milliseconds behind."""
+    names = {
+        "-0049e-H5Uk": "Y-0049e-H5Uk.wav",
+        "_a_b_c_d_e_": "Y_a_b_c_d_e__30000_40000.wav",
+        "-1_2_3-4_5-": "-1_2_3-4_5-_30000_40000.wav",
+        "Yabcdefghij": "Yabcdefghij.wav",
+        "YabcdefghiY": "YYabcdefghiY_000030.mp4",
+        "zzzzzzzzzzz": "",
+    }
+    source = lay(tmp_path, *filter(None, names.values()))
+    listed = "# Segments csv created Sun Mar  5\n# YTID, start_seconds, end_seconds, label\n"
+    listed += "".join(f"{name}, 30.000, 40.000, dog\n" for name in names)
+    (source / "list.csv").write_text(listed)
+    items = find(source)
+    assert [item.media.name if item.media else "" for item in items] == list(names.values())
+    assert [item.start for item in items[:5]] == [30, 0, 0, 30, 0]
+    assert [item.id for item in items] == [f"{name}_000030" for name in names]
+
+
+def test_names_with_milliseconds_are_parts(tmp_path):
+    ids = ["-a_b_5000_15000", "b_5000_15000", "c_d_0_10000", "Y-0049e-H5Uk", "take_1_2", "x_1000_900000"]
+    files = ["-a_b_5000_15000.wav", "b.mp4", "c_d_000000.mp4", "-0049e-H5Uk.flac", "take.wav", "x.wav"]
+    source = lay(tmp_path, *files, "frames/b/0.jpg")
+    (source / "list.csv").write_text("id,label\n" + "".join(f"{id},dog\n" for id in ids))
+    items = find(source)
+    assert [item.media and item.media.name for item in items] == [*files[:4], None, None]
+    assert [item.start for item in items[:4]] == [0, 5, 0, 0]
+    assert [path.name for path in items[1].pictures] == ["0.jpg"]
+
+
+def test_a_set_of_nothing_usable_is_refused_and_goes_on_when_mended(tmp_path, capsys):
+    source = lay(tmp_path / "source", "a.wav")
+    (source / "list.csv").write_text("id,label\na,dog\nb,cat\n")
+    arguments = ["data", "prepare", str(source), "-o", str(tmp_path / "set"), "--workers", "1"]
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and "None of the 2 clips" in said[0] and "bad.csv" in said[0]
+    assert (tmp_path / "set" / "bad.csv").read_text().count("\n") == 3
+    lay_real(source, {"a": 500, "b": 600})
+    assert cli.main([*arguments, "--retry"]) == 0
+
+
 def test_a_start_that_is_no_number_is_none(tmp_path):
     (tmp_path / "list.csv").write_text("id,start,label\na,nan,rain\nb,inf,rain\nc,soon,rain\nd,2.5,rain\n")
     assert [start for _, start, *_ in read_list(tmp_path / "list.csv")] == [None, None, None, 2.5]
