@@ -11,12 +11,13 @@ import io
 import json
 import os
 import re
+import stat
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO
 
 from .. import audio, image
@@ -53,11 +54,17 @@ class File:
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
     def open(self) -> Path | BinaryIO:
-        """What `audio.load` and `image.load` take. Raises InputError for a shard that cannot be read."""
-        if self.size is None:
-            return self.path
+        """What `audio.load` and `image.load` take. Raises InputError for a file that is missing or no plain
+        one, and for a shard that cannot be read."""
         try:
+            if not is_plain(self.path):
+                again = "prepare the data again" if self.size is None else "make the shard again"
+                raise InputError(f"There is no file “{self.path}”: {again}.")
+            if self.size is None:
+                return self.path
             with self.path.open("rb") as shard:
+                if self.offset + self.size > os.fstat(shard.fileno()).st_size:
+                    raise InputError(f"“{self.path}” ends before “{self.member}”: make the shard again.")
                 shard.seek(self.offset)
                 return io.BytesIO(shard.read(self.size))
         except OSError as error:
@@ -107,9 +114,9 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
     shards = [folder] if folder.suffix == ".tar" and folder.is_file() else []
     if not shards and not folder.is_dir():
         raise InputError(f"There is no folder “{folder}”: give a folder with one subfolder for each class.")
-    if (folder / MANIFEST).is_file():
+    if is_plain(folder / MANIFEST):
         clips = list(_listed(folder))
-    elif (folder / UNFINISHED).is_file():
+    elif is_plain(folder / UNFINISHED):
         raise InputError(f"“{folder}” is not finished: run the same `aai data prepare` again.")
     elif shards := shards or sorted(folder.glob("*.tar")):
         clips = [clip for shard in shards for clip in shard_clips(shard)]
@@ -164,18 +171,23 @@ def class_folders(folder: Path) -> list[ClassFolder]:
                 f"for each class{keep}."
             )
         if direct:
-            found.append(ClassFolder(path, path.name.replace("_", " ")))
+            found.append(ClassFolder(path, _label_of(path)))
         for part in filter(_hold_sounds, inner):
             if split and not direct:
-                found.append(ClassFolder(part, part.name.replace("_", " "), split))
+                found.append(ClassFolder(part, _label_of(part), split))
             elif not split and _split(part):
-                found.append(ClassFolder(part, path.name.replace("_", " "), _split(part)))
+                found.append(ClassFolder(part, _label_of(path), _split(part)))
     return found
 
 
 def _split(folder: Path) -> str:
     name = folder.name.lower()
     return name if FOLD.fullmatch(name) else SPLITS.get(name, "")
+
+
+def _label_of(folder: Path) -> str:
+    """A folder's name as words; a name that is no UTF-8 has signs for what cannot be read."""
+    return os.fsencode(folder.name).decode(errors="replace").replace("_", " ")
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -236,17 +248,39 @@ def as_row(clip: Clip, folder: Path) -> dict:
     return {**row, "pictures": [place(file) for file in clip.pictures]}
 
 
-def from_row(row: dict, folder: Path) -> Clip:
-    """The clip that `as_row` wrote."""
+def from_row(row: object, folder: Path) -> Clip:
+    """The clip that `as_row` wrote. Raises ValueError, which says what is wrong, for a row of another shape,
+    and for files outside of the folder."""
 
-    def file(place: str | list) -> File:
-        if isinstance(place, str):
-            return File(folder / place)
-        path, member, offset, size = place
-        return File(_shard(folder, path), int(offset), int(size), member)
+    def text(value: object, what: str) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"its {what} is no text")
+        value.encode()
+        return value
 
-    pictures = tuple(file(place) for place in row["pictures"])
-    return Clip(row["id"], row["label"], file(row["sound"]), pictures, row.get("split", ""))
+    def within(value: object) -> str:
+        path = PurePath(text(value, "file"))
+        if path.anchor or ".." in path.parts or "\0" in str(value) or not path.parts:
+            raise ValueError(f"“{value}” is no file of this folder")
+        return str(value)
+
+    def file(place: object) -> File:
+        if not isinstance(place, list):
+            return File(folder / within(place))
+        if len(place) != 4 or not all(type(number) is int and number >= 0 for number in place[2:]):
+            raise ValueError("a file in a shard is told by its shard, its name, where it begins and its size")
+        return File(_shard(folder, within(place[0])), place[2], place[3], text(place[1], "file"))
+
+    if not isinstance(row, dict):
+        raise ValueError("it is no clip")
+    lacking = [name for name in ("id", "label", "sound", "pictures") if not row.get(name)]
+    if lacking:
+        raise ValueError(f"it has no {lacking[0]}")
+    if not isinstance(row["pictures"], list):
+        raise ValueError("its pictures are no list")
+    pictures = tuple(map(file, row["pictures"]))
+    words = (text(row["id"], "id"), text(row["label"], "label"))
+    return Clip(*words, file(row["sound"]), pictures, text(row.get("split", ""), "split"))
 
 
 @lru_cache(maxsize=1024)
@@ -255,15 +289,52 @@ def _shard(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _listed(folder: Path) -> Iterator[Clip]:
-    lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+def is_plain(path: Path) -> bool:
+    """Whether there is a file; reading anything else that may stand there could wait or go on without end.
+
+    Raises InputError where something else stands there.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise InputError(f"“{path}” cannot be read ({getattr(error, 'strerror', None) or error}): rename it.")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"“{path}” is no file: take it away.")
+    return True
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The lines of a manifest, each as `from_row` takes it.
+
+    Raises InputError, which tells the line, where one is not.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise InputError(f"“{path}” cannot be read ({error.strerror}): prepare the data again.")
+
+    def told(number: int, error: Exception) -> InputError:
+        return InputError(f"Line {number} of “{path}” cannot be read ({error}): prepare the data again.")
+
+    rows = []
     for number, line in enumerate(lines, 1):
         try:
-            yield from_row(json.loads(line), folder)
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"Line {number} of “{folder / MANIFEST}” cannot be read ({error}): prepare the data again."
-            )
+            rows.append(json.loads(line.decode()))
+        except (ValueError, RecursionError) as error:
+            raise told(number, error)
+    for number, row in enumerate(rows, 1):
+        try:
+            from_row(row, path.parent)
+        except ValueError as error:
+            raise told(number, error)
+    return rows
+
+
+def _listed(folder: Path) -> Iterator[Clip]:
+    for row in read_rows(folder / MANIFEST):
+        yield from_row(row, folder)
 
 
 def shard_clips(shard: Path) -> list[Clip]:
@@ -273,6 +344,8 @@ def shard_clips(shard: Path) -> list[Clip]:
     Raises InputError for a file that is no tar, or holds none.
     """
     members: dict[tuple[str, str], list[File]] = {}
+    if not is_plain(shard):
+        raise InputError(f"There is no shard “{shard}”: make it again.")
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
@@ -280,7 +353,7 @@ def shard_clips(shard: Path) -> list[Clip]:
                     folder, _, name = member.name.rpartition("/")
                     file = File(shard, member.offset_data, member.size, member.name)
                     members.setdefault((folder, name.split(".", 1)[0]), []).append(file)
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise InputError(f"“{shard}” cannot be read as a shard ({error}): make it again.")
     clips = []
     for (_, key), files in members.items():
@@ -304,6 +377,6 @@ def _label(files: list[File]) -> tuple[str, str] | None:
                 return str(row["label"]), str(row.get("split", ""))
             if content:
                 return content.decode().strip(), ""
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return None

@@ -74,7 +74,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict]:
             if lacking:
                 raise InputError(f"“{path}” has no column “{lacking[0]}”: take the list as it is published.")
             rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"“{path}” cannot be read ({error}): take the list as it is published.")
     short = next((n for n, row in enumerate(rows, 2) if any(row[c] is None for c in columns)), None)
     if short:

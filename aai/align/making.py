@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import audio
 from ..errors import InputError
-from .clips import Clip, File, as_row, shard_clips
+from .clips import Clip, File, as_row, is_plain, shard_clips
 from .encoder import SHORTEST
 from .frames import best, evenly, load_ranker, video_frames
 from .shards import pack
@@ -126,6 +126,9 @@ def _read(item: Item, settings: PrepareSettings) -> tuple[audio.Sound, list]:
 def _picture(path: Path):
     from ..image import load, to_pil
 
+    # A pipe called x.jpg would be waited for without end.
+    if not is_plain(path):
+        raise InputError(f"its picture “{path.name}” is gone")
     return to_pil(load(path))
 
 

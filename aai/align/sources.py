@@ -29,7 +29,7 @@ from pathlib import Path
 
 from ..audio import SUFFIXES, VIDEOS
 from ..errors import InputError
-from .clips import PICTURES, class_folders, pictures_by_sound
+from .clips import PICTURES, class_folders, is_plain, pictures_by_sound
 
 COLUMNS = {
     # A path tells more than an id, and a class's name more than its number.
@@ -83,7 +83,7 @@ def find(source: Path, listed: Path | None = None, labels: Path | None = None) -
     if not source.is_dir():
         raise InputError(f"There is no folder “{source}”: give the folder that holds the videos or sounds.")
     if listed is None:
-        lists = sorted(source.glob("*.csv"))
+        lists = sorted(path for path in source.glob("*.csv") if path.name[0] != ".")
         listed = lists[0] if len(lists) == 1 else None
     found = _from_list(source, listed) if listed else _from_classes(source)
     if not found:
@@ -135,6 +135,8 @@ def _safe(id: str) -> str:
 
 
 def _read_csv(path: Path) -> list[list[str]]:
+    if not is_plain(path):
+        raise InputError(f"There is no file “{path}”: check its name and folder.")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return [row for row in csv.reader(file, skipinitialspace=True) if any(row)]

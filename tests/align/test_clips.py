@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 
 import pytest
@@ -128,6 +129,75 @@ def test_what_cannot_be_read_is_told(files, tmp_path):
         scan(listed)[0].load_sound()
     with pytest.raises(InputError, match="b.png"):
         scan(listed)[1].load_picture(0)
+
+
+GOOD = {"id": "1", "label": "dog", "split": "", "sound": "1.wav", "pictures": ["1.png"]}
+SHARDED = ["a.tar", "1.wav", 512, 10]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        *([], None, 7, "text", {}, GOOD | {"id": 3}, GOOD | {"id": ""}, GOOD | {"label": None}),
+        *(
+            GOOD | {"label": ["dog"]},
+            GOOD | {"label": "\ud800"},
+            GOOD | {"split": 1},
+            GOOD | {"pictures": []},
+        ),
+        *(GOOD | {"pictures": "1.png"}, GOOD | {"pictures": [3]}, GOOD | {"pictures": {"1.png": 1}}),
+        *(
+            GOOD | {"sound": path}
+            for path in ("/dev/zero", "../1.wav", "a/../../1.wav", "a\0.wav", "", ".", 5)
+        ),
+        *(GOOD | {"sound": ["/dev/zero", *SHARDED[1:]]}, GOOD | {"sound": ["a.tar", "1.wav", -1, 10]}),
+        *(GOOD | {"sound": SHARDED[:3]}, GOOD | {"sound": ["a.tar", "1.wav", 0, True]}),
+        *(GOOD | {"sound": ["a.tar", "1.wav", 0.5, 10]}, GOOD | {"pictures": [["a.tar", 1, 0, 10]]}),
+    ],
+    ids=repr,
+)
+def test_rows_of_other_shapes_are_told_by_their_line(tmp_path, row):
+    (tmp_path / MANIFEST).write_text(f"{json.dumps(GOOD)}\n{json.dumps(row)}\n")
+    with pytest.raises(InputError, match="Line 2 of.*cannot be read"):
+        scan(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\n", b"[" * 100_000, json.dumps(GOOD).encode() + b"\xe9\n"])
+def test_a_manifest_that_is_none_is_told(tmp_path, content):
+    (tmp_path / MANIFEST).write_bytes(content)
+    with pytest.raises(InputError, match="Line 1 of.*prepare the data again"):
+        scan(tmp_path)
+
+
+def test_what_would_never_end_is_not_opened(files, tmp_path):
+    """Pipes and devices in the place of a manifest, a shard, a sound and a picture."""
+    for name in (MANIFEST, "progress.jsonl", "a.tar"):
+        folder = tmp_path / name
+        folder.mkdir()
+        os.mkfifo(folder / name)
+        with pytest.raises(InputError, match=f"{name}” is no file"):
+            scan(folder)
+    listed = tmp_path / "listed"
+    listed.mkdir()
+    os.mkfifo(listed / "1.wav")
+    (listed / "1.png").symlink_to("/dev/zero")
+    (listed / "a.tar").write_bytes(b"1234")
+    rows = [GOOD, GOOD | {"id": "2", "label": "cat", "sound": ["a.tar", "1.wav", 0, 1 << 50]}]
+    (listed / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dog, cat = scan(listed)
+    with pytest.raises(InputError, match="1.wav” is no file"):
+        dog.load_sound()
+    with pytest.raises(InputError, match="1.png” is no file"):
+        dog.load_picture(0)
+    with pytest.raises(InputError, match="a.tar” ends before “1.wav”"):
+        cat.load_sound()
+
+
+def test_lines_end_where_they_are_ended(tmp_path):
+    """A label may hold what other programs take for a line's end."""
+    rows = [GOOD, GOOD | {"id": "2", "label": "a\u2028b\x85c"}]
+    (tmp_path / MANIFEST).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), "utf-8")
+    assert scan(tmp_path)[1].label == "a\u2028b\x85c"
 
 
 def test_a_damaged_member_is_told_by_its_name(files, tmp_path):

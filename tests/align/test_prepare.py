@@ -652,6 +652,78 @@ def test_what_cannot_be_prepared_is_refused(videos, classes, tmp_path):
         PrepareSettings(sound="mp3")
 
 
+@pytest.mark.parametrize("content", [b"[1]", b"null", b"\xff\xfe", b"[" * 100_000, b""], ids=repr)
+def test_settings_of_other_shapes_are_refused(tmp_path, content):
+    source = lay_real(tmp_path / "source", {"a/1": 500, "b/1": 600})
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "dataset.json").write_bytes(content)
+    with pytest.raises(InputError, match="was begun with"):
+        prepare(source, tmp_path / "set", SHORT)
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        *(
+            ("progress.jsonl", line)
+            for line in ("7", "[1]", "[[1], []]", "[[], [[1, 2, 3]]]", '[[{"id": "a"}], []]')
+        ),
+        ("progress.jsonl", '[[{"id": "a_1", "label": "a", "sound": "/dev/zero", "pictures": ["x"]}], []]'),
+        ("progress.jsonl", '[[], [["a_1", "a"]]]'),
+        *(("clips.jsonl", line) for line in ("7", "[]", '{"id": "a_1"}')),
+        *(("bad.csv", line) for line in ("id,label,reason\na\n", "id,label,reason\na,b,c,d\n")),
+    ],
+)
+def test_journals_of_other_shapes_are_refused(tmp_path, name, content):
+    source = lay_real(tmp_path / "source", {"a/1": 500, "b/1": 600})
+    prepare(source, tmp_path / "set", SHORT)
+    (tmp_path / "set" / name).write_text(content + "\n")
+    with pytest.raises(InputError, match=f"{name}” cannot be read"):
+        prepare(source, tmp_path / "set", SHORT)
+
+
+def test_a_journals_unreadable_lines_are_made_again(tmp_path):
+    source = lay_real(tmp_path / "source", {"a/1": 500, "b/1": 600})
+    prepare(source, tmp_path / "whole", SHORT)
+    prepare(source, tmp_path / "set", SHORT)
+    (tmp_path / "set" / "clips.jsonl").unlink()
+    (tmp_path / "set" / "progress.jsonl").write_bytes(b'[[{"id": "caf\xc3')
+    prepare(source, tmp_path / "set", SHORT)
+    assert tree(tmp_path / "set") == tree(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "clips.jsonl", "bad.csv", "progress.jsonl", "list.csv"])
+def test_pipes_in_the_place_of_files_are_refused(tmp_path, name):
+    source = lay_real(tmp_path / "source", {"a/1": 500, "b/1": 600})
+    if name == "list.csv":
+        os.mkfifo(source / name)
+    else:
+        prepare(source, tmp_path / "set", SHORT)
+        (tmp_path / "set" / name).unlink(missing_ok=True)
+        os.mkfifo(tmp_path / "set" / name)
+    with pytest.raises(InputError, match=f"{name}” is no file"):
+        prepare(source, tmp_path / "set", SHORT)
+
+
+def test_a_pipe_among_pictures_costs_its_clip_alone(tmp_path):
+    source = lay_real(tmp_path / "source", {"a": 500, "b": 600})
+    (source / "a.jpg").unlink()
+    os.mkfifo(source / "a.jpg")
+    (source / "list.csv").write_text("id,label\na,low\nb,high\n")
+    made = prepare(source, tmp_path / "set", SHORT)
+    assert made.labels == {"high": 1} and "a.jpg” is no file" in made.bad[0][2]
+
+
+def test_names_that_are_no_utf8_are_prepared(tmp_path):
+    source = lay_real(tmp_path / "source", {"a/1": 500, "b/1": 600})
+    os.rename(source / "a", os.fsencode(source) + b"/caf\xe9")
+    os.mkfifo(os.fsencode(source) + b"/b/x\xe9.wav")
+    made = prepare(source, tmp_path / "set", SHORT)
+    assert made.labels == {"b": 1, "caf\ufffd": 1}
+    assert prepare(source, tmp_path / "set", SHORT).clips == 2
+    assert len(scan(tmp_path / "set")) == 2
+
+
 def test_the_command_reports(videos, tmp_path, capsys):
     arguments = [
         "data",
