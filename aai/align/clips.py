@@ -165,7 +165,7 @@ def class_folders(folder: Path) -> list[ClassFolder]:
         split = _split(path)
         if split and direct and not (plain and path.name.lower() == "train" and len(splits) == 1):
             kind = "fold" if FOLD.fullmatch(path.name) else "split"
-            keep = ", or keep the set's own list beside it" if kind == "fold" else ""
+            keep = ", or go by the set's own list" if kind == "fold" else ""
             raise InputError(
                 f"“{path}” is a {kind} and no class, but has sounds directly in it: make a subfolder of it "
                 f"for each class{keep}."
