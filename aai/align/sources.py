@@ -217,6 +217,11 @@ class _Name:
     suffix: str
     places: frozenset[tuple[str, ...]]
 
+    def near(self, files: dict[str, list[_Found]]) -> Iterable[_Found]:
+        """Those, of files by the name of their folder, that `fits` may take."""
+        told = {_last(folder) for folder in self.places} | {_last(self.folder), ""}
+        return (file for last in (told if self.folder else list(files)) for file in files.get(last, ()))
+
     def fits(self, files: Iterable[_Found]) -> tuple[list[_Found], bool]:
         """Those of the files of one stem that the path allows, and whether they lie higher than it says."""
         files, higher = list(dict.fromkeys(files)), False
@@ -302,11 +307,12 @@ def _from_list(source: Path, listed: Path) -> list[tuple[Item, str]]:
     """Clips under the names that the list gives them, and all that it says to tell one from another."""
     rows = read_list(listed)
     media, pictures = _walk(source)
-    by_key: dict[_Key, list[_Found]] = defaultdict(list)
+    # By their folder's own name as well: whole sets are called audio.wav.
+    by_key: dict[_Key, dict[str, list[_Found]]] = defaultdict(lambda: defaultdict(list))
     for file in media:
-        by_key[file.stem].append(file)
-        if span := _span(file.stem):
-            by_key[span].append(file)
+        for key in (file.stem, _span(file.stem)):
+            if key:
+                by_key[key][_last(file.folder)].append(file)
     places = os.path.realpath(source), os.path.realpath(listed.parent)
     names = [_name(row[0], *places) for row in rows]
     stems = {name.stem for name in names}
@@ -315,11 +321,11 @@ def _from_list(source: Path, listed: Path) -> list[tuple[Item, str]]:
     claims: dict[str, set[tuple]] = defaultdict(set)
     for name, ways in zip(names, readings):
         fit, start, higher = [], 0.0, False
-        if name.means(by_key.get(name.stem, ())):
+        if name.means(name.near(by_key.get(name.stem, {}))):
             # A part of it that was cut out may lie elsewhere, but the list names the whole.
             ways = [way for way in ways if name.stem in way[0]]
         for keys, second in ways:
-            fit, higher = name.fits(file for key in keys for file in by_key.get(key, ()))
+            fit, higher = name.fits(file for key in keys for file in name.near(by_key.get(key, {})))
             if fit:
                 start = second
                 break
@@ -327,13 +333,15 @@ def _from_list(source: Path, listed: Path) -> list[tuple[Item, str]]:
             claims[file.path].add(name.folder)
         found.append((fit, start, higher))
     asked = {key for ways in readings for keys, _ in ways for key in keys} | set(by_key)
-    frames = _frames(pictures, asked, {file.folder for file in media})
-    elsewhere: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    numbered = {f"{name.stem}_{int(row[1])}" for name, row in zip(names, rows) if row[1] is not None}
+    numbered -= stems | by_key.keys()
+    frames = _frames(pictures, asked, numbered, {file.folder for file in media})
+    elsewhere: dict[str, dict[str, set[tuple[str, ...]]]] = defaultdict(lambda: defaultdict(set))
     for file in media:
-        elsewhere[file.stem].add(file.folder)
+        elsewhere[file.stem][_last(file.folder)].add(file.folder)
     for name, (fit, *_) in zip(names, found):
         if not fit and name.folder:
-            elsewhere[name.stem].add(name.folder)
+            elsewhere[name.stem][_last(name.folder)].add(name.folder)
     items = []
     for (text, second, label, split), name, ways, (fit, start, higher) in zip(rows, names, readings, found):
         own = "/".join([*name.folder, name.stem]) if name.stem else ""
@@ -384,31 +392,46 @@ class _Frames:
     def __init__(self, beside: set[tuple[str, ...]]):
         """`beside`: the folders with sounds or videos."""
         self.beside = beside
-        self.groups: dict[str, dict[tuple[str, ...], list[str]]] = defaultdict(lambda: defaultdict(list))
+        self.groups: dict[str, dict[str, dict[tuple[str, ...], list[str]]]] = defaultdict(
+            lambda: defaultdict(lambda: defaultdict(list))
+        )
 
     def of(
-        self, file: _Found, keys: Iterable[str], elsewhere: dict[str, set[tuple[str, ...]]]
+        self, file: _Found, keys: Iterable[str], elsewhere: dict[str, dict[str, set[tuple[str, ...]]]]
     ) -> tuple[list[str], list[str]]:
         """The pictures of a sound under the first of `keys` that has any; or one of each group, where more
-        than one may be meant. `elsewhere`: where sounds of a name lie."""
+        than one may be meant. `elsewhere`: where sounds of a name lie, by their folder's own name."""
         for key in keys:
             own: dict[float, list[list[str]]] = defaultdict(list)
-            shared = []
-            for place, paths in self.groups.get(key, {}).items():
+            shared, groups, last = [], self.groups.get(key, {}), _last(file.folder)
+            sounds = elsewhere.get(key, {})
+            for place, paths in groups.get(last, {}).items():
                 near = _nearness(place, file.folder)
-                others = [_nearness(place, f) for f in elsewhere.get(key, ()) if f != file.folder]
-                if max(others, default=-1) > near or (not near and place and place in self.beside):
-                    continue
+                others = [_nearness(place, f) for f in sounds.get(last, ()) if f != file.folder]
                 if max(others, default=-1) == near:
                     shared.append(paths[0])
-                else:
+                elif max(others, default=-1) < near:
                     own[near].append(paths)
+            if not own and not shared:
+                alone = not any(folder != file.folder for folders in sounds.values() for folder in folders)
+                for above in groups.keys() - {last} - sounds.keys():
+                    for place, paths in groups[above].items():
+                        if place and place in self.beside:
+                            continue
+                        if alone:
+                            own[0].append(paths)
+                        else:
+                            shared.append(paths[0])
             if own:
                 nearest = own[max(own)]
                 return (nearest[0], []) if len(nearest) == 1 else ([], [paths[0] for paths in nearest])
             if shared:
                 return [], shared
         return [], []
+
+
+def _last(folder: tuple[str, ...]) -> str:
+    return folder[-1] if folder else ""
 
 
 def _nearness(place: tuple[str, ...], other: tuple[str, ...]) -> float:
@@ -419,19 +442,21 @@ def _nearness(place: tuple[str, ...], other: tuple[str, ...]) -> float:
     return next((i for i, same in enumerate(alike) if not same), min(len(place), len(other)))
 
 
-def _frames(pictures: list[_Found], asked: set[_Key], beside: set[tuple[str, ...]]) -> _Frames:
+def _frames(
+    pictures: list[_Found], asked: set[_Key], numbered: set[str], beside: set[tuple[str, ...]]
+) -> _Frames:
     """`asked`: what may be a clip's name. frames/ID/3.jpg is called ID, before it is called 3; and ID_3.jpg
-    is a picture of ID only where no clip is called ID_3."""
+    is a picture of ID where no clip is called ID_3; `numbered` has those that only a start of 3 asks for."""
     frames = _Frames(beside)
     for picture in pictures:
         folder, key = picture.folder, picture.stem
         if folder and folder[-1] in asked and folder not in beside:
             folder, key = folder[:-1], folder[-1]
-        elif key not in asked:
+        elif key not in asked or key in numbered:
             key = key.rpartition("_")[0]
         if key in asked:
             place = tuple(part for part in folder if not FRAMES.fullmatch(part))
-            frames.groups[key][place].append(picture.path)
+            frames.groups[key][_last(place)][place].append(picture.path)
     return frames
 
 

@@ -347,6 +347,11 @@ def test_pictures_of_longer_names_are_not_a_shorter_ones(tmp_path):
     assert [[p.name for p in clip.pictures] for clip in scan(classes)] == wanted
 
 
+def test_pictures_numbered_like_a_start_are_all_the_clips(tmp_path):
+    source = lay(tmp_path, "x.mp4", *(f"x_{i}.jpg" for i in range(4)))
+    assert pictures_in(source, "id,start,label\nx,3,a\n") == [[f"x_{i}.jpg" for i in range(4)]]
+
+
 def test_every_clip_keeps_a_folder_of_its_own(tmp_path):
     """Names that are one after cleaning, after cutting, or on a disk that is blind to case."""
     long = "x" * 160
