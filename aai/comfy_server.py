@@ -38,7 +38,7 @@ def find_comfy() -> Path | None:
 
 def version(comfy: Path) -> str:
     """The version that a ComfyUI folder states, "0.33.0"."""
-    for line in (comfy / "comfyui_version.py").read_text().splitlines():
+    for line in (comfy / "comfyui_version.py").read_text(encoding="utf-8").splitlines():
         if line.startswith("__version__"):
             return line.split("=")[1].strip().strip("\"'")
     return "unknown"
@@ -150,7 +150,7 @@ class ComfyServer:
 
     @property
     def log(self) -> str:
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        return self.log_path.read_text(errors="replace", encoding="utf-8") if self.log_path.exists() else ""
 
     def __enter__(self) -> ComfyServer:
         self.start()

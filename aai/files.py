@@ -52,7 +52,7 @@ def settle(path: str | os.PathLike, told: Mapping[str, object]) -> None:
     if not path.is_file():
         write(path, json.dumps(told, indent=1).encode(), "The study's settings")
         return
-    other = json.loads(path.read_text())
+    other = json.loads(path.read_text(encoding="utf-8"))
     differs = [key for key in {**other, **told} if other.get(key) != told.get(key)]
     if differs:
         raise InputError(

@@ -39,9 +39,9 @@ def _write_tokenizer(folder) -> None:
             left += right
     vocabulary += ["<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(
-        json.dumps({piece: i for i, piece in enumerate(dict.fromkeys(vocabulary))})
+        json.dumps({piece: i for i, piece in enumerate(dict.fromkeys(vocabulary))}), encoding="utf-8"
     )
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

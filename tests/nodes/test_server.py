@@ -15,7 +15,9 @@ from PIL import Image
 from aai.comfy_server import PACK_NAME, ComfyError, ComfyServer
 
 ROOT = Path(__file__).parents[2]
-WORKFLOWS = {p.stem: json.loads(p.read_text()) for p in (ROOT / "example_workflows").glob("*.json")}
+WORKFLOWS = {
+    p.stem: json.loads(p.read_text(encoding="utf-8")) for p in (ROOT / "example_workflows").glob("*.json")
+}
 WORKFLOW = WORKFLOWS["sound_to_picture"]
 
 
