@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +25,20 @@ def pytest_addoption(parser):
         action="store_true",
         help="write tests/nodes/names.json and locales/en from the nodes",
     )
+
+
+def pytest_configure():
+    """What the tests start warns as they do, and ends where a module of `aai` or `bench` opens text without
+    naming its encoding: PYTHONWARNINGS takes whole names of modules only."""
+    if sys.flags.warn_default_encoding:
+        root = Path(__file__).parents[1]
+        names = {
+            ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+            for folder in ("aai", "bench")
+            for path in (root / folder).rglob("*.py")
+        }
+        os.environ["PYTHONWARNDEFAULTENCODING"] = "1"
+        os.environ["PYTHONWARNINGS"] = ",".join(f"error::EncodingWarning:{name}" for name in sorted(names))
 
 
 def _write_tokenizer(folder) -> None:
