@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +102,43 @@ def test_text_names_its_encoding(path):
 )
 def test_what_counts_as_unnamed(code, found):
     assert bool(unnamed(code)) == found
+
+
+def in_ascii(code: str, *arguments: str) -> str:
+    """What `code` prints in a process whose text is ASCII unless it says otherwise."""
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONIOENCODING"} | plain
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, encoding="utf-8", env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_soundworld_is_built_and_loaded_where_text_is_ascii(tmp_path):
+    code = (
+        "import locale, sys\n"
+        "from pathlib import Path\n"
+        "from aai.soundworld import load_picture_model\n"
+        "from aai.soundworld.text import build_tokenizer, load_tokenizer\n"
+        "folder = Path(sys.argv[1])\n"
+        "build_tokenizer(folder)\n"
+        "load_tokenizer(folder)\n"
+        "load_picture_model()\n"
+        "print(locale.getpreferredencoding(False))\n"
+    )
+    assert in_ascii(code, str(tmp_path)).split()[-1] in ("ANSI_X3.4-1968", "US-ASCII", "cp1252")
+    own = (ROOT / "aai" / "soundworld" / "weights" / "tokenizer" / "vocab.json").read_bytes()
+    assert (tmp_path / "vocab.json").read_bytes() == own
+
+
+def test_hear_prints_where_the_console_has_no_such_letter(tmp_path):
+    """A console or a pipe of cp1252 cannot print every file's name: it shows what it can, and no traceback."""
+    sound = ROOT / "example_workflows" / "input" / "thunder.wav"
+    named = tmp_path / "雨.wav"
+    named.write_bytes(sound.read_bytes())
+    command = [sys.executable, "-m", "aai", "hear", str(named)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, capture_output=True, encoding="cp1252", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "\\u96e8.wav" in done.stdout and "thunder" in done.stdout
