@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ..audio import SUFFIXES, VIDEOS
 from ..errors import InputError
+from ..files import is_reserved
 from .clips import PICTURES
 
 COLUMNS = {
@@ -65,7 +66,7 @@ def find(source: Path, listed: Path | None = None, labels: Path | None = None) -
             "csv with --csv."
         )
     allowed = None if labels is None else {row[0].strip() for row in _read_csv(labels) if row}
-    checked, seen = [], Counter()
+    checked, seen, taken = [], Counter(), set()
     for number, item in enumerate(found, 1):
         id, why = item.id, item.why
         if not id:
@@ -77,7 +78,7 @@ def find(source: Path, listed: Path | None = None, labels: Path | None = None) -
         elif allowed is not None and item.label not in allowed:
             why = f"its label is not in “{labels.name}”"
         seen[item.id] += 1
-        checked.append(replace(item, id=id, why=why))
+        checked.append(replace(item, id=_free(id, taken), why=why))
     return checked
 
 
@@ -167,9 +168,20 @@ def _from_classes(source: Path) -> list[Item]:
     return items
 
 
+def _free(id: str, taken: set[str]) -> str:
+    """The id, with a number where another differs from it in capitals alone: Windows and macOS would put both
+    clips into one folder. Adds it to `taken`."""
+    free, number = id, 2
+    while free.casefold() in taken:
+        free, number = f"{id}_{number}", number + 1
+    taken.add(free.casefold())
+    return free
+
+
 def _safe(id: str) -> str:
     """An id as a name for files: a shard's members are told apart up to the first dot."""
-    return re.sub(r"[^\w-]+", "_", id)[:150]
+    name = re.sub(r"[^\w-]+", "_", id)[:150]
+    return f"{name}_" if is_reserved(name) else name
 
 
 def _index(source: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:

@@ -19,7 +19,7 @@ from aai.align.clips import UNFINISHED, scan
 from aai.align.frames import Ranker, best, evenly, video_frames
 from aai.align.making import PrepareSettings
 from aai.align.prepare import prepare
-from aai.align.sources import read_list
+from aai.align.sources import find, read_list
 from aai.errors import InputError
 
 RATE, FPS = 22050, 10
@@ -419,3 +419,11 @@ def test_the_command_reports(videos, tmp_path, capsys):
     assert "begun with keep" in capsys.readouterr().err
     assert cli.main([*arguments, "--device", "cuda:63"]) == 2
     assert "no device 'cuda:63'" in capsys.readouterr().err
+
+
+def test_ids_are_names_that_every_system_keeps_apart(tmp_path):
+    """Windows' devices, and ids that differ in capitals alone, as YouTube's do."""
+    (tmp_path / "list.csv").write_text("id,label\nnul,rain\nab,rain\naB,rain\nab,dog\n", encoding="utf-8")
+    items = find(tmp_path)
+    assert [item.id for item in items] == ["nul_", "ab", "aB_2", "ab#2"]
+    assert items[3].why == "its id stands in the list before" != items[2].why
