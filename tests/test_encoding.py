@@ -133,7 +133,7 @@ def test_soundworld_is_built_and_loaded_where_text_is_ascii(tmp_path):
 
 
 def test_hear_prints_where_the_console_has_no_such_letter(tmp_path):
-    """A console or a pipe of cp1252 cannot print every file's name: it shows what it can, and no traceback."""
+    """A pipe of cp1252 cannot hold every file's name: it gets what it can, and no traceback."""
     sound = ROOT / "example_workflows" / "input" / "thunder.wav"
     named = tmp_path / "雨.wav"
     named.write_bytes(sound.read_bytes())

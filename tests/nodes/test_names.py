@@ -59,7 +59,7 @@ def write(names: dict) -> None:
             rows = ",\n".join(f"   {json.dumps(slot)}" for slot in slots[kind])
             kinds.append(f'  "{kind}": [\n{rows}\n  ]' if rows else f'  "{kind}": []')
         lines.append(f' "{node_id}": {{\n' + ",\n".join(kinds) + "\n }")
-    LIST.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    LIST.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8", newline="\n")
 
 
 def test_the_pack_is_as_the_list_says(pack, pytestconfig):
