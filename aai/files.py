@@ -11,6 +11,10 @@ from pathlib import Path
 
 from .errors import InputError
 
+DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
+    f"{port}{number}" for port in ("COM", "LPT") for number in "123456789¹²³"
+}
+
 
 @contextlib.contextmanager
 def placed(path: str | os.PathLike, what: str) -> Iterator[Path]:
@@ -52,13 +56,19 @@ def settle(path: str | os.PathLike, told: Mapping[str, object]) -> None:
     if not path.is_file():
         write(path, json.dumps(told, indent=1).encode(), "The study's settings")
         return
-    other = json.loads(path.read_text())
+    other = json.loads(path.read_text(encoding="utf-8"))
     differs = [key for key in {**other, **told} if other.get(key) != told.get(key)]
     if differs:
         raise InputError(
             f"'{path.parent}' holds a study with another {differs[0]} ({other.get(differs[0])}, not "
             f"{told.get(differs[0])}): take the same, or another folder."
         )
+
+
+def is_reserved(name: str) -> bool:
+    """Whether Windows refuses or changes this name of a file or folder: that of a device, with any ending,
+    and one that ends in a dot or a space."""
+    return name.partition(".")[0].rstrip(" ").upper() in DEVICES or name != name.rstrip(". ")
 
 
 def metadata(path: str | os.PathLike) -> dict[str, str]:

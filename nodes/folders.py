@@ -69,11 +69,15 @@ def path_of(kind: str, name: str, what: str, forbidden: str = "") -> Path:
     Raises InputError, which calls the file `what`, for a name that is none or leads out of the folder.
     """
     from ..aai.errors import InputError
+    from ..aai.files import is_reserved
 
     folder = root_of(kind)
     name = name.removesuffix(".safetensors")
     path = (folder / f"{name}.safetensors").resolve()
-    if not name or not path.is_relative_to(folder) or any(c in name for c in '<>:"|?*\\\n' + forbidden):
+    bad = any(c in name for c in '<>:"|?*\\\n' + forbidden) or any(
+        is_reserved(part) for part in [*name.split("/")[:-1], path.name] if part not in (".", "..")
+    )
+    if not name or not path.is_relative_to(folder) or bad:
         raise InputError(
             f"'{name}' cannot name {what}: use letters, digits, - and _, and / for a folder within "
             f"models/{kind}."

@@ -145,7 +145,7 @@ def _clip_models() -> dict[str, Path]:
     for root in folder_paths.get_folder_paths("clip_vision"):
         for config in sorted(Path(root).glob("*/config.json")):
             try:
-                kind = json.loads(config.read_text()).get("model_type")
+                kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
             except (OSError, ValueError, AttributeError):
                 continue
             if kind == "clip":

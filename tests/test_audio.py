@@ -173,7 +173,7 @@ def test_bad_files_are_told_by_name(tmp_path):
     refused(tmp_path / "none.wav", "no file")
     (tmp_path / "empty.wav").touch()
     refused(tmp_path / "empty.wav", "empty")
-    (tmp_path / "text.wav").write_text("These are words, not a sound. " * 50)
+    (tmp_path / "text.wav").write_text("These are words, not a sound. " * 50, encoding="utf-8")
     refused(tmp_path / "text.wav", "cannot be read")
     audio.save(noise(1), tmp_path / "whole.wav")
     refused(tmp_path / "whole.wav", "Nothing is left", start=3.0)

@@ -63,7 +63,7 @@ def test_a_picture_with_damaged_exif_is_read_as_it_lies(tmp_path, exif):
 
 def test_files_that_are_no_pictures_are_named(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG and no more")
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
     for name in ("broken.png", "notes.txt", "nowhere.png"):
         with pytest.raises(InputError, match=rf"{name}'.*cannot be read"):
             image.load(tmp_path / name, 8)

@@ -175,7 +175,7 @@ def test_damaged_files_are_refused(tmp_path, make_token):
         path.write_bytes(content[:cut])
         with pytest.raises(InputError, match=r"'part\.safetensors'.*damaged"):
             token.load(path)
-    path.write_text("no embedding at all, just words")
+    path.write_text("no embedding at all, just words", encoding="utf-8")
     with pytest.raises(InputError, match=r"'part\.safetensors'"):
         token.load(path)
     with pytest.raises(InputError, match="There is no sound token"):

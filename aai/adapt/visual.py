@@ -128,7 +128,7 @@ def load_clip(folder: str | os.PathLike) -> CLIPTower:
     folder = Path(folder)
     config = folder / "config.json"
     try:
-        kind = json.loads(config.read_text()).get("model_type") if config.is_file() else None
+        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type") if config.is_file() else None
     except (OSError, ValueError):
         kind = None
     if kind != "clip":

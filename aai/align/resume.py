@@ -143,7 +143,9 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict]:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") == FORMAT:
-                return {key: file.get_tensor(key) for key in file.keys()}, json.loads(metadata["facts"])  # noqa: SIM118
+                # Copies: a tensor holds its file open, which Windows then lets nobody replace.
+                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+                return tensors, json.loads(metadata["facts"])
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
             f"“{path}” is no readable training state ({error}): delete it, or begin anew (--restart)."

@@ -11,7 +11,7 @@ import sys
 
 from ..errors import InputError
 from . import align, data, demo, evaluate, hear, library, picture, rebind, study, token
-from .terminal import Commands
+from .terminal import Commands, print_anything
 
 MODULES = (hear, token, rebind, picture, library, align, data, evaluate, study, demo)
 
@@ -19,6 +19,7 @@ MODULES = (hear, token, rebind, picture, library, align, data, evaluate, study, 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, or 2 with one sentence on stderr where the input is at
     fault."""
+    print_anything()
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:

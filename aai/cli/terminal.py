@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -32,6 +33,14 @@ class Commands:
         return self.parsers.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog
         )
+
+
+def print_anything() -> None:
+    """Lets stdout and stderr show a letter that their encoding lacks as an escape: Windows' pipes are cp1252,
+    and the name of a file may be anything."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class progress:

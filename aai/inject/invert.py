@@ -137,7 +137,8 @@ def load(path: str | os.PathLike) -> tuple[Trajectory, str]:
     try:
         with safe_open(str(path), "pt") as file:
             told = file.metadata() or {}
-            held = {name: file.get_tensor(name) for name in file.keys()}
+            # Copies: a tensor holds its file open, which Windows then lets nobody replace.
+            held = {name: file.get_tensor(name).clone() for name in file.keys()}
             guidance = float(told[GUIDANCE]) if GUIDANCE in told else None
             return Trajectory(**held, model=told.get(MODEL, ""), guidance=guidance), told[METADATA]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -105,7 +105,7 @@ def key_file(page: Path) -> Path:
 def _cells(study: Path) -> list[dict]:
     found = []
     for path in sorted((study / "cells").glob("*.json")):
-        notes = json.loads(path.read_text())
+        notes = json.loads(path.read_text(encoding="utf-8"))
         if path.with_suffix(".png").is_file() and "condition" in notes:
             found.append({**notes, "file": path})
     if not found:

@@ -48,7 +48,7 @@ def folder(tmp_path):
     flat(folder / "red.png", (255, 0, 0))
     flat(folder / "deep" / "green.bmp", (0, 255, 0), (9, 40))
     flat(folder / "blue.JPG", (0, 0, 255))
-    (folder / "notes.txt").write_text("words")
+    (folder / "notes.txt").write_text("words", encoding="utf-8")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     flat(folder / ".hidden" / "a.png", (9, 9, 9))
     return folder
@@ -151,7 +151,7 @@ def test_features_are_mapped_not_read(tmp_path):
         pytest.skip("resident memory cannot be read here")
 
     def resident() -> int:
-        with open(statm) as file:
+        with open(statm, encoding="utf-8") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     before = resident()
@@ -200,7 +200,7 @@ def test_empty_and_missing_folders_are_refused(tmp_path):
         scan(tmp_path)
     with pytest.raises(InputError, match="There is no folder"):
         scan(tmp_path / "nowhere")
-    (tmp_path / "a.png").write_text("words")
+    (tmp_path / "a.png").write_text("words", encoding="utf-8")
     with pytest.raises(InputError, match="None of the 1 pictures"):
         index(tmp_path, Colours())
 

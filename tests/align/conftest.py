@@ -20,8 +20,10 @@ def make_clap_folder(tmp_path_factory):
     def make(fused: bool = False, seed: int = 0):
         folder = tmp_path_factory.mktemp("clap")
         pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())]
-        (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
-        (folder / "merges.txt").write_text("#version: 0.2\n")
+        (folder / "vocab.json").write_text(
+            json.dumps({piece: i for i, piece in enumerate(pieces)}), encoding="utf-8"
+        )
+        (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
         vocabulary = str(folder / "vocab.json"), str(folder / "merges.txt")
         RobertaTokenizer(*vocabulary).save_pretrained(folder)
         text = dict(

@@ -170,7 +170,10 @@ def test_the_options_are_the_settings():
 
 
 def logged(name="out"):
-    return [json.loads(line) for line in Path(f"{name}.training/log.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in Path(f"{name}.training/log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def stop_at(monkeypatch, step, error=KeyboardInterrupt):
@@ -203,7 +206,7 @@ def test_a_stop_keeps_the_encoder_so_far_and_the_same_command_goes_on(aai, monke
     assert encoders.load("out-step3.safetensors").labels == ["dog", "rain"]
     assert metadata("out-step3.safetensors")["step"] == "2"
     assert "step 2 of 6: names " in out and "of 2 held-out clips, loss " in out
-    Path("out.training/log.jsonl").open("a").write('{"step": 4, "lo')
+    Path("out.training/log.jsonl").open("a", encoding="utf-8").write('{"step": 4, "lo')
     code, out, _ = aai(*STOPPED)
     assert code == 0 and out.startswith("goes on from step 2\n") and out.count("held-out clips, loss") == 2
     assert [line["step"] for line in logged()] == [1, 2, 3, 4, 5, 6]

@@ -120,11 +120,13 @@ def test_what_cannot_be_read_is_told(files, tmp_path):
         scan(tmp_path / "torn.tar")
     listed = tmp_path / "listed"
     listed.mkdir()
-    (listed / MANIFEST).write_text('{"id": "1", "label": "dog", "sound": "1.wav", "pictures": []}\n{"id": \n')
+    (listed / MANIFEST).write_text(
+        '{"id": "1", "label": "dog", "sound": "1.wav", "pictures": []}\n{"id": \n', encoding="utf-8"
+    )
     with pytest.raises(InputError, match="Line 2"):
         scan(listed)
     rows = [{"id": x, "label": x, "sound": f"{x}.wav", "pictures": [f"{x}.png"]} for x in "ab"]
-    (listed / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (listed / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     with pytest.raises(InputError, match="a.wav"):
         scan(listed)[0].load_sound()
     with pytest.raises(InputError, match="b.png"):

@@ -21,7 +21,7 @@ def write(folder, listed, content, paths):
     for path in (listed, *paths):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).touch()
-    (folder / listed).write_text(content)
+    (folder / listed).write_text(content, encoding="utf-8")
 
 
 @pytest.fixture
@@ -129,10 +129,10 @@ def test_lists_of_other_kinds_are_refused(esc50, tmp_path_factory):
         read_recordings(esc50, (4,))
     with pytest.raises(InputError, match="1 classes"):
         read_recordings(esc50, (5,))
-    (esc50 / "meta" / "esc50.csv").write_text("file,label\na,b\n")
+    (esc50 / "meta" / "esc50.csv").write_text("file,label\na,b\n", encoding="utf-8")
     with pytest.raises(InputError, match="no column “filename”"):
         read_recordings(esc50)
-    (esc50 / "meta" / "esc50.csv").write_text(ESC50.replace(",1,0,", ",one,0,"))
+    (esc50 / "meta" / "esc50.csv").write_text(ESC50.replace(",1,0,", ",one,0,"), encoding="utf-8")
     with pytest.raises(InputError, match="“one” as a fold"):
         read_recordings(esc50)
     with pytest.raises(InputError, match="no folder"):

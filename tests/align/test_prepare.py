@@ -66,7 +66,7 @@ def videos(tmp_path_factory):
     (folder / "torn_000000.mp4").write_bytes((folder / "b.mp4").read_bytes()[:200])
     (folder / "deeper").mkdir()
     write_video(folder / "deeper" / "blind_0.mkv", pictures=False)
-    (folder / "vggsound.csv").write_text(LIST)
+    (folder / "vggsound.csv").write_text(LIST, encoding="utf-8")
     return folder
 
 
@@ -191,9 +191,11 @@ def test_sounds_with_frames_beside_them(tmp_path):
         Image.new("RGB", (600, 400), (grey * 20,) * 3).save(source / folder / "one.jpg")
     Image.new("RGB", (20, 30), "red").save(source / "frames" / "two" / "anything.png")
     listed = tmp_path / "list.csv"
-    listed.write_text("label,split,video_id\nrain,train,one.wav\ndog,test,two\nrain,,three\nhail,,one\n")
+    listed.write_text(
+        "label,split,video_id\nrain,train,one.wav\ndog,test,two\nrain,,three\nhail,,one\n", encoding="utf-8"
+    )
     labels = tmp_path / "labels.csv"
-    labels.write_text("rain,1050\ndog,3\n")
+    labels.write_text("rain,1050\ndog,3\n", encoding="utf-8")
     made = prepare(source, tmp_path / "set", listed=listed, labels=labels)
     assert [(id, reason) for id, _, reason in made.bad] == [
         ("three", "it has no pictures"),
@@ -203,7 +205,7 @@ def test_sounds_with_frames_beside_them(tmp_path):
     assert greys(one) == pytest.approx([0, 180, 200], abs=2)
     assert one.load_picture(0).shape == (3, 256, 384) and two.load_picture(0).shape == (3, 30, 20)
     assert one.load_sound().waveform.shape == (1, 16000)
-    listed.write_text("id,label\none,hail\ntwo,dog\n")
+    listed.write_text("id,label\none,hail\ntwo,dog\n", encoding="utf-8")
     made = prepare(source, tmp_path / "set2", listed=listed, labels=labels)
     assert made.bad == [("one", "hail", "its label is not in “labels.csv”")]
 
@@ -471,7 +473,9 @@ def test_a_set_of_nothing_usable_is_refused_and_goes_on_when_mended(tmp_path, ca
 
 
 def test_a_start_that_is_no_number_is_none(tmp_path):
-    (tmp_path / "list.csv").write_text("id,start,label\na,nan,rain\nb,inf,rain\nc,soon,rain\nd,2.5,rain\n")
+    (tmp_path / "list.csv").write_text(
+        "id,start,label\na,nan,rain\nb,inf,rain\nc,soon,rain\nd,2.5,rain\n", encoding="utf-8"
+    )
     assert [start for _, start, *_ in read_list(tmp_path / "list.csv")] == [None, None, None, 2.5]
 
 
@@ -486,7 +490,7 @@ def start(*arguments, before="", **options) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", before + RUN, "data", "prepare", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, **options,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", env=environment, **options,
     )  # fmt: skip
 
 
@@ -518,7 +522,7 @@ def test_killed_twice_it_ends_with_the_same_files(classes, tmp_path, options):
         with pytest.raises(InputError, match="not finished"):
             scan(out)
     # As if the second kill had torn a line.
-    with journal.open("a") as file:
+    with journal.open("a", encoding="utf-8") as file:
         file.write('[[{"id": "dog_')
     made = prepare(classes, out, settings)
     assert (made.clips, made.labels, made.bad) == (wanted.clips, wanted.labels, wanted.bad)
@@ -563,11 +567,11 @@ def test_a_finished_set_grows_and_bad_clips_are_tried_again_when_asked(videos, t
     source.mkdir()
     for path in videos.glob("[ab]*.mp4"):
         os.link(path, source / path.name)
-    (source / "list.csv").write_text(LIST)
+    (source / "list.csv").write_text(LIST, encoding="utf-8")
     out = tmp_path / "set"
     assert prepare(source, out, SHORT).clips == 2
     os.link(videos / "b.mp4", source / "away.mp4")
-    (source / "list.csv").write_text(LIST + "b,0,hail,test\n")
+    (source / "list.csv").write_text(LIST + "b,0,hail,test\n", encoding="utf-8")
     assert prepare(source, out, SHORT).clips == 3
     assert prepare(source, out, SHORT, retry=True).clips == 3
     os.rename(source / "away.mp4", source / "away_000003.mp4")
@@ -588,7 +592,7 @@ def test_a_list_that_has_changed_is_followed(videos, tmp_path, shard):
 
     def follows(content, labels=None):
         """The set after a run with this list; it is what a run from scratch makes."""
-        listed.write_text(content)
+        listed.write_text(content, encoding="utf-8")
         prepare(source, out, settings, labels=labels)
         fresh = tmp_path / f"fresh {len(list(tmp_path.iterdir()))}"
         prepare(source, fresh, settings, labels=labels)
@@ -608,7 +612,7 @@ def test_a_list_that_has_changed_is_followed(videos, tmp_path, shard):
     assert follows(changed) == renamed
     # Nothing of a folder's clip but its row tells its label.
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in sounds.items())
-    (tmp_path / "labels.csv").write_text("wolf\nrain\n")
+    (tmp_path / "labels.csv").write_text("wolf\nrain\n", encoding="utf-8")
     assert follows(changed, tmp_path / "labels.csv") == renamed[:2]
     (source / "a_000012.mp4").unlink()
     assert prepare(source, out, settings, labels=tmp_path / "labels.csv").clips == 2
@@ -620,7 +624,7 @@ def test_frames_are_chosen_anew_for_another_label(videos, small_clip, tmp_path):
     os.link(videos / "b.mp4", source / "b.mp4")
     settings = PrepareSettings(seconds=1.0, frames=8, keep=3, clip=str(small_clip))
     for label in ("rain", "a dog in the city at night"):
-        (source / "list.csv").write_text(f"b,1,{label},train\n")
+        (source / "list.csv").write_text(f"b,1,{label},train\n", encoding="utf-8")
         prepare(source, tmp_path / "set", settings)
     prepare(source, tmp_path / "fresh", settings)
     assert tree(tmp_path / "set") == tree(tmp_path / "fresh")
@@ -630,11 +634,11 @@ def test_what_cannot_be_prepared_is_refused(videos, classes, tmp_path):
     prepare(classes, tmp_path / "set", PrepareSettings(keep=2))
     with pytest.raises(InputError, match="begun with keep 2, not 3"):
         prepare(classes, tmp_path / "set", PrepareSettings(keep=3))
-    (tmp_path / "set" / "clips.jsonl").write_text("{}\n")
+    (tmp_path / "set" / "clips.jsonl").write_text("{}\n", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be read"):
         prepare(classes, tmp_path / "set", PrepareSettings(keep=2))
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    (tmp_path / "full" / "thesis.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match="thesis.txt"):
         prepare(classes, tmp_path / "full")
     with pytest.raises(InputError, match="within its own source"):
@@ -749,3 +753,11 @@ def test_the_command_reports(videos, tmp_path, capsys):
     assert "begun with keep" in capsys.readouterr().err
     assert cli.main([*arguments, "--device", "cuda:63"]) == 2
     assert "no device 'cuda:63'" in capsys.readouterr().err
+
+
+def test_ids_are_names_that_every_system_keeps_apart(tmp_path):
+    """Windows' devices, and ids that differ in capitals alone, as YouTube's do."""
+    (tmp_path / "list.csv").write_text("id,label\nnul,rain\nab,rain\naB,rain\nab,dog\n", encoding="utf-8")
+    items = find(tmp_path)
+    assert [item.id for item in items] == ["nul_", "ab", "aB_2", "ab#2"]
+    assert items[3].why == "its id stands in the list before" != items[2].why

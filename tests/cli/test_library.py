@@ -110,7 +110,7 @@ def test_a_comparison_and_its_page(aai, folder):
     ).is_file()
     code, out, _ = aai("study", "people", "compare", "-o", "p.html", "--json")
     assert code == 0 and json.loads(out)["questions"] == 1
-    assert "data:audio/wav;base64," in (folder / "p.html").read_text()
+    assert "data:audio/wav;base64," in (folder / "p.html").read_text(encoding="utf-8")
     code, _, err = aai("study", "people", "--tally", "rain1.wav", "-o", "p.html")
     assert code == 2 and "rain1.wav" in err
 

@@ -307,7 +307,19 @@ def test_someone_elses_embedding_is_not_replaced(train, run, embeddings_folder, 
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside", "/tmp/outside", "a:b", "two words", "a\\b", "rain(loud)", "rain[1]"]
+    "name",
+    [
+        "../outside",
+        "/tmp/outside",
+        "a:b",
+        "two words",
+        "a\\b",
+        "rain(loud)",
+        "rain[1]",
+        "NUL",
+        "aux/rain",
+        "a./b",
+    ],
 )
 def test_names_stay_in_the_embeddings_folder(train, run, pack, name):
     token, _ = train(steps=1)

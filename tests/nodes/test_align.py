@@ -190,7 +190,7 @@ def test_a_librarys_index_changes_no_dataset(pack, dataset):
     assert before and align._stamp(settings()["dataset"]) == before
     # It goes into every picture that the graph saves.
     assert str(folder) not in str(pack.nodes["AAI_AlignAudioEncoder"].fingerprint_inputs(**settings()))
-    (folder / "new.txt").write_text("a picture more")
+    (folder / "new.txt").write_text("a picture more", encoding="utf-8")
     assert align._stamp(settings()["dataset"]) != before
     for name in (".aai-library-x.safetensors", "new.txt"):
         (folder / name).unlink()

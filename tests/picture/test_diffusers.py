@@ -264,7 +264,7 @@ def test_a_folder_loads_as_the_same_model(model, parts, tmp_path):
 def test_folders_without_a_model_are_refused(tmp_path):
     with pytest.raises(InputError, match="model_index.json"):
         load(tmp_path)
-    (tmp_path / "model_index.json").write_text("{not json")
+    (tmp_path / "model_index.json").write_text("{not json", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be loaded"):
         load(tmp_path)
 
