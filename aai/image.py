@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import struct
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import files
@@ -14,6 +15,40 @@ from .errors import InputError
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
+
+
+FORMATS = (*("PNG", "JPEG", "MPO", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM"),)
+"""What a picture may be, whatever it is called, as Pillow names it. Of its other formats one starts another
+program (EPS: Ghostscript), and others hold no picture that stands for the file."""
+
+
+def formats() -> tuple[str, ...]:
+    """Those of FORMATS that this Pillow reads (HEIF: with a plug-in of its own)."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike | BinaryIO, name: str = "") -> Iterator[Image.Image]:
+    """A picture file, open and not yet decoded. `name` is what errors call it, where it is an open file.
+
+    Raises InputError for a file that is missing or no picture, and where it cannot be decoded within.
+    """
+    from PIL import Image
+
+    try:
+        if not hasattr(path, "read") and os.path.exists(path) and not os.path.isfile(path):
+            raise OSError("it is no file")
+        with Image.open(path, formats=formats()) as image:
+            yield image
+    except InputError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"'{name or path}' cannot be read as a picture ({error}): leave it out or save it again."
+        ) from error
 
 
 def load(path: str | os.PathLike | BinaryIO, size: int | None = None, name: str = "") -> Tensor:
@@ -27,19 +62,14 @@ def load(path: str | os.PathLike | BinaryIO, size: int | None = None, name: str 
     import torch
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path) as image:
-            _turn_upright(image)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = _eight_bit(image).convert("RGB")
-            if size is not None:
-                image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"'{name or path}' cannot be read as a picture ({error}): leave it out or save it again."
-        ) from error
+    with opened(path, name) as image:
+        _turn_upright(image)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = _eight_bit(image).convert("RGB")
+        if size is not None:
+            image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 

@@ -1,9 +1,14 @@
 """Picture files become tensors, and tensors files."""
 
+import io
+import os
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from torch.testing import assert_close
 
 from aai import image
@@ -86,3 +91,33 @@ def test_a_picture_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(InputError, match="cannot be saved as .*a.png"):
         image.save(torch.zeros(3, 2, 2), tmp_path / "a.png")
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the stand-in for Ghostscript is a shell script")
+def test_a_file_is_no_picture_by_its_name_alone_and_starts_no_program(tmp_path, monkeypatch):
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "photo.png", format="EPS")
+    script = tmp_path / "bin" / "gs"
+    script.parent.mkdir()
+    script.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n", encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    with pytest.raises(InputError, match="photo.png' cannot be read as a picture"):
+        image.load(tmp_path / "photo.png", 4)
+    with pytest.raises(InputError, match="a member' cannot be read as a picture"):
+        image.load(io.BytesIO((tmp_path / "photo.png").read_bytes()), name="a member")
+    assert not (tmp_path / "started").exists()
+
+
+def test_all_pictures_go_through_one_opener():
+    root = Path(__file__).parents[1]
+    files = [file for folder in ("aai", "nodes", "docs") for file in (root / folder).rglob("*.py")]
+    opens = [f.name for f in files if re.search(r"\bImage\.open\(", f.read_text(encoding="utf-8"))]
+    assert opens == ["image.py"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match=r"pipe.png'.*it is no file"):
+        image.load(tmp_path / "pipe.png")
