@@ -10,7 +10,7 @@ from PIL import Image
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from aai.adapt.library import Library, is_own, load_pictures, rank, references
+from aai.adapt.library import Library, clip_of, is_own, load_pictures, rank, references, retrieve
 from aai.adapt.nearest import top
 from aai.errors import InputError
 
@@ -68,6 +68,25 @@ def test_a_sounds_own_clip_is_left_out():
     assert found[0].score == pytest.approx(math.sqrt(0.5))
     with pytest.raises(InputError, match="Every picture in 'pictures' belongs to the sound's own clip"):
         references(f_a, library(["7_1.jpg"], [[1.0, 0.0]]), 1, "7.wav")
+
+
+@pytest.mark.parametrize(
+    ("sound", "clip"),
+    [("thunder.wav", ""), ("a/rain1.wav", "rain1"), ("C:\\2\\thunder.wav", ""), ("", ""), ("7", "7")],
+)
+def test_only_a_name_with_a_number_tells_a_clip(sound, clip):
+    assert clip_of(sound) == clip
+
+
+def test_what_is_left_out_is_said():
+    names = ["7_1.jpg", "7.jpg", "rain.jpg", "dog.jpg", "7_2.jpg"]
+    pictures = library(names, [[1.0, 0.1], [1.0, 0.0], [1.0, 1.0], [0.1, 1.0], [0.0, 1.0]])
+    found = retrieve(torch.tensor([1.0, 0.0]), pictures, 2, "7")
+    assert [r.path.name for r in found.references] == ["rain.jpg", "dog.jpg"]
+    # The third would not have been chosen in any case.
+    assert found.left_out == ["7.jpg", "7_1.jpg"]
+    assert found.note.startswith("2 pictures ('7.jpg' for one) are left out as the sound's own clip '7'")
+    assert retrieve(torch.tensor([1.0, 0.0]), pictures, 2, "8").note == ""
 
 
 def test_rank_by_hand():

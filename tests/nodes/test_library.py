@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -40,6 +41,27 @@ def test_references_come_from_a_folder_best_first(run, pack, ear, folder, embedd
     best = f"{cosine.argmax()}"
     _, others = run("AAI_RetrieveReferenceImages", **inputs, own_clip=f"{best}.wav", clip_model="none")
     assert len(others.splitlines()) == 3 and not any(x.startswith(best) for x in others.splitlines())
+
+
+def test_a_named_picture_is_used_and_a_clips_own_is_said_to_be_left_out(
+    run, pack, ear, folder, embedding, caplog
+):
+    (folder / "3.png").rename(folder / "thunder.png")
+    inputs = dict(sound_encoder=ear, library="weather", k=4)
+    of_thunder = dataclasses.replace(embedding, sound="thunder.wav")
+    _, scores = run("AAI_RetrieveReferenceImages", embedding=of_thunder, **inputs)
+    assert len(scores.splitlines()) == 4 and "thunder.png" in scores
+    assert not [r for r in caplog.records if "left out as" in r.getMessage()]
+    numbered = dataclasses.replace(embedding, sound="2.wav")
+    told = pack.nodes["AAI_RetrieveReferenceImages"].execute(embedding=numbered, **inputs)
+    assert "2.png" not in told.result[1] and len(told.result[1].splitlines()) == 3
+    assert told.ui["text"][0].startswith("'2.png' is left out as the sound's own clip '2'")
+    assert told.ui["text"][0] in caplog.text
+    # What is named there is left out whatever it is called.
+    told = pack.nodes["AAI_RetrieveReferenceImages"].execute(
+        embedding=embedding, own_clip="thunder", **inputs
+    )
+    assert "thunder.png" not in told.result[1] and "'thunder.png' is left out" in told.ui["text"][0]
 
 
 def test_a_large_models_references_keep_their_detail(run, pack, ear, comfy, embedding):
