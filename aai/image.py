@@ -30,6 +30,14 @@ def formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
+def suffixes() -> frozenset[str]:
+    """The endings of the files that `load` reads, in folders of them: Pillow's own list, in lower case."""
+    from PIL import Image
+
+    known = formats()
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in known)
+
+
 @contextlib.contextmanager
 def opened(path: str | os.PathLike | BinaryIO, name: str = "") -> Iterator[Image.Image]:
     """A picture file, open and not yet decoded. `name` is what errors call it, where it is an open file.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, features
 from torch.testing import assert_close
 
 from aai import image
@@ -121,3 +121,20 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(InputError, match=r"pipe.png'.*it is no file"):
         image.load(tmp_path / "pipe.png")
+
+
+def test_what_pillow_reads_is_a_picture_by_its_ending():
+    ours = image.suffixes()
+    assert {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff"} <= ours
+    assert (".avif" in ours) == features.check("avif")
+    assert not {".eps", ".ps", ".pdf", ".wmf", ".h5", ".txt", ".mpg"} & ours
+
+
+@pytest.mark.parametrize("ending", ["jfif", "jpe", "avif", "apng", "tiff"])
+def test_a_picture_of_every_ending_is_read(tmp_path, ending):
+    if f".{ending}" not in image.suffixes():
+        pytest.skip(f"this Pillow reads no {ending}")
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / f"a.{ending}")
+    assert_close(
+        image.load(tmp_path / f"a.{ending}", 2).mean((1, 2)), torch.tensor([1.0, 0, 0]), atol=0.02, rtol=0
+    )

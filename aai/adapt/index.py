@@ -27,7 +27,6 @@ from .visual import VisualTower
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMAT = "aai-picture-library-1"
 ODD_NAMES = "surrogatepass"
 """How a file's name that is no Unicode is kept: Python stands surrogates in for what it cannot read."""
@@ -56,7 +55,12 @@ def index(
     and for `fast` without FAISS.
     """
     folder = Path(folder)
-    present = scan(folder)
+    present, others = _scan(folder)
+    if others:
+        log.warning(
+            "Left out of '%s', since their endings are no pictures': %d ('%s' for one).",
+            *(folder, len(others), others[0]),
+        )
     place = default_file(folder, tower) if file is None else Path(file)
     held = _read(place, tower, folder) if place.is_file() else None
     if fast:
@@ -109,10 +113,15 @@ def scan(folder: str | os.PathLike) -> dict[str, tuple[int, int]]:
     """{path within the folder: (bytes, time of change in ns)} of its pictures, by name; hidden files and
     folders are passed over, and so, with a warning, are folders that cannot be read. Raises InputError where
     there is none."""
-    folder = Path(folder)
+    return _scan(Path(folder))[0]
+
+
+def _scan(folder: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """What `scan` gives, and the files that are left out since their endings are no pictures'."""
     if not folder.is_dir():
         raise InputError(f"There is no folder of pictures '{folder}': check its name.")
-    found, waiting = {}, [folder]
+    suffixes = image.suffixes()
+    found, others, waiting = {}, [], [folder]
     while waiting:
         place = waiting.pop()
         try:
@@ -126,12 +135,26 @@ def scan(folder: str | os.PathLike) -> dict[str, tuple[int, int]]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(entry.path)
-            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                stat = entry.stat()
-                found[Path(entry.path).relative_to(folder).as_posix()] = stat.st_size, stat.st_mtime_ns
+            elif entry.is_file():
+                name = Path(entry.path).relative_to(folder).as_posix()
+                if os.path.splitext(entry.name)[1].lower() in suffixes:
+                    stat = entry.stat()
+                    found[name] = stat.st_size, stat.st_mtime_ns
+                else:
+                    others.append(name)
     if not found:
-        raise InputError(f"The folder '{folder}' holds no pictures: put some in it ({', '.join(SUFFIXES)}).")
-    return dict(sorted(found.items()))
+        raise InputError(
+            f"The folder '{folder}' holds no pictures{_counted(others)}: put some in it (png, jpg, webp, "
+            "avif, gif, bmp, tif)."
+        )
+    return dict(sorted(found.items())), sorted(others)
+
+
+def _counted(names: Sequence[str]) -> str:
+    """How many files are no pictures, with the first of them; "" for none."""
+    if not names:
+        return ""
+    return f", by their endings, among its files ({len(names)}, '{min(names)}' for one)"
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
+PICTURES = image.suffixes()
 MANIFEST = "clips.jsonl"
 UNFINISHED = "progress.jsonl"
 """The journal of an `aai data prepare` that has not come to its end."""

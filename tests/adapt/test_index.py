@@ -59,10 +59,17 @@ def test_a_folder_becomes_a_library_and_bad_files_are_left_out(folder, caplog):
     library = index(folder, Colours(), batch=2, callback=lambda *counts: told.append(counts))
     assert library.names == ["blue.JPG", "deep/green.bmp", "red.png"]
     assert "broken.png" in caplog.text and told == [(2, 4), (4, 4)]
+    assert "their endings are no pictures': 1 ('notes.txt' for one)" in caplog.text
     assert_close(library.features.norm(dim=1), torch.ones(3))
     found = references(torch.tensor([0.0, 8.0, 0.1]), library, 1)
     assert found[0].path == folder / "deep" / "green.bmp"
     assert library.file == default_file(folder, Colours()) and library.file.is_file()
+
+
+def test_what_decodes_is_in_the_library(folder, caplog):
+    flat(folder / "a.jfif", (9, 9, 9))
+    flat(folder / "b.JPE", (9, 9, 9))
+    assert {"a.jfif", "b.JPE"} <= set(index(folder, Colours()).names)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are Unicode here")
@@ -197,6 +204,9 @@ def test_a_folder_that_takes_no_file_stays_in_memory(folder, monkeypatch, caplog
 
 def test_empty_and_missing_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="holds no pictures"):
+        scan(tmp_path)
+    (tmp_path / "b.txt").write_text("words", encoding="utf-8")
+    with pytest.raises(InputError, match="no pictures, by their endings, among its files .1, 'b.txt'"):
         scan(tmp_path)
     with pytest.raises(InputError, match="There is no folder"):
         scan(tmp_path / "nowhere")
