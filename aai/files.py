@@ -12,6 +12,17 @@ from pathlib import Path
 from .errors import InputError
 
 
+def is_file(path: str | os.PathLike) -> bool:
+    """Whether a file stands there. Unlike Path.is_file it raises for no path: one that is too long, a link
+    that leads to itself, a folder above that may not be read."""
+    return os.path.isfile(path)
+
+
+def is_dir(path: str | os.PathLike) -> bool:
+    """Whether a folder stands there; raises for no path, as `is_file`."""
+    return os.path.isdir(path)
+
+
 @contextlib.contextmanager
 def placed(path: str | os.PathLike, what: str) -> Iterator[Path]:
     """Gives the name under which to write a file that is then put in its place in one move; one that stood

@@ -62,7 +62,7 @@ def index(
             *(folder, len(others), others[0]),
         )
     place = default_file(folder, tower) if file is None else Path(file)
-    held = _read(place, tower, folder) if place.is_file() else None
+    held = _read(place, tower, folder) if files.is_file(place) else None
     if fast:
         nearest.available()
     stamps = {} if held is None else dict(zip(held.names, held.rows_and_stamps()))
@@ -96,7 +96,7 @@ def read(file: str | os.PathLike, tower: VisualTower) -> Library:
     Raises InputError for a file that is no index, and for one of another tower.
     """
     file = Path(file)
-    if not file.is_file():
+    if not files.is_file(file):
         raise InputError(f"There is no index '{file}': make one with `aai library index`.")
     held = _read(file, tower, None)
     if held is None:
@@ -110,32 +110,39 @@ def default_file(folder: Path, tower: VisualTower) -> Path:
 
 
 def scan(folder: str | os.PathLike) -> dict[str, tuple[int, int]]:
-    """{path within the folder: (bytes, time of change in ns)} of its pictures, by name; hidden files and
-    folders are passed over, and so, with a warning, are folders that cannot be read. Raises InputError where
+    """{path within the folder: (bytes, time of change in ns)} of its pictures, by name, linked ones
+    and those of linked folders too; hidden files and folders are passed over, and so, with a warning, are
+    folders that cannot be read. Raises InputError where
     there is none."""
     return _scan(Path(folder))[0]
 
 
 def _scan(folder: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
     """What `scan` gives, and the files that are left out since their endings are no pictures'."""
-    if not folder.is_dir():
+    if not files.is_dir(folder):
         raise InputError(f"There is no folder of pictures '{folder}': check its name.")
     suffixes = image.suffixes()
-    found, others, waiting = {}, [], [folder]
-    while waiting:
-        place = waiting.pop()
+    found, others, waiting, linked, seen = {}, [], [folder], [], set()
+    # Links come last: a folder that is in the library by itself keeps its own name, and none is gone
+    # through twice, however links lead around.
+    while waiting or linked:
+        place = waiting.pop() if waiting else linked.pop(0)
         try:
+            stat = os.stat(place)
+            if (stat.st_dev, stat.st_ino) in seen:
+                continue
+            seen.add((stat.st_dev, stat.st_ino))
             with os.scandir(place) as opened:
                 entries = list(opened)
         except OSError as error:
             log.warning("'%s' is left out of the library: %s.", place, error.strerror)
             continue
-        for entry in entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(entry.path)
-            elif entry.is_file():
+            if files.is_dir(entry.path):
+                (linked if entry.is_symlink() else waiting).append(entry.path)
+            elif files.is_file(entry.path):
                 name = Path(entry.path).relative_to(folder).as_posix()
                 if os.path.splitext(entry.name)[1].lower() in suffixes:
                     stat = entry.stat()
@@ -291,7 +298,7 @@ def _library(held: _Held, tower: VisualTower, folder: Path, place: Path, fast: b
     made = place.with_name(f"{place.stem}.{held.digest}.faiss")
     others = [p for p in place.parent.glob(f"{glob.escape(place.stem)}.*.faiss") if p != made]
     try:
-        if made.is_file():
+        if files.is_file(made):
             shortcut = nearest.load(made)
         elif fast or others:
             shortcut = nearest.build(held.features)

@@ -66,6 +66,41 @@ def test_a_folder_becomes_a_library_and_bad_files_are_left_out(folder, caplog):
     assert library.file == default_file(folder, Colours()) and library.file.is_file()
 
 
+@pytest.fixture
+def can_link(tmp_path):
+    try:
+        (tmp_path / "linked").symlink_to(tmp_path)
+        (tmp_path / "linked").unlink()
+    except OSError:
+        pytest.skip("links cannot be made here")
+
+
+def test_linked_folders_belong_to_a_library_once(folder, tmp_path, can_link):
+    flat(tmp_path / "elsewhere" / "far.png", (1, 2, 3))
+    (folder / "away").symlink_to(tmp_path / "elsewhere")
+    (folder / "again").symlink_to(tmp_path / "elsewhere")
+    (folder / "a_round").symlink_to(folder)
+    (folder / "deep" / "up").symlink_to(folder.parent)
+    (folder / "a_deep").symlink_to(folder / "deep")
+    (folder / "one.png").symlink_to(tmp_path / "elsewhere" / "far.png")
+    names = ["again/far.png", "blue.JPG", "broken.png", "deep/green.bmp", "one.png", "red.png"]
+    assert list(scan(folder)) == names
+    assert (folder / index(folder, Colours()).names[0]).samefile(tmp_path / "elsewhere" / "far.png")
+
+
+def test_a_link_that_leads_nowhere_ends_no_index(folder, can_link):
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    (folder / "gone.png").symlink_to(folder / "nothing.png")
+    assert list(scan(folder)) == ["blue.JPG", "broken.png", "deep/green.bmp", "red.png"]
+
+
+def test_a_name_too_long_for_a_folder_is_missing(tmp_path):
+    with pytest.raises(InputError, match="There is no folder"):
+        scan(tmp_path / ("x" * 300))
+    with pytest.raises(InputError, match="There is no index"):
+        read(tmp_path / ("x" * 300), Colours())
+
+
 def test_what_decodes_is_in_the_library(folder, caplog):
     flat(folder / "a.jfif", (9, 9, 9))
     flat(folder / "b.JPE", (9, 9, 9))
