@@ -87,7 +87,7 @@ def retrieve(f_a: Tensor, library: Library, k: int = 4, clip: str = "") -> Retri
 
     `clip` is the name of the clip that the sound is of (`clip_of` tells it from a file's name): its own
     pictures are left out (`is_own`). Raises InputError for another width than the library's, for k below 1,
-    and where no other picture is left.
+    for values that are not numbers, and where no other picture is left.
     """
     query = library.tower.query(f_a)
     _check(query, library.features, k)
@@ -137,10 +137,11 @@ def rank(f_a: Tensor, features: Tensor, k: int) -> tuple[list[int], list[float]]
     """The k rows of features [N, dim], of length one, nearest to f_a [dim] by cosine, best first: their
     numbers and cosines.
 
-    Rows of equal cosine keep their order. Raises InputError for other widths and for k below 1.
+    Rows of equal cosine keep their order. Raises InputError for other widths, for k below 1, and for values
+    that are not numbers.
     """
     _check(f_a, features, k)
-    rows, scores = top(features @ F.normalize(f_a.to(features), dim=-1), k)
+    rows, scores = top(_cosines(F.normalize(f_a.to(features), dim=-1), features), k)
     return rows.tolist(), scores.tolist()
 
 
@@ -154,8 +155,21 @@ def _check(f_a: Tensor, features: Tensor, k: int) -> None:
         raise InputError(f"{k} reference pictures cannot be chosen: take 1 or more; the method takes 3 to 5.")
 
 
+def _cosines(query: Tensor, features: Tensor, library: Library | None = None) -> Tensor:
+    """[N]. Raises InputError where one is no number: no order could be made of them."""
+    cosines = features @ query.to(features)
+    if not cosines.isfinite().all():
+        if not query.isfinite().all():
+            raise InputError(
+                "The sound's embedding holds values that are not numbers: encode the sound again."
+            )
+        whose = f"'{library.file}' holds" if library and library.file else "The library's pictures have"
+        raise InputError(f"{whose} features that are not numbers: delete the index, and it is made again.")
+    return cosines
+
+
 def _best(query: Tensor, library: Library, k: int, clip: str) -> tuple[list[tuple[int, float]], list[str]]:
-    cosine, wanted = library.features @ query.to(library.features), k + 32
+    cosine, wanted = _cosines(query, library.features, library), k + 32
     while True:
         rows, scores = top(cosine, wanted)
         found, own = _others(rows, scores, library, k, clip)
@@ -168,7 +182,7 @@ def _best_of_candidates(
     query: Tensor, library: Library, k: int, clip: str
 ) -> tuple[list[tuple[int, float]], list[str]]:
     candidates = library.fast.candidates(query, 4 * k)
-    order, scores = top(library.features[candidates] @ query.to(library.features), len(candidates))
+    order, scores = top(_cosines(query, library.features[candidates], library), len(candidates))
     return _others(candidates[order], scores, library, k, clip)
 
 

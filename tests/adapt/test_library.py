@@ -100,6 +100,19 @@ def test_rank_by_hand():
         references(torch.ones(2), library(["a"], [[1.0, 0.0]]), 0)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_no_number_is_refused(bad):
+    with pytest.raises(InputError, match="The sound's embedding holds values that are not numbers"):
+        references(torch.tensor([bad, 1.0]), library(["a", "b"], [[1.0, 0.0], [0.0, 1.0]]))
+    features = F.normalize(torch.randn(500, 2), dim=-1)
+    features[77] = bad
+    pictures = Library(Plain(), Path("pictures"), [f"{i}" for i in range(500)], features, Path("index"))
+    with pytest.raises(InputError, match="'index' holds features that are not numbers: delete the index"):
+        references(torch.ones(2), pictures)
+    with pytest.raises(InputError, match="features that are not numbers"):
+        rank(torch.ones(2), features, 3)
+
+
 def test_top_keeps_the_order_of_equals():
     values = torch.tensor([1.0, 3.0, 2.0, 3.0, 2.0, 2.0])
     rows, found = top(values, 4)
