@@ -30,6 +30,8 @@ def placed(path: str | os.PathLike, what: str) -> Iterator[Path]:
 
     Raises InputError, which calls the file `what`, where the disk does not take it.
     """
+    from safetensors import SafetensorError
+
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
@@ -42,6 +44,10 @@ def placed(path: str | os.PathLike, what: str) -> Iterator[Path]:
         raise InputError(
             f"{what} cannot be saved as '{path}' ({error.strerror or error}): check the folder and the free "
             "space."
+        ) from error
+    except SafetensorError as error:
+        raise InputError(
+            f"{what} cannot be saved as '{path}' ({error}): check the folder and the free space."
         ) from error
     finally:
         with contextlib.suppress(OSError):
