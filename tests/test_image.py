@@ -3,6 +3,10 @@
 import io
 import os
 import re
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +142,38 @@ def test_a_picture_of_every_ending_is_read(tmp_path, ending):
     assert_close(
         image.load(tmp_path / f"a.{ending}", 2).mean((1, 2)), torch.tensor([1.0, 0, 0]), atol=0.02, rtol=0
     )
+
+
+@pytest.mark.parametrize("side", [13_000, 20_000])
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, side, recwarn):
+    # Pillow itself refuses the second, and nothing that is not asked for is written.
+    picture = io.BytesIO()
+    Image.new("1", (8, 8)).save(picture, format="PNG")
+    head = b"IHDR" + struct.pack(">II", side, side) + picture.getvalue()[24:29]
+    content = picture.getvalue()
+    content = content[:12] + head + struct.pack(">I", zlib.crc32(head)) + content[33:]
+    (tmp_path / "vast.png").write_bytes(content)
+    for size in (None, 8):
+        with pytest.raises(InputError, match=r"vast.png' has .*pixels.*: save it smaller"):
+            image.load(tmp_path / "vast.png", size)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory cannot be read here")
+def test_a_small_square_of_a_large_jpeg_takes_little_memory(tmp_path):
+    Image.linear_gradient("L").resize((8000, 6000)).convert("RGB").save(tmp_path / "large.jpg")
+    code = (
+        "import sys; from aai import image; import numpy, torch; from PIL import Image; Image.init()\n"
+        "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024\n"
+        "before = peak(); picture = image.load(sys.argv[1], 64)\n"
+        "print(peak() - before, picture[0, 0].mean().item(), picture[0, -1].mean().item())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "large.jpg")],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        check=True,
+    )
+    megabytes, top, bottom = map(float, done.stdout.split())
+    # 48 million pixels are 192 MB, and were twice that.
+    assert megabytes < 60 and top < 0.02 and bottom > 0.98
