@@ -335,7 +335,7 @@ class SaveSoundEncoder(io.ComfyNode):
 
 def _stamp(folder: str | None) -> str | None:
     """Tells the files of an input folder from what they were; None where the choice is no such folder."""
-    if folder not in folders.input_folders():
+    if folder is None or folders.check_input_folder(folder) is not True:
         return None
     root = folders.input_folder(folder)
     # A library's index is hidden beside its pictures, and says nothing of them.

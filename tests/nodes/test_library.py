@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -62,6 +63,50 @@ def test_a_named_picture_is_used_and_a_clips_own_is_said_to_be_left_out(
         embedding=embedding, own_clip="thunder", **inputs
     )
     assert "thunder.png" not in told.result[1] and "'thunder.png' is left out" in told.ui["text"][0]
+
+
+def test_a_folder_below_another_is_a_library(run, pack, ear, folder, embedding):
+    node = pack.nodes["AAI_RetrieveReferenceImages"]
+    (folder / "summer").mkdir()
+    Image.new("RGB", (8, 8), "red").save(folder / "summer" / "beach.png")
+    assert node.validate_inputs(library="weather/summer") is True
+    before = node.fingerprint_inputs(library="weather/summer", k=1)
+    _, scores = run(
+        "AAI_RetrieveReferenceImages", embedding=embedding, sound_encoder=ear, library="weather/summer", k=1
+    )
+    assert scores.startswith("beach.png ")
+    Image.new("RGB", (8, 8), "blue").save(folder / "summer" / "sea.png")
+    assert node.fingerprint_inputs(library="weather/summer", k=1) != before
+    stamp = pack.part("nodes.align")._stamp
+    assert stamp("weather/summer") is not None and stamp("weather/winter") is None
+    shutil.rmtree(folder / "summer")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../input",
+        "weather/../weather",
+        "weather/0.png",
+        "weather/none",
+        "x" * 300,
+        "/",
+        "a\0b",
+    ],
+)
+def test_what_is_no_folder_of_the_input_folder_is_refused(run, pack, ear, folder, embedding, name):
+    said = pack.nodes["AAI_RetrieveReferenceImages"].validate_inputs(library=name)
+    assert said is not True and said.startswith("There is no folder")
+    with pytest.raises(pack.part("aai.errors").InputError, match="There is no folder"):
+        run("AAI_RetrieveReferenceImages", embedding=embedding, sound_encoder=ear, library=name, k=1)
+
+
+def test_an_absolute_folder_is_refused(pack, folder):
+    said = pack.nodes["AAI_RetrieveReferenceImages"].validate_inputs(library=str(folder))
+    assert said is not True and said.startswith("There is no folder")
 
 
 def test_a_large_models_references_keep_their_detail(run, pack, ear, comfy, embedding):
