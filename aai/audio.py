@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .files import is_file
 
 SILENCE = -math.inf
 LOWEST_RATE = 1000
@@ -114,7 +115,7 @@ def load(
     source = path if hasattr(path, "read") else str(path)
     path = name or path
     if isinstance(source, str):
-        if not Path(source).is_file():
+        if not is_file(source):
             raise InputError(f"There is no file “{path}”: check its name and folder.")
         if Path(source).stat().st_size == 0:
             raise InputError(f"“{path}” is empty (0 bytes): choose another file.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
+from ..aai.files import is_file
 from . import encoders, folders
 from .pictures import as_image, curve_points, loss_curve
 from .types import CATEGORY, SOUNDWORLD, SoundEncoderType, search_aliases
@@ -342,7 +343,7 @@ def _stamp(folder: str | None) -> str | None:
     files = (
         p
         for p in root.rglob("*")
-        if p.is_file() and not any(part.startswith(".") for part in p.relative_to(root).parts)
+        if is_file(p) and not any(part.startswith(".") for part in p.relative_to(root).parts)
     )
     return folders.digest(sorted((str(p), p.stat().st_mtime_ns) for p in files))
 

@@ -13,7 +13,10 @@ import folder_paths
 def input_folders() -> list[str]:
     """The names of the folders in the input folder."""
     root = folder_paths.get_input_directory()
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if os.path.isdir(root) else []
+    if not os.path.isdir(root):
+        return []
+    # Unlike an entry's own question, this one raises nothing for a link that leads to itself.
+    return sorted(entry.name for entry in os.scandir(root) if os.path.isdir(entry.path))
 
 
 def input_folder(name: str) -> Path:

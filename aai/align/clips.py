@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from .. import audio, image
 from ..audio import SUFFIXES
 from ..errors import InputError
+from ..files import is_dir, is_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,12 +97,12 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
     with a single class, a class that has sounds but no pictures, and a list that cannot be read.
     """
     folder = Path(folder)
-    shards = [folder] if folder.suffix == ".tar" and folder.is_file() else []
-    if not shards and not folder.is_dir():
+    shards = [folder] if folder.suffix == ".tar" and is_file(folder) else []
+    if not shards and not is_dir(folder):
         raise InputError(f"There is no folder “{folder}”: give a folder with one subfolder for each class.")
-    if (folder / MANIFEST).is_file():
+    if is_file(folder / MANIFEST):
         clips = list(_listed(folder))
-    elif (folder / UNFINISHED).is_file():
+    elif is_file(folder / UNFINISHED):
         raise InputError(f"“{folder}” is not finished: run the same `aai data prepare` again.")
     elif shards := shards or sorted(folder.glob("*.tar")):
         clips = [clip for shard in shards for clip in shard_clips(shard)]
@@ -125,8 +126,8 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
 
 
 def _classes(folder: Path) -> Iterator[Clip]:
-    for group in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = sorted(path for path in group.iterdir() if path.is_file() and not path.name.startswith("."))
+    for group in sorted(path for path in folder.iterdir() if is_dir(path)):
+        files = sorted(path for path in group.iterdir() if is_file(path) and not path.name.startswith("."))
         sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
         if sounds and not pictures:

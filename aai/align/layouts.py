@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..audio import SUFFIXES
 from ..errors import InputError
+from ..files import is_dir, is_file
 
 ESC50, URBANSOUND = "meta/esc50.csv", "metadata/UrbanSound8K.csv"
 FOLD = re.compile(r"(\d{1,2})-")
@@ -39,11 +40,11 @@ def read_recordings(
     that is missing, folds that hold nothing, and a single class.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not is_dir(folder):
         raise InputError(f"There is no folder “{folder}”: give ESC-50's, UrbanSound8K's, or one of classes.")
-    if (folder / ESC50).is_file():
+    if is_file(folder / ESC50):
         name, found = "ESC-10" if esc10 else "ESC-50", _esc50(folder, esc10)
-    elif (folder / URBANSOUND).is_file():
+    elif is_file(folder / URBANSOUND):
         name, found = "UrbanSound8K", _urbansound(folder)
     else:
         name, found = folder.name, _classes(folder)
@@ -73,7 +74,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict]:
 
 
 def _recording(path: Path, label: str, fold: str, source: Path) -> Recording:
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"“{path}” is missing, which “{source.name}” lists: unpack the set again.")
     try:
         return Recording(path, label.replace("_", " "), int(fold))
@@ -101,7 +102,7 @@ def _urbansound(folder: Path) -> list[Recording]:
 def _classes(folder: Path) -> list[Recording]:
     files = [
         path
-        for group in sorted(path for path in folder.iterdir() if path.is_dir())
+        for group in sorted(path for path in folder.iterdir() if is_dir(path))
         for path in sorted(group.iterdir())
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     ]

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from .. import files
 from ..errors import InputError
+from ..files import is_file
 from .clips import MANIFEST, UNFINISHED
 from .making import WORK, PrepareSettings, Unit, full, make_unit
 from .sources import MISSING, Item, find
@@ -117,11 +118,11 @@ def _done(out: Path, retry: bool) -> tuple[dict[str, dict], dict[str, list[str]]
     """Rows and bad clips by their ids, of a finished run and of one that was stopped."""
     rows, bad = {}, {}
     try:
-        if (out / MANIFEST).is_file():
+        if is_file(out / MANIFEST):
             for line in (out / MANIFEST).read_text(encoding="utf-8").splitlines():
                 row = json.loads(line)
                 rows[row["id"]] = row
-        if (out / BAD).is_file():
+        if is_file(out / BAD):
             with (out / BAD).open(newline="", encoding="utf-8") as file:
                 bad = {id: [id, label, reason] for id, label, reason in list(csv.reader(file))[1:]}
     except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -129,7 +130,7 @@ def _done(out: Path, retry: bool) -> tuple[dict[str, dict], dict[str, list[str]]
             f"“{out}” has lists that cannot be read ({error}): take {MANIFEST} and {BAD} away, and all is "
             "made anew."
         )
-    if (out / UNFINISHED).is_file():
+    if is_file(out / UNFINISHED):
         for line in (out / UNFINISHED).read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 made, failed = json.loads(line)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ..audio import SUFFIXES, VIDEOS
 from ..errors import InputError
+from ..files import is_dir, is_file
 from .clips import PICTURES
 
 COLUMNS = {
@@ -53,7 +54,7 @@ def find(source: Path, listed: Path | None = None, labels: Path | None = None) -
     cannot be made (no file, a label that is not in the list, an id that came before) has a `why`. Raises
     InputError for a missing source, a list with other columns, and one that names nothing.
     """
-    if not source.is_dir():
+    if not is_dir(source):
         raise InputError(f"There is no folder “{source}”: give the folder that holds the videos or sounds.")
     if listed is None:
         lists = sorted(source.glob("*.csv"))
@@ -156,8 +157,8 @@ def _from_list(source: Path, listed: Path) -> list[Item]:
 
 def _from_classes(source: Path) -> list[Item]:
     items = []
-    for group in sorted(path for path in source.iterdir() if path.is_dir() and path.name[0] != "."):
-        files = sorted(path for path in group.iterdir() if path.is_file() and path.name[0] != ".")
+    for group in sorted(path for path in source.iterdir() if is_dir(path) and path.name[0] != "."):
+        files = sorted(path for path in group.iterdir() if is_file(path) and path.name[0] != ".")
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
         for path in (path for path in files if path.suffix.lower() in SUFFIXES):
             own = [p for p in pictures if p.stem == path.stem or p.stem.startswith(f"{path.stem}_")]

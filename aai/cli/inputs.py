@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..files import is_dir
 from .terminal import positive, progress
 
 if TYPE_CHECKING:
@@ -266,14 +267,14 @@ def _best_device() -> torch.device:
 
 
 def check_folder(output: Path) -> None:
-    if not output.parent.is_dir():
+    if not is_dir(output.parent):
         raise InputError(f"There is no folder '{output.parent}' for '{output.name}': make it first.")
 
 
 def check_encoder_file(output: Path) -> None:
     """Raises InputError, before there is anything to lose, where no encoder can be kept under this name."""
     check_folder(output)
-    if output.is_dir():
+    if is_dir(output):
         raise InputError(f"'{output}' is a folder: name a file in it, as {output / 'sounds.safetensors'}.")
     if output.suffix != ".safetensors":
         raise InputError(f"'{output}' is no name of an encoder: let it end in .safetensors.")
