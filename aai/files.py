@@ -12,6 +12,11 @@ from pathlib import Path
 from .errors import InputError
 
 
+def shown(path: str | os.PathLike) -> str:
+    """A path as a log takes it: what is no Unicode in a file's name stands as a question mark."""
+    return os.fspath(path).encode(errors="replace").decode()
+
+
 def is_file(path: str | os.PathLike) -> bool:
     """Whether a file stands there. Unlike Path.is_file it raises for no path: one that is too long, a link
     that leads to itself, a folder above that may not be read."""

@@ -65,7 +65,7 @@ def index(
     if others:
         log.warning(
             "Left out of '%s', since their endings are no pictures': %d ('%s' for one).",
-            *(folder, len(others), others[0]),
+            *(files.shown(folder), len(others), files.shown(others[0])),
         )
     place = default_file(folder, tower) if file is None else Path(file)
     held = _read(place, tower, folder) if files.is_file(place) else None
@@ -157,7 +157,7 @@ def _scan(folder: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
             with os.scandir(place) as opened:
                 entries = list(opened)
         except OSError as error:
-            log.warning("'%s' is left out of the library: %s.", place, error.strerror)
+            log.warning("'%s' is left out of the library: %s.", files.shown(place), error.strerror)
             continue
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.startswith("."):
@@ -246,7 +246,7 @@ def _see(
             decoded = [(name, future.result()) for name, future in now]
             for _, picture in decoded:
                 if isinstance(picture, InputError):
-                    log.warning("%s", picture)
+                    log.warning("%s", files.shown(str(picture)))
             good = [(name, picture) for name, picture in decoded if isinstance(picture, Tensor)]
             if good:
                 features = tower.embed_images(torch.stack([picture for _, picture in good]))
@@ -254,7 +254,8 @@ def _see(
                     if feature.isfinite().all():
                         yield name, feature
                     else:
-                        log.warning("'%s' is left out: %s makes no numbers of it.", folder / name, tower.name)
+                        where = files.shown(folder / name)
+                        log.warning("'%s' is left out: %s makes no numbers of it.", where, tower.name)
             done += len(now)
             if callback is not None:
                 callback(done, len(names))
@@ -307,7 +308,7 @@ def _read(place: Path, tower: VisualTower, folder: Path | None) -> _Held | None:
         features, stamps, names = _checked(tensors)
         key, whose, seen_by = notes["key"], notes["folder"], notes["tower"]
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        log.warning("'%s' is no whole index of a library (%s).", place, error)
+        log.warning("'%s' is no whole index of a library (%s).", files.shown(place), error)
         return None
     if key != tower.key:
         raise InputError(

@@ -114,11 +114,15 @@ def test_what_decodes_is_in_the_library(folder, caplog):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are Unicode here")
-def test_a_name_that_is_no_unicode_is_kept(folder):
+def test_a_name_that_is_no_unicode_is_kept(folder, caplog):
     os.rename(folder / "red.png", os.fsencode(folder) + b"/caf\xe9.png")
+    os.rename(folder / "notes.txt", os.fsencode(folder) + b"/caf\xe9.txt")
+    os.rename(folder / "broken.png", os.fsencode(folder) + b"/brok\xe9n.png")
     tower = Colours()
     names = ["blue.JPG", "caf\udce9.png", "deep/green.bmp"]
     assert index(folder, tower).names == index(folder, tower).names == names and tower.seen == [3]
+    # ComfyUI's log takes no other.
+    assert "caf?.txt" in caplog.text.encode().decode() and "brok?n.png" in caplog.text
     assert references(torch.tensor([9.0, 0.0, 0.0]), read(default_file(folder, tower), tower), 1)[
         0
     ].path.exists()
