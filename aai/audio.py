@@ -19,15 +19,22 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .files import is_file
 
 SILENCE = -math.inf
 LOWEST_RATE = 1000
 """Hz. Below, nothing is left to hear, and a rate says only that it was not known."""
-VIDEOS = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".mpg", ".3gp"}
-SUFFIXES = VIDEOS | {
-    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".wma"),
+VIDEOS = {
+    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".f4v", ".mpg", ".mpeg", ".3gp", ".3g2"),
+    *(".ts", ".mts", ".m2ts", ".vob", ".ogv", ".wmv", ".asf"),
 }
-"""The endings of files that `load` reads, in folders of them."""
+SUFFIXES = VIDEOS | {
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".mp2", ".mpga", ".m4a", ".m4b", ".aac"),
+    *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".wma", ".wv", ".ape", ".tta", ".tak"),
+    *(".mka", ".weba", ".ac3", ".eac3", ".dts", ".amr", ".awb", ".mpc", ".sph", ".voc"),
+}
+"""The endings of files that `load` reads, in folders of them. By hand, since what ffmpeg's readers list as
+theirs has text and pictures among it (.txt, .gif, .avif), and lacks .wav."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ def load(
     source = path if hasattr(path, "read") else str(path)
     path = name or path
     if isinstance(source, str):
-        if not Path(source).is_file():
+        if not is_file(source):
             raise InputError(f"There is no file “{path}”: check its name and folder.")
         if Path(source).stat().st_size == 0:
             raise InputError(f"“{path}” is empty (0 bytes): choose another file.")

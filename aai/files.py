@@ -16,6 +16,22 @@ DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
 }
 
 
+def shown(path: str | os.PathLike) -> str:
+    """A path as a log takes it: what is no Unicode in a file's name stands as a question mark."""
+    return os.fspath(path).encode(errors="replace").decode()
+
+
+def is_file(path: str | os.PathLike) -> bool:
+    """Whether a file stands there. Unlike Path.is_file it raises for no path: one that is too long, a link
+    that leads to itself, a folder above that may not be read."""
+    return os.path.isfile(path)
+
+
+def is_dir(path: str | os.PathLike) -> bool:
+    """Whether a folder stands there; raises for no path, as `is_file`."""
+    return os.path.isdir(path)
+
+
 @contextlib.contextmanager
 def placed(path: str | os.PathLike, what: str) -> Iterator[Path]:
     """Gives the name under which to write a file that is then put in its place in one move; one that stood
@@ -23,6 +39,8 @@ def placed(path: str | os.PathLike, what: str) -> Iterator[Path]:
 
     Raises InputError, which calls the file `what`, where the disk does not take it.
     """
+    from safetensors import SafetensorError
+
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
@@ -35,6 +53,10 @@ def placed(path: str | os.PathLike, what: str) -> Iterator[Path]:
         raise InputError(
             f"{what} cannot be saved as '{path}' ({error.strerror or error}): check the folder and the free "
             "space."
+        ) from error
+    except SafetensorError as error:
+        raise InputError(
+            f"{what} cannot be saved as '{path}' ({error}): check the folder and the free space."
         ) from error
     finally:
         with contextlib.suppress(OSError):

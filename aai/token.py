@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from . import embedding, files
 from .embedding import ENCODERS, NAME, from_text, plain, to_text
 from .errors import InputError
+from .files import is_file
 
 METADATA = "aai_sound_token"
 
@@ -43,7 +44,7 @@ def load(path: str | os.PathLike) -> SoundToken:
     InputError for a file that is missing, damaged or no embedding.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"There is no sound token '{path}': check its name.")
     tensors, metadata = embedding.read(path)
     if METADATA not in metadata:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import folder_paths
 
+from ..aai.files import is_dir
 from . import folders
 
 KIND, WHAT = "audio_encoders", "a sound encoder"
@@ -65,7 +66,7 @@ def stamp(name: str) -> int | None:
     path = find(name)
     if path is None:
         return None
-    inside = path.iterdir() if path.is_dir() else [path]
+    inside = path.iterdir() if is_dir(path) else [path]
     return max((p.stat().st_mtime_ns for p in inside), default=None)
 
 

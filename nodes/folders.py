@@ -13,7 +13,10 @@ import folder_paths
 def input_folders() -> list[str]:
     """The names of the folders in the input folder."""
     root = folder_paths.get_input_directory()
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if os.path.isdir(root) else []
+    if not os.path.isdir(root):
+        return []
+    # Unlike an entry's own question, this one raises nothing for a link that leads to itself.
+    return sorted(entry.name for entry in os.scandir(root) if os.path.isdir(entry.path))
 
 
 def input_folder(name: str) -> Path:
@@ -27,10 +30,19 @@ def input_folder(name: str) -> Path:
 
 
 def check_input_folder(name: str | None) -> bool | str:
-    """For validate_inputs: True, or what to do. None is a link's value, which is not known before it ran."""
-    if name is not None and name not in input_folders():
+    """For validate_inputs: True, or what to do; folders below those that are offered are folders, too. None
+    is a link's value, which is not known before it ran."""
+    if name is not None and not _is_input_folder(name):
         return f"There is no folder '{name}' in the input folder: make it and fill it, or choose another."
     return True
+
+
+def _is_input_folder(name: str) -> bool:
+    """Whether a name, with / for folders below others, is a folder's in the input folder."""
+    path = Path(name)
+    # Links within are followed, as they are for the folders that are offered.
+    inside = bool(path.parts) and not path.anchor and ".." not in path.parts
+    return inside and os.path.isdir(os.path.join(folder_paths.get_input_directory(), name))
 
 
 def digest(listing: Iterable) -> str:

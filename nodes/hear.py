@@ -198,9 +198,14 @@ def sound_of(audio: dict | None):
 
 
 def _sound_files() -> list[str]:
+    from ..aai.audio import SUFFIXES
+
     folder = folder_paths.get_input_directory()
     os.makedirs(folder, exist_ok=True)
-    return sorted(folder_paths.filter_files_content_types(os.listdir(folder), ["audio", "video"]))
+    names = os.listdir(folder)
+    # The system's list of endings lacks some of what decodes, .wv or .caf for example.
+    known = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
+    return sorted({*known, *folder_paths.filter_files_content_types(names, ["audio", "video"])})
 
 
 NODES = [LoadAudio, LoadSoundEncoder, EncodeSound]

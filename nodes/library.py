@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import folder_paths
@@ -12,6 +13,8 @@ from comfy_api.latest import io
 from . import folders
 from .look import previews
 from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, search_aliases
+
+log = logging.getLogger(__name__)
 
 SIDE = 1024
 """Side of the pictures that a folder gives, in pixels: the largest model's own; training reduces them to a
@@ -58,7 +61,7 @@ class RetrieveReferenceImages(io.ComfyNode):
                     default="",
                     optional=True,
                     tooltip="The name of the clip that the sound is from: pictures of that clip in the "
-                    "library are left out. Empty leaves out those called like the sound, if it has a name.",
+                    "library are left out. Empty: told by the sound's file name, if that has a number in it.",
                 ),
             ],
             outputs=[
@@ -83,6 +86,7 @@ class RetrieveReferenceImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, embedding, sound_encoder, library, k, clip_model=NONE, own_clip="") -> io.NodeOutput:
+        note = ""
         if library == SOUNDWORLD:
             from ..aai import soundworld
 
@@ -92,14 +96,15 @@ class RetrieveReferenceImages(io.ComfyNode):
         else:
             from ..aai import image
             from ..aai.adapt.index import index
-            from ..aai.adapt.library import references
+            from ..aai.adapt.library import clip_of, retrieve
             from ..aai.adapt.visual import tower_of
             from .comfy.progress import Bar
 
             folder = folders.input_folder(library)
             tower = tower_of(sound_encoder, _clip_folder(clip_model))
             held = index(folder, tower, callback=Bar())
-            found = references(embedding.f_a, held, k, own_clip.strip() or embedding.sound)
+            retrieval = retrieve(embedding.f_a, held, k, own_clip.strip() or clip_of(embedding.sound))
+            found, note = retrieval.references, retrieval.note
             # 64 of them are 800 MB, which are not to be held twice.
             images = torch.empty(len(found), SIDE, SIDE, 3)
             for row, reference in zip(images, found):
@@ -111,7 +116,10 @@ class RetrieveReferenceImages(io.ComfyNode):
             {**file, "name": name, "score": float(score)}
             for file, name, score in zip(previews(images), names, scores)
         ]
-        return io.NodeOutput(images, "\n".join(lines), ui={"references": shown})
+        if note:
+            log.warning("%s", note)
+        told = {"references": shown, **({"text": [note]} if note else {})}
+        return io.NodeOutput(images, "\n".join(lines), ui=told)
 
 
 def _stamp(library: str | None) -> str | None:

@@ -262,3 +262,41 @@ def test_mono_is_the_mean_and_hashes_tell_sounds_apart():
     assert audio.sound_hash(sound) == audio.sound_hash(Sound(sound.waveform.clone(), sound.rate))
     others = (Sound(sound.waveform, 8000), Sound(sound.waveform * 0.99, sound.rate))
     assert len({audio.sound_hash(s) for s in (sound, *others)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("ending", "codec"),
+    [
+        *((".wv", "wavpack"), (".caf", "pcm_s16be"), (".mka", "aac"), (".ts", "mp2"), (".au", "pcm_s16be")),
+        *((".aifc", "pcm_s16be"), (".w64", "pcm_s16le"), (".tta", "tta"), (".ac3", "ac3"), (".m4b", "aac")),
+        *((".mp2", "mp2"), (".mts", "ac3"), (".weba", "libopus")),
+    ],
+)
+def test_what_decodes_is_a_sound_by_its_ending(tmp_path, ending, codec):
+    import av
+
+    kinds = {
+        ".aifc": "aiff",
+        ".m4b": "mp4",
+        ".mts": "mpegts",
+        ".ts": "mpegts",
+        ".weba": "webm",
+        ".mka": "matroska",
+    }
+    path = tmp_path / f"a{ending}"
+    tone = (0.5 * np.sin(np.arange(48000) * 0.05) * 32767).astype(np.int16)
+    with av.open(str(path), "w", format=kinds.get(ending, ending[1:])) as container:
+        stream = container.add_stream(codec, rate=48000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
+        frame.sample_rate = 48000
+        to_codec = av.AudioResampler(format=stream.format.name, rate=48000, layout="mono")
+        size = stream.codec_context.frame_size
+        fifo = av.AudioFifo()
+        for part in to_codec.resample(frame):
+            fifo.write(part)
+        while piece := fifo.read(size or 4096, True):
+            piece.pts = None
+            container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))
+    assert ending in audio.SUFFIXES
+    assert audio.load(path).seconds == pytest.approx(1, abs=0.1)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..files import is_file
 
 if TYPE_CHECKING:
     from ..align.encoder import SoundEncoder
@@ -128,7 +129,7 @@ def load_clip(folder: str | os.PathLike) -> CLIPTower:
     folder = Path(folder)
     config = folder / "config.json"
     try:
-        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type") if config.is_file() else None
+        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type") if is_file(config) else None
     except (OSError, ValueError):
         kind = None
     if kind != "clip":

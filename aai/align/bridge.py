@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from ..audio import SUFFIXES, Sound, load
 from ..errors import InputError
+from ..files import is_file
 from .bridge_map import Bridge, BridgeSettings, fit
 from .clap import CLAPEncoder, CLAPText, restore_sound_tower, sound_tower_state
 from .evaluate import Share, nearest_label
@@ -212,7 +213,7 @@ def load_sounds(folder: str | os.PathLike, most: int = 40) -> list[Sound]:
     Raises InputError for a folder without sounds, and one that cannot be read.
     """
     folder = Path(folder)
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and is_file(p))
     if not files:
         raise InputError(f"“{folder}” holds no sounds: name a folder of wav, flac, ogg, mp3 or m4a files.")
     step = max(1.0, len(files) / most)

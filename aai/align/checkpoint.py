@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import is_file
 from .cavmae import CAVMAE, CLASSIFIER, DECODER, CAVMAEConfig, take
 from .cavmae_decoder import Decoder, DecoderConfig
 from .encoder import FORMAT, CAVMAEEncoder, load
@@ -64,7 +65,7 @@ def read(path: str | os.PathLike) -> Published:
     from safetensors.torch import load_file
 
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"There is no CAV-MAE file “{path}”: check its name and folder.")
     try:
         if path.suffix.lower() == ".safetensors":
@@ -133,7 +134,7 @@ def load_start(path: str | os.PathLike) -> CAVMAEEncoder:
 
     path = Path(path)
     ours = False
-    if path.suffix.lower() == ".safetensors" and path.is_file():
+    if path.suffix.lower() == ".safetensors" and is_file(path):
         with contextlib.suppress(SafetensorError, OSError), safe_open(str(path), "pt") as file:
             ours = (file.metadata() or {}).get("format") == FORMAT
     if not ours:

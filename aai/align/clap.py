@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ..audio import Sound
 from ..errors import InputError
+from ..files import is_dir
 from .encoder import windows
 
 LONGEST = 77
@@ -206,7 +207,7 @@ def clap_config(folder: Path) -> dict:
         "give the folder of a CLAP as transformers keeps it, such as huggingface.co/laion/clap-htsat-unfused "
         "downloaded whole."
     )
-    if not folder.is_dir():
+    if not is_dir(folder):
         raise InputError(f"There is no CLAP folder “{folder}”: {hint}")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

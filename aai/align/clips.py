@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, BinaryIO
 from .. import audio, image
 from ..audio import SUFFIXES
 from ..errors import InputError
+from ..files import is_dir, is_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
+PICTURES = image.suffixes()
 MANIFEST = "clips.jsonl"
 UNFINISHED = "progress.jsonl"
 """The journal of an `aai data prepare` that has not come to its end."""
@@ -111,8 +112,8 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
     list that cannot be read.
     """
     folder = Path(folder)
-    shards = [folder] if folder.suffix == ".tar" and folder.is_file() else []
-    if not shards and not folder.is_dir():
+    shards = [folder] if folder.suffix == ".tar" and is_file(folder) else []
+    if not shards and not is_dir(folder):
         raise InputError(f"There is no folder “{folder}”: give a folder with one subfolder for each class.")
     if is_plain(folder / MANIFEST):
         clips = list(_listed(folder))
@@ -191,11 +192,11 @@ def _label_of(folder: Path) -> str:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return [path for path in _contents(folder) if path.is_dir()]
+    return [path for path in _contents(folder) if is_dir(path)]
 
 
 def _hold_sounds(folder: Path) -> bool:
-    return any(path.suffix.lower() in SUFFIXES and path.is_file() for path in _contents(folder))
+    return any(path.suffix.lower() in SUFFIXES and is_file(path) for path in _contents(folder))
 
 
 def _contents(folder: Path) -> list[Path]:
@@ -208,7 +209,7 @@ def _contents(folder: Path) -> list[Path]:
 
 def _classes(folder: Path) -> Iterator[Clip]:
     for group in class_folders(folder):
-        files = [path for path in _contents(group.path) if path.is_file()]
+        files = [path for path in _contents(group.path) if is_file(path)]
         sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
         if not pictures:

@@ -22,6 +22,7 @@ from .. import files
 from ..audio import SILENCE, Sound, loudness, sound_hash
 from ..errors import InputError
 from ..fbank import fbank
+from ..files import is_dir, is_file
 from .cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig
 
 FORMAT = "aai-sound-encoder-1"
@@ -286,11 +287,11 @@ def load(path: str | os.PathLike) -> SoundEncoder:
     none of these, and one that lacks weights.
     """
     path = Path(path)
-    if path.is_dir():
+    if is_dir(path):
         from .clap import load_folder
 
         return load_folder(path)[0]
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             f"There is no sound encoder “{path}”: check its name, or use SoundWorld's. {SOURCES}"
         )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ..audio import SUFFIXES
 from ..errors import InputError
+from ..files import is_dir, is_file
 from .clips import FOLD as FOLDER
 from .clips import class_folders
 
@@ -44,7 +45,7 @@ def read_recordings(
     that is missing, folds that hold nothing, folds or splits without classes, and a single class.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not is_dir(folder):
         raise InputError(f"There is no folder “{folder}”: give ESC-50's, UrbanSound8K's, or one of classes.")
     listed = _published(folder)
     if listed is None:
@@ -89,7 +90,7 @@ def _published(folder: Path) -> Path | None:
     """
     for listed in (ESC50, URBANSOUND):
         for place in (folder / listed, folder / Path(listed).name):
-            if place.is_file():
+            if is_file(place):
                 return place
     within = [
         p for s in (ESC50, URBANSOUND) for n in (s, Path(s).name) for p in sorted(folder.glob(f"*/{n}"))
@@ -114,7 +115,7 @@ def _recordings(listed: Path, rows: list[tuple[str, str, str]], published: str) 
         except ValueError:
             raise InputError(f"“{listed}” gives “{fold}” as a fold: take the list as it is published.")
         path = set_of / published.format(fold=number) / name
-        if not path.is_file():
+        if not is_file(path):
             there = _by_name(set_of) if there is None else there
             path = _nearest(there.get(name, []), number, path, listed)
         found.append(Recording(path, label.replace("_", " "), number))

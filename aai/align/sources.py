@@ -29,6 +29,7 @@ from pathlib import Path
 
 from ..audio import SUFFIXES, VIDEOS
 from ..errors import InputError
+from ..files import is_dir, is_file
 from .clips import PICTURES, class_folders, is_plain, pictures_by_sound
 
 COLUMNS = {
@@ -80,7 +81,7 @@ def find(source: Path, listed: Path | None = None, labels: Path | None = None) -
     cannot be made (no file, a label that is not in the list, an id that came before) has a `why`. Raises
     InputError for a missing source, a list with other columns, and one that names nothing.
     """
-    if not source.is_dir():
+    if not is_dir(source):
         raise InputError(f"There is no folder “{source}”: give the folder that holds the videos or sounds.")
     if listed is None:
         lists = sorted(path for path in source.glob("*.csv") if path.name[0] != ".")
@@ -375,7 +376,7 @@ def _listing(source: Path, paths: Iterable[str]) -> str:
 def _from_classes(source: Path) -> list[tuple[Item, str]]:
     items = []
     for group in class_folders(source):
-        files = sorted(path for path in group.path.iterdir() if path.is_file() and path.name[0] != ".")
+        files = sorted(path for path in group.path.iterdir() if is_file(path) and path.name[0] != ".")
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
         sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
         for path, own in pictures_by_sound(sounds, pictures):

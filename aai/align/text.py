@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..files import is_dir
 
 TEMPLATES = {
     "label": ("{label}",),
@@ -84,15 +85,15 @@ def load_clip(source: str | os.PathLike) -> CLIPText:
     try:
         # One download finds out at once that there is no network; the loaders would try for minutes.
         folder = (
-            Path(name) if Path(name).is_dir() else Path(snapshot_download(name, allow_patterns=CLIP_FILES))
+            Path(name) if is_dir(name) else Path(snapshot_download(name, allow_patterns=CLIP_FILES))
         )
-        inside = (folder / "text_encoder").is_dir()
+        inside = is_dir(folder / "text_encoder")
         return CLIPText(
             CLIPTokenizer.from_pretrained(str(folder / "tokenizer" if inside else folder)),
             CLIPTextModel.from_pretrained(
                 str(folder / "text_encoder" if inside else folder), use_safetensors=True
             ),
-            folder.resolve().name if Path(name).is_dir() else name,
+            folder.resolve().name if is_dir(name) else name,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

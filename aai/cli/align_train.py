@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import InputError
+from ..files import is_dir
 from .inputs import SOUNDWORLD, check_encoder_file, load_text_tower
 from .terminal import Commands, positive, progress, say, tell
 
@@ -152,7 +153,7 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> None:
         state.unlink(missing_ok=True)
     ranks.wait()
     data = Path(options.data)
-    folder = data if data.is_dir() else data.parent
+    folder = data if is_dir(data) else data.parent
     with progress("encoding", len(clips) + len(held_out), quiet) as tick:
 
         def encoded(some: list[Clip], tokens: bool, begun: int) -> Examples:

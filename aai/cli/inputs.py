@@ -4,17 +4,19 @@ sound."""
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..files import is_dir
 from .terminal import positive, progress
 
 if TYPE_CHECKING:
     import torch
 
-    from ..adapt.library import Library
+    from ..adapt.library import Library, Retrieval
     from ..adapt.settings import TrainSettings
     from ..adapt.train import TrainResult
     from ..adapt.visual import VisualTower
@@ -173,9 +175,15 @@ def references(options: argparse.Namespace, encoder: SoundEncoder, f_a, model: P
     from ..adapt.visual import tower_of
 
     _, pictures = open_library(Path(options.refs), tower_of(encoder, options.clip), options.json)
-    found = library.references(f_a, pictures, options.k, options.sound)
-    names = ", ".join(f"{r.path.name} {r.score:.3f}" for r in found)
-    return library.load_pictures([r.path for r in found], model.native_size), names
+    found = library.retrieve(f_a, pictures, options.k, library.clip_of(options.sound))
+    tell_left_out(found)
+    names = ", ".join(f"{r.path.name} {r.score:.3f}" for r in found.references)
+    return library.load_pictures([r.path for r in found.references], model.native_size), names
+
+
+def tell_left_out(found: Retrieval) -> None:
+    if found.note:
+        print(found.note, file=sys.stderr)
 
 
 def open_library(
@@ -259,14 +267,14 @@ def _best_device() -> torch.device:
 
 
 def check_folder(output: Path) -> None:
-    if not output.parent.is_dir():
+    if not is_dir(output.parent):
         raise InputError(f"There is no folder '{output.parent}' for '{output.name}': make it first.")
 
 
 def check_encoder_file(output: Path) -> None:
     """Raises InputError, before there is anything to lose, where no encoder can be kept under this name."""
     check_folder(output)
-    if output.is_dir():
+    if is_dir(output):
         raise InputError(f"'{output}' is a folder: name a file in it, as {output / 'sounds.safetensors'}.")
     if output.suffix != ".safetensors":
         raise InputError(f"'{output}' is no name of an encoder: let it end in .safetensors.")

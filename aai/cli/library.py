@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .inputs import SOUNDWORLD, about_clip, about_sound, check_folder, load_encoder, open_library
+from .inputs import (
+    SOUNDWORLD,
+    about_clip,
+    about_sound,
+    check_folder,
+    load_encoder,
+    open_library,
+    tell_left_out,
+)
 from .terminal import Commands, positive, tell
 
 
@@ -65,7 +73,7 @@ def index(options: argparse.Namespace) -> None:
 def search(options: argparse.Namespace) -> None:
     from .. import audio
     from ..adapt.index import read
-    from ..adapt.library import references
+    from ..adapt.library import clip_of, retrieve
     from ..adapt.visual import tower_of
     from ..align.encoder import hear
 
@@ -78,7 +86,9 @@ def search(options: argparse.Namespace) -> None:
         library = read(options.library, tower)
     else:
         _, library = open_library(options.library, tower, options.json)
-    found = references(heard.f_a, library, options.k, heard.sound)
+    retrieval = retrieve(heard.f_a, library, options.k, clip_of(heard.sound))
+    tell_left_out(retrieval)
+    found = retrieval.references
     names = [r.path.relative_to(library.folder).as_posix() for r in found]
     if options.output:
         _sheet(options.output, heard.sound, found, names)
@@ -87,6 +97,7 @@ def search(options: argparse.Namespace) -> None:
         "pictures": [
             {"file": str(r.path), "name": name, "score": round(r.score, 4)} for r, name in zip(found, names)
         ],
+        "left_out": retrieval.left_out,
     }
     tell(options, report, "\n".join(f"{r.score:.3f}  {r.path}" for r in found))
 

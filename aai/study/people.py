@@ -15,9 +15,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from .. import files
+from .. import files, image
 from ..errors import InputError
 
 KEY = "aai-people-key-1"
@@ -129,7 +127,7 @@ def _chosen(keys: Sequence[tuple], count: int, draw: random.Random) -> list[tupl
 
 def _picture(cell: dict, place: int) -> str:
     """One of a cell's pictures as a data URI, without any metadata."""
-    with Image.open(cell["file"].with_suffix(".png")) as strip:
+    with image.opened(cell["file"].with_suffix(".png")) as strip:
         side = strip.width // cell["pictures"]
         part = strip.convert("RGB").crop((place * side, 0, (place + 1) * side, strip.height))
     content = io.BytesIO()

@@ -18,6 +18,7 @@ from ..adapt.library import Library, is_own, load_pictures, rank, references
 from ..adapt.visual import tower_of
 from ..align.encoder import SoundEncoder, hear
 from ..errors import InputError
+from ..files import is_dir, is_file
 from ..picture.model import PictureModel
 from ..soundworld.evaluate import label_of, unseen_sound
 from ..soundworld.pictures import render
@@ -167,13 +168,13 @@ def folder_setting(
 def sounds_of_classes(folder: str | os.PathLike) -> dict[str, list[Path]]:
     """{class in words: its sound files} of a folder of classes. Raises InputError where there is none."""
     folder = Path(folder)
-    if not folder.is_dir():
+    if not is_dir(folder):
         raise InputError(
             f"There is no folder of sounds '{folder}': give one with a subfolder for each class."
         )
     found = {}
-    for group in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = sorted(p for p in group.iterdir() if p.suffix.lower() in audio.SUFFIXES and p.is_file())
+    for group in sorted(path for path in folder.iterdir() if is_dir(path)):
+        files = sorted(p for p in group.iterdir() if p.suffix.lower() in audio.SUFFIXES and is_file(p))
         if files:
             found[group.name.replace("_", " ")] = files
     if not found:

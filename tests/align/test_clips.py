@@ -213,3 +213,16 @@ def test_a_damaged_member_is_told_by_its_name(files, tmp_path):
     shard.unlink()
     with pytest.raises(InputError, match="a.tar.*make the shard again"):
         clip.load_sound()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links may need rights here")
+def test_links_that_lead_to_themselves_are_no_clips(files, tmp_path):
+    for name in ("dog", "rain"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.wav").write_bytes(files[0])
+        (tmp_path / name / "1.gif").write_bytes(files[1])
+        (tmp_path / name / "2.wav").symlink_to("2.wav")
+    (tmp_path / "loop").symlink_to("loop")
+    assert [clip.id for clip in scan(tmp_path)] == ["dog/1", "rain/1"]
+    with pytest.raises(InputError, match="There is no folder"):
+        scan(tmp_path / "loop")
