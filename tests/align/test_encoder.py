@@ -158,6 +158,23 @@ def test_nearest_words_are_sorted_and_add_up(encoder):
     assert [s for _, s in words] == sorted((s for _, s in words), reverse=True)
 
 
+def test_what_is_heard_keeps_its_length(encoder):
+    """Eq. 6 to the letter adds f_a as the encoder gives it: the mean over tokens, before it is brought to
+    length one."""
+    sound = noise(encoder.seconds)
+    with torch.no_grad():
+        expected = encoder.model.audio_features(encoder.fbanks(encoder.windows(sound)))[0]
+    assert abs(expected.norm() - 1) > 0.5
+    torch.testing.assert_close(encoders.hear(encoder, sound).f_a, expected)
+    torch.testing.assert_close(encoder.embed([sound])[0], expected / expected.norm())
+    longer = noise(2.5 * encoder.seconds)
+    with torch.no_grad():
+        each = encoder.model.audio_features(encoder.fbanks(encoder.windows(longer)))
+    f_a = encoders.hear(encoder, longer).f_a
+    assert len(each) == 3 and f_a.norm() == pytest.approx(each.norm(dim=-1).mean().item(), rel=1e-5)
+    torch.testing.assert_close(f_a / f_a.norm(), encoder.embed([longer])[0])
+
+
 def test_what_is_heard_carries_the_encoders_words(encoder):
     heard = encoders.hear(encoder, noise(1))
     assert heard.labels == ["rain", "dog", "clock"] and heard.labels is not encoder.labels
