@@ -178,10 +178,10 @@ class CAVMAEEncoder:
         images = images.float()
         height, width = images.shape[-2:]
         if (height, width) != (size, size):
-            scale = size / min(height, width)
-            shape = (max(round(height * scale), size), max(round(width * scale), size))
+            # Cut off, not rounded, and cropped as torchvision does, through which CAV-MAE sees.
+            shape = [side * size // min(height, width) for side in (height, width)]
             images = F.interpolate(images, shape, mode="bicubic", antialias=True).clamp(0, 1)
-            top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+            top, left = (round((side - size) / 2) for side in shape)
             images = images[..., top : top + size, left : left + size]
         mean, std = torch.tensor(IMAGE_MEAN).view(3, 1, 1), torch.tensor(IMAGE_STD).view(3, 1, 1)
         for part in images.cpu().split(64):

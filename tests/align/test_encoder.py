@@ -6,7 +6,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from aai.align import encoder as encoders
-from aai.align.cavmae import CAVMAE, CAVMAEConfig, pool
+from aai.align.cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig, pool
 from aai.audio import Sound
 from aai.errors import InputError
 
@@ -149,6 +149,25 @@ def test_pictures_with_alpha_are_refused(encoder):
 def test_pictures_of_any_size_are_seen(encoder):
     for shape in ((1, 3, 32, 32), (2, 3, 50, 90), (1, 3, 20, 24)):
         assert encoder.embed_images(torch.rand(shape)).shape == (shape[0], 16)
+
+
+@pytest.mark.parametrize("height, width", [(480, 854), (33, 47), (47, 33), (100, 71), (20, 31), (32, 43)])
+def test_pictures_are_resized_and_cut_as_by_torchvision(encoder, height, width):
+    """854 pixels of 480 become 398 of 224, not 399; a middle that lies between two pixels goes to the even
+    one."""
+    transforms = pytest.importorskip("torchvision.transforms")
+    size = encoder.model.config.image_size
+    resized = transforms.Compose(
+        [
+            transforms.Resize(size, transforms.InterpolationMode.BICUBIC),
+            transforms.Lambda(lambda x: x.clamp(0, 1)),
+            transforms.CenterCrop(size),
+            transforms.Normalize(IMAGE_MEAN, IMAGE_STD),
+        ]
+    )
+    pictures = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    (found,) = encoder.image_batches(pictures)
+    torch.testing.assert_close(found, resized(pictures), rtol=0, atol=1e-5)
 
 
 def test_nearest_words_are_sorted_and_add_up(encoder):
