@@ -97,7 +97,7 @@ def test_a_linked_choice_is_judged_when_it_is_known(run, pack, ear):
 
 def test_encoding_gives_an_embedding_and_words(run, pack, ear, rain):
     heard, words, scores = run("AAI_EncodeSound", sound_encoder=ear, audio=core_audio(rain), count=2)
-    assert_close(heard.f_a, ear.embed([rain])[0])
+    assert_close(heard.f_a, ear.embed([rain], own_length=True)[0])
     assert heard.encoder == "small" and math.isfinite(heard.loudness)
     ranked = pack.part("aai.align.encoder").nearest_words(ear, heard.f_a[None], 5)[0]
     assert words == f"{ranked[0][0]}, {ranked[1][0]}"
