@@ -163,7 +163,8 @@ class SoundToken:
     def with_sound(
         self, f_a: Tensor, loudness: float | None = None, provenance: Mapping[str, str] | None = None
     ) -> SoundToken:
-        """The same adapter with another sound (Fig. 6b): e' = s f_a'/|f_a'| + f_adapter.
+        """The same adapter with another sound (Fig. 6b): e' = s f_a'/|f_a'| + f_adapter; of length one, where
+        the token's own is.
 
         The sound's entry in the provenance moves to `adapter_sound`; `provenance` adds the new one's.
         Raises InputError for an embedding that carries no adapter, or a sound of another width.
@@ -173,6 +174,9 @@ class SoundToken:
                 f"'{self.name}' is a plain embedding without an adapter: only a token trained from a "
                 "sound can take another."
             )
+        if self.f_a is not None and abs(float(self.f_a.norm()) - 1) < 1e-3:
+            # Encoders once gave every sound at length one, and some give no other: the adapter is for that.
+            f_a = F.normalize(f_a, dim=-1)
         vectors = {
             k: word_vectors(self.entering(k, f_a.to(v)), self.scale[k], v) for k, v in self.f_adapter.items()
         }

@@ -78,6 +78,8 @@ class LoadAudio(io.ComfyNode):
         sound = sounds.load(path, start=start, seconds=length or None)
         # The name goes beside what core's AUDIO has: a token says which sound it is of.
         core = {"waveform": sound.waveform[None], "sample_rate": sound.rate, "name": os.path.basename(path)}
+        # And where its channels stand, which core's AUDIO does not say.
+        core["layout"] = sound.layout
         return io.NodeOutput(core, sounds.loudness(sound))
 
 
@@ -187,14 +189,16 @@ class EncodeSound(io.ComfyNode):
 
 
 def sound_of(audio: dict | None):
-    """A Sound of core's AUDIO. Raises InputError for none, as core gives for a video without sound, and for
-    what holds no sound."""
-    from ..aai.audio import from_tensor
+    """A Sound of core's AUDIO; six channels of no stated layout are 5.1 in ffmpeg's order, as core decodes
+    them. Raises InputError for none, as core gives for a video without sound, and for what holds no sound."""
+    from ..aai.audio import SURROUND_5_1, from_tensor
     from ..aai.errors import InputError
 
     if audio is None:
         raise InputError("No sound came in, as from a video without a sound track: connect another.")
-    return from_tensor(audio["waveform"], audio["sample_rate"])
+    # What does not fit the channels, as six names for two, counts for nothing.
+    layout = audio.get("layout", SURROUND_5_1)
+    return from_tensor(audio["waveform"], audio["sample_rate"], layout=layout)
 
 
 def _sound_files() -> list[str]:

@@ -1,12 +1,14 @@
 """Sounds against torchaudio, the standard's own reference tones, and everything that files do wrong."""
 
 import math
+import wave as wave_module
 
 import av
 import numpy as np
 import pytest
 import torch
 import torchaudio
+from scipy.signal import lfilter
 
 from aai import audio
 from aai.audio import Sound
@@ -62,6 +64,63 @@ def test_loudness_is_close_to_torchaudios(rate):
     sound = noise(3, rate, channels=2)
     theirs = float(torchaudio.functional.loudness(sound.waveform, rate))
     assert audio.loudness(sound) == pytest.approx(theirs, abs=0.3 if rate < 32000 else 0.1)
+
+
+def plain_loudness(wave, weights):
+    """BS.1770-4 without its gates, which a steady tone does not reach: the standard's own filters at 48
+    kHz."""
+    shelved = lfilter(
+        [1.53512485958697, -2.69169618940638, 1.19839281085285],
+        [1.0, -1.69065929318241, 0.73248077421585],
+        wave.double().numpy(),
+    )
+    filtered = lfilter([1.0, -2.0, 1.0], [1.0, -1.99004745483398, 0.99007225036621], shelved)
+    return -0.691 + 10 * math.log10(np.dot(weights, (filtered**2).mean(-1)))
+
+
+SURROUND = [1, 1, 1, 0, 1.41, 1.41]
+
+
+@pytest.mark.parametrize(
+    "layout, weights",
+    [
+        ("5.1", SURROUND),
+        ("5.1(side)", SURROUND),
+        ("7.1", [1, 1, 1, 0, 1, 1, 1.41, 1.41]),
+        ("6.1", [1, 1, 1, 0, 1, 1.41, 1.41]),
+        ("5.0", [1, 1, 1, 1.41, 1.41]),
+        ("quad", [1, 1, 1.41, 1.41]),
+        ("4.0", [1, 1, 1, 1]),
+        ("2.1", [1, 1, 0]),
+        ("stereo", [1, 1]),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_loudness_counts_the_channels_of_a_file_by_where_they_stand(tmp_path, layout, weights, suffix):
+    names = tuple(channel.name for channel in av.AudioLayout(layout).channels)
+    # Every channel as loud as it is far along, so that no two can be taken for one another.
+    decibels = [-30 + 2 * i for i in range(len(weights))]
+    wave = torch.cat([tone(level, 4, channels=1).waveform for level in decibels])
+    wave[[i for i, weight in enumerate(weights) if not weight]] = tone(-3, 4, channels=1, hertz=60).waveform
+    audio.save(Sound(wave, 48000, names), tmp_path / f"surround.{suffix}")
+    sound = audio.load(tmp_path / f"surround.{suffix}")
+    expected = plain_loudness(wave, weights)
+    assert audio.loudness(sound) == pytest.approx(expected, abs=0.02)
+    assert audio.loudness(sound.cut(1, 2)) == pytest.approx(expected, abs=0.05)
+    assert audio.loudness(sound.resample(32000)) == pytest.approx(expected, abs=0.1)
+
+
+def test_channels_of_no_stated_place_weigh_the_same(tmp_path):
+    wave = torch.cat([tone(-30 + 2 * i, 4, channels=1).waveform for i in range(6)])
+    assert audio.loudness(Sound(wave, 48000)) == pytest.approx(plain_loudness(wave, [1] * 6), abs=0.02)
+    # A plain wav file of six channels has no mask of their places.
+    with wave_module.open(str(tmp_path / "plain.wav"), "wb") as file:
+        file.setparams((6, 2, 48000, 0, "NONE", ""))
+        file.writeframes((wave.T.numpy() * 32767).astype("<i2").tobytes())
+    sound = audio.load(tmp_path / "plain.wav")
+    assert sound.layout is None
+    assert audio.loudness(sound) == pytest.approx(plain_loudness(wave, [1] * 6), abs=0.02)
+    assert audio.from_tensor(wave, 48000, layout=("FL", "FR")).layout is None
 
 
 def test_loudness_of_the_short_the_silent_and_the_many():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -80,6 +81,9 @@ def test_raw_scale_adds_the_sound_as_it_is():
     held = SoundToken("x", {"clip_l": adapter}, torch.zeros(8), {"clip_l": adapter}, {"clip_l": None})
     sound = torch.randn(8) * 28
     assert torch.equal(held.with_sound(sound).vectors["clip_l"], sound + adapter)
+    # One of a sound at length one takes others so, whatever their own.
+    unit = dataclasses.replace(held, f_a=torch.eye(8)[0]).with_sound(11.9 * sound)
+    assert_close(unit.vectors["clip_l"], sound / sound.norm() + adapter)
 
 
 def test_a_sound_of_another_width_is_refused(make_token):

@@ -88,8 +88,9 @@ class CLAPEncoder:
         self.tau, self.space = 0.05, "clap"
 
     @torch.no_grad()
-    def embed(self, sounds: list[Sound]) -> Tensor:
-        """Sounds of any rate, channel count and length to [B, dim] of length one."""
+    def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:
+        """Sounds of any rate, channel count and length to [B, dim] of length one, the only one they have
+        here."""
         if not sounds:
             return torch.zeros(0, self.dim)
         heard = [[self._hear(part) for part in windows(s, self.rate, self.seconds)] for s in sounds]

@@ -38,8 +38,8 @@ SHORTEST = 0.1
 
 @dataclass(frozen=True, eq=False)
 class SoundEmbedding:
-    """A sound as its encoder hears it: f_a [dim], its loudness in LUFS, and where both come from: the sound's
-    name, its hash and the encoder's name.
+    """A sound as its encoder hears it: f_a [dim] of its own length, its loudness in LUFS, and where both come
+    from: the sound's name, its hash and the encoder's name.
 
     `labels` and `label_vectors` [L, dim] are the words that the encoder knows, in f_a's space: what another
     space's words can be fitted on. An encoder that is not aligned yet has none.
@@ -55,7 +55,7 @@ class SoundEmbedding:
 
 
 class SoundEncoder(Protocol):
-    """Sounds as vectors of length one in the text encoder's space.
+    """Sounds as vectors in the text encoder's space, of length one, or of the length that they have there.
 
     It hears `seconds` at a time at `rate` Hz. `labels` and `label_vectors` [L, dim] are the words that it
     knows (none before it is aligned: [] and [0, dim]); `tau` is the temperature of their scores. `space`
@@ -75,8 +75,9 @@ class SoundEncoder(Protocol):
     space: str
     notes: dict[str, str]
 
-    def embed(self, sounds: list[Sound]) -> Tensor:
-        """[B, dim]"""
+    def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:
+        """[B, dim] of length one; with `own_length` as long as the features are before that, for eq. 6 to the
+        letter. CLAP's model, and a bridge, give nothing but length one."""
 
 
 def windows(sound: Sound, rate: int, seconds: float) -> list[Tensor]:
@@ -132,25 +133,32 @@ class CAVMAEEncoder:
         return torch.stack([F.pad(part, (0, size - len(part))) for part in parts])
 
     @torch.no_grad()
-    def embed(self, sounds: list[Sound], first_window: bool = False) -> Tensor:
+    def embed(self, sounds: list[Sound], first_window: bool = False, *, own_length: bool = False) -> Tensor:
         """Sounds of any rate, channel count and length to [B, dim] of length one; `first_window` hears no
-        more than their first `seconds`, as CAV-MAE does."""
+        more than their first `seconds`, as CAV-MAE does. With `own_length` they are as long as their windows'
+        features are on average."""
         windows = [self.windows(sound)[: 1 if first_window else None] for sound in sounds]
         if not windows:
             return torch.zeros(0, self.dim)
-        parts = self.embed_waveforms(torch.cat(windows)).split([len(rows) for rows in windows])
-        return F.normalize(torch.stack([rows.mean(0) for rows in parts]), dim=-1)
+        features = self._features(torch.cat(windows)).split([len(rows) for rows in windows])
+        f_a = F.normalize(torch.stack([F.normalize(rows, dim=-1).mean(0) for rows in features]), dim=-1)
+        if not own_length:
+            return f_a
+        return f_a * torch.stack([rows.norm(dim=-1).mean() for rows in features])[:, None]
 
-    @torch.no_grad()
     def embed_waveforms(self, waveforms: Tensor) -> Tensor:
         """Waveforms [B, T] at `rate`, one window each (padded with zeros or cut), to [B, dim] of length
         one."""
+        return F.normalize(self._features(waveforms), dim=-1)
+
+    @torch.no_grad()
+    def _features(self, waveforms: Tensor) -> Tensor:
         size = round(self.seconds * self.rate)
         waveforms = F.pad(waveforms, (0, size - waveforms.shape[-1]))
         features = [
             self.model.audio_features(self.fbanks(part.to(self.device))) for part in waveforms.split(16)
         ]
-        return F.normalize(torch.cat(features), dim=-1)
+        return torch.cat(features)
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
@@ -171,10 +179,10 @@ class CAVMAEEncoder:
         images = images.float()
         height, width = images.shape[-2:]
         if (height, width) != (size, size):
-            scale = size / min(height, width)
-            shape = (max(round(height * scale), size), max(round(width * scale), size))
+            # Cut off, not rounded, and cropped as torchvision does, through which CAV-MAE sees.
+            shape = [side * size // min(height, width) for side in (height, width)]
             images = F.interpolate(images, shape, mode="bicubic", antialias=True).clamp(0, 1)
-            top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+            top, left = (round((side - size) / 2) for side in shape)
             images = images[..., top : top + size, left : left + size]
         mean, std = torch.tensor(IMAGE_MEAN).view(3, 1, 1), torch.tensor(IMAGE_STD).view(3, 1, 1)
         for part in images.cpu().split(64):
@@ -214,7 +222,7 @@ def hear(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEmbedding:
         raise InputError(
             f"{called} has channels that cancel each other out when they are mixed: take one of them alone."
         )
-    f_a = encoder.embed([sound])[0].cpu()
+    f_a = encoder.embed([sound], own_length=True)[0].cpu()
     return SoundEmbedding(
         f_a,
         level,

@@ -134,10 +134,11 @@ def _picture(path: Path):
 
 def _reduce(picture, size: int):
     """A picture whose shorter side is at most `size`."""
-    scale = size / min(picture.size)
-    if scale >= 1:
+    shorter = min(picture.size)
+    if shorter <= size:
         return picture
-    return picture.resize([max(round(side * scale), size) for side in picture.size], resample=3)
+    # Cut off as torchvision does, so that a reduced frame is what the encoder would have made of it.
+    return picture.resize([side * size // shorter for side in picture.size], resample=3)
 
 
 def _write(item: Item, sound: audio.Sound, pictures: list, folder: Path, settings: PrepareSettings) -> Clip:

@@ -89,7 +89,8 @@ class Training:
         if not checkpoint.path.exists():
             return
         tensors, facts = read(checkpoint.path)
-        begun = facts["settings"]
+        # Older states lack the settings that came later: theirs are the defaults.
+        begun = {**asdict(type(settings)()), **facts["settings"]}
         changed = [name for name, value in asdict(settings).items() if begun.get(name) != value]
         if len(tensors["curve"]) < settings.steps:
             changed = [name for name in changed if name != "rate"]

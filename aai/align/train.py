@@ -26,6 +26,7 @@ from .ranks import ALONE, Ranks
 from .resume import Checkpoint, Training
 
 MOMENTA = ("audio", "literal", "literal_shared", "none")
+SCHEDULES = ("cosine", "paper")
 TAU_RANGE = (0.001, 0.5)
 
 
@@ -44,6 +45,10 @@ class AlignSettings:
     `batch` counts the sounds that are told from one another, over all processes. A step gathers the gradients
     of `accumulate` such batches: it sees accumulate * batch sounds, but the negatives of a sound are those of
     its own batch alone. `bf16` runs the audio tower in bfloat16 (autocast); weights and losses stay float32.
+
+    `schedule`: "cosine" raises the rate over `warmup` steps, lets it fall to a fiftieth, and clips gradients
+    at length 1; "paper" holds it through all steps, without a warm-up or clipping, as the code of the paper's
+    "other settings as [19]" (CAV-MAE's fine-tuning) does for its ten epochs.
     """
 
     steps: int = 1000
@@ -64,10 +69,13 @@ class AlignSettings:
     seed: int = 0
     accumulate: int = 1
     bf16: bool = False
+    schedule: str = "cosine"
 
     def __post_init__(self) -> None:
         if self.momentum not in MOMENTA:
             raise InputError(f"There is no momentum “{self.momentum}”: choose one of {', '.join(MOMENTA)}.")
+        if self.schedule not in SCHEDULES:
+            raise InputError(f"There is no schedule “{self.schedule}”: choose {' or '.join(SCHEDULES)}.")
         if self.steps < 1 or self.batch < 2:
             raise InputError(
                 f"{self.steps} steps of {self.batch} sounds teach nothing: take at least 1 step and 2 "
@@ -263,12 +271,14 @@ def align(
         lowest = math.inf
         steady = training.best or (None, begun, tau.item(), _copied(parameters))
         for step in range(begun, settings.steps):
-            set_rate(optimizer, settings.rate, step, settings.steps, settings.warmup)
+            if settings.schedule == "cosine":
+                set_rate(optimizer, settings.rate, step, settings.steps, settings.warmup)
             alpha = settings.alpha * min(1, step / max(settings.ramp_steps, 1))
             figures = _gradients(
                 model, twin, batches, settings, alpha, tau, generator, ranks, hear, optimizer
             )
-            norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+            longest = 1.0 if settings.schedule == "cosine" else math.inf
+            norm = nn.utils.clip_grad_norm_(parameters, longest)
             if not (math.isfinite(figures["loss"]) and torch.isfinite(norm)):
                 training.best = steady
                 raise InputError(

@@ -95,6 +95,11 @@ def _about_settings(sub: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--rate", type=float, default=5e-5, metavar="X", help="learning rate (%(default)s)")
     group.add_argument(
+        "--schedule", choices=("cosine", "paper"), default="cosine",
+        help="of the rate: warm-up and a cosine, with clipped gradients; or the paper's, which never changes "
+        "and clips nothing (%(default)s)",
+    )  # fmt: skip
+    group.add_argument(
         "--warmup", type=positive, metavar="N", help="steps until it is whole (50, or a tenth)"
     )
     group.add_argument("--weight-decay", type=float, default=0.02, metavar="X", help="(%(default)s)")
@@ -244,6 +249,10 @@ def _epoch(options: argparse.Namespace, clips: int) -> int:
 def _settings(options: argparse.Namespace, clips: int) -> AlignSettings:
     from ..align.train import AlignSettings
 
+    if options.warmup and options.schedule == "paper":
+        raise InputError(
+            "The paper's schedule has no warm-up: leave --warmup out, or take --schedule cosine."
+        )
     epoch = _epoch(options, clips)
     steps = options.steps or options.epochs * epoch
     return AlignSettings(
@@ -265,6 +274,7 @@ def _settings(options: argparse.Namespace, clips: int) -> AlignSettings:
         seed=options.seed,
         accumulate=options.accumulate,
         bf16=_in_bf16(options),
+        schedule=options.schedule,
     )
 
 

@@ -94,11 +94,12 @@ class Edit:
         divide."""
         return groups_of(rows, self.rows)
 
-    def at(self, progress: float, reads: Sequence[Reads], length: int) -> Injection:
+    def at(self, progress: float, reads: Sequence[Reads], length: int, steps: int | None = None) -> Injection:
         """What is injected at a share `progress` of the steps.
 
         `reads` are those of the source and of every edited prompt; `length` the conditioning's, a multiple of
-        each one's.
+        each one's. `steps` are the sampler's: the self window then holds int(share * steps) whole ones, as
+        google/prompt-to-prompt counts them, and none that it covers in part.
         """
         inside = _inside(self.cross_window, progress)
         source, *edited = reads
@@ -108,7 +109,11 @@ class Edit:
                 "conditioning that was made with it."
             )
         mixes = (self._mix(source, row, number, inside, length) for number, row in enumerate(edited))
-        return Injection(tuple(mixes), _inside(self.self_window, progress), self.self_downscale)
+        shapes = _inside(self.self_window, progress)
+        if steps is not None:
+            start, end = (int(share * steps) for share in self.self_window)
+            shapes = start <= round(progress * steps) < end
+        return Injection(tuple(mixes), shapes, self.self_downscale)
 
     def blending(self, size: tuple[int, int]) -> BlendRun | None:
         """The blend of one sampling of latents of `size` (h, w)."""

@@ -163,8 +163,9 @@ def invert(
 ) -> Trajectory:
     """The way of a picture's latents [1, C, h, w] into noise, under the prompt that describes it.
 
-    The noise of each step is predicted at the latents before it for the sigma after it. `callback(step,
-    steps)` may raise to stop. Raises InputError for more pictures than one, or less than one step.
+    The noise of each step is predicted from the latents before it at the timestep after it
+    (google/prompt-to-prompt's `ddim_loop`). `callback(step, steps)` may raise to stop. Raises InputError for
+    more pictures than one, or less than one step.
     """
     if len(latents) != 1:
         raise InputError(f"{len(latents)} pictures were given to invert: give one.")
@@ -177,8 +178,8 @@ def invert(
     with torch.no_grad():
         for i, t in enumerate(times):
             before, after = rising[i], rising[i + 1]
-            # Latents a little less noisy than the timestep means, scaled to the variance that it does.
-            noise = model.predict_noise(x / (1 + after**2) ** 0.5, t[None], cond).float()
+            # Of unit variance at the sigma where they stand; only the timestep is that of the next.
+            noise = model.predict_noise(x / (1 + before**2) ** 0.5, t[None], cond).float()
             x = x + (after - before) * noise.to(x)
             way.append(x)
             if callback:

@@ -91,7 +91,7 @@ class Reweight:
     def blending(self, size: tuple[int, int]) -> None:
         """Nothing is blended without a source."""
 
-    def at(self, progress: float, reads: Sequence[Reads], length: int) -> Injection:
+    def at(self, progress: float, reads: Sequence[Reads], length: int, steps: int | None = None) -> Injection:
         """The same at every step. `reads` are those of one prompt for all pictures, or of each one's."""
         told = list(reads) * self.rows if len(reads) == 1 else list(reads)
         return Injection(tuple(weighted(value_weights(r, s), length) for r, s in zip(told, self.scales)))

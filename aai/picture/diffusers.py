@@ -285,7 +285,7 @@ class DiffusersPictureModel:
                 share = schedule.progress(float(sigma), chosen.tolist())
                 first = 0 if guidance == 1 else len(x)
                 groups = edit.groups(range(first, first + len(x)))
-                injection = edit.at(share, cond.reads, cond.cross.shape[1])
+                injection = edit.at(share, cond.reads, cond.cross.shape[1], steps)
                 injector.set(injection, groups, x)
             t = schedule.timestep(sigma, sigmas).to(self.device).expand(len(x))
             scaled = (x / (1 + sigma**2).sqrt()).to(self.dtype)

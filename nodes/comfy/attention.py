@@ -93,11 +93,12 @@ def _injected(executor, x, timesteps, context=None, y=None, control=None, transf
         return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
     uuids = transformer_options["uuids"]
     sigma = float(transformer_options["sigmas"][0])
-    share = progress(sigma, transformer_options["sample_sigmas"].tolist())
+    sigmas = transformer_options["sample_sigmas"].tolist()
+    share = progress(sigma, sigmas)
     count = len(x) // len(uuids)
     steps = [
         (
-            injection.at(share, told[uuid], context.shape[1]).to(context),
+            injection.at(share, told[uuid], context.shape[1], max(len(sigmas) - 1, 1)).to(context),
             injection.groups(range(chunk * count, (chunk + 1) * count)),
         )
         for chunk, uuid in enumerate(uuids)

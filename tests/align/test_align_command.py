@@ -23,6 +23,7 @@ from aai.align.cavmae_decoder import Decoder, DecoderConfig
 from aai.align.resume import curve_of, read
 from aai.align.train import AlignSettings
 from aai.audio import Sound, save
+from aai.errors import InputError
 
 TINY = CAVMAEConfig(
     dim=32, depth_a=1, depth_v=1, heads=2, mel_bins=32, frames=64, image_size=32, patch=16, seconds=0.64
@@ -167,6 +168,12 @@ def test_the_options_are_the_settings():
     options = parser.parse_args(["train", "data", "-o", "x", "--accumulate", "2", "--no-audio-visual"])
     settings = _settings(options, 12_000)
     assert (settings.steps, settings.ramp_steps, settings.audio_visual) == (500, 50, False)
+    options = parser.parse_args(["train", "data", "-o", "x", "--schedule", "paper"])
+    settings = _settings(options, 12_000)
+    assert (settings.schedule, settings.steps, settings.rate) == ("paper", 1000, 5e-5)
+    options.warmup = 3
+    with pytest.raises(InputError, match="no warm-up: leave --warmup out"):
+        _settings(options, 12_000)
 
 
 def logged(name="out"):

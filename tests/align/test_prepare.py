@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from aai import audio, cli
+from aai.align import making
 from aai.align.clips import UNFINISHED, scan
 from aai.align.frames import Ranker, best, evenly, video_frames
 from aai.align.making import PrepareSettings
@@ -32,6 +33,20 @@ away,3,rain,train
 a,12,rain,train
 blind,0,rain,train
 """
+
+
+@pytest.mark.parametrize(
+    "size, made",
+    [((854, 480), (398, 224)), ((480, 854), (224, 398)), ((300, 300), (224, 224)), ((224, 900),) * 2],
+)
+def test_frames_are_reduced_as_by_torchvision(size, made):
+    """The longer side is cut off, not rounded: 398.5 pixels are 398."""
+    transforms = pytest.importorskip("torchvision.transforms")
+    picture = Image.effect_noise(size, 50).convert("RGB")
+    reduced = making._reduce(picture, 224)
+    assert reduced.size == made
+    theirs = transforms.Resize(224, transforms.InterpolationMode.BICUBIC)(picture)
+    assert reduced.tobytes() == theirs.tobytes()
 
 
 def write_video(path, seconds=1.2, pitch=440.0, sound=True, pictures=True, size=(64, 48)):
