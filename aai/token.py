@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from . import embedding, files
 from .embedding import ENCODERS, NAME, from_text, plain, to_text
-from .errors import InputError
+from .errors import InputError, encodable
 
 METADATA = "aai_sound_token"
 
@@ -157,7 +157,7 @@ class SoundToken:
         if self.loudness is not None:
             lines.append(f"loudness: {self.loudness:.1f} LUFS")
         lines += [f"cos(e, f_a) in {k}: {v:.2f}" for k, v in self.cosine().items()]
-        return "\n".join(lines)
+        return "\n".join(map(encodable, lines))
 
     def with_sound(
         self, f_a: Tensor, loudness: float | None = None, provenance: Mapping[str, str] | None = None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import replace
 
 import folder_paths
 from comfy_api.latest import io
 
+from ..aai.errors import logger, sentence
 from . import folders
 from .pictures import as_image, curve_points, loss_curve, square
 from .types import CATEGORY, SoundEmbeddingType, SoundTokenType, search_aliases
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 SMALLEST = 32
 """Side of a reference picture, in pixels, below which nothing is to be seen in it."""
@@ -391,7 +391,9 @@ class LoadSoundToken(io.ComfyNode):
     def validate_inputs(cls, file):
         # A link's value is None before it ran.
         if file is not None and folder_paths.get_full_path("embeddings", file) is None:
-            return f"There is no token '{file}' in models/embeddings: save one there or choose another."
+            return sentence(
+                f"There is no token '{file}' in models/embeddings: save one there or choose another."
+            )
         return True
 
     @classmethod

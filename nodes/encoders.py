@@ -7,6 +7,7 @@ from pathlib import Path
 
 import folder_paths
 
+from ..aai.errors import sentence
 from . import folders
 
 KIND, WHAT = "audio_encoders", "a sound encoder"
@@ -57,7 +58,9 @@ def missing(name: str) -> str:
     from ..aai.align.encoder import SOURCES
 
     folder = folder_paths.get_folder_paths(KIND)[0]
-    return f"There is no sound encoder '{name}' in {folder}: put it there, or choose another. {SOURCES}"
+    return sentence(
+        f"There is no sound encoder '{name}' in {folder}: put it there, or choose another. {SOURCES}"
+    )
 
 
 def stamp(name: str) -> int | None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import folder_paths
 
+from ..aai.errors import InputError, sentence
+
 
 def input_folders() -> list[str]:
     """The names of the folders in the input folder."""
@@ -18,8 +20,6 @@ def input_folders() -> list[str]:
 
 def input_folder(name: str) -> Path:
     """The path of a folder in the input folder. Raises InputError where there is none of this name."""
-    from ..aai.errors import InputError
-
     checked = check_input_folder(name)
     if checked is not True:
         raise InputError(checked)
@@ -29,7 +29,9 @@ def input_folder(name: str) -> Path:
 def check_input_folder(name: str | None) -> bool | str:
     """For validate_inputs: True, or what to do. None is a link's value, which is not known before it ran."""
     if name is not None and name not in input_folders():
-        return f"There is no folder '{name}' in the input folder: make it and fill it, or choose another."
+        return sentence(
+            f"There is no folder '{name}' in the input folder: make it and fill it, or choose another."
+        )
     return True
 
 
@@ -47,8 +49,6 @@ def place_of(
 
     Raises InputError as `path_of` does, and where a file would be replaced that this pack has not written.
     """
-    from ..aai.errors import InputError
-
     path = path_of(kind, name, what, forbidden)
     if overwrite and path.exists() and not is_ours(path):
         raise InputError(
@@ -68,8 +68,6 @@ def path_of(kind: str, name: str, what: str, forbidden: str = "") -> Path:
 
     Raises InputError, which calls the file `what`, for a name that is none or leads out of the folder.
     """
-    from ..aai.errors import InputError
-
     folder = root_of(kind)
     name = name.removesuffix(".safetensors")
     path = (folder / f"{name}.safetensors").resolve()

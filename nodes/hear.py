@@ -7,6 +7,7 @@ import os
 import folder_paths
 from comfy_api.latest import io
 
+from ..aai.errors import sentence
 from . import encoders
 from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, search_aliases
 
@@ -67,7 +68,7 @@ class LoadAudio(io.ComfyNode):
     def validate_inputs(cls, audio):
         # A link's value is None before it ran.
         if audio is not None and not folder_paths.exists_annotated_filepath(audio):
-            return f"There is no sound '{audio}' in the input folder: upload it or choose another."
+            return sentence(f"There is no sound '{audio}' in the input folder: upload it or choose another.")
         return True
 
     @classmethod

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,12 +19,12 @@ import torch
 from torch import Tensor
 
 from .. import files, image
-from ..errors import InputError
+from ..errors import InputError, logger
 from . import nearest
 from .library import Library
 from .visual import VisualTower
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMAT = "aai-picture-library-1"
