@@ -35,11 +35,9 @@ def names() -> list[str]:
 
 def find(name: str) -> Path | None:
     """The path of a file or folder of models/audio_encoders, None where there is none."""
-    inside = Path(name)
-    # Not resolved: folders of models are often links to another disk.
-    if not name or inside.is_absolute() or ".." in inside.parts:
+    if not folders.is_inside(name):
         return None
-    paths = [Path(base) / inside for base in folder_paths.get_folder_paths(KIND)]
+    paths = [Path(base) / name for base in folder_paths.get_folder_paths(KIND)]
     return next((path for path in paths if path.exists()), None)
 
 

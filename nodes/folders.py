@@ -10,6 +10,7 @@ from pathlib import Path
 import folder_paths
 
 from ..aai.errors import InputError, sentence
+from ..aai.files import stays_within
 
 
 def input_folders() -> list[str]:
@@ -33,6 +34,15 @@ def check_input_folder(name: str | None) -> bool | str:
             f"There is no folder '{name}' in the input folder: make it and fill it, or choose another."
         )
     return True
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name among models or inputs leads to nowhere else; not every version of ComfyUI checks it.
+
+    Links are not followed: folders of models are often links to another disk.
+    """
+    path = Path(name)
+    return bool(name) and not (path.is_absolute() or path.drive or ".." in path.parts)
 
 
 def digest(listing: Iterable) -> str:
@@ -70,8 +80,9 @@ def path_of(kind: str, name: str, what: str, forbidden: str = "") -> Path:
     """
     folder = root_of(kind)
     name = name.removesuffix(".safetensors")
-    path = (folder / f"{name}.safetensors").resolve()
-    if not name or not path.is_relative_to(folder) or any(c in name for c in '<>:"|?*\\\n' + forbidden):
+    # Not resolved: folders of models are often links to another disk.
+    path = folder / f"{name}.safetensors"
+    if not stays_within(name) or any(c in name for c in forbidden):
         raise InputError(
             f"'{name}' cannot name {what}: use letters, digits, - and _, and / for a folder within "
             f"models/{kind}."
