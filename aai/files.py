@@ -102,6 +102,18 @@ def write(path: str | os.PathLike, content: bytes, what: str) -> None:
         unfinished.write_bytes(content)
 
 
+def check_pickle(path: str | os.PathLike) -> None:
+    """Raises InputError where this torch may run what a pickle says, even when told to take tensors alone
+    (CVE-2025-32434, mended in 2.6)."""
+    import torch
+
+    if torch.torch_version.TorchVersion(torch.__version__) < (2, 6):
+        raise InputError(
+            f"'{Path(path).name}' is a pickle, which torch {torch.__version__} may run as a program: take "
+            "its safetensors version, or torch 2.6 or newer."
+        )
+
+
 def settle(path: str | os.PathLike, told: Mapping[str, object]) -> None:
     """Writes down what the results beside a file were made with, or compares it with what it says.
 

@@ -8,11 +8,13 @@ where they come from stand in its metadata.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -39,16 +41,17 @@ def word_vectors(f_a: Tensor, scale: float | None, f_adapter: Tensor) -> Tensor:
 def load(path: str | os.PathLike) -> SoundToken:
     """Reads a token of ours, or anyone's embedding: diffusers' and ComfyUI's safetensors, A1111's `.pt`.
 
-    A foreign embedding has vectors only (`f_a` is None). Nothing in a file is ever executed. Raises
-    InputError for a file that is missing, damaged or no embedding.
+    A foreign embedding has vectors only (`f_a` is None), and its file's name. Nothing in a file is ever
+    executed. Raises InputError for a file that is missing, damaged or no embedding.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no sound token '{path}': check its name.")
     tensors, metadata = embedding.read(path)
     if METADATA not in metadata:
-        name, vectors = embedding.vectors_of(tensors, path)
-        return SoundToken(name, vectors, provenance={"file": path.name})
+        # Most call themselves alike (emb_params, *), and who has a file knows it by the file's name.
+        vectors = embedding.vectors_of(tensors, path)
+        return SoundToken(embedding.name_of(path.stem), vectors, provenance={"file": path.name})
     try:
         return _ours(tensors, json.loads(metadata[METADATA]))
     # A tensor that does not fill its shape is a RuntimeError.
@@ -238,7 +241,7 @@ def _ours(tensors: dict[str, Tensor], notes: dict) -> SoundToken:
     held = list(tensors.values()) if len(encoders) == 1 else [tensors[k] for k in encoders]
     if len(tensors) != len(encoders):
         raise ValueError(f"{len(tensors)} tensors for {len(encoders)} text encoders")
-    return SoundToken(
+    token = SoundToken(
         name=notes["name"],
         vectors=dict(zip(encoders, held)),
         f_a=None if notes["f_a"] is None else from_text(notes["f_a"]),
@@ -254,6 +257,38 @@ def _ours(tensors: dict[str, Tensor], notes: dict) -> SoundToken:
         momentum={k: from_text(v) for k, v in notes.get("momentum", {}).items()},
         measured={k: _number_from_text(v) for k, v in notes.get("measured", {}).items()},
     )
+    _check(token)
+    return token
+
+
+def _check(token: SoundToken) -> None:
+    """Raises ValueError for what no token that was saved here has."""
+    parts = {f"vectors of {k}": v for k, v in token.vectors.items()}
+    parts |= {f"adapter of {k}": v for k, v in token.f_adapter.items()}
+    parts |= {f"training's {k}": v for k, v in token.momentum.items()}
+    for encoder, translation in token.translation.items():
+        parts |= {f"translation of {encoder}": v for v in vars(translation).values()}
+    if token.f_a is not None:
+        parts["sound"] = token.f_a
+    for what, values in parts.items():
+        if not values.is_floating_point() or not torch.isfinite(values).all():
+            raise ValueError(f"its {what} holds what are no numbers of a word")
+    if token.f_a is not None and token.f_a.ndim != 1:
+        raise ValueError(f"its sound has the shape {list(token.f_a.shape)}")
+    for encoder, adapter in token.f_adapter.items():
+        if encoder not in token.vectors or adapter.shape != token.vectors[encoder].shape:
+            raise ValueError(f"its adapter of {encoder} does not go with its vectors")
+        if encoder not in token.scale:
+            raise ValueError(f"it has no scale for {encoder}")
+    for what, value in (*token.scale.items(), *token.measured.items()):
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"its {what} is {value}")
+    # Silence is -inf.
+    if token.loudness is not None and not token.loudness < math.inf:
+        raise ValueError(f"its loudness is {token.loudness}")
+    steps = token.provenance.get("steps", "0")
+    if not all(isinstance(value, str) for value in token.provenance.values()) or not steps.isdecimal():
+        raise ValueError(f"it says that it was trained for {steps!r} steps")
 
 
 def _number_to_text(value: float | None) -> str | None:
