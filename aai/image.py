@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import files
@@ -14,6 +15,12 @@ from .errors import InputError
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+"""What pictures are written as, by their names' endings."""
+
+SOFTWARE, MAKER = 0x0131, "aai"
+"""EXIF's tag for what wrote a picture, and what it says of ours."""
 
 
 def load(path: str | os.PathLike | BinaryIO, size: int | None = None, name: str = "") -> Tensor:
@@ -51,14 +58,32 @@ def to_pil(picture: Tensor) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def save(picture: Tensor, path: str | os.PathLike) -> None:
-    """Writes a picture [3, H, W] in [0, 1] as a PNG file, in one move.
+def save(picture: Tensor | Image.Image, path: str | os.PathLike) -> None:
+    """Writes a picture [3, H, W] in [0, 1], or a PIL one, in one move, in the format that its ending says.
 
-    Raises InputError where the disk does not take it.
+    Raises InputError for another ending than FORMATS', or where the disk does not take it.
     """
-    content = io.BytesIO()
-    to_pil(picture).save(content, format="PNG")
+    from PIL import Image
+
+    kind = FORMATS.get(Path(path).suffix.lower())
+    if kind is None:
+        raise InputError(f"'{path}' is no name of a picture: let it end in {' or '.join(FORMATS)}.")
+    content, exif = io.BytesIO(), Image.Exif()
+    exif[SOFTWARE] = MAKER
+    picture = picture if isinstance(picture, Image.Image) else to_pil(picture)
+    picture.save(content, format=kind, exif=exif, quality=95)
     files.write(path, content.getvalue(), "The picture")
+
+
+def is_ours(path: str | os.PathLike) -> bool:
+    """Whether a file is a picture that this package wrote."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=sorted(set(FORMATS.values()))) as image:
+            return image.getexif().get(SOFTWARE) == MAKER
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def _turn_upright(image: Image.Image) -> None:

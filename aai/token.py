@@ -280,9 +280,14 @@ def _check(token: SoundToken) -> None:
             raise ValueError(f"its adapter of {encoder} does not go with its vectors")
         if encoder not in token.scale:
             raise ValueError(f"it has no scale for {encoder}")
-    for what, value in (*token.scale.items(), *token.measured.items()):
-        if value is not None and not math.isfinite(value):
-            raise ValueError(f"its {what} is {value}")
+    for encoder, scale in token.scale.items():
+        if scale is not None and not math.isfinite(scale):
+            raise ValueError(f"its scale for {encoder} is {scale}")
+    if token.measured:
+        counts = [token.measured["step"], token.measured["waited"]]
+        # The best is infinite before the first measurement.
+        if math.isnan(token.measured["best"]) or not all(math.isfinite(count) for count in counts):
+            raise ValueError("what its training measured is no number")
     # Silence is -inf.
     if token.loudness is not None and not token.loudness < math.inf:
         raise ValueError(f"its loudness is {token.loudness}")

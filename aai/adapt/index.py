@@ -230,6 +230,11 @@ def _write(place: Path, held: _Held, tower: VisualTower, folder: Path, beside: b
     return True
 
 
+def is_ours(path: str | os.PathLike) -> bool:
+    """Whether a file is an index that this package wrote."""
+    return files.metadata(path).get("format") == FORMAT
+
+
 def _bytes_of(names: Sequence[str]) -> bytes:
     return "\0".join(names).encode(errors=ODD_NAMES)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import InputError
-from .inputs import SOUNDWORLD, check_encoder_file, load_text_tower
+from .inputs import SOUNDWORLD, about_force, check_encoder_file, load_text_tower
 from .terminal import Commands, positive, progress, say, tell
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def add(align: Commands) -> None:
     )
     sub.add_argument("data", metavar="DATA", help="a folder of classes, or one that `aai data prepare` made")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the encoder's file")
+    about_force(sub)
     sub.add_argument(
         "--encoder", default=SOUNDWORLD, metavar="FILE",
         help="where to start: a public CAV-MAE file or an encoder of this pack (%(default)s)",
@@ -130,7 +131,7 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> None:
     from ..align.store import digest
     from ..align.text import label_vectors
 
-    check_encoder_file(options.output)
+    check_encoder_file(options.output, options.force)
     # Before the clips are encoded, which may take a day.
     ranks.check(options.batch)
     quiet = options.json or ranks.rank > 0

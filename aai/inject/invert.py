@@ -35,6 +35,11 @@ LARGEST_SIDE = 2
 fit."""
 
 
+def is_ours(path: str | os.PathLike) -> bool:
+    """Whether a file is an inverted picture that this package wrote."""
+    return METADATA in files.metadata(path)
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """A picture's way into noise: descending sigmas [n + 1], the last 0, and its latents there [n + 1, C, h,
