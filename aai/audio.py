@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import files
 from .errors import InputError
 from .files import is_file
 
@@ -224,21 +225,16 @@ def save(sound: Sound, path: str | os.PathLike) -> None:
     channels = len(sound.waveform)
     layout = "+".join(sound.layout or ()) or {1: "mono", 2: "stereo"}.get(channels, f"{channels}c")
     samples = (sound.waveform.cpu().clamp(-1, 1) * 32767).round().to(torch.int16).T.reshape(1, -1).numpy()
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        with av.open(str(unfinished), "w", format=path.suffix[1:].lower()) as container:
-            stream = container.add_stream(codec, rate=sound.rate, layout=layout)
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="s16", layout=layout)
-            frame.sample_rate = sound.rate
-            for piece in (frame, None):
-                container.mux(stream.encode(piece))
-        os.replace(unfinished, path)
-    except (OSError, av.FFmpegError) as error:
-        raise InputError(
-            f"“{path}” cannot be written ({error.strerror}): check the folder and the free space."
-        )
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with files.placed(path, "The sound") as unfinished:
+        try:
+            with av.open(str(unfinished), "w", format=path.suffix[1:].lower()) as container:
+                stream = container.add_stream(codec, rate=sound.rate, layout=layout)
+                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="s16", layout=layout)
+                frame.sample_rate = sound.rate
+                for piece in (frame, None):
+                    container.mux(stream.encode(piece))
+        except av.FFmpegError as error:
+            raise OSError(error.errno, error.strerror) from error
 
 
 def sound_hash(sound: Sound) -> str:

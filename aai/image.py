@@ -7,6 +7,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import files
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
     from torch import Tensor
+
+WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+"""What pictures are written as, by their names' endings."""
+
+SOFTWARE, MAKER = 0x0131, "aai"
+"""EXIF's tag for what wrote a picture, and what it says of ours."""
 
 
 FORMATS = (*("PNG", "JPEG", "MPO", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM"),)
@@ -113,13 +120,20 @@ def to_pil(picture: Tensor) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def save(picture: Tensor, path: str | os.PathLike) -> None:
-    """Writes a picture [3, H, W] in [0, 1] as a PNG file, in one move.
+def save(picture: Tensor | Image.Image, path: str | os.PathLike) -> None:
+    """Writes a picture [3, H, W] in [0, 1], or a PIL one, in one move, in the format that its ending says.
 
-    Raises InputError where the disk does not take it.
+    Raises InputError for another ending than those of WRITTEN, or where the disk does not take it.
     """
-    content = io.BytesIO()
-    to_pil(picture).save(content, format="PNG")
+    from PIL import Image
+
+    kind = WRITTEN.get(Path(path).suffix.lower())
+    if kind is None:
+        raise InputError(f"'{path}' is no name of a picture: let it end in {' or '.join(WRITTEN)}.")
+    content, exif = io.BytesIO(), Image.Exif()
+    exif[SOFTWARE] = MAKER
+    picture = picture if isinstance(picture, Image.Image) else to_pil(picture)
+    picture.save(content, format=kind, exif=exif, quality=95)
     files.write(path, content.getvalue(), "The picture")
 
 
@@ -130,6 +144,15 @@ def _check_size(image: Image.Image, name: str | os.PathLike) -> None:
             f"'{name}' has {width} x {height} pixels, more than the {LARGEST // 10**6} million that are "
             "read: save it smaller."
         )
+
+
+def is_ours(path: str | os.PathLike) -> bool:
+    """Whether a file is a picture that this package wrote."""
+    try:
+        with opened(path) as image:
+            return image.getexif().get(SOFTWARE) == MAKER
+    except InputError:
+        return False
 
 
 def _turn_upright(image: Image.Image) -> None:

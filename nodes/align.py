@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
 
+from ..aai.errors import logger
 from ..aai.files import is_file
 from . import encoders, folders
 from .pictures import as_image, curve_points, loss_curve
 from .types import CATEGORY, SOUNDWORLD, SoundEncoderType, search_aliases
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 NONE = "none"
 EXAMPLES = "aai_soundworld_examples"

@@ -10,6 +10,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
+from ..aai.errors import encodable
 from . import folders
 from .look import previews
 from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, search_aliases
@@ -110,7 +111,7 @@ class RetrieveReferenceImages(io.ComfyNode):
             for row, reference in zip(images, found):
                 row.copy_(image.load(reference.path, SIDE).movedim(0, -1))
             scores = [r.score for r in found]
-            names = [r.path.relative_to(folder).as_posix() for r in found]
+            names = [encodable(r.path.relative_to(folder).as_posix()) for r in found]
         lines = [f"{name} {score:.3f}" for name, score in zip(names, scores)]
         shown = [
             {**file, "name": name, "score": float(score)}

@@ -288,7 +288,7 @@ def test_a_file_whose_rate_and_channels_change_midway_keeps_its_first(tmp_path, 
 def test_saving_where_it_cannot_be_saved(tmp_path):
     with pytest.raises(InputError, match=r"\.wav or \.flac"):
         audio.save(noise(0.1), tmp_path / "n.mp3")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot be saved"):
         audio.save(noise(0.1), tmp_path / "missing" / "n.wav")
     assert not list(tmp_path.iterdir())
 

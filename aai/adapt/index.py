@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +21,12 @@ import torch
 from torch import Tensor
 
 from .. import files, image
-from ..errors import InputError
+from ..errors import InputError, logger
 from . import nearest
 from .library import Library
 from .visual import VisualTower
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 FORMAT = "aai-picture-library-1"
 ODD_NAMES = "surrogatepass"
@@ -288,6 +287,11 @@ def _write(place: Path, held: _Held, tower: VisualTower, folder: Path, beside: b
         log.warning("%s The library is kept in memory this time.", error)
         return False
     return True
+
+
+def is_ours(path: str | os.PathLike) -> bool:
+    """Whether a file is an index that this package wrote."""
+    return files.metadata(path).get("format") == FORMAT
 
 
 def _bytes_of(names: Sequence[str]) -> bytes:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import is_file
+from ..files import check_pickle, is_file
 from .cavmae import CAVMAE, CLASSIFIER, DECODER, CAVMAEConfig, take
 from .cavmae_decoder import Decoder, DecoderConfig
 from .encoder import FORMAT, CAVMAEEncoder, load
@@ -67,6 +67,8 @@ def read(path: str | os.PathLike) -> Published:
     path = Path(path)
     if not is_file(path):
         raise InputError(f"There is no CAV-MAE file “{path}”: check its name and folder.")
+    if path.suffix.lower() != ".safetensors":
+        check_pickle(path)
     try:
         if path.suffix.lower() == ".safetensors":
             tensors = load_file(str(path))

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from ..audio import SUFFIXES, VIDEOS
 from ..errors import InputError
-from ..files import is_dir, is_file
+from ..files import is_dir, is_file, is_reserved
 from .clips import PICTURES, class_folders, is_plain, pictures_by_sound
 
 COLUMNS = {
@@ -56,8 +56,6 @@ LONGEST_SPAN = 60_000
 """Milliseconds. ID_5000_15000 is a part of ID; with other numbers it is a name like any."""
 FRAMES = re.compile(r"frames?[ _-]?\d+", re.IGNORECASE)
 """CAV-MAE's folders of pictures: frame_3 holds the fourth of every clip."""
-RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
-"""What Windows lets no folder be called."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ def _ids(found: list[tuple[Item, str]]) -> list[str]:
         taken[name.casefold()].add(_identity(item))
     return [
         f"{name[:140]}-{sha256(told.encode('utf-8', 'replace')).hexdigest()[:8]}"
-        if name and (len(taken[name.casefold()]) > 1 or RESERVED.fullmatch(name))
+        if name and (len(taken[name.casefold()]) > 1 or is_reserved(name))
         else name
         for (_, told), name in zip(found, names)
     ]

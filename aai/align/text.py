@@ -84,9 +84,7 @@ def load_clip(source: str | os.PathLike) -> CLIPText:
     name = str(source)
     try:
         # One download finds out at once that there is no network; the loaders would try for minutes.
-        folder = (
-            Path(name) if is_dir(name) else Path(snapshot_download(name, allow_patterns=CLIP_FILES))
-        )
+        folder = Path(name) if is_dir(name) else Path(snapshot_download(name, allow_patterns=CLIP_FILES))
         inside = is_dir(folder / "text_encoder")
         return CLIPText(
             CLIPTokenizer.from_pretrained(str(folder / "tokenizer" if inside else folder)),

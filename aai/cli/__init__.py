@@ -22,15 +22,18 @@ def main(arguments: list[str] | None = None) -> int:
     print_anything()
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # A file's name need not be UTF-8, and a terminal need not know every letter.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        options.run(options)
+        return options.run(options) or 0
     except InputError as error:
         print(f"aai: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("aai: stopped.", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

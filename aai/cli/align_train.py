@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import InputError
 from ..files import is_dir
-from .inputs import SOUNDWORLD, check_encoder_file, load_text_tower
+from .inputs import SOUNDWORLD, about_force, check_encoder_file, load_text_tower
 from .terminal import Commands, positive, progress, say, tell
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def add(align: Commands) -> None:
     )
     sub.add_argument("data", metavar="DATA", help="a folder of classes, or one that `aai data prepare` made")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the encoder's file")
+    about_force(sub)
     sub.add_argument(
         "--encoder", default=SOUNDWORLD, metavar="FILE",
         help="where to start: a public CAV-MAE file or an encoder of this pack (%(default)s)",
@@ -136,7 +137,7 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> None:
     from ..align.store import digest
     from ..align.text import label_vectors
 
-    check_encoder_file(options.output)
+    check_encoder_file(options.output, options.force)
     # Before the clips are encoded, which may take a day.
     ranks.check(options.batch)
     quiet = options.json or ranks.rank > 0

@@ -8,8 +8,10 @@ from pathlib import Path
 from .inputs import (
     SOUNDWORLD,
     about_clip,
+    about_force,
     about_sound,
-    check_folder,
+    check_output,
+    check_picture_file,
     load_encoder,
     open_library,
     tell_left_out,
@@ -29,6 +31,7 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="the index, .safetensors (beside the pictures)"
     )
+    about_force(sub)
     sub.add_argument(
         "--encoder", default=SOUNDWORLD, metavar="FILE", help="a sound encoder's file (%(default)s)"
     )
@@ -49,15 +52,17 @@ def add(commands: Commands) -> None:
     sub.add_argument("library", type=Path, metavar="LIBRARY", help="a folder of pictures, or an index file")
     sub.add_argument("-k", type=positive, default=4, help="how many pictures (%(default)s)")
     sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="a contact sheet of them (.png)")
+    about_force(sub)
     about_sound(sub)
     about_clip(sub)
 
 
 def index(options: argparse.Namespace) -> None:
+    from ..adapt.index import is_ours
     from ..adapt.visual import tower_of
 
     if options.output:
-        check_folder(options.output)
+        check_output(options.output, "a library", (".safetensors",), is_ours, options.force)
     tower = tower_of(load_encoder(options.encoder), options.clip)
     seen, library = open_library(options.folder, tower, options.json, options.output, options.fast)
     report = {
@@ -78,7 +83,7 @@ def search(options: argparse.Namespace) -> None:
     from ..align.encoder import hear
 
     if options.output:
-        check_folder(options.output)
+        check_picture_file(options.output, options.force)
     encoder = load_encoder(options.encoder)
     heard = hear(encoder, audio.load(options.sound, options.start, options.length), Path(options.sound).name)
     tower = tower_of(encoder, options.clip)
@@ -104,7 +109,7 @@ def search(options: argparse.Namespace) -> None:
 
 def _sheet(output: Path, sound: str, found: list, names: list[str]) -> None:
     from .. import image
-    from ..charts import Cell, Row, contact_sheet, save
+    from ..charts import Cell, Row, contact_sheet
 
     cells = [Cell([image.load(r.path, 192)], f"{r.score:.3f}  {name}") for r, name in zip(found, names)]
-    save(contact_sheet(sound, "the pictures that it is nearest to", [Row("", cells)], side=192), output)
+    image.save(contact_sheet(sound, "the pictures that it is nearest to", [Row("", cells)], side=192), output)

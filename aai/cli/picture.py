@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .inputs import SOUNDWORLD, about_device, about_dtype, about_training, check_folder, load_model, train
+from .inputs import (
+    SOUNDWORLD,
+    about_device,
+    about_dtype,
+    about_force,
+    about_training,
+    check_output,
+    check_picture_file,
+    load_model,
+    train,
+)
 from .terminal import Commands, positive, progress, tell
 
 if TYPE_CHECKING:
@@ -126,6 +136,7 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the .safetensors file of its way"
     )
+    about_force(sub)
     sub.add_argument(
         "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
     )
@@ -139,6 +150,10 @@ def generate(options: argparse.Namespace) -> None:
     from ..inject.loudness import Reweight, read_scales
     from ..prompt import Prompt
 
+    scales = [1.0] if options.scale in (None, LOUDNESS) else read_scales(options.scale)
+    names = [f"_{scale:g}" for scale in scales] if len(scales) > 1 else [""]
+    seeds = list(range(options.seed, options.seed + options.count))
+    _check(options, seeds, names)
     model, tokens = _model_and_tokens(options)
     _settle(options)
     prompt = Prompt(options.prompt, tokens)
@@ -149,15 +164,11 @@ def generate(options: argparse.Namespace) -> None:
             f"The prompt “{prompt.text}” names no sound token: write * or <name> where the sound belongs."
         )
     cond = model.encode_prompt(prompt)
-    scales, edit = [1.0], None
+    edit = None
     if options.scale == LOUDNESS:
         edit = Reweight((_loudness(options, prompt),))
     elif options.scale is not None:
-        scales = read_scales(options.scale)
         edit = reweighted(None, [cond.reads], scales)
-    seeds, names = list(range(options.seed, options.seed + options.count)), [""]
-    if len(scales) > 1:
-        names = [f"_{scale:g}" for scale in scales]
     written = _draw(options, model, cond, seeds, names, edit)
     report = {"prompt": options.prompt, "tokens": [t.name for t in tokens], "pictures": written}
     tell(options, report, "\n".join(row["file"] for row in written))
@@ -169,9 +180,12 @@ def edit(options: argparse.Namespace) -> None:
     from ..inject.loudness import read_scales
     from ..prompt import Prompt
 
+    scales = [1.0] if options.scale in (None, LOUDNESS) else read_scales(options.scale)
+    count = max(len(options.edited), len(scales))
+    names = ["_source", *([""] if count == 1 else (f"_{i + 1}" for i in range(count)))]
+    seeds = list(range(options.seed, options.seed + options.count))
+    _check(options, seeds, names)
     model, tokens = _model_and_tokens(options)
-    by_number = options.scale not in (None, LOUDNESS)
-    scales = read_scales(options.scale) if by_number else [1.0]
     source, way = options.source, None
     if options.trajectory:
         way, prompt = load(options.trajectory)
@@ -203,7 +217,6 @@ def edit(options: argparse.Namespace) -> None:
         source_pooled=not options.edited_pooled,
         **windows,
     )
-    count = len(edited)
     told = blended(
         told,
         model.encode_prompt,
@@ -213,8 +226,6 @@ def edit(options: argparse.Namespace) -> None:
         options.blend_threshold,
         options.blend_changes,
     )
-    names = ["_source", *([""] if count == 1 else (f"_{i + 1}" for i in range(count)))]
-    seeds = list(range(options.seed, options.seed + options.count))
     written = _draw(options, model, encode(model.encode_prompt, told), seeds, names, told)
     for row, place in zip(written, [*range(told.rows)] * len(seeds)):
         row["prompt"] = source if place == 0 else edited[place - 1].text
@@ -224,7 +235,9 @@ def edit(options: argparse.Namespace) -> None:
 
 
 def invert(options: argparse.Namespace) -> None:
-    check_folder(options.output)
+    from ..inject.invert import is_ours
+
+    check_output(options.output, "an inverted picture", (".safetensors",), is_ours, options.force)
     model = load_model(options.model, options.device, options.dtype)
     way = _inverted(options, model, options.picture, options.prompt)
     way.save(options.output, options.prompt)
@@ -271,7 +284,6 @@ def _mask(path: Path | None):
 def _model_and_tokens(options: argparse.Namespace) -> tuple[PictureModel, tuple[SoundToken, ...]]:
     from .. import token as tokens
 
-    check_folder(options.output)
     model = load_model(options.model, options.device, options.dtype)
     used = [tokens.load(path) for path in options.token]
     if options.sound:
@@ -290,6 +302,23 @@ def _loudness(options: argparse.Namespace, prompt: Prompt) -> dict[str, float]:
             f"The sound token <{without}> does not know its sound's loudness: give the scale as a number."
         )
     return {token.name: scale_of(token.loudness, options.reference) for token in used}
+
+
+def _check(options: argparse.Namespace, seeds: list[int], names: list[str]) -> None:
+    """Raises InputError where one of the pictures cannot be kept."""
+    check_picture_file(options.output, force=True)
+    for _, path in _places(options, seeds, names):
+        check_picture_file(path, options.force)
+
+
+def _places(options: argparse.Namespace, seeds: list[int], names: list[str]) -> list[tuple[int, Path]]:
+    """(seed, file) of every picture."""
+    stem = options.output.stem
+    return [
+        (seed, options.output.with_stem(f"{stem}{f'_{seed}' if len(seeds) > 1 else ''}{name}"))
+        for seed in seeds
+        for name in names
+    ]
 
 
 def _draw(
@@ -312,10 +341,7 @@ def _draw(
             edit=edit,
         )
     written = []
-    places = [(seed, name) for seed in seeds for name in names]
-    for (seed, name), picture in zip(places, model.decode(latents)):
-        numbered = f"_{seed}" if len(seeds) > 1 else ""
-        path = options.output.with_stem(f"{options.output.stem}{numbered}{name}")
+    for (seed, path), picture in zip(_places(options, seeds, names), model.decode(latents)):
         image.save(picture, path)
         written.append({"file": str(path), "seed": seed})
     return written
@@ -355,7 +381,15 @@ def about_drawing(sub: argparse.ArgumentParser) -> None:
         help="the loudness that counts as scale 1 (%(default)s)",
     )
     sub.add_argument("--negative", default="", metavar="PROMPT", help="what the picture should not be")
-    sub.add_argument("-o", "--output", type=Path, required=True, metavar="PNG", help="the picture's file")
+    sub.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the picture's file: .png, .jpg or .webp",
+    )
+    about_force(sub)
     sub.add_argument(
         "--count",
         type=positive,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .inputs import about_sound, load_encoder
+from .inputs import about_force, about_sound, check_token_file, load_encoder
 from .terminal import Commands, tell
 
 
@@ -22,6 +22,7 @@ def add(commands: Commands) -> None:
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the new token's .safetensors file"
     )
     sub.add_argument("--name", metavar="NAME", help="the new token's name (the old one's)")
+    about_force(sub)
     about_sound(sub)
 
 
@@ -32,6 +33,7 @@ def rebind(options: argparse.Namespace) -> None:
     from ..align.encoder import hear
     from ..token import load
 
+    check_token_file(options.output, options.force)
     token = load(options.token)
     heard = hear(
         load_encoder(options.encoder),

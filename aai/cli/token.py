@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .inputs import about_training, check_folder, load_model, train
+from .inputs import about_force, about_training, check_token_file, load_model, train
 from .terminal import Commands, tell
 
 if TYPE_CHECKING:
@@ -22,11 +22,12 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the token's .safetensors file"
     )
+    about_force(sub)
     about_training(sub)
 
 
 def token(options: argparse.Namespace) -> None:
-    check_folder(options.output)
+    check_token_file(options.output, options.force)
 
     def keep(stopped: TrainResult) -> None:
         path = options.output.with_stem(f"{options.output.stem}-step{stopped.token.provenance['steps']}")

@@ -11,7 +11,6 @@ steps.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -22,11 +21,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import files
-from ..errors import InputError
+from ..errors import InputError, logger
 from ..picture.loss_scale import LossScale
 from ..picture.model import Conditioning, PictureModel
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 METADATA, MODEL, GUIDANCE = "aai_trajectory", "aai_model", "aai_guidance"
 """The keys of a file's metadata: the prompt, the U-Net's fingerprint, and the null embeddings' guidance."""
@@ -34,6 +33,11 @@ METADATA, MODEL, GUIDANCE = "aai_trajectory", "aai_model", "aai_guidance"
 LARGEST_SIDE = 2
 """A picture's longer side is at most so many times the model's own when it is inverted: a camera's would not
 fit."""
+
+
+def is_ours(path: str | os.PathLike) -> bool:
+    """Whether a file is an inverted picture that this package wrote."""
+    return METADATA in files.metadata(path)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ..audio import Sound
 from ..errors import InputError
-from ..files import is_file
+from ..files import check_pickle, is_file
 
 RATE = 16000
 N_FFT, HOP = 512, 353
@@ -90,6 +90,8 @@ def load(path: str | os.PathLike) -> Wav2CLIP:
         raise InputError(f"There is no file '{path}' with Wav2CLIP's weights: check its name.")
     from safetensors import SafetensorError
 
+    if path.suffix != ".safetensors":
+        check_pickle(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -60,9 +60,13 @@ def test_bad_files_get_a_sentence(run, pack, comfy, content, sentence):
         run("AAI_LoadAudio", audio="bad.wav", start=0.0, length=0.0)
 
 
-def test_a_missing_file_is_refused_before_anything_runs(pack):
+def test_a_missing_file_is_refused_before_anything_runs(pack, comfy):
+    (comfy / "secret.wav").touch()
     answer = pack.nodes["AAI_LoadAudio"].validate_inputs(audio="nowhere.wav")
     assert "nowhere.wav" in answer and "upload" in answer
+    for name in ("../secret.wav", "/etc/hostname", "a/../../secret.wav [input]", "caf\udce9.wav"):
+        answer = pack.nodes["AAI_LoadAudio"].validate_inputs(audio=name)
+        assert answer.startswith("There is no sound") and answer.encode("utf-8")
     answer = pack.nodes["AAI_LoadSoundEncoder"].validate_inputs(encoder="nothing.safetensors")
     assert "nothing.safetensors" in answer
 

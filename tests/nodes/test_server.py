@@ -10,9 +10,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from aai.comfy_server import PACK_NAME, ComfyError, ComfyServer
+from aai.token import SoundToken
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = {
@@ -259,3 +261,35 @@ def test_the_saved_word_works_in_cores_text_encode(server, prompt, result):
     for files in zip(server.pictures(result), server.pictures(again), strict=True):
         pixels = [Image.open(file).convert("RGB").tobytes() for file in files]
         assert max(abs(a - b) for a, b in zip(*pixels, strict=True)) <= 2
+
+
+def test_text_that_is_no_unicode_does_not_end_the_queue(server, prompt):
+    """Half an emoji in a prompt, a Latin-1 file name: one sentence each, and the next prompt runs."""
+    bad = server.input / "caf\udce9.wav"
+    bad.write_bytes(b"no sound at all")
+    heard = {
+        "1": {"class_type": "AAI_LoadAudio", "inputs": {"audio": bad.name, "start": 0.0, "length": 1.0}},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}},
+    }
+    embeddings = server.base / "models" / "embeddings"
+    embeddings.mkdir(parents=True, exist_ok=True)
+    SoundToken("dog", {"clip_l": torch.randn(1, 192)}).save(embeddings / "dog.safetensors")
+    clip = node(prompt, "AAI_SoundTokenConditioning")["inputs"]["clip"][1]
+    world = {
+        "1": {"class_type": "AAI_LoadSoundWorld", "inputs": {}},
+        "2": {"class_type": "AAI_LoadSoundToken", "inputs": {"file": "dog.safetensors"}},
+        "3": {
+            "class_type": "AAI_SoundTokenConditioning",
+            "inputs": {"clip": ["1", clip], "token": ["2", 0], "prompt": "a <cat\ud83d>"},
+        },
+        "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}},
+    }
+    for graph, words in (
+        (heard, "caf\\udce9.wav"),
+        (world, "<cat\\ud83d>"),
+        (changed(world, "AAI_SoundTokenConditioning", prompt="a \ud83d and *"), "\\ud83d"),
+    ):
+        with pytest.raises(ComfyError) as caught:
+            server.run(graph, timeout=60)
+        assert words in caught.value.message and "codec" not in caught.value.message, caught.value.message
+    assert server.run(changed(world, "AAI_SoundTokenConditioning", prompt="a *"), timeout=60).texts()
