@@ -768,11 +768,3 @@ def test_the_command_reports(videos, tmp_path, capsys):
     assert "begun with keep" in capsys.readouterr().err
     assert cli.main([*arguments, "--device", "cuda:63"]) == 2
     assert "no device 'cuda:63'" in capsys.readouterr().err
-
-
-def test_ids_are_names_that_every_system_keeps_apart(tmp_path):
-    """Windows' devices, and ids that differ in capitals alone, as YouTube's do."""
-    (tmp_path / "list.csv").write_text("id,label\nnul,rain\nab,rain\naB,rain\nab,dog\n", encoding="utf-8")
-    items = find(tmp_path)
-    assert [item.id for item in items] == ["nul_", "ab", "aB_2", "ab#2"]
-    assert items[3].why == "its id stands in the list before" != items[2].why
