@@ -20,7 +20,7 @@ demo: bring-comfy
 
 test: setup comfy
 	$(VENV)/bin/ruff check .
-	$(RUN) -m pytest tests
+	$(RUN) -X warn_default_encoding -m pytest tests
 
 browser: setup comfy
 	$(RUN) -m pytest tests/browser -rs

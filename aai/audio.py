@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -18,24 +18,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import files
 from .errors import InputError
+from .files import is_file
 
 SILENCE = -math.inf
 LOWEST_RATE = 1000
 """Hz. Below, nothing is left to hear, and a rate says only that it was not known."""
-VIDEOS = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".mpg", ".3gp"}
-SUFFIXES = VIDEOS | {
-    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".wma"),
+VIDEOS = {
+    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".f4v", ".mpg", ".mpeg", ".3gp", ".3g2"),
+    *(".ts", ".mts", ".m2ts", ".vob", ".ogv", ".wmv", ".asf"),
 }
-"""The endings of files that `load` reads, in folders of them."""
+SUFFIXES = VIDEOS | {
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".mp2", ".mpga", ".m4a", ".m4b", ".aac"),
+    *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".wma", ".wv", ".ape", ".tta", ".tak"),
+    *(".mka", ".weba", ".ac3", ".eac3", ".dts", ".amr", ".awb", ".mpc", ".sph", ".voc"),
+}
+"""The endings of files that `load` reads, in folders of them. By hand, since what ffmpeg's readers list as
+theirs has text and pictures among it (.txt, .gif, .avif), and lacks .wav."""
+
+SURROUND_5_1 = ("FL", "FR", "FC", "LFE", "BL", "BR")
+"""5.1 in ffmpeg's order and names, which is that of wav files too."""
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A waveform [channels, samples], float32 in [-1, 1], and its rate in Hz."""
+    """A waveform [channels, samples], float32 in [-1, 1], its rate in Hz, and where each channel stands, in
+    ffmpeg's names ("FL", "LFE", ...; None where that is not known)."""
 
     waveform: Tensor
     rate: int
+    layout: tuple[str, ...] | None = None
 
     @property
     def seconds(self) -> float:
@@ -53,7 +66,7 @@ class Sound:
 
         ratio = Fraction(rate, self.rate)
         samples = resample_poly(self.waveform.cpu().numpy(), ratio.numerator, ratio.denominator, axis=-1)
-        return Sound(torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)), rate)
+        return replace(self, waveform=torch.from_numpy(np.ascontiguousarray(samples, np.float32)), rate=rate)
 
     def cut(self, start: float = 0.0, seconds: float | None = None) -> Sound:
         """The part from `start` that lasts `seconds` (None: to the end).
@@ -68,11 +81,13 @@ class Sound:
                 f"Nothing is left of this {self.seconds:.2f} s sound between {start:g} s and its cut: "
                 "start earlier or take a longer part."
             )
-        return Sound(part, self.rate)
+        return replace(self, waveform=part)
 
 
-def from_tensor(waveform: Tensor, rate: int, name: str = "The sound") -> Sound:
-    """A Sound from [T], [C, T] or [1, C, T] samples.
+def from_tensor(
+    waveform: Tensor, rate: int, name: str = "The sound", layout: tuple[str, ...] | None = None
+) -> Sound:
+    """A Sound from [T], [C, T] or [1, C, T] samples; a `layout` of another number of channels is left out.
 
     Raises InputError for an empty sound, a batch of several, samples that are no numbers, or a rate below
     LOWEST_RATE.
@@ -90,7 +105,7 @@ def from_tensor(waveform: Tensor, rate: int, name: str = "The sound") -> Sound:
     waveform = waveform.detach().float()
     if not torch.isfinite(waveform).all():
         raise InputError(f"{name} holds samples that are not numbers (NaN or infinite): export it again.")
-    return Sound(waveform, int(rate))
+    return Sound(waveform, int(rate), layout if layout and len(layout) == len(waveform) else None)
 
 
 def load(
@@ -108,7 +123,7 @@ def load(
     source = path if hasattr(path, "read") else str(path)
     path = name or path
     if isinstance(source, str):
-        if not Path(source).is_file():
+        if not is_file(source):
             raise InputError(f"There is no file “{path}”: check its name and folder.")
         if Path(source).stat().st_size == 0:
             raise InputError(f"“{path}” is empty (0 bytes): choose another file.")
@@ -125,7 +140,7 @@ def load(
                 raise InputError(
                     f"“{path}” holds sound of a kind that cannot be decoded here: convert it to wav or flac."
                 )
-            chunks, rate = _decode(container, stream, start, seconds)
+            chunks, rate, layout = _decode(container, stream, start, seconds)
     except av.FFmpegError as error:
         raise InputError(
             f"“{path}” cannot be read as sound ({error.strerror}): it may be damaged, or no audio file."
@@ -134,16 +149,21 @@ def load(
         raise InputError(
             f"Nothing is left of “{path}” from {start:g} s on: start earlier or take a longer part."
         )
-    return from_tensor(torch.from_numpy(np.concatenate(chunks, axis=1)), rate, f"“{path}”")
+    return from_tensor(torch.from_numpy(np.concatenate(chunks, axis=1)), rate, f"“{path}”", layout)
 
 
-def _decode(container, stream, start: float, seconds: float | None) -> tuple[list[np.ndarray], int]:
-    """The wanted part in float32 pieces [C, n], and the rate of its samples."""
-    pieces, position, rate, channels = [], 0, 0, 0
+def _decode(
+    container, stream, start: float, seconds: float | None
+) -> tuple[list[np.ndarray], int, tuple[str, ...] | None]:
+    """The wanted part in float32 pieces [C, n], the rate of its samples, and where its channels stand."""
+    pieces, position, rate, channels, layout = [], 0, 0, 0, None
     for piece in _floats(container, stream):
         samples = piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T
         if not rate:
             rate, channels = piece.sample_rate, len(samples)
+            names = tuple(channel.name for channel in piece.layout.channels)
+            # A wav file need not say where its channels stand.
+            layout = None if {"NONE", "UNK"} & set(names) else names
             first = round(start * rate)
             last = math.inf if seconds is None else first + round(seconds * rate)
         if len(samples) != channels:
@@ -154,7 +174,7 @@ def _decode(container, stream, start: float, seconds: float | None) -> tuple[lis
         position += samples.shape[1]
         if position >= last:
             break
-    return pieces, rate
+    return pieces, rate, layout
 
 
 def _floats(container, stream):
@@ -203,23 +223,18 @@ def save(sound: Sound, path: str | os.PathLike) -> None:
     if codec is None:
         raise InputError(f"“{path.name}” is no .wav or .flac name: give it one of these endings.")
     channels = len(sound.waveform)
-    layout = {1: "mono", 2: "stereo"}.get(channels, f"{channels}c")
+    layout = "+".join(sound.layout or ()) or {1: "mono", 2: "stereo"}.get(channels, f"{channels}c")
     samples = (sound.waveform.cpu().clamp(-1, 1) * 32767).round().to(torch.int16).T.reshape(1, -1).numpy()
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        with av.open(str(unfinished), "w", format=path.suffix[1:].lower()) as container:
-            stream = container.add_stream(codec, rate=sound.rate, layout=layout)
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="s16", layout=layout)
-            frame.sample_rate = sound.rate
-            for piece in (frame, None):
-                container.mux(stream.encode(piece))
-        os.replace(unfinished, path)
-    except (OSError, av.FFmpegError) as error:
-        raise InputError(
-            f"“{path}” cannot be written ({error.strerror}): check the folder and the free space."
-        )
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with files.placed(path, "The sound") as unfinished:
+        try:
+            with av.open(str(unfinished), "w", format=path.suffix[1:].lower()) as container:
+                stream = container.add_stream(codec, rate=sound.rate, layout=layout)
+                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="s16", layout=layout)
+                frame.sample_rate = sound.rate
+                for piece in (frame, None):
+                    container.mux(stream.encode(piece))
+        except av.FFmpegError as error:
+            raise OSError(error.errno, error.strerror) from error
 
 
 def sound_hash(sound: Sound) -> str:
@@ -248,12 +263,24 @@ def _k_weighting(rate: int) -> np.ndarray:
     return np.array([shelf, section(38.13547087602444, 0.5003270373238773, None)])
 
 
+def _weights(sound: Sound) -> list[float]:
+    """BS.1770-4's weight of each channel (table 3; annex 3 for other layouts than 5.1)."""
+    channels = len(sound.waveform)
+    if sound.layout is None:
+        return [1.0, 1.0, 1.0, 1.41, 1.41][:channels] if channels <= 5 else [1.0] * channels
+    # Beside side channels the back ones stand at 135 degrees, out of the sector that weighs more.
+    surround = {"SL", "SR"} if {"SL", "SR"} & set(sound.layout) else {"BL", "BR"}
+    heard = {"LFE": 0.0, "LFE2": 0.0, **dict.fromkeys(surround | {"WL", "WR"}, 1.41)}
+    return [heard.get(name, 1.0) for name in sound.layout]
+
+
 def loudness(sound: Sound) -> float:
     """Integrated loudness in LUFS (ITU-R BS.1770-4: K-weighting, 400 ms blocks, gates at -70 LUFS and -10
     LU).
 
-    Channels 4 and 5 weigh 1.41 as surrounds of a 5-channel sound; with more than 5 channels all weigh the
-    same. A sound below 0.4 s is one block, padded with zeros. Silence is -inf.
+    By the sound's layout, low-frequency effects count nothing and surrounds 1.41. Without one, channels 4 and
+    5 weigh 1.41 as surrounds of a 5-channel sound; with more than 5 channels all weigh the same. A sound
+    below 0.4 s is one block, padded with zeros. Silence is -inf.
     """
     from scipy.signal import sosfilt
 
@@ -263,7 +290,7 @@ def loudness(sound: Sound) -> float:
     if count < block:
         waveform = np.pad(waveform, ((0, 0), (0, block - count)))
         count = block
-    weights = np.array([1, 1, 1, 1.41, 1.41][:channels] if channels <= 5 else [1.0] * channels)
+    weights = np.array(_weights(sound))
     sections = _k_weighting(sound.rate)
     # The filter's state is carried from part to part, so 20 minutes need no more memory than ten seconds.
     state = np.zeros((len(sections), channels, 2))

@@ -1,4 +1,4 @@
-"""Textual-inversion files of anyone: diffusers' and ComfyUI's safetensors, A1111's `.pt`.
+"""Textual-inversion files of anyone: diffusers' and ComfyUI's safetensors, A1111's `.pt`, a LoRA's.
 
 Nothing in a file is ever executed: a pickle is opened as plain tensors or not at all.
 """
@@ -6,8 +6,9 @@ Nothing in a file is ever executed: a pickle is opened as plain tensors or not a
 from __future__ import annotations
 
 import base64
-import pickle
 import re
+import unicodedata
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import files
 from .errors import InputError
 
 WIDTHS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
@@ -25,50 +27,80 @@ NAME = re.compile(r"\w[\w .+-]{0,99}")
 """What may name a token: no path, no mark of a prompt's."""
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """A file's tensors and metadata (a `.pt` or `.bin` has none).
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+BUNDLED = "bundle_emb."
+"""How the keys of an embedding begin that stands in a LoRA's file."""
+
+MOST = 2**28
+"""The bytes that a pickle may have; an embedding has less than a million."""
+
+
+def name_of(text: str, otherwise: str = "embedding") -> str:
+    """A text, such as a file's name without its ending, as a token's name: what no name may hold is a -."""
+    text = unicodedata.normalize("NFC", text).strip()
+    if not NAME.fullmatch(text):
+        text = re.sub(r"[^\w.+-]+", "-", text).strip("-.+")[:100].rstrip("-.+")
+    return text or otherwise
+
+
+def read(path: Path) -> tuple[object, dict[str, str]]:
+    """What a file holds, and its metadata (a pickle has none).
 
     Raises InputError for a file that is damaged, holds more than tensors, or holds too many.
     """
-    if path.suffix.lower() in (".pt", ".bin"):
+    if path.suffix.lower() in PICKLES:
         return _read_torch(path), {}
     return _read_safetensors(path)
 
 
-def vectors_of(state: object, path: Path) -> tuple[str, dict[str, Tensor]]:
-    """An embedding's name and its vectors {text encoder: [n, d]}, float32.
+def vectors_of(state: object, path: Path) -> dict[str, Tensor]:
+    """An embedding's vectors {text encoder: [n, d]}, float32, of all that ComfyUI's `load_embed` reads.
 
-    The name is what its file states, if that can name a token, else the file's own. Raises InputError for
-    tensors that are no embedding.
+    Raises InputError for tensors that are no embedding.
     """
     refusal = InputError(
         f"'{path.name}' is no textual-inversion embedding (one tensor [n, width], or clip_l and clip_g): "
         "choose a sound token or an embedding."
     )
-    if not isinstance(state, Mapping):
+    vectors = {}
+    for encoder, rows in _rows(state):
+        whole = isinstance(rows, Tensor) and rows.is_floating_point() and rows.layout == torch.strided
+        if not whole or rows.device.type != "cpu" or rows.ndim not in (1, 2) or 0 in rows.shape:
+            raise refusal
+        # A copy of rows that lie on one another takes more than any file holds.
+        if rows.numel() * rows.element_size() > rows.untyped_storage().nbytes():
+            raise refusal
+        rows = rows.detach().reshape(-1, rows.shape[-1])
+        vectors.setdefault(encoder or WIDTHS.get(rows.shape[1], "clip_l"), []).append(rows.float())
+    if not vectors or any(len({rows.shape[1] for rows in v}) > 1 for v in vectors.values()):
         raise refusal
-    stated = state.get("name")
-    if isinstance(state.get("string_to_param"), Mapping):
-        state = dict(list(state["string_to_param"].items())[:1])
-    if not state or not all(isinstance(v, Tensor) and v.is_floating_point() for v in state.values()):
-        raise refusal
-    state = {k: v.detach()[None] if v.ndim == 1 else v.detach() for k, v in state.items()}
-    if any(v.ndim != 2 or 0 in v.shape for v in state.values()):
-        raise refusal
-    if set(state) <= set(ENCODERS):
-        vectors, name = {k: state[k] for k in ENCODERS if k in state}, stated
-    elif len(state) == 1:
-        name, rows = next(iter(state.items()))
-        vectors, name = {WIDTHS.get(rows.shape[1], "clip_l"): rows}, stated or name
-    else:
-        raise refusal
-    vectors = {k: v.float().contiguous() for k, v in vectors.items()}
+    vectors = {k: torch.cat(vectors[k]).contiguous() for k in ENCODERS if k in vectors}
     if not all(torch.isfinite(v).all() for v in vectors.values()):
         raise InputError(f"'{path.name}' holds numbers that are not finite: choose another embedding.")
-    name = str(name or "").strip("<> ")
-    if not NAME.fullmatch(name):
-        name = re.sub(r"[^\w.+-]+", "-", path.stem).strip("-.+")[:100] or "embedding"
-    return name, vectors
+    return vectors
+
+
+def _rows(state: object) -> list[tuple[str | None, object]]:
+    """(text encoder, or None where its width tells; vectors) in what a file holds, [] where it holds none."""
+    if isinstance(state, list):
+        return [(None, rows) for part in state if isinstance(part, Mapping) for rows in part.values()]
+    if not isinstance(state, Mapping):
+        return []
+    if "string_to_param" in state:
+        held = state["string_to_param"]
+        held = vars(held).get("_parameters") if isinstance(held, _ParameterDict) else held
+        return [(None, rows) for rows in list(held.values())[:1]] if isinstance(held, Mapping) else []
+    bundled = [(key.rsplit(".", 1)[1], rows) for key, rows in state.items() if _is_bundled(key)]
+    if bundled:
+        return [(key if key in ENCODERS else None, rows) for key, rows in bundled]
+    if set(state) & set(ENCODERS):
+        return [(k, state[k]) for k in ENCODERS if k in state]
+    return [(None, rows) for rows in state.values()] if len(state) == 1 else []
+
+
+def _is_bundled(key: object) -> bool:
+    ends = (".string_to_param.*", *(f".{encoder}" for encoder in ENCODERS))
+    return isinstance(key, str) and key.startswith(BUNDLED) and key.endswith(ends)
 
 
 def plain(values: Tensor) -> Tensor:
@@ -97,7 +129,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(str(path), "pt") as file:
             names = list(file.keys())
-            if len(names) > len(ENCODERS):
+            names = list(filter(_is_bundled, names)) or names
+            known = [name for name in names if name in ENCODERS]
+            if len(names) > 1 and known:
+                # What else stands there is for encoders, or for ends of them, that no prompt of ours reads.
+                names = known
+            if len(names) > len(ENCODERS) and not _is_bundled(names[0]):
                 raise InputError(
                     f"'{path.name}' holds {len(names)} tensors, a sound token one or two: choose an "
                     "embedding, not a model."
@@ -111,11 +148,35 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
+class _ParameterDict:
+    """Stands for torch's class in a pickle: what the file says of it is kept, none of its code is run."""
+
+
 def _read_torch(path: Path) -> object:
+    files.check_pickle(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        size = path.stat().st_size
+        if size > MOST or _unpacked(path) > size:
+            raise InputError(
+                f"'{path.name}' holds {max(size, _unpacked(path)) / 2**20:.0f} MB, more than an embedding "
+                "has: choose an embedding, not a model."
+            )
+        allowed = [(_ParameterDict, "torch.nn.modules.container.ParameterDict")]
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    # What a pickle that is none makes torch raise depends on its bytes.
+    except Exception as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"'{path.name}' is damaged or holds more than plain tensors, and was not opened: take its "
             "safetensors version."
         ) from error
+
+
+def _unpacked(path: Path) -> int:
+    """The bytes that a zip file's parts have; 0 for a file that is none. torch packs none of them."""
+    if not zipfile.is_zipfile(path):
+        return 0
+    with zipfile.ZipFile(path) as file:
+        return sum(part.file_size for part in file.infolist())

@@ -1,14 +1,87 @@
 """Errors for people."""
 
 import logging
+import re
+import traceback
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-log = logging.getLogger(__name__)
+SCREEN = 600
+"""The characters that a sentence for a person may have."""
+
+_QUOTED = re.compile(r"(')([^']{81,})(')|(“)([^”]{81,})(”)|(\")([^\"]{81,})(\")")
 
 
 class InputError(ValueError):
-    """One sentence for a person: what is wrong, with which thing, and what to do."""
+    """One sentence for a person: what is wrong, with which thing, and what to do.
+
+    What it quotes may be anything: see `sentence`.
+    """
+
+    def __init__(self, text: object = ""):
+        super().__init__(sentence(str(text)))
+
+
+def sentence(text: str) -> str:
+    """A text that quotes what people gave, as it may be logged, sent and shown: `legible`, and no longer than
+    a screen."""
+    # What is quoted may be a file's whole content.
+    return shortened(legible(_without_middle(text, 20 * SCREEN)))
+
+
+def encodable(text: str) -> str:
+    """The text as valid UTF-8: a lone surrogate, as a file's name in another encoding has it, is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def legible(text: str) -> str:
+    """`encodable`, and on one line: breaks are spaces, other characters that print nothing are escaped."""
+    return "".join(map(_legible, encodable(text)))
+
+
+def _legible(character: str) -> str:
+    if character in "\n\r\t\v\f\x85\u2028\u2029":
+        return " "
+    # Some turn the reading direction; a joiner belongs to its emoji or script.
+    invisible = unicodedata.category(character) in ("Cc", "Cf") and character not in "\u200c\u200d"
+    return ascii(character)[1:-1] if invisible else character
+
+
+def shortened(text: str, most: int = SCREEN) -> str:
+    """The text in at most `most` characters: long quoted parts lose their middle, then the text itself does,
+    so that its end, what to do, stays."""
+    if len(text) > most:
+        text = _QUOTED.sub(lambda m: _without_middle(m[0], 80), text)
+    return _without_middle(text, most)
+
+
+def _without_middle(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    half = (most - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
+class _Encodable(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = encodable(record.getMessage()), ()
+        if record.exc_info and not record.exc_text:
+            told = "".join(traceback.format_exception(*record.exc_info))
+            record.exc_text = encodable(told.rstrip("\n"))
+        return True
+
+
+def logger(name: str) -> logging.Logger:
+    """logging.getLogger, for texts that name files and prompts: all that it tells can be encoded."""
+    found = logging.getLogger(name)
+    # A logger's filter sees its own records only, not those of the loggers below it.
+    if not any(isinstance(known, _Encodable) for known in found.filters):
+        found.addFilter(_Encodable())
+    return found
+
+
+log = logger(__name__)
 
 
 @contextmanager

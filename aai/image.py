@@ -6,14 +6,74 @@ import contextlib
 import io
 import os
 import struct
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import files
 from .errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
     from torch import Tensor
+
+WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+"""What pictures are written as, by their names' endings."""
+
+SOFTWARE, MAKER = 0x0131, "aai"
+"""EXIF's tag for what wrote a picture, and what it says of ours."""
+
+
+FORMATS = (*("PNG", "JPEG", "MPO", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM"),)
+"""What a picture may be, whatever it is called, as Pillow names it. Of its other formats one starts another
+program (EPS: Ghostscript), and others hold no picture that stands for the file."""
+
+
+LARGEST = 110_000_000
+"""Pixels that are decoded at most: more than most cameras take (the largest phones' 108 million), and 1.3 GB
+as numbers. Of a larger JPEG that is asked for small, fewer are decoded."""
+
+
+def formats() -> tuple[str, ...]:
+    """Those of FORMATS that this Pillow reads (HEIF: with a plug-in of its own)."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def suffixes() -> frozenset[str]:
+    """The endings of the files that `load` reads, in folders of them: Pillow's own list, in lower case."""
+    from PIL import Image
+
+    known = formats()
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in known)
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike | BinaryIO, name: str = "") -> Iterator[Image.Image]:
+    """A picture file, open and not yet decoded. `name` is what errors call it, where it is an open file.
+
+    Raises InputError for a file that is missing or no picture, and where it cannot be decoded within.
+    """
+    from PIL import Image
+
+    try:
+        if not hasattr(path, "read") and os.path.exists(path) and not os.path.isfile(path):
+            raise OSError("it is no file")
+        with Image.open(path, formats=formats()) as image:
+            yield image
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"'{name or path}' has too many pixels to be read ({error}): save it smaller."
+        ) from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(
+            f"'{name or path}' cannot be read as a picture ({error}): leave it out or save it again."
+        ) from error
 
 
 def load(path: str | os.PathLike | BinaryIO, size: int | None = None, name: str = "") -> Tensor:
@@ -21,26 +81,35 @@ def load(path: str | os.PathLike | BinaryIO, size: int | None = None, name: str 
     over white; `size` takes its middle square at so many pixels a side. `name` is what errors call it, where
     it is an open file.
 
-    Raises InputError for a file that is missing or no picture.
+    Raises InputError for a file that is missing or no picture, and for one of more than LARGEST pixels.
     """
-    import numpy as np
     import torch
+
+    return torch.from_numpy(_decoded(path, size, name)).permute(2, 0, 1).float().div_(255)
+
+
+def _decoded(path: str | os.PathLike | BinaryIO, size: int | None, name: str) -> np.ndarray:
+    # A function of its own, which lets go of all but the last of its copies.
+    import numpy as np
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path) as image:
-            _turn_upright(image)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = _eight_bit(image).convert("RGB")
-            if size is not None:
-                image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"'{name or path}' cannot be read as a picture ({error}): leave it out or save it again."
-        ) from error
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    with opened(path, name) as image:
+        if size is not None:
+            # A JPEG decodes to a half, a quarter or an eighth; twice the size leaves the filter its work.
+            image.draft("RGB", (2 * size, 2 * size))
+        _check_size(image, name or path)
+        _turn_upright(image)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            white = Image.new("RGB", image.size, "white")
+            white.paste(image, mask=image)
+            image = white
+        image = _eight_bit(image)
+        if image.mode != "RGB":
+            image = image.convert("RGB")
+        if size is not None:
+            image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+        return np.array(image)
 
 
 def to_pil(picture: Tensor) -> Image.Image:
@@ -51,14 +120,39 @@ def to_pil(picture: Tensor) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def save(picture: Tensor, path: str | os.PathLike) -> None:
-    """Writes a picture [3, H, W] in [0, 1] as a PNG file, in one move.
+def save(picture: Tensor | Image.Image, path: str | os.PathLike) -> None:
+    """Writes a picture [3, H, W] in [0, 1], or a PIL one, in one move, in the format that its ending says.
 
-    Raises InputError where the disk does not take it.
+    Raises InputError for another ending than those of WRITTEN, or where the disk does not take it.
     """
-    content = io.BytesIO()
-    to_pil(picture).save(content, format="PNG")
+    from PIL import Image
+
+    kind = WRITTEN.get(Path(path).suffix.lower())
+    if kind is None:
+        raise InputError(f"'{path}' is no name of a picture: let it end in {' or '.join(WRITTEN)}.")
+    content, exif = io.BytesIO(), Image.Exif()
+    exif[SOFTWARE] = MAKER
+    picture = picture if isinstance(picture, Image.Image) else to_pil(picture)
+    picture.save(content, format=kind, exif=exif, quality=95)
     files.write(path, content.getvalue(), "The picture")
+
+
+def _check_size(image: Image.Image, name: str | os.PathLike) -> None:
+    width, height = image.size
+    if width * height > LARGEST:
+        raise InputError(
+            f"'{name}' has {width} x {height} pixels, more than the {LARGEST // 10**6} million that are "
+            "read: save it smaller."
+        )
+
+
+def is_ours(path: str | os.PathLike) -> bool:
+    """Whether a file is a picture that this package wrote."""
+    try:
+        with opened(path) as image:
+            return image.getexif().get(SOFTWARE) == MAKER
+    except InputError:
+        return False
 
 
 def _turn_upright(image: Image.Image) -> None:

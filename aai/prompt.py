@@ -6,7 +6,6 @@ are always the plain characters.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, encodable, logger
 from .token import SoundToken
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 SLOT = -1
 """The id that stands in a layout where a token's vector goes."""
@@ -108,13 +107,17 @@ def index_projection(source: TokenIds, edited: TokenIds) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """Words, and the sound tokens that they may name."""
+    """Words, and the sound tokens that they may name. Raises InputError for text that is no valid Unicode."""
 
     text: str
     tokens: tuple[SoundToken, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "tokens", tuple(self.tokens))
+        if encodable(self.text) != self.text:
+            raise InputError(
+                f"The prompt “{self.text}” holds half a character, as an emoji that was cut: write it again."
+            )
         names = [t.name for t in self.tokens]
         twice = next((n for n in names if names.count(n) > 1), None)
         if twice is not None:

@@ -8,17 +8,20 @@ where they come from stand in its metadata.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from . import embedding, files
 from .embedding import ENCODERS, NAME, from_text, plain, to_text
-from .errors import InputError
+from .errors import InputError, encodable
+from .files import is_file
 
 METADATA = "aai_sound_token"
 
@@ -39,16 +42,17 @@ def word_vectors(f_a: Tensor, scale: float | None, f_adapter: Tensor) -> Tensor:
 def load(path: str | os.PathLike) -> SoundToken:
     """Reads a token of ours, or anyone's embedding: diffusers' and ComfyUI's safetensors, A1111's `.pt`.
 
-    A foreign embedding has vectors only (`f_a` is None). Nothing in a file is ever executed. Raises
-    InputError for a file that is missing, damaged or no embedding.
+    A foreign embedding has vectors only (`f_a` is None), and its file's name. Nothing in a file is ever
+    executed. Raises InputError for a file that is missing, damaged or no embedding.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"There is no sound token '{path}': check its name.")
     tensors, metadata = embedding.read(path)
     if METADATA not in metadata:
-        name, vectors = embedding.vectors_of(tensors, path)
-        return SoundToken(name, vectors, provenance={"file": path.name})
+        # Most call themselves alike (emb_params, *), and who has a file knows it by the file's name.
+        vectors = embedding.vectors_of(tensors, path)
+        return SoundToken(embedding.name_of(path.stem), vectors, provenance={"file": path.name})
     try:
         return _ours(tensors, json.loads(metadata[METADATA]))
     # A tensor that does not fill its shape is a RuntimeError.
@@ -157,12 +161,13 @@ class SoundToken:
         if self.loudness is not None:
             lines.append(f"loudness: {self.loudness:.1f} LUFS")
         lines += [f"cos(e, f_a) in {k}: {v:.2f}" for k, v in self.cosine().items()]
-        return "\n".join(lines)
+        return "\n".join(map(encodable, lines))
 
     def with_sound(
         self, f_a: Tensor, loudness: float | None = None, provenance: Mapping[str, str] | None = None
     ) -> SoundToken:
-        """The same adapter with another sound (Fig. 6b): e' = s f_a'/|f_a'| + f_adapter.
+        """The same adapter with another sound (Fig. 6b): e' = s f_a'/|f_a'| + f_adapter; of length one, where
+        the token's own is.
 
         The sound's entry in the provenance moves to `adapter_sound`; `provenance` adds the new one's.
         Raises InputError for an embedding that carries no adapter, or a sound of another width.
@@ -172,6 +177,9 @@ class SoundToken:
                 f"'{self.name}' is a plain embedding without an adapter: only a token trained from a "
                 "sound can take another."
             )
+        if self.f_a is not None and abs(float(self.f_a.norm()) - 1) < 1e-3:
+            # Encoders once gave every sound at length one, and some give no other: the adapter is for that.
+            f_a = F.normalize(f_a, dim=-1)
         vectors = {
             k: word_vectors(self.entering(k, f_a.to(v)), self.scale[k], v) for k, v in self.f_adapter.items()
         }
@@ -238,7 +246,7 @@ def _ours(tensors: dict[str, Tensor], notes: dict) -> SoundToken:
     held = list(tensors.values()) if len(encoders) == 1 else [tensors[k] for k in encoders]
     if len(tensors) != len(encoders):
         raise ValueError(f"{len(tensors)} tensors for {len(encoders)} text encoders")
-    return SoundToken(
+    token = SoundToken(
         name=notes["name"],
         vectors=dict(zip(encoders, held)),
         f_a=None if notes["f_a"] is None else from_text(notes["f_a"]),
@@ -254,6 +262,43 @@ def _ours(tensors: dict[str, Tensor], notes: dict) -> SoundToken:
         momentum={k: from_text(v) for k, v in notes.get("momentum", {}).items()},
         measured={k: _number_from_text(v) for k, v in notes.get("measured", {}).items()},
     )
+    _check(token)
+    return token
+
+
+def _check(token: SoundToken) -> None:
+    """Raises ValueError for what no token that was saved here has."""
+    parts = {f"vectors of {k}": v for k, v in token.vectors.items()}
+    parts |= {f"adapter of {k}": v for k, v in token.f_adapter.items()}
+    parts |= {f"training's {k}": v for k, v in token.momentum.items()}
+    for encoder, translation in token.translation.items():
+        parts |= {f"translation of {encoder}": v for v in vars(translation).values()}
+    if token.f_a is not None:
+        parts["sound"] = token.f_a
+    for what, values in parts.items():
+        if not values.is_floating_point() or not torch.isfinite(values).all():
+            raise ValueError(f"its {what} holds what are no numbers of a word")
+    if token.f_a is not None and token.f_a.ndim != 1:
+        raise ValueError(f"its sound has the shape {list(token.f_a.shape)}")
+    for encoder, adapter in token.f_adapter.items():
+        if encoder not in token.vectors or adapter.shape != token.vectors[encoder].shape:
+            raise ValueError(f"its adapter of {encoder} does not go with its vectors")
+        if encoder not in token.scale:
+            raise ValueError(f"it has no scale for {encoder}")
+    for encoder, scale in token.scale.items():
+        if scale is not None and not math.isfinite(scale):
+            raise ValueError(f"its scale for {encoder} is {scale}")
+    if token.measured:
+        counts = [token.measured["step"], token.measured["waited"]]
+        # The best is infinite before the first measurement.
+        if math.isnan(token.measured["best"]) or not all(math.isfinite(count) for count in counts):
+            raise ValueError("what its training measured is no number")
+    # Silence is -inf.
+    if token.loudness is not None and not token.loudness < math.inf:
+        raise ValueError(f"its loudness is {token.loudness}")
+    steps = token.provenance.get("steps", "0")
+    if not all(isinstance(value, str) for value in token.provenance.values()) or not steps.isdecimal():
+        raise ValueError(f"it says that it was trained for {steps!r} steps")
 
 
 def _number_to_text(value: float | None) -> str | None:

@@ -145,5 +145,5 @@ def _largest_resident_set():
 
 
 def _resident_set() -> int:
-    with open("/proc/self/statm") as file:
+    with open("/proc/self/statm", encoding="utf-8") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

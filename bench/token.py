@@ -143,10 +143,10 @@ def stable_diffusion(words: Path):
     from aai.soundworld.text import load_tokenizer
 
     shutil.copytree(loaders.WEIGHTS / "tokenizer", words)
-    vocabulary = json.loads((words / "vocab.json").read_text())
+    vocabulary = json.loads((words / "vocab.json").read_text(encoding="utf-8"))
     # The example moves every word's vector at each step, so their number counts.
     vocabulary.update({f"no-word-{i}": i for i in range(len(vocabulary), VOCABULARY)})
-    (words / "vocab.json").write_text(json.dumps(vocabulary))
+    (words / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     tokenizer = load_tokenizer(words)
     text = CLIPTextModel(
         CLIPTextConfig(
@@ -207,7 +207,7 @@ def run_script(
     said = [f"--{key}={value}" for key, value in arguments.items()]
     command = [sys.executable, "-c", RUNNER, str(script), autoencoder, *said, "--scale_lr"]
     done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False
+        command, capture_output=True, encoding="utf-8", env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False
     )
     saved = {int(p.stem.rsplit("-", 1)[1]): p for p in output.glob("learned_embeds-steps-*.safetensors")}
     if done.returncode or not saved:

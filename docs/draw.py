@@ -14,11 +14,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from aai import audio
+from aai import audio, image
 from aai.demo.comfy_server import ComfyServer, Result, find_comfy
 from aai.demo.run import EXAMPLES, example
 from aai.soundworld.sounds import synthesize
@@ -99,7 +100,7 @@ def draw_tokens(server: ComfyServer) -> None:
     looked = [(p, text) for e in ("dog", "fire", "helicopter")
               for p, text in zip(scenes[e], (told[e], "where * looked"))]  # fmt: skip
     save(strip(looked, 144), HELP / "heatmap.jpg")
-    banner = Image.open(ROOT / "docs" / "banner.jpg").convert("RGB")
+    banner = read(ROOT / "docs" / "banner.jpg")
     six = [scenes["fire"][0], scenes["dog"][0], scenes["fireworks"][0], scenes["rain"][0],
            drawn(server, "a village", None)[0], photos[words.index("sea waves")]]  # fmt: skip
     for picture, (left, top, right, bottom) in zip(six, BANNER):
@@ -173,8 +174,7 @@ def photograph_nodes(server: ComfyServer, asked: Callable[..., bool]) -> None:
             for file, kind in kinds.items():
                 box = page.evaluate(FRAMED, kind)
                 page.wait_for_timeout(600)
-                picture = Image.open(io.BytesIO(page.screenshot(clip=box)))
-                save(picture.convert("RGB"), HELP / f"{file}.jpg")
+                save(read(io.BytesIO(page.screenshot(clip=box))), HELP / f"{file}.jpg")
         browser.close()
 
 
@@ -196,7 +196,12 @@ def sounds_of(name: str) -> list[audio.Sound]:
 
 
 def saved(server: ComfyServer, result: Result, kind: str = "output") -> list[Image.Image]:
-    return [Image.open(file).convert("RGB") for file in server.pictures(result, kind)]
+    return [read(file) for file in server.pictures(result, kind)]
+
+
+def read(file: Path | BinaryIO) -> Image.Image:
+    with image.opened(file) as picture:
+        return picture.convert("RGB")
 
 
 def card(

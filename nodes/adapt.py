@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import replace
 
@@ -10,11 +9,12 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..aai.charts import curve_points, loss_curve
+from ..aai.errors import logger, sentence
 from . import folders
 from .pictures import as_image, square
 from .types import CATEGORY, SoundEmbeddingType, SoundTokenType, search_aliases
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 SMALLEST = 32
 """Side of a reference picture, in pixels, below which nothing is to be seen in it."""
@@ -385,22 +385,33 @@ class LoadSoundToken(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file, name=""):
-        path = file and folder_paths.get_full_path("embeddings", file)
+        path = file and token_file(file)
         return [file, os.stat(path).st_mtime_ns if path else None, name]
 
     @classmethod
     def validate_inputs(cls, file):
         # A link's value is None before it ran.
-        if file is not None and folder_paths.get_full_path("embeddings", file) is None:
-            return f"There is no token '{file}' in models/embeddings: save one there or choose another."
-        return True
+        return True if file is None or token_file(file) else no_token(file)
 
     @classmethod
     def execute(cls, file, name="") -> io.NodeOutput:
         from ..aai import token
+        from ..aai.errors import InputError
 
-        loaded = renamed(token.load(folder_paths.get_full_path_or_raise("embeddings", file)), name)
+        path = token_file(file)
+        if path is None:
+            raise InputError(no_token(file))
+        loaded = renamed(token.load(path), name)
         return io.NodeOutput(loaded, loaded.describe())
+
+
+def token_file(name: str) -> str | None:
+    """The path of a file of models/embeddings; None where there is none."""
+    return folder_paths.get_full_path("embeddings", name) if folders.is_inside(name) else None
+
+
+def no_token(name: str) -> str:
+    return sentence(f"There is no token '{name}' in models/embeddings: save one there or choose another.")
 
 
 def new_name():

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
 
 from ..aai.charts import curve_points, loss_curve
+from ..aai.errors import logger
+from ..aai.files import is_file
 from . import encoders, folders
 from .pictures import as_image
 from .types import CATEGORY, SOUNDWORLD, SoundEncoderType, search_aliases
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 NONE = "none"
 EXAMPLES = "aai_soundworld_examples"
@@ -335,14 +336,14 @@ class SaveSoundEncoder(io.ComfyNode):
 
 def _stamp(folder: str | None) -> str | None:
     """Tells the files of an input folder from what they were; None where the choice is no such folder."""
-    if folder not in folders.input_folders():
+    if folder is None or folders.check_input_folder(folder) is not True:
         return None
     root = folders.input_folder(folder)
     # A library's index is hidden beside its pictures, and says nothing of them.
     files = (
         p
         for p in root.rglob("*")
-        if p.is_file() and not any(part.startswith(".") for part in p.relative_to(root).parts)
+        if is_file(p) and not any(part.startswith(".") for part in p.relative_to(root).parts)
     )
     return folders.digest(sorted((str(p), p.stat().st_mtime_ns) for p in files))
 

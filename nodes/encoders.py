@@ -7,6 +7,8 @@ from pathlib import Path
 
 import folder_paths
 
+from ..aai.errors import sentence
+from ..aai.files import is_dir
 from . import folders
 
 KIND, WHAT = "audio_encoders", "a sound encoder"
@@ -34,11 +36,9 @@ def names() -> list[str]:
 
 def find(name: str) -> Path | None:
     """The path of a file or folder of models/audio_encoders, None where there is none."""
-    inside = Path(name)
-    # Not resolved: folders of models are often links to another disk.
-    if not name or inside.is_absolute() or ".." in inside.parts:
+    if not folders.is_inside(name):
         return None
-    paths = [Path(base) / inside for base in folder_paths.get_folder_paths(KIND)]
+    paths = [Path(base) / name for base in folder_paths.get_folder_paths(KIND)]
     return next((path for path in paths if path.exists()), None)
 
 
@@ -57,7 +57,9 @@ def missing(name: str) -> str:
     from ..aai.encoders.loaders import SOURCES
 
     folder = folder_paths.get_folder_paths(KIND)[0]
-    return f"There is no sound encoder '{name}' in {folder}: put it there, or choose another. {SOURCES}"
+    return sentence(
+        f"There is no sound encoder '{name}' in {folder}: put it there, or choose another. {SOURCES}"
+    )
 
 
 def stamp(name: str) -> int | None:
@@ -65,7 +67,7 @@ def stamp(name: str) -> int | None:
     path = find(name)
     if path is None:
         return None
-    inside = path.iterdir() if path.is_dir() else [path]
+    inside = path.iterdir() if is_dir(path) else [path]
     return max((p.stat().st_mtime_ns for p in inside), default=None)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from pathlib import Path
 
 import folder_paths
 
+from ..aai.errors import logger
+
 FOLDER = Path(__file__).parents[1] / "example_workflows" / "input"
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 def place() -> None:

@@ -9,17 +9,21 @@ from pathlib import Path
 
 import folder_paths
 
+from ..aai.errors import InputError, sentence
+from ..aai.files import stays_within
+
 
 def input_folders() -> list[str]:
     """The names of the folders in the input folder."""
     root = folder_paths.get_input_directory()
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if os.path.isdir(root) else []
+    if not os.path.isdir(root):
+        return []
+    # Unlike an entry's own question, this one raises nothing for a link that leads to itself.
+    return sorted(entry.name for entry in os.scandir(root) if os.path.isdir(entry.path))
 
 
 def input_folder(name: str) -> Path:
     """The path of a folder in the input folder. Raises InputError where there is none of this name."""
-    from ..aai.errors import InputError
-
     checked = check_input_folder(name)
     if checked is not True:
         raise InputError(checked)
@@ -27,10 +31,24 @@ def input_folder(name: str) -> Path:
 
 
 def check_input_folder(name: str | None) -> bool | str:
-    """For validate_inputs: True, or what to do. None is a link's value, which is not known before it ran."""
-    if name is not None and name not in input_folders():
-        return f"There is no folder '{name}' in the input folder: make it and fill it, or choose another."
+    """For validate_inputs: True, or what to do; folders below those that are offered are folders, too. None
+    is a link's value, which is not known before it ran."""
+    if name is not None and not (
+        is_inside(name) and os.path.isdir(os.path.join(folder_paths.get_input_directory(), name))
+    ):
+        return sentence(
+            f"There is no folder '{name}' in the input folder: make it and fill it, or choose another."
+        )
     return True
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name among models or inputs leads to nowhere else; not every version of ComfyUI checks it.
+
+    Links are not followed: folders of models are often links to another disk.
+    """
+    path = Path(name)
+    return bool(name) and not (path.is_absolute() or path.drive or ".." in path.parts)
 
 
 def digest(listing: Iterable) -> str:
@@ -47,8 +65,6 @@ def place_of(
 
     Raises InputError as `path_of` does, and where a file would be replaced that this pack has not written.
     """
-    from ..aai.errors import InputError
-
     path = path_of(kind, name, what, forbidden)
     if overwrite and path.exists() and not is_ours(path):
         raise InputError(
@@ -68,12 +84,11 @@ def path_of(kind: str, name: str, what: str, forbidden: str = "") -> Path:
 
     Raises InputError, which calls the file `what`, for a name that is none or leads out of the folder.
     """
-    from ..aai.errors import InputError
-
     folder = root_of(kind)
     name = name.removesuffix(".safetensors")
-    path = (folder / f"{name}.safetensors").resolve()
-    if not name or not path.is_relative_to(folder) or any(c in name for c in '<>:"|?*\\\n' + forbidden):
+    # Not resolved: folders of models are often links to another disk.
+    path = folder / f"{name}.safetensors"
+    if not stays_within(name) or any(c in name for c in forbidden):
         raise InputError(
             f"'{name}' cannot name {what}: use letters, digits, - and _, and / for a folder within "
             f"models/{kind}."

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 from comfy_api.latest import io
 
+from ..aai.errors import logger
 from .sound import sound_of
 from .types import CATEGORY, SoundTokenType, search_aliases
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 WINDOWS = {"keep the scene": "scene", "change the style": "style", "as set below": "own"}
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import folder_paths
 import torch
 from comfy_api.latest import io
 
+from ..aai.errors import encodable
 from . import folders
 from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, search_aliases
 from .visualize import previews
+
+log = logging.getLogger(__name__)
 
 SIDE = 1024
 """Side of the pictures that a folder gives, in pixels: the largest model's own; training reduces them to a
@@ -58,7 +62,7 @@ class RetrieveReferenceImages(io.ComfyNode):
                     default="",
                     optional=True,
                     tooltip="The name of the clip that the sound is from: pictures of that clip in the "
-                    "library are left out. Empty leaves out those called like the sound, if it has a name.",
+                    "library are left out. Empty: told by the sound's file name, if that has a number in it.",
                 ),
             ],
             outputs=[
@@ -83,6 +87,7 @@ class RetrieveReferenceImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, embedding, sound_encoder, library, k, clip_model=NONE, own_clip="") -> io.NodeOutput:
+        note = ""
         if library == SOUNDWORLD:
             from ..aai.soundworld import library as soundworld
 
@@ -92,26 +97,30 @@ class RetrieveReferenceImages(io.ComfyNode):
         else:
             from ..aai import image
             from ..aai.library.index import index
-            from ..aai.library.retrieval import references
+            from ..aai.library.retrieval import clip_of, retrieve
             from ..aai.library.towers import tower_of
             from .comfy.progress import Bar
 
             folder = folders.input_folder(library)
             tower = tower_of(sound_encoder, _clip_folder(clip_model))
             held = index(folder, tower, callback=Bar())
-            found = references(embedding.f_a, held, k, own_clip.strip() or embedding.sound)
+            retrieval = retrieve(embedding.f_a, held, k, own_clip.strip() or clip_of(embedding.sound))
+            found, note = retrieval.references, retrieval.note
             # 64 of them are 800 MB, which are not to be held twice.
             images = torch.empty(len(found), SIDE, SIDE, 3)
             for row, reference in zip(images, found):
                 row.copy_(image.load(reference.path, SIDE).movedim(0, -1))
             scores = [r.score for r in found]
-            names = [r.path.relative_to(folder).as_posix() for r in found]
+            names = [encodable(r.path.relative_to(folder).as_posix()) for r in found]
         lines = [f"{name} {score:.3f}" for name, score in zip(names, scores)]
         shown = [
             {**file, "name": name, "score": float(score)}
             for file, name, score in zip(previews(images), names, scores)
         ]
-        return io.NodeOutput(images, "\n".join(lines), ui={"references": shown})
+        if note:
+            log.warning("%s", note)
+        told = {"references": shown, **({"text": [note]} if note else {})}
+        return io.NodeOutput(images, "\n".join(lines), ui=told)
 
 
 def _stamp(library: str | None) -> str | None:
@@ -145,7 +154,7 @@ def _clip_models() -> dict[str, Path]:
     for root in folder_paths.get_folder_paths("clip_vision"):
         for config in sorted(Path(root).glob("*/config.json")):
             try:
-                kind = json.loads(config.read_text()).get("model_type")
+                kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
             except (OSError, ValueError, AttributeError):
                 continue
             if kind == "clip":

@@ -7,7 +7,8 @@ import os
 import folder_paths
 from comfy_api.latest import io
 
-from . import encoders
+from ..aai.errors import sentence
+from . import encoders, folders
 from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, search_aliases
 
 NO_WORDS = "no words: this encoder is in no text encoder's space yet; align or bridge it"
@@ -59,25 +60,28 @@ class LoadAudio(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, audio, start, length):
-        path = audio and folder_paths.get_annotated_filepath(audio)
-        stamp = os.stat(path).st_mtime_ns if path and os.path.exists(path) else None
+        path = audio and sound_file(audio)
+        stamp = os.stat(path).st_mtime_ns if path else None
         return [audio, start, length, stamp]
 
     @classmethod
     def validate_inputs(cls, audio):
         # A link's value is None before it ran.
-        if audio is not None and not folder_paths.exists_annotated_filepath(audio):
-            return f"There is no sound '{audio}' in the input folder: upload it or choose another."
-        return True
+        return True if audio is None or sound_file(audio) else no_sound(audio)
 
     @classmethod
     def execute(cls, audio, start, length) -> io.NodeOutput:
         from ..aai import audio as sounds
+        from ..aai.errors import InputError
 
-        path = folder_paths.get_annotated_filepath(audio)
+        path = sound_file(audio)
+        if path is None:
+            raise InputError(no_sound(audio))
         sound = sounds.load(path, start=start, seconds=length or None)
         # The name goes beside what core's AUDIO has: a token says which sound it is of.
         core = {"waveform": sound.waveform[None], "sample_rate": sound.rate, "name": os.path.basename(path)}
+        # And where its channels stand, which core's AUDIO does not say.
+        core["layout"] = sound.layout
         return io.NodeOutput(core, sounds.loudness(sound))
 
 
@@ -186,21 +190,40 @@ class EncodeSound(io.ComfyNode):
         return io.NodeOutput(heard, words, scores or NO_WORDS, ui={"words": nearest})
 
 
+def sound_file(name: str) -> str | None:
+    """The path of a file in the input folder, or in the one that the name's end names, as " [output]"; None
+    where there is none."""
+    plain, _ = folder_paths.annotated_filepath(name)
+    path = folder_paths.get_annotated_filepath(name) if folders.is_inside(plain) else None
+    return path if path and os.path.isfile(path) else None
+
+
+def no_sound(name: str) -> str:
+    return sentence(f"There is no sound '{name}' in the input folder: upload it or choose another.")
+
+
 def sound_of(audio: dict | None):
-    """A Sound of core's AUDIO. Raises InputError for none, as core gives for a video without sound, and for
-    what holds no sound."""
-    from ..aai.audio import from_tensor
+    """A Sound of core's AUDIO; six channels of no stated layout are 5.1 in ffmpeg's order, as core decodes
+    them. Raises InputError for none, as core gives for a video without sound, and for what holds no sound."""
+    from ..aai.audio import SURROUND_5_1, from_tensor
     from ..aai.errors import InputError
 
     if audio is None:
         raise InputError("No sound came in, as from a video without a sound track: connect another.")
-    return from_tensor(audio["waveform"], audio["sample_rate"])
+    # What does not fit the channels, as six names for two, counts for nothing.
+    layout = audio.get("layout", SURROUND_5_1)
+    return from_tensor(audio["waveform"], audio["sample_rate"], layout=layout)
 
 
 def _sound_files() -> list[str]:
+    from ..aai.audio import SUFFIXES
+
     folder = folder_paths.get_input_directory()
     os.makedirs(folder, exist_ok=True)
-    return sorted(folder_paths.filter_files_content_types(os.listdir(folder), ["audio", "video"]))
+    names = os.listdir(folder)
+    # The system's list of endings lacks some of what decodes, .wv or .caf for example.
+    known = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
+    return sorted({*known, *folder_paths.filter_files_content_types(names, ["audio", "video"])})
 
 
 NODES = [LoadAudio, LoadSoundEncoder, EncodeSound]

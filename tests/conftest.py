@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +27,20 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_configure():
+    """What the tests start warns as they do, and ends where a module of `aai` or `bench` opens text without
+    naming its encoding: PYTHONWARNINGS takes whole names of modules only."""
+    if sys.flags.warn_default_encoding:
+        root = Path(__file__).parents[1]
+        names = {
+            ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+            for folder in ("aai", "bench")
+            for path in (root / folder).rglob("*.py")
+        }
+        os.environ["PYTHONWARNDEFAULTENCODING"] = "1"
+        os.environ["PYTHONWARNINGS"] = ",".join(f"error::EncodingWarning:{name}" for name in sorted(names))
+
+
 def _write_tokenizer(folder) -> None:
     """vocab.json and merges.txt of a CLIP byte-pair tokenizer that knows each of WORDS as one piece."""
     letters = [chr(c) for c in range(33, 127)]
@@ -39,9 +55,9 @@ def _write_tokenizer(folder) -> None:
             left += right
     vocabulary += ["<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(
-        json.dumps({piece: i for i, piece in enumerate(dict.fromkeys(vocabulary))})
+        json.dumps({piece: i for i, piece in enumerate(dict.fromkeys(vocabulary))}), encoding="utf-8"
     )
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -183,8 +199,10 @@ def make_clap_folder(tmp_path_factory):
     def make(fused: bool = False, seed: int = 0):
         folder = tmp_path_factory.mktemp("clap")
         pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())]
-        (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
-        (folder / "merges.txt").write_text("#version: 0.2\n")
+        (folder / "vocab.json").write_text(
+            json.dumps({piece: i for i, piece in enumerate(pieces)}), encoding="utf-8"
+        )
+        (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
         vocabulary = str(folder / "vocab.json"), str(folder / "merges.txt")
         RobertaTokenizer(*vocabulary).save_pretrained(folder)
         text = dict(

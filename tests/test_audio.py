@@ -1,12 +1,14 @@
 """Sounds against torchaudio, the standard's own reference tones, and everything that files do wrong."""
 
 import math
+import wave as wave_module
 
 import av
 import numpy as np
 import pytest
 import torch
 import torchaudio
+from scipy.signal import lfilter
 
 from aai import audio
 from aai.audio import Sound
@@ -62,6 +64,63 @@ def test_loudness_is_close_to_torchaudios(rate):
     sound = noise(3, rate, channels=2)
     theirs = float(torchaudio.functional.loudness(sound.waveform, rate))
     assert audio.loudness(sound) == pytest.approx(theirs, abs=0.3 if rate < 32000 else 0.1)
+
+
+def plain_loudness(wave, weights):
+    """BS.1770-4 without its gates, which a steady tone does not reach: the standard's own filters at 48
+    kHz."""
+    shelved = lfilter(
+        [1.53512485958697, -2.69169618940638, 1.19839281085285],
+        [1.0, -1.69065929318241, 0.73248077421585],
+        wave.double().numpy(),
+    )
+    filtered = lfilter([1.0, -2.0, 1.0], [1.0, -1.99004745483398, 0.99007225036621], shelved)
+    return -0.691 + 10 * math.log10(np.dot(weights, (filtered**2).mean(-1)))
+
+
+SURROUND = [1, 1, 1, 0, 1.41, 1.41]
+
+
+@pytest.mark.parametrize(
+    "layout, weights",
+    [
+        ("5.1", SURROUND),
+        ("5.1(side)", SURROUND),
+        ("7.1", [1, 1, 1, 0, 1, 1, 1.41, 1.41]),
+        ("6.1", [1, 1, 1, 0, 1, 1.41, 1.41]),
+        ("5.0", [1, 1, 1, 1.41, 1.41]),
+        ("quad", [1, 1, 1.41, 1.41]),
+        ("4.0", [1, 1, 1, 1]),
+        ("2.1", [1, 1, 0]),
+        ("stereo", [1, 1]),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_loudness_counts_the_channels_of_a_file_by_where_they_stand(tmp_path, layout, weights, suffix):
+    names = tuple(channel.name for channel in av.AudioLayout(layout).channels)
+    # Every channel as loud as it is far along, so that no two can be taken for one another.
+    decibels = [-30 + 2 * i for i in range(len(weights))]
+    wave = torch.cat([tone(level, 4, channels=1).waveform for level in decibels])
+    wave[[i for i, weight in enumerate(weights) if not weight]] = tone(-3, 4, channels=1, hertz=60).waveform
+    audio.save(Sound(wave, 48000, names), tmp_path / f"surround.{suffix}")
+    sound = audio.load(tmp_path / f"surround.{suffix}")
+    expected = plain_loudness(wave, weights)
+    assert audio.loudness(sound) == pytest.approx(expected, abs=0.02)
+    assert audio.loudness(sound.cut(1, 2)) == pytest.approx(expected, abs=0.05)
+    assert audio.loudness(sound.resample(32000)) == pytest.approx(expected, abs=0.1)
+
+
+def test_channels_of_no_stated_place_weigh_the_same(tmp_path):
+    wave = torch.cat([tone(-30 + 2 * i, 4, channels=1).waveform for i in range(6)])
+    assert audio.loudness(Sound(wave, 48000)) == pytest.approx(plain_loudness(wave, [1] * 6), abs=0.02)
+    # A plain wav file of six channels has no mask of their places.
+    with wave_module.open(str(tmp_path / "plain.wav"), "wb") as file:
+        file.setparams((6, 2, 48000, 0, "NONE", ""))
+        file.writeframes((wave.T.numpy() * 32767).astype("<i2").tobytes())
+    sound = audio.load(tmp_path / "plain.wav")
+    assert sound.layout is None
+    assert audio.loudness(sound) == pytest.approx(plain_loudness(wave, [1] * 6), abs=0.02)
+    assert audio.from_tensor(wave, 48000, layout=("FL", "FR")).layout is None
 
 
 def test_loudness_of_the_short_the_silent_and_the_many():
@@ -173,7 +232,7 @@ def test_bad_files_are_told_by_name(tmp_path):
     refused(tmp_path / "none.wav", "no file")
     (tmp_path / "empty.wav").touch()
     refused(tmp_path / "empty.wav", "empty")
-    (tmp_path / "text.wav").write_text("These are words, not a sound. " * 50)
+    (tmp_path / "text.wav").write_text("These are words, not a sound. " * 50, encoding="utf-8")
     refused(tmp_path / "text.wav", "cannot be read")
     audio.save(noise(1), tmp_path / "whole.wav")
     refused(tmp_path / "whole.wav", "Nothing is left", start=3.0)
@@ -229,7 +288,7 @@ def test_a_file_whose_rate_and_channels_change_midway_keeps_its_first(tmp_path, 
 def test_saving_where_it_cannot_be_saved(tmp_path):
     with pytest.raises(InputError, match=r"\.wav or \.flac"):
         audio.save(noise(0.1), tmp_path / "n.mp3")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot be saved"):
         audio.save(noise(0.1), tmp_path / "missing" / "n.wav")
     assert not list(tmp_path.iterdir())
 
@@ -262,3 +321,41 @@ def test_mono_is_the_mean_and_hashes_tell_sounds_apart():
     assert audio.sound_hash(sound) == audio.sound_hash(Sound(sound.waveform.clone(), sound.rate))
     others = (Sound(sound.waveform, 8000), Sound(sound.waveform * 0.99, sound.rate))
     assert len({audio.sound_hash(s) for s in (sound, *others)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("ending", "codec"),
+    [
+        *((".wv", "wavpack"), (".caf", "pcm_s16be"), (".mka", "aac"), (".ts", "mp2"), (".au", "pcm_s16be")),
+        *((".aifc", "pcm_s16be"), (".w64", "pcm_s16le"), (".tta", "tta"), (".ac3", "ac3"), (".m4b", "aac")),
+        *((".mp2", "mp2"), (".mts", "ac3"), (".weba", "libopus")),
+    ],
+)
+def test_what_decodes_is_a_sound_by_its_ending(tmp_path, ending, codec):
+    import av
+
+    kinds = {
+        ".aifc": "aiff",
+        ".m4b": "mp4",
+        ".mts": "mpegts",
+        ".ts": "mpegts",
+        ".weba": "webm",
+        ".mka": "matroska",
+    }
+    path = tmp_path / f"a{ending}"
+    tone = (0.5 * np.sin(np.arange(48000) * 0.05) * 32767).astype(np.int16)
+    with av.open(str(path), "w", format=kinds.get(ending, ending[1:])) as container:
+        stream = container.add_stream(codec, rate=48000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
+        frame.sample_rate = 48000
+        to_codec = av.AudioResampler(format=stream.format.name, rate=48000, layout="mono")
+        size = stream.codec_context.frame_size
+        fifo = av.AudioFifo()
+        for part in to_codec.resample(frame):
+            fifo.write(part)
+        while piece := fifo.read(size or 4096, True):
+            piece.pts = None
+            container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))
+    assert ending in audio.SUFFIXES
+    assert audio.load(path).seconds == pytest.approx(1, abs=0.1)

@@ -33,5 +33,7 @@ def test_the_edit_by_maps_is_the_edit():
 def test_memory_is_what_a_job_holds_at_once():
     """In a process of its own: what earlier tests freed may go back to the system at any time."""
     code = "import torch; from bench.edit import largest_held; print(largest_held(lambda: torch.ones(2**25)))"
-    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, encoding="utf-8"
+    )
     assert 120 < float(told.stdout) < 150

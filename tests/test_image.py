@@ -1,9 +1,18 @@
 """Picture files become tensors, and tensors files."""
 
+import io
+import os
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image, features
 from torch.testing import assert_close
 
 from aai import image
@@ -63,7 +72,7 @@ def test_a_picture_with_damaged_exif_is_read_as_it_lies(tmp_path, exif):
 
 def test_files_that_are_no_pictures_are_named(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG and no more")
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
     for name in ("broken.png", "notes.txt", "nowhere.png"):
         with pytest.raises(InputError, match=rf"{name}'.*cannot be read"):
             image.load(tmp_path / name, 8)
@@ -86,3 +95,85 @@ def test_a_picture_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(InputError, match="cannot be saved as .*a.png"):
         image.save(torch.zeros(3, 2, 2), tmp_path / "a.png")
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the stand-in for Ghostscript is a shell script")
+def test_a_file_is_no_picture_by_its_name_alone_and_starts_no_program(tmp_path, monkeypatch):
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "photo.png", format="EPS")
+    script = tmp_path / "bin" / "gs"
+    script.parent.mkdir()
+    script.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n", encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    with pytest.raises(InputError, match="photo.png' cannot be read as a picture"):
+        image.load(tmp_path / "photo.png", 4)
+    with pytest.raises(InputError, match="a member' cannot be read as a picture"):
+        image.load(io.BytesIO((tmp_path / "photo.png").read_bytes()), name="a member")
+    assert not (tmp_path / "started").exists()
+
+
+def test_all_pictures_go_through_one_opener():
+    root = Path(__file__).parents[1]
+    files = [file for folder in ("aai", "nodes", "docs") for file in (root / folder).rglob("*.py")]
+    opens = [f.name for f in files if re.search(r"\bImage\.open\(", f.read_text(encoding="utf-8"))]
+    assert opens == ["image.py"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match=r"pipe.png'.*it is no file"):
+        image.load(tmp_path / "pipe.png")
+
+
+def test_what_pillow_reads_is_a_picture_by_its_ending():
+    ours = image.suffixes()
+    assert {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff"} <= ours
+    assert (".avif" in ours) == features.check("avif")
+    assert not {".eps", ".ps", ".pdf", ".wmf", ".h5", ".txt", ".mpg"} & ours
+
+
+@pytest.mark.parametrize("ending", ["jfif", "jpe", "avif", "apng", "tiff"])
+def test_a_picture_of_every_ending_is_read(tmp_path, ending):
+    if f".{ending}" not in image.suffixes():
+        pytest.skip(f"this Pillow reads no {ending}")
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / f"a.{ending}")
+    assert_close(
+        image.load(tmp_path / f"a.{ending}", 2).mean((1, 2)), torch.tensor([1.0, 0, 0]), atol=0.02, rtol=0
+    )
+
+
+@pytest.mark.parametrize("side", [13_000, 20_000])
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, side, recwarn):
+    # Pillow itself refuses the second, and nothing that is not asked for is written.
+    picture = io.BytesIO()
+    Image.new("1", (8, 8)).save(picture, format="PNG")
+    head = b"IHDR" + struct.pack(">II", side, side) + picture.getvalue()[24:29]
+    content = picture.getvalue()
+    content = content[:12] + head + struct.pack(">I", zlib.crc32(head)) + content[33:]
+    (tmp_path / "vast.png").write_bytes(content)
+    for size in (None, 8):
+        with pytest.raises(InputError, match=r"vast.png' has .*pixels.*: save it smaller"):
+            image.load(tmp_path / "vast.png", size)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory cannot be read here")
+def test_a_small_square_of_a_large_jpeg_takes_little_memory(tmp_path):
+    Image.linear_gradient("L").resize((8000, 6000)).convert("RGB").save(tmp_path / "large.jpg")
+    code = (
+        "import sys; from aai import image; import numpy, torch; from PIL import Image; Image.init()\n"
+        "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024\n"
+        "before = peak(); picture = image.load(sys.argv[1], 64)\n"
+        "print(peak() - before, picture[0, 0].mean().item(), picture[0, -1].mean().item())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "large.jpg")],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        check=True,
+    )
+    megabytes, top, bottom = map(float, done.stdout.split())
+    # 48 million pixels are 192 MB, and were twice that.
+    assert megabytes < 60 and top < 0.02 and bottom > 0.98

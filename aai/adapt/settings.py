@@ -38,7 +38,8 @@ class TrainSettings:
 
     steps, rate (Adam's), batch (latents in a step), seed; `template` is the prompt around `*`, or several, a
     line each, or the name of a set of TEMPLATES: "objects" or "styles". A step takes one of them at random.
-    scale: "vocabulary" lets f_a enter with the mean length of the text encoder's words, "raw" as it is.
+    scale: "vocabulary" lets f_a enter with the mean length of the text encoder's words, "raw" as it is given:
+    eq. 6 to the letter with an f_a of its encoder's own length (`hear`'s; CLAP's is one).
     rho: |f_adapter| is kept within rho times the length that f_a enters with; None sets no bound (eq. 6 to
     the letter).
     norm: how |e| is held to the length that f_a enters with, since a longer word shouts its prompt down:

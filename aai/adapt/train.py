@@ -6,21 +6,20 @@ Everything else is frozen, the pictures' latents are encoded once, and the gradi
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError, is_out_of_memory, logged
+from ..errors import InputError, is_out_of_memory, logged, logger
 from ..picture.model import PictureModel
 from ..token import SoundToken
 from .settings import TrainSettings
 from .trainer import Diverged, TokenTrainer
 from .translation import translations
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 FAMILIES = {
     (("clip_l", 768),): "Stable Diffusion 1",

@@ -18,18 +18,17 @@ with the length of the vocabulary's words.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import InputError
+from ..errors import InputError, logger
 from ..picture.model import PictureModel
 from ..token import Translation
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 SAME = 0.9
 RANK = 32

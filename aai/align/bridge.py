@@ -29,6 +29,7 @@ from ..encoders.bridged_clap import Bridge, BridgedCLAP
 from ..encoders.clap import CLAPEncoder, CLAPText
 from ..encoders.text import TextTower, label_vectors
 from ..errors import InputError
+from ..files import is_file
 from ..metrics import Share, nearest_label
 from ..ridge import ridge
 from .labels import LABELS, WAYS, unique
@@ -243,7 +244,7 @@ def load_sounds(folder: str | os.PathLike, most: int = 40) -> list[Sound]:
     Raises InputError for a folder without sounds, and one that cannot be read.
     """
     folder = Path(folder)
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and is_file(p))
     if not files:
         raise InputError(f"“{folder}” holds no sounds: name a folder of wav, flac, ogg, mp3 or m4a files.")
     step = max(1.0, len(files) / most)

@@ -89,7 +89,8 @@ class Training:
         if not checkpoint.path.exists():
             return
         tensors, facts = read(checkpoint.path)
-        begun = facts["settings"]
+        # Older states lack the settings that came later: theirs are the defaults.
+        begun = {**asdict(type(settings)()), **facts["settings"]}
         changed = [name for name, value in asdict(settings).items() if begun.get(name) != value]
         if len(tensors["curve"]) < settings.steps:
             changed = [name for name in changed if name != "rate"]
@@ -143,7 +144,9 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict]:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") == FORMAT:
-                return {key: file.get_tensor(key) for key in file.keys()}, json.loads(metadata["facts"])  # noqa: SIM118
+                # Copies: a tensor holds its file open, which Windows then lets nobody replace.
+                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+                return tensors, json.loads(metadata["facts"])
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
             f"“{path}” is no readable training state ({error}): delete it, or begin anew (--restart)."

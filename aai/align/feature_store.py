@@ -35,8 +35,8 @@ def stamp(file: File, folder: Path | None = None) -> str:
         state = file.path.stat()
     except OSError as error:
         raise InputError(f"“{file}” cannot be read ({error.strerror}): prepare the data again.") from error
-    place = os.path.relpath(file.path, folder) if folder else file.path.resolve()
-    return f"{place} {file.offset} {file.size} {state.st_size} {state.st_mtime_ns}"
+    place = Path(os.path.relpath(file.path, folder)) if folder else file.path.resolve()
+    return f"{place.as_posix()} {file.offset} {file.size} {state.st_size} {state.st_mtime_ns}"
 
 
 class MemoryStore:

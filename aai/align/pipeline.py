@@ -142,7 +142,8 @@ def align_folder(
     callback: Callable[[int, int, float], None] | None = None,
     on_stop: Callable[[CAVMAEEncoder, int], None] | None = None,
 ) -> tuple[CAVMAEEncoder, Aligned]:
-    """A new encoder, tuned on a folder of classes (`clips.scan`); the one that comes in stays as it is.
+    """A new encoder, tuned on a folder of classes (`clips.scan`), on its split "train" where it has others
+    too; the one that comes in stays as it is.
 
     held_out: the share of every class that is measured on; the weights that name most of it right are kept.
     `encoding(clips done, clips)` and `callback(step, steps, loss)` may raise to stop; `on_stop(encoder, steps
@@ -160,6 +161,8 @@ def align_folder(
             f"{tower.dim}: choose two of one width (the public CAV-MAEs have 768)."
         )
     clips = scan(folder)
+    if {"train"} < {clip.split for clip in clips}:
+        clips = [clip for clip in clips if clip.split == "train"]
     train, test = split(clips, held_out, settings.seed) if held_out else (clips, [])
     words = sorted({clip.label for clip in clips})
     vectors = dict(zip(words, label_vectors(tower, words)))

@@ -27,6 +27,8 @@ from .distributed import ALONE, Distributed
 from .losses import alignment_loss, info_nce, momentum_contrastive, same_label_targets
 from .settings import TAU_RANGE, AlignSettings
 
+SCHEDULES = ("cosine", "paper")
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -191,12 +193,14 @@ def align(
         lowest = math.inf
         steady = training.best or (None, begun, tau.item(), _copied(parameters))
         for step in range(begun, settings.steps):
-            set_rate(optimizer, settings.rate, step, settings.steps, settings.warmup)
+            if settings.schedule == "cosine":
+                set_rate(optimizer, settings.rate, step, settings.steps, settings.warmup)
             alpha = settings.alpha * min(1, step / max(settings.ramp_steps, 1))
             figures = _gradients(
                 model, twin, batches, settings, alpha, tau, generator, ranks, hear, optimizer
             )
-            norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+            longest = 1.0 if settings.schedule == "cosine" else math.inf
+            norm = nn.utils.clip_grad_norm_(parameters, longest)
             if not (math.isfinite(figures["loss"]) and torch.isfinite(norm)):
                 training.best = steady
                 raise InputError(

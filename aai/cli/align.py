@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from . import align_train, bridge
-from .inputs import check_encoder_file
+from .inputs import about_force, check_encoder_file
 from .terminal import Commands, tell
 
 
@@ -26,6 +26,7 @@ def _add_convert(align: Commands) -> None:
     )
     sub.add_argument("file", metavar="FILE", help="a .pth as upstream publishes it, or its safetensors")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the encoder's file")
+    about_force(sub)
     sub.add_argument("--half", action="store_true", help="in half precision")
 
 
@@ -35,7 +36,7 @@ def convert(options: argparse.Namespace) -> None:
     from ..encoders import cavmae_checkpoint
     from ..encoders.loaders import save
 
-    check_encoder_file(options.output)
+    check_encoder_file(options.output, options.force)
     published = cavmae_checkpoint.read(options.file)
     encoder = cavmae_checkpoint.encoder_of(published)
     precision = torch.float16 if options.half else torch.float32

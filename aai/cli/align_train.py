@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from ..align.log import LOG, _log
 from ..errors import InputError
-from .inputs import SOUNDWORLD, check_encoder_file, load_text_tower
+from ..files import is_dir
+from .inputs import SOUNDWORLD, about_force, check_encoder_file, load_text_tower
 from .terminal import Commands, positive, progress, say, tell
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def add(align: Commands) -> None:
     )
     sub.add_argument("data", metavar="DATA", help="a folder of classes, or one that `aai data prepare` made")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the encoder's file")
+    about_force(sub)
     sub.add_argument(
         "--encoder", default=SOUNDWORLD, metavar="FILE",
         help="where to start: a public CAV-MAE file or an encoder of this pack (%(default)s)",
@@ -95,6 +97,11 @@ def _about_settings(sub: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--rate", type=float, default=5e-5, metavar="X", help="learning rate (%(default)s)")
     group.add_argument(
+        "--schedule", choices=("cosine", "paper"), default="cosine",
+        help="of the rate: warm-up and a cosine, with clipped gradients; or the paper's, which never changes "
+        "and clips nothing (%(default)s)",
+    )  # fmt: skip
+    group.add_argument(
         "--warmup", type=positive, metavar="N", help="steps until it is whole (50, or a tenth)"
     )
     group.add_argument("--weight-decay", type=float, default=0.02, metavar="X", help="(%(default)s)")
@@ -131,7 +138,7 @@ def _train(options: argparse.Namespace, ranks: Distributed) -> None:
     from ..encoders.fingerprint import digest
     from ..encoders.text import label_vectors
 
-    check_encoder_file(options.output)
+    check_encoder_file(options.output, options.force)
     # Before the clips are encoded, which may take a day.
     ranks.check(options.batch)
     quiet = options.json or ranks.rank > 0
@@ -153,7 +160,7 @@ def _train(options: argparse.Namespace, ranks: Distributed) -> None:
         state.unlink(missing_ok=True)
     ranks.wait()
     data = Path(options.data)
-    folder = data if data.is_dir() else data.parent
+    folder = data if is_dir(data) else data.parent
     with progress("encoding", len(clips) + len(held_out), quiet) as tick:
 
         def encoded(some: list[Clip], tokens: bool, begun: int) -> Features:
@@ -244,6 +251,10 @@ def _epoch(options: argparse.Namespace, clips: int) -> int:
 def _settings(options: argparse.Namespace, clips: int) -> AlignSettings:
     from ..align.settings import AlignSettings
 
+    if options.warmup and options.schedule == "paper":
+        raise InputError(
+            "The paper's schedule has no warm-up: leave --warmup out, or take --schedule cosine."
+        )
     epoch = _epoch(options, clips)
     steps = options.steps or options.epochs * epoch
     return AlignSettings(
@@ -265,6 +276,7 @@ def _settings(options: argparse.Namespace, clips: int) -> AlignSettings:
         seed=options.seed,
         accumulate=options.accumulate,
         bf16=_in_bf16(options),
+        schedule=options.schedule,
     )
 
 

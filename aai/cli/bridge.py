@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .inputs import SOUNDWORLD, check_encoder_file, load_text_tower
+from .inputs import SOUNDWORLD, about_force, check_encoder_file, load_text_tower
 from .terminal import Commands, positive, progress, tell
 
 
@@ -29,6 +29,7 @@ def add(align: Commands) -> None:
         help=f"a Stable Diffusion folder in diffusers' layout, a CLIP's, or {SOUNDWORLD}",
     )
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the encoder's file")
+    about_force(sub)
     sub.add_argument(
         "--sounds",
         type=Path,
@@ -54,7 +55,7 @@ def bridge(options: argparse.Namespace) -> None:
     from ..encoders.clap import load_folder
     from ..encoders.loaders import save
 
-    check_encoder_file(options.output)
+    check_encoder_file(options.output, options.force)
     labels = [*LABELS, *(read(options.captions) if options.captions else [])]
     sounds = None if options.sounds is None else load_sounds(options.sounds, options.most)
     clap, clap_text = load_folder(options.clap)

@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .generate import GUIDANCE, LOUDNESS, about_drawing, draw, loudness_scales, model_and_tokens, settle
-from .inputs import SOUNDWORLD, about_device, about_dtype, check_folder, load_model
+from .generate import (
+    GUIDANCE,
+    LOUDNESS,
+    about_drawing,
+    check_pictures,
+    draw,
+    loudness_scales,
+    model_and_tokens,
+    settle,
+)
+from .inputs import SOUNDWORLD, about_device, about_dtype, about_force, check_output, load_model
 from .terminal import Commands, positive, progress, tell
 
 if TYPE_CHECKING:
@@ -109,6 +118,7 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the .safetensors file of its way"
     )
+    about_force(sub)
     sub.add_argument(
         "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
     )
@@ -123,9 +133,12 @@ def edit(options: argparse.Namespace) -> None:
     from ..inject.loudness import read_scales
     from ..prompt import Prompt
 
+    scales = [1.0] if options.scale in (None, LOUDNESS) else read_scales(options.scale)
+    count = max(len(options.edited), len(scales))
+    names = ["_source", *([""] if count == 1 else (f"_{i + 1}" for i in range(count)))]
+    seeds = list(range(options.seed, options.seed + options.count))
+    check_pictures(options, seeds, names)
     model, tokens = model_and_tokens(options)
-    by_number = options.scale not in (None, LOUDNESS)
-    scales = read_scales(options.scale) if by_number else [1.0]
     source, trajectory = options.source, None
     if options.trajectory:
         trajectory, prompt = load(options.trajectory)
@@ -157,7 +170,6 @@ def edit(options: argparse.Namespace) -> None:
         source_pooled=not options.edited_pooled,
         **windows,
     )
-    count = len(edited)
     told = blended(
         told,
         model.encode_prompt,
@@ -167,8 +179,6 @@ def edit(options: argparse.Namespace) -> None:
         options.blend_threshold,
         options.blend_changes,
     )
-    names = ["_source", *([""] if count == 1 else (f"_{i + 1}" for i in range(count)))]
-    seeds = list(range(options.seed, options.seed + options.count))
     written = draw(options, model, encode(model.encode_prompt, told), seeds, names, told)
     for row, place in zip(written, [*range(told.rows)] * len(seeds)):
         row["prompt"] = source if place == 0 else edited[place - 1].text
@@ -178,7 +188,9 @@ def edit(options: argparse.Namespace) -> None:
 
 
 def invert(options: argparse.Namespace) -> None:
-    check_folder(options.output)
+    from ..inject.invert import is_ours
+
+    check_output(options.output, "an inverted picture", (".safetensors",), is_ours, options.force)
     model = load_model(options.model, options.device, options.dtype)
     trajectory = _inverted(options, model, options.picture, options.prompt)
     trajectory.save(options.output, options.prompt)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .inputs import about_training, check_folder, load_model, train
+from .inputs import about_force, about_training, check_picture_file, load_model, train
 from .terminal import Commands, positive, progress, tell
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ def generate(options: argparse.Namespace) -> None:
     from ..inject.loudness import Reweight, read_scales
     from ..prompt import Prompt
 
+    scales = [1.0] if options.scale in (None, LOUDNESS) else read_scales(options.scale)
+    names = [f"_{scale:g}" for scale in scales] if len(scales) > 1 else [""]
+    seeds = list(range(options.seed, options.seed + options.count))
+    check_pictures(options, seeds, names)
     model, tokens = model_and_tokens(options)
     settle(options)
     prompt = Prompt(options.prompt, tokens)
@@ -49,15 +53,11 @@ def generate(options: argparse.Namespace) -> None:
             f"The prompt “{prompt.text}” names no sound token: write * or <name> where the sound belongs."
         )
     cond = model.encode_prompt(prompt)
-    scales, edit = [1.0], None
+    edit = None
     if options.scale == LOUDNESS:
         edit = Reweight((loudness_scales(options, prompt),))
     elif options.scale is not None:
-        scales = read_scales(options.scale)
         edit = reweighted(None, [cond.token_ids], scales)
-    seeds, names = list(range(options.seed, options.seed + options.count)), [""]
-    if len(scales) > 1:
-        names = [f"_{scale:g}" for scale in scales]
     written = draw(options, model, cond, seeds, names, edit)
     report = {"prompt": options.prompt, "tokens": [t.name for t in tokens], "pictures": written}
     tell(options, report, "\n".join(row["file"] for row in written))
@@ -75,7 +75,6 @@ def settle(options: argparse.Namespace, trajectory: Trajectory | None = None) ->
 def model_and_tokens(options: argparse.Namespace) -> tuple[PictureModel, tuple[SoundToken, ...]]:
     from .. import token as tokens
 
-    check_folder(options.output)
     model = load_model(options.model, options.device, options.dtype)
     used = [tokens.load(path) for path in options.token]
     if options.sound:
@@ -94,6 +93,23 @@ def loudness_scales(options: argparse.Namespace, prompt: Prompt) -> dict[str, fl
             f"The sound token <{without}> does not know its sound's loudness: give the scale as a number."
         )
     return {token.name: scale_of(token.loudness, options.reference) for token in used}
+
+
+def check_pictures(options: argparse.Namespace, seeds: list[int], names: list[str]) -> None:
+    """Raises InputError where one of the pictures cannot be kept."""
+    check_picture_file(options.output, force=True)
+    for _, path in places_of(options, seeds, names):
+        check_picture_file(path, options.force)
+
+
+def places_of(options: argparse.Namespace, seeds: list[int], names: list[str]) -> list[tuple[int, Path]]:
+    """(seed, file) of every picture."""
+    stem = options.output.stem
+    return [
+        (seed, options.output.with_stem(f"{stem}{f'_{seed}' if len(seeds) > 1 else ''}{name}"))
+        for seed in seeds
+        for name in names
+    ]
 
 
 def draw(
@@ -116,10 +132,7 @@ def draw(
             edit=edit,
         )
     written = []
-    places = [(seed, name) for seed in seeds for name in names]
-    for (seed, name), picture in zip(places, model.decode(latents)):
-        numbered = f"_{seed}" if len(seeds) > 1 else ""
-        path = options.output.with_stem(f"{options.output.stem}{numbered}{name}")
+    for (seed, path), picture in zip(places_of(options, seeds, names), model.decode(latents)):
         image.save(picture, path)
         written.append({"file": str(path), "seed": seed})
     return written
@@ -144,7 +157,15 @@ def about_drawing(sub: argparse.ArgumentParser) -> None:
         help="the loudness that counts as scale 1 (%(default)s)",
     )
     sub.add_argument("--negative", default="", metavar="PROMPT", help="what the picture should not be")
-    sub.add_argument("-o", "--output", type=Path, required=True, metavar="PNG", help="the picture's file")
+    sub.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the picture's file: .png, .jpg or .webp",
+    )
+    about_force(sub)
     sub.add_argument(
         "--count",
         type=positive,

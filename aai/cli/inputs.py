@@ -4,7 +4,9 @@ sound."""
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from ..adapt.train import TrainResult
     from ..encoders.base import SoundEncoder
     from ..encoders.text import TextTower
-    from ..library.retrieval import Library
+    from ..library.retrieval import Library, Retrieval
     from ..library.towers import VisualTower
     from ..picture.model import PictureModel
 
@@ -131,6 +133,7 @@ def train(
 ) -> TrainResult:
     from .. import audio, token
     from ..adapt.train import train_token
+    from ..embedding import name_of
     from ..encoders.base import encode_sound as hear_sound
 
     sound = audio.load(options.sound, options.start, options.length)
@@ -145,7 +148,7 @@ def train(
             heard.f_a,
             images,
             settings,
-            options.name or Path(options.sound).stem,
+            options.name or name_of(Path(options.sound).stem, "sound"),
             loudness=heard.loudness,
             provenance={
                 "sound": heard.sound,
@@ -173,9 +176,15 @@ def references(options: argparse.Namespace, encoder: SoundEncoder, f_a, model: P
     from ..library.towers import tower_of
 
     _, pictures = open_library(Path(options.refs), tower_of(encoder, options.clip), options.json)
-    found = retrieval.references(f_a, pictures, options.k, options.sound)
-    names = ", ".join(f"{r.path.name} {r.score:.3f}" for r in found)
-    return retrieval.load_pictures([r.path for r in found], model.native_size), names
+    found = retrieval.retrieve(f_a, pictures, options.k, retrieval.clip_of(options.sound))
+    tell_left_out(found)
+    names = ", ".join(f"{r.path.name} {r.score:.3f}" for r in found.references)
+    return retrieval.load_pictures([r.path for r in found.references], model.native_size), names
+
+
+def tell_left_out(found: Retrieval) -> None:
+    if found.note:
+        print(found.note, file=sys.stderr)
 
 
 def open_library(
@@ -258,15 +267,59 @@ def _best_device() -> torch.device:
     return torch.device(kind)
 
 
+def about_force(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--force", action="store_true", help="replace a file that aai has not written")
+
+
+def check_output(
+    output: Path, what: str, endings: Sequence[str], is_ours: Callable[[Path], bool], force: bool
+) -> None:
+    """Raises InputError, before there is anything to lose, where `what` cannot be kept under this name: its
+    ending is its format, and only a file that `is_ours` is replaced, unless `force`."""
+    example = f"rain{endings[0]}"
+    try:
+        if output.is_dir():
+            raise InputError(f"'{output}' is a folder: name a file in it, as {output / example}.")
+        if not output.parent.is_dir():
+            raise InputError(f"There is no folder '{output.parent}' for '{output.name}': make it first.")
+        there = output.exists()
+        if there and not output.is_file():
+            raise InputError(f"'{output}' is a device or a pipe: name a file, as {example}.")
+    except OSError as error:
+        raise InputError(f"'{output}' can name no file ({error.strerror}): choose another name.") from error
+    if output.suffix.lower() not in endings:
+        raise InputError(f"'{output}' is no name of {what}: let it end in {' or '.join(endings)}.")
+    if not os.access(output.parent, os.W_OK):
+        raise InputError(f"The folder '{output.parent}' cannot be written to: choose another for {what}.")
+    if there and not force and not is_ours(output):
+        raise InputError(
+            f"'{output}' was not written by aai as {what}: choose another name, or replace it with --force."
+        )
+
+
 def check_folder(output: Path) -> None:
-    if not output.parent.is_dir():
-        raise InputError(f"There is no folder '{output.parent}' for '{output.name}': make it first.")
+    """Raises InputError where a folder cannot be made, or is a file."""
+    try:
+        taken = output.exists() and not output.is_dir()
+    except OSError as error:
+        raise InputError(f"'{output}' can name no folder ({error.strerror}): choose another.") from error
+    if taken:
+        raise InputError(f"'{output}' is a file: name a folder.")
 
 
-def check_encoder_file(output: Path) -> None:
-    """Raises InputError, before there is anything to lose, where no encoder can be kept under this name."""
-    check_folder(output)
-    if output.is_dir():
-        raise InputError(f"'{output}' is a folder: name a file in it, as {output / 'sounds.safetensors'}.")
-    if output.suffix != ".safetensors":
-        raise InputError(f"'{output}' is no name of an encoder: let it end in .safetensors.")
+def check_token_file(output: Path, force: bool) -> None:
+    from ..token import is_ours
+
+    check_output(output, "a sound token", (".safetensors",), is_ours, force)
+
+
+def check_picture_file(output: Path, force: bool) -> None:
+    from .. import image
+
+    check_output(output, "a picture", tuple(image.WRITTEN), image.is_ours, force)
+
+
+def check_encoder_file(output: Path, force: bool) -> None:
+    from ..encoders.loaders import is_ours
+
+    check_output(output, "a sound encoder", (".safetensors",), is_ours, force)

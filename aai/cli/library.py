@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .inputs import SOUNDWORLD, about_clip, about_sound, check_folder, load_encoder, open_library
+from .inputs import (
+    SOUNDWORLD,
+    about_clip,
+    about_force,
+    about_sound,
+    check_output,
+    check_picture_file,
+    load_encoder,
+    open_library,
+    tell_left_out,
+)
 from .terminal import Commands, positive, tell
 
 
@@ -21,6 +31,7 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="the index, .safetensors (beside the pictures)"
     )
+    about_force(sub)
     sub.add_argument(
         "--encoder", default=SOUNDWORLD, metavar="FILE", help="a sound encoder's file (%(default)s)"
     )
@@ -41,15 +52,17 @@ def add(commands: Commands) -> None:
     sub.add_argument("library", type=Path, metavar="LIBRARY", help="a folder of pictures, or an index file")
     sub.add_argument("-k", type=positive, default=4, help="how many pictures (%(default)s)")
     sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="a contact sheet of them (.png)")
+    about_force(sub)
     about_sound(sub)
     about_clip(sub)
 
 
 def index(options: argparse.Namespace) -> None:
+    from ..library.index import is_ours
     from ..library.towers import tower_of
 
     if options.output:
-        check_folder(options.output)
+        check_output(options.output, "a library", (".safetensors",), is_ours, options.force)
     tower = tower_of(load_encoder(options.encoder), options.clip)
     seen, library = open_library(options.folder, tower, options.json, options.output, options.fast)
     report = {
@@ -66,11 +79,11 @@ def search(options: argparse.Namespace) -> None:
     from .. import audio
     from ..encoders.base import encode_sound
     from ..library.index import read
-    from ..library.retrieval import references
+    from ..library.retrieval import clip_of, retrieve
     from ..library.towers import tower_of
 
     if options.output:
-        check_folder(options.output)
+        check_picture_file(options.output, options.force)
     encoder = load_encoder(options.encoder)
     heard = encode_sound(
         encoder, audio.load(options.sound, options.start, options.length), Path(options.sound).name
@@ -80,7 +93,9 @@ def search(options: argparse.Namespace) -> None:
         library = read(options.library, tower)
     else:
         _, library = open_library(options.library, tower, options.json)
-    found = references(heard.f_a, library, options.k, heard.sound)
+    retrieval = retrieve(heard.f_a, library, options.k, clip_of(heard.sound))
+    tell_left_out(retrieval)
+    found = retrieval.references
     names = [r.path.relative_to(library.folder).as_posix() for r in found]
     if options.output:
         _sheet(options.output, heard.sound, found, names)
@@ -89,13 +104,14 @@ def search(options: argparse.Namespace) -> None:
         "pictures": [
             {"file": str(r.path), "name": name, "score": round(r.score, 4)} for r, name in zip(found, names)
         ],
+        "left_out": retrieval.left_out,
     }
     tell(options, report, "\n".join(f"{r.score:.3f}  {r.path}" for r in found))
 
 
 def _sheet(output: Path, sound: str, found: list, names: list[str]) -> None:
     from .. import image
-    from ..charts import Cell, Row, contact_sheet, save
+    from ..charts import Cell, Row, contact_sheet
 
     cells = [Cell([image.load(r.path, 192)], f"{r.score:.3f}  {name}") for r, name in zip(found, names)]
-    save(contact_sheet(sound, "the pictures that it is nearest to", [Row("", cells)], side=192), output)
+    image.save(contact_sheet(sound, "the pictures that it is nearest to", [Row("", cells)], side=192), output)

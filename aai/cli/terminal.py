@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable
+
+from ..errors import encodable
 
 
 class Commands:
@@ -16,9 +19,10 @@ class Commands:
         self.parsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(
-        self, name: str, run: Callable[[argparse.Namespace], None], text: str, example: str
+        self, name: str, run: Callable[[argparse.Namespace], int | None], text: str, example: str
     ) -> argparse.ArgumentParser:
-        """A command that calls `run`, with `--json` and an example below its help."""
+        """A command that calls `run`, which may return an exit code; with `--json`, and an example below its
+        help."""
         sub = self._parser(name, text, f"Example: {example}")
         sub.set_defaults(run=run)
         sub.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -32,6 +36,14 @@ class Commands:
         return self.parsers.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog
         )
+
+
+def print_anything() -> None:
+    """Lets stdout and stderr show a letter that their encoding lacks as an escape: Windows' pipes are cp1252,
+    and the name of a file may be anything."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class progress:
@@ -64,7 +76,16 @@ def say(options: argparse.Namespace) -> Callable[[str], None]:
 
 
 def tell(options: argparse.Namespace, report: dict, text: str) -> None:
-    print(json.dumps(report, indent=1) if options.json else text)
+    print(json.dumps(_encodable(report), indent=1) if options.json else text)
+
+
+def _encodable(report: object) -> object:
+    """A report without lone surrogates, which JSON would take and others that read it would not."""
+    if isinstance(report, dict):
+        return {key: _encodable(value) for key, value in report.items()}
+    if isinstance(report, (list, tuple)):
+        return [_encodable(value) for value in report]
+    return encodable(report) if isinstance(report, str) else report
 
 
 def positive(text: str) -> int:

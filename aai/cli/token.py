@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .inputs import about_sound, about_training, check_folder, load_encoder, load_model, train
+from .inputs import (
+    about_force,
+    about_sound,
+    about_training,
+    check_token_file,
+    load_encoder,
+    load_model,
+    train,
+)
 from .terminal import Commands, tell
 
 if TYPE_CHECKING:
@@ -22,6 +30,7 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the token's .safetensors file"
     )
+    about_force(sub)
     about_training(sub)
 
     sub = commands.add(
@@ -36,11 +45,12 @@ def add(commands: Commands) -> None:
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the new token's .safetensors file"
     )
     sub.add_argument("--name", metavar="NAME", help="the new token's name (the old one's)")
+    about_force(sub)
     about_sound(sub)
 
 
 def token(options: argparse.Namespace) -> None:
-    check_folder(options.output)
+    check_token_file(options.output, options.force)
 
     def keep(stopped: TrainResult) -> None:
         path = options.output.with_stem(f"{options.output.stem}-step{stopped.token.provenance['steps']}")
@@ -77,6 +87,7 @@ def rebind(options: argparse.Namespace) -> None:
     from ..encoders.base import encode_sound
     from ..token import load
 
+    check_token_file(options.output, options.force)
     token = load(options.token)
     heard = encode_sound(
         load_encoder(options.encoder),

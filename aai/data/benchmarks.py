@@ -2,7 +2,10 @@
 
 ESC-50        meta/esc50.csv (filename, fold, category, esc10, ...), audio/1-100032-A-0.wav
 UrbanSound8K  metadata/UrbanSound8K.csv (slice_file_name, fold, class, ...), audio/fold5/100032-3-0-0.wav
-classes       dog_bark/1-30226-A.ogg: the number before the first "-", where all names have one, is the fold
+either        as mirrors (Kaggle) lay them out: the list at the top, the sounds beside it, in
+              audio/ or audio/audio/, in fold5/, all of it perhaps in one folder more
+classes       dog_bark/1-30226-A.ogg: the number before the first "-", where all names have one, is the fold;
+              in fold3/dog_bark/ it is 3; train/dog_bark/ and test/dog_bark/ are one class
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from pathlib import Path
 
 from ..audio import SUFFIXES
 from ..errors import InputError
+from ..files import is_dir, is_file
+from .clips import FOLD as FOLDER
+from .clips import class_folders
 
 ESC50, URBANSOUND = "meta/esc50.csv", "metadata/UrbanSound8K.csv"
 FOLD = re.compile(r"(\d{1,2})-")
@@ -36,17 +42,18 @@ def read_recordings(
     only the ten classes of ESC-10 within ESC-50.
 
     Raises InputError for a folder of another kind, a list without the columns it should have, a recording
-    that is missing, folds that hold nothing, and a single class.
+    that is missing, folds that hold nothing, folds or splits without classes, and a single class.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not is_dir(folder):
         raise InputError(f"There is no folder “{folder}”: give ESC-50's, UrbanSound8K's, or one of classes.")
-    if (folder / ESC50).is_file():
-        name, found = "ESC-10" if esc10 else "ESC-50", _esc50(folder, esc10)
-    elif (folder / URBANSOUND).is_file():
-        name, found = "UrbanSound8K", _urbansound(folder)
-    else:
+    listed = _published(folder)
+    if listed is None:
         name, found = folder.name, _classes(folder)
+    elif listed.name == Path(ESC50).name:
+        name, found = "ESC-10" if esc10 else "ESC-50", _esc50(listed, esc10)
+    else:
+        name, found = "UrbanSound8K", _urbansound(listed)
     if folds is not None:
         there = sorted({r.fold for r in found})
         found = [r for r in found if r.fold in folds]
@@ -67,47 +74,101 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict]:
             lacking = [column for column in columns if column not in (reader.fieldnames or ())]
             if lacking:
                 raise InputError(f"“{path}” has no column “{lacking[0]}”: take the list as it is published.")
-            return list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"“{path}” cannot be read ({error}): take the list as it is published.")
+    short = next((n for n, row in enumerate(rows, 2) if any(row[c] is None for c in columns)), None)
+    if short:
+        raise InputError(f"Line {short} of “{path}” is cut short: take the list as it is published.")
+    return rows
 
 
-def _recording(path: Path, label: str, fold: str, source: Path) -> Recording:
-    if not path.is_file():
-        raise InputError(f"“{path}” is missing, which “{source.name}” lists: unpack the set again.")
-    try:
-        return Recording(path, label.replace("_", " "), int(fold))
-    except ValueError:
-        raise InputError(f"“{source}” gives “{fold}” as a fold: take the list as it is published.")
+def _published(folder: Path) -> Path | None:
+    """The list of ESC-50 or UrbanSound8K: in its place, at the top, or in the one folder that holds the set.
 
-
-def _esc50(folder: Path, esc10: bool) -> list[Recording]:
-    source = folder / ESC50
-    rows = _rows(source, ("filename", "fold", "category", "esc10"))
-    rows = [row for row in rows if not esc10 or row["esc10"].strip().lower() == "true"]
-    return [_recording(folder / "audio" / r["filename"], r["category"], r["fold"], source) for r in rows]
-
-
-def _urbansound(folder: Path) -> list[Recording]:
-    source = folder / URBANSOUND
-    return [
-        _recording(
-            folder / "audio" / f"fold{r['fold']}" / r["slice_file_name"], r["class"], r["fold"], source
-        )
-        for r in _rows(source, ("slice_file_name", "fold", "class"))
+    Raises InputError where several folders hold one.
+    """
+    for listed in (ESC50, URBANSOUND):
+        for place in (folder / listed, folder / Path(listed).name):
+            if is_file(place):
+                return place
+    within = [
+        p for s in (ESC50, URBANSOUND) for n in (s, Path(s).name) for p in sorted(folder.glob(f"*/{n}"))
     ]
+    if len(within) > 1:
+        raise InputError(
+            f"“{folder}” holds several sets (“{within[0]}”, “{within[1]}”): give the folder of one."
+        )
+    return within[0] if within else None
+
+
+def _recordings(listed: Path, rows: list[tuple[str, str, str]], published: str) -> list[Recording]:
+    """The recordings of (file name, label, fold), in the folder that is `published` or wherever they lie."""
+    set_of = listed.parent.parent if listed.parent.name in ("meta", "metadata") else listed.parent
+    there: dict[str, list[Path]] | None = None
+    found = []
+    for name, label, fold in rows:
+        if not name.strip() or Path(name).name != name:
+            raise InputError(f"“{listed}” names a file “{name}”: take the list as it is published.")
+        try:
+            number = int(fold)
+        except ValueError:
+            raise InputError(f"“{listed}” gives “{fold}” as a fold: take the list as it is published.")
+        path = set_of / published.format(fold=number) / name
+        if not is_file(path):
+            there = _by_name(set_of) if there is None else there
+            path = _nearest(there.get(name, []), number, path, listed)
+        found.append(Recording(path, label.replace("_", " "), number))
+    return found
+
+
+def _nearest(paths: list[Path], fold: int, published: Path, listed: Path) -> Path:
+    """The recording of that name in no other fold's folder; of copies, the one with the fewest folders above
+    it (a mirror of ESC-50 keeps some at other rates in deeper ones)."""
+    folds = [FOLDER.fullmatch(path.parent.name) for path in paths]
+    paths = [path for path, told in zip(paths, folds) if not told or int(told[1]) == fold]
+    if not paths:
+        raise InputError(f"“{published}” is missing, which “{listed.name}” lists: unpack the set again.")
+    depth = min(len(path.parts) for path in paths)
+    nearest = [path for path in paths if len(path.parts) == depth]
+    if len(nearest) > 1:
+        raise InputError(f"“{nearest[0]}” is there twice, as “{nearest[1]}” too: keep one of them.")
+    return nearest[0]
+
+
+def _by_name(folder: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for above, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            found.setdefault(name, []).append(Path(above, name))
+    return found
+
+
+def _esc50(listed: Path, esc10: bool) -> list[Recording]:
+    rows = _rows(listed, ("filename", "fold", "category", "esc10"))
+    rows = [row for row in rows if not esc10 or row["esc10"].strip().lower() == "true"]
+    return _recordings(listed, [(row["filename"], row["category"], row["fold"]) for row in rows], "audio")
+
+
+def _urbansound(listed: Path) -> list[Recording]:
+    rows = _rows(listed, ("slice_file_name", "fold", "class"))
+    named = [(row["slice_file_name"], row["class"], row["fold"]) for row in rows]
+    return _recordings(listed, named, "audio/fold{fold}")
 
 
 def _classes(folder: Path) -> list[Recording]:
     files = [
-        path
-        for group in sorted(path for path in folder.iterdir() if path.is_dir())
-        for path in sorted(group.iterdir())
+        (path, group)
+        for group in class_folders(folder)
+        for path in sorted(group.path.iterdir())
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     ]
-    folds = [FOLD.match(path.name) for path in files]
+    folds = [FOLD.match(path.name) for path, _ in files]
+    if files and all(FOLDER.fullmatch(group.split) for _, group in files):
+        folds = [FOLDER.fullmatch(group.split) for _, group in files]
     numbered = all(folds)
     return [
-        Recording(path, path.parent.name.replace("_", " "), int(fold[1]) if numbered else 0)
-        for path, fold in zip(files, folds)
+        Recording(path, group.label, int(fold[1]) if numbered else 0)
+        for (path, group), fold in zip(files, folds)
     ]

@@ -12,7 +12,7 @@ from .. import audio
 from ..audio import SHORTEST
 from ..encoders.clip import fetch_clip
 from ..errors import InputError
-from .clips import Clip, File, as_row, shard_clips
+from .clips import Clip, File, as_row, is_plain, shard_clips
 from .frames import best, evenly, video_frames
 from .listing import Item
 from .shards import pack
@@ -127,15 +127,19 @@ def _read(item: Item, settings: PrepareSettings) -> tuple[audio.Sound, list]:
 def _picture(path: Path):
     from ..image import load, to_pil
 
+    # A pipe called x.jpg would be waited for without end.
+    if not is_plain(path):
+        raise InputError(f"its picture “{path.name}” is gone")
     return to_pil(load(path))
 
 
 def _reduce(picture, size: int):
     """A picture whose shorter side is at most `size`."""
-    scale = size / min(picture.size)
-    if scale >= 1:
+    shorter = min(picture.size)
+    if shorter <= size:
         return picture
-    return picture.resize([max(round(side * scale), size) for side in picture.size], resample=3)
+    # Cut off as torchvision does, so that a reduced frame is what the encoder would have made of it.
+    return picture.resize([side * size // shorter for side in picture.size], resample=3)
 
 
 def _write(item: Item, sound: audio.Sound, pictures: list, folder: Path, settings: PrepareSettings) -> Clip:

@@ -1,7 +1,8 @@
 """Clips to train and measure on: a sound, its label and its pictures, wherever they are kept.
 
-`scan` reads three kinds of folder alike: a folder of classes (`class/clip.wav` beside `class/*.jpg`), one
-that `aai data prepare` wrote (its manifest is `clips.jsonl`), and WebDataset shards (`*.tar`).
+`scan` reads three kinds of folder alike: a folder of classes (`class/clip.wav` beside `class/*.jpg`, or
+`train/class/`, `test/class/` ...), one that `aai data prepare` wrote (its manifest is `clips.jsonl`), and
+WebDataset shards (`*.tar`).
 """
 
 from __future__ import annotations
@@ -9,24 +10,32 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import stat
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO
 
 from .. import audio, image
 from ..audio import SUFFIXES
 from ..errors import InputError
+from ..files import is_dir, is_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
+PICTURES = image.suffixes()
 MANIFEST = "clips.jsonl"
 UNFINISHED = "progress.jsonl"
 """The journal of an `aai data prepare` that has not come to its end."""
+SPLITS = {name: name for name in ("train", "test", "val", "valid", "validation", "dev", "eval", "evaluation")}
+SPLITS |= {"training": "train", "testing": "test"}
+"""Folders that are splits, by their names in small letters, and what the splits are called."""
+FOLD = re.compile(r"fold[ _-]?(\d{1,2})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +55,17 @@ class File:
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
     def open(self) -> Path | BinaryIO:
-        """What `audio.load` and `image.load` take. Raises InputError for a shard that cannot be read."""
-        if self.size is None:
-            return self.path
+        """What `audio.load` and `image.load` take. Raises InputError for a file that is missing or no plain
+        one, and for a shard that cannot be read."""
         try:
+            if not is_plain(self.path):
+                again = "prepare the data again" if self.size is None else "make the shard again"
+                raise InputError(f"There is no file “{self.path}”: {again}.")
+            if self.size is None:
+                return self.path
             with self.path.open("rb") as shard:
+                if self.offset + self.size > os.fstat(shard.fileno()).st_size:
+                    raise InputError(f"“{self.path}” ends before “{self.member}”: make the shard again.")
                 shard.seek(self.offset)
                 return io.BytesIO(shard.read(self.size))
         except OSError as error:
@@ -90,18 +105,19 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
     """The clips of a folder of classes, of a prepared folder, or of shards; in the order of their names
     (of their list, where they were prepared).
 
-    Of a folder of classes, a subfolder's name, underscores read as spaces, is the label, and a clip's
-    pictures are those called like it (`7.wav`: `7.jpg`, `7_*.jpg`), else all of its class. `split` takes
-    only the clips of "train" or "test". Raises InputError for a missing folder, one without clips or
-    with a single class, a class that has sounds but no pictures, and a list that cannot be read.
+    Of a folder of classes, a subfolder's name, underscores read as spaces, is the label (`class_folders`),
+    and a clip's pictures are those called like it (`7.wav`: `7.jpg`, `7_*.jpg`), else all of its class.
+    `split` takes only the clips of "train" or "test". Raises InputError for a missing folder, one without
+    clips or with a single class, a class that has sounds but no pictures, a split without classes, and a
+    list that cannot be read.
     """
     folder = Path(folder)
-    shards = [folder] if folder.suffix == ".tar" and folder.is_file() else []
-    if not shards and not folder.is_dir():
+    shards = [folder] if folder.suffix == ".tar" and is_file(folder) else []
+    if not shards and not is_dir(folder):
         raise InputError(f"There is no folder “{folder}”: give a folder with one subfolder for each class.")
-    if (folder / MANIFEST).is_file():
+    if is_plain(folder / MANIFEST):
         clips = list(_listed(folder))
-    elif (folder / UNFINISHED).is_file():
+    elif is_plain(folder / UNFINISHED):
         raise InputError(f"“{folder}” is not finished: run the same `aai data prepare` again.")
     elif shards := shards or sorted(folder.glob("*.tar")):
         clips = [clip for shard in shards for clip in shard_clips(shard)]
@@ -124,17 +140,102 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
     return clips
 
 
+@dataclass(frozen=True)
+class ClassFolder:
+    """A folder with the sounds of one class; `split` is "" where it lies in no split's folder."""
+
+    path: Path
+    label: str
+    split: str = ""
+
+
+def class_folders(folder: Path) -> list[ClassFolder]:
+    """The folders of classes within a folder, in the order of their names.
+
+    `train/`, `test/` and the like (SPLITS), and `fold1/` ..., are no classes but hold them, or lie within
+    them; only "train" beside other classes is one, the sound of a train. Raises InputError for a split or a
+    fold with sounds directly in it, and a folder that cannot be read.
+    """
+    groups = [(path, _hold_sounds(path), _subfolders(path)) for path in _subfolders(folder)]
+    plain = any(direct and not _split(path) for path, direct, _ in groups)
+    splits = [
+        path for path, direct, inner in groups if _split(path) and (direct or any(map(_hold_sounds, inner)))
+    ]
+    found = []
+    for path, direct, inner in groups:
+        split = _split(path)
+        if split and direct and not (plain and path.name.lower() == "train" and len(splits) == 1):
+            kind = "fold" if FOLD.fullmatch(path.name) else "split"
+            keep = ", or go by the set's own list" if kind == "fold" else ""
+            raise InputError(
+                f"“{path}” is a {kind} and no class, but has sounds directly in it: make a subfolder of it "
+                f"for each class{keep}."
+            )
+        if direct:
+            found.append(ClassFolder(path, _label_of(path)))
+        for part in filter(_hold_sounds, inner):
+            if split and not direct:
+                found.append(ClassFolder(part, _label_of(part), split))
+            elif not split and _split(part):
+                found.append(ClassFolder(part, _label_of(path), _split(part)))
+    return found
+
+
+def _split(folder: Path) -> str:
+    name = folder.name.lower()
+    return name if FOLD.fullmatch(name) else SPLITS.get(name, "")
+
+
+def _label_of(folder: Path) -> str:
+    """A folder's name as words; a name that is no UTF-8 has signs for what cannot be read."""
+    return os.fsencode(folder.name).decode(errors="replace").replace("_", " ")
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [path for path in _contents(folder) if is_dir(path)]
+
+
+def _hold_sounds(folder: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES and is_file(path) for path in _contents(folder))
+
+
+def _contents(folder: Path) -> list[Path]:
+    """What is in a folder and not hidden, in the order of its names."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"“{folder}” cannot be read ({error.strerror}): check whose it is.")
+
+
 def _classes(folder: Path) -> Iterator[Clip]:
-    for group in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = sorted(path for path in group.iterdir() if path.is_file() and not path.name.startswith("."))
+    for group in class_folders(folder):
+        files = [path for path in _contents(group.path) if is_file(path)]
         sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
-        if sounds and not pictures:
-            raise InputError(f"“{group}” holds sounds but no pictures: add some, or take the folder out.")
-        for sound in sounds:
-            own = [p for p in pictures if p.stem == sound.stem or p.stem.startswith(f"{sound.stem}_")]
+        if not pictures:
+            raise InputError(
+                f"“{group.path}” holds sounds but no pictures: add some, or take the folder out."
+            )
+        names = Counter(sound.stem for sound in sounds)
+        place = group.path.relative_to(folder).as_posix()
+        for sound, own in pictures_by_sound(sounds, pictures):
             kept = tuple(File(path) for path in own or pictures)
-            yield Clip(f"{group.name}/{sound.stem}", group.name.replace("_", " "), File(sound), kept)
+            name = sound.stem if names[sound.stem] == 1 else sound.name
+            yield Clip(f"{place}/{name}", group.label, File(sound), kept, group.split)
+
+
+def pictures_by_sound(sounds: list[Path], pictures: list[Path]) -> Iterator[tuple[Path, list[Path]]]:
+    """Each sound of a folder with the pictures that are called like it: `7.jpg` and `7_*.jpg` are those of
+    `7.wav`, but `7_1.jpg` is that of `7_1.wav` where there is one."""
+    own: dict[str, list[Path]] = {sound.stem: [] for sound in sounds}
+    for picture in pictures:
+        name = picture.stem
+        while name and name not in own:
+            name = name.rpartition("_")[0]
+        if name:
+            own[name].append(picture)
+    for sound in sounds:
+        yield sound, own[sound.stem]
 
 
 def as_row(clip: Clip, folder: Path) -> dict:
@@ -148,17 +249,39 @@ def as_row(clip: Clip, folder: Path) -> dict:
     return {**row, "pictures": [place(file) for file in clip.pictures]}
 
 
-def from_row(row: dict, folder: Path) -> Clip:
-    """The clip that `as_row` wrote."""
+def from_row(row: object, folder: Path) -> Clip:
+    """The clip that `as_row` wrote. Raises ValueError, which says what is wrong, for a row of another shape,
+    and for files outside of the folder."""
 
-    def file(place: str | list) -> File:
-        if isinstance(place, str):
-            return File(folder / place)
-        path, member, offset, size = place
-        return File(_shard(folder, path), int(offset), int(size), member)
+    def text(value: object, what: str) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"its {what} is no text")
+        value.encode()
+        return value
 
-    pictures = tuple(file(place) for place in row["pictures"])
-    return Clip(row["id"], row["label"], file(row["sound"]), pictures, row.get("split", ""))
+    def within(value: object) -> str:
+        path = PurePath(text(value, "file"))
+        if path.anchor or ".." in path.parts or "\0" in str(value) or not path.parts:
+            raise ValueError(f"“{value}” is no file of this folder")
+        return str(value)
+
+    def file(place: object) -> File:
+        if not isinstance(place, list):
+            return File(folder / within(place))
+        if len(place) != 4 or not all(type(number) is int and number >= 0 for number in place[2:]):
+            raise ValueError("a file in a shard is told by its shard, its name, where it begins and its size")
+        return File(_shard(folder, within(place[0])), place[2], place[3], text(place[1], "file"))
+
+    if not isinstance(row, dict):
+        raise ValueError("it is no clip")
+    lacking = [name for name in ("id", "label", "sound", "pictures") if not row.get(name)]
+    if lacking:
+        raise ValueError(f"it has no {lacking[0]}")
+    if not isinstance(row["pictures"], list):
+        raise ValueError("its pictures are no list")
+    pictures = tuple(map(file, row["pictures"]))
+    words = (text(row["id"], "id"), text(row["label"], "label"))
+    return Clip(*words, file(row["sound"]), pictures, text(row.get("split", ""), "split"))
 
 
 @lru_cache(maxsize=1024)
@@ -167,15 +290,52 @@ def _shard(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _listed(folder: Path) -> Iterator[Clip]:
-    lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+def is_plain(path: Path) -> bool:
+    """Whether there is a file; reading anything else that may stand there could wait or go on without end.
+
+    Raises InputError where something else stands there.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise InputError(f"“{path}” cannot be read ({getattr(error, 'strerror', None) or error}): rename it.")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"“{path}” is no file: take it away.")
+    return True
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The lines of a manifest, each as `from_row` takes it.
+
+    Raises InputError, which tells the line, where one is not.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise InputError(f"“{path}” cannot be read ({error.strerror}): prepare the data again.")
+
+    def told(number: int, error: Exception) -> InputError:
+        return InputError(f"Line {number} of “{path}” cannot be read ({error}): prepare the data again.")
+
+    rows = []
     for number, line in enumerate(lines, 1):
         try:
-            yield from_row(json.loads(line), folder)
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"Line {number} of “{folder / MANIFEST}” cannot be read ({error}): prepare the data again."
-            )
+            rows.append(json.loads(line.decode()))
+        except (ValueError, RecursionError) as error:
+            raise told(number, error)
+    for number, row in enumerate(rows, 1):
+        try:
+            from_row(row, path.parent)
+        except ValueError as error:
+            raise told(number, error)
+    return rows
+
+
+def _listed(folder: Path) -> Iterator[Clip]:
+    for row in read_rows(folder / MANIFEST):
+        yield from_row(row, folder)
 
 
 def shard_clips(shard: Path) -> list[Clip]:
@@ -185,6 +345,8 @@ def shard_clips(shard: Path) -> list[Clip]:
     Raises InputError for a file that is no tar, or holds none.
     """
     members: dict[tuple[str, str], list[File]] = {}
+    if not is_plain(shard):
+        raise InputError(f"There is no shard “{shard}”: make it again.")
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
@@ -192,7 +354,7 @@ def shard_clips(shard: Path) -> list[Clip]:
                     folder, _, name = member.name.rpartition("/")
                     file = File(shard, member.offset_data, member.size, member.name)
                     members.setdefault((folder, name.split(".", 1)[0]), []).append(file)
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise InputError(f"“{shard}” cannot be read as a shard ({error}): make it again.")
     clips = []
     for (_, key), files in members.items():
@@ -216,6 +378,6 @@ def _label(files: list[File]) -> tuple[str, str] | None:
                 return str(row["label"]), str(row.get("split", ""))
             if content:
                 return content.decode().strip(), ""
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return None

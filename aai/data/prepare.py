@@ -29,7 +29,7 @@ from pathlib import Path
 from .. import files
 from ..errors import InputError
 from .clip_writer import WORK, PrepareSettings, Unit, full, make_unit
-from .clips import MANIFEST, UNFINISHED
+from .clips import MANIFEST, UNFINISHED, from_row, is_plain, read_rows
 from .listing import MISSING, Item, find
 
 SETTINGS, BAD = "dataset.json", "bad.csv"
@@ -60,7 +60,7 @@ def prepare(
     `workers` processes; `retry` tries what was bad before once more; `callback(done, total, bad)`, in clips,
     may raise to stop. Raises InputError for a source that names nothing, an `out` that holds something
     else or was begun with other settings, a CLIP that cannot be loaded, and a disk that does not take it:
-    then all that was done stays, and the next run goes on.
+    then all that was done stays, and the next run goes on. So it does where not one clip can be used.
     """
     source, out, settings = Path(source), Path(out), settings or PrepareSettings()
     items = find(source, listed and Path(listed), labels and Path(labels))
@@ -74,7 +74,7 @@ def prepare(
     total, done = len(items), len(items) - sum(len(unit.items) for unit in left)
     if left:
         _restart_journal(out, rows, bad)
-        with (out / UNFINISHED).open("a", encoding="utf-8") as journal:
+        with (out / UNFINISHED).open("a", encoding="utf-8", errors="replace") as journal:
             for unit, made, failed in _make_all(left, out, settings, workers, device):
                 for item in unit.items:
                     rows.pop(item.id, None)
@@ -85,7 +85,14 @@ def prepare(
                 done += len(unit.items)
                 if callback:
                     callback(done, total, len(bad))
-    return _finish(out, items, rows, bad)
+    made = _finish(out, items, rows, bad)
+    if not made.clips:
+        id, _, reason = made.bad[0]
+        raise InputError(
+            f"None of the {total} clips of “{source}” can be used (the first, {id}: {reason}): mend what "
+            f"“{out / BAD}” lists."
+        )
+    return made
 
 
 def _begin(out: Path, settings: PrepareSettings) -> None:
@@ -95,10 +102,12 @@ def _begin(out: Path, settings: PrepareSettings) -> None:
         there = sorted(path.name for path in out.iterdir())
     except OSError as error:
         raise InputError(f"“{out}” cannot be made ({error.strerror}): choose another folder.")
-    if SETTINGS in there:
+    if is_plain(out / SETTINGS):
         try:
             before = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
+            before = {}
+        if not isinstance(before, dict):
             before = {}
         changed = [name for name in told if before.get(name) != told[name]]
         if changed:
@@ -116,39 +125,60 @@ def _begin(out: Path, settings: PrepareSettings) -> None:
 def _done(out: Path, retry: bool) -> tuple[dict[str, dict], dict[str, list[str]]]:
     """Rows and bad clips by their ids, of a finished run and of one that was stopped."""
     rows, bad = {}, {}
-    try:
-        if (out / MANIFEST).is_file():
-            for line in (out / MANIFEST).read_text(encoding="utf-8").splitlines():
-                row = json.loads(line)
-                rows[row["id"]] = row
-        if (out / BAD).is_file():
+    if is_plain(out / MANIFEST):
+        rows = {row["id"]: row for row in read_rows(out / MANIFEST)}
+    if is_plain(out / BAD):
+        try:
             with (out / BAD).open(newline="", encoding="utf-8") as file:
-                bad = {id: [id, label, reason] for id, label, reason in list(csv.reader(file))[1:]}
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(
-            f"“{out}” has lists that cannot be read ({error}): take {MANIFEST} and {BAD} away, and all is "
-            "made anew."
-        )
-    if (out / UNFINISHED).is_file():
-        for line in (out / UNFINISHED).read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                made, failed = json.loads(line)
-            except ValueError:
-                # The line that was being written when the run was killed: its clips are made again.
-                continue
-            for row in failed:
-                rows.pop(row[0], None)
-                bad[row[0]] = row
-            for row in made:
-                bad.pop(row["id"], None)
-                rows[row["id"]] = row
+                bad = {row[0]: _bad(row) for row in list(csv.reader(file))[1:]}
+        except (ValueError, IndexError, csv.Error) as error:
+            raise InputError(
+                f"“{out / BAD}” cannot be read ({error}): take {MANIFEST} and {BAD} away, and all is made "
+                "anew."
+            )
+    for made, failed in _journal(out):
+        for row in failed:
+            rows.pop(row[0], None)
+            bad[row[0]] = row
+        for row in made:
+            bad.pop(row["id"], None)
+            rows[row["id"]] = row
     return rows, {} if retry else bad
+
+
+def _journal(out: Path) -> Iterator[tuple[list[dict], list[list[str]]]]:
+    """The rows and the bad clips of every line of a journal."""
+    path = out / UNFINISHED
+    lines = path.read_bytes().splitlines() if is_plain(path) else []
+    for number, line in enumerate(lines, 1):
+        try:
+            told = json.loads(line.decode())
+        except (ValueError, RecursionError):
+            # The line that was being written when the run was killed: its clips are made again.
+            continue
+        try:
+            made, failed = told
+            for row in made:
+                from_row(row, out)
+            yield made, [_bad(row) for row in failed]
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"Line {number} of “{path}” cannot be read ({error}): take the file away, and its clips are "
+                "made anew."
+            )
+
+
+def _bad(row: object) -> list[str]:
+    """A bad clip's id, label and reason. Raises ValueError where a list says something else."""
+    if not isinstance(row, list) or len(row) != 3 or not all(isinstance(cell, str) for cell in row):
+        raise ValueError("a bad clip has an id, a label and a reason")
+    return row
 
 
 def _restart_journal(out: Path, rows: dict[str, dict], bad: dict[str, list[str]]) -> None:
     """The journal with what is done and no torn line, to go on from."""
     content = json.dumps([list(rows.values()), list(bad.values())], ensure_ascii=False) + "\n"
-    files.write(out / UNFINISHED, content.encode(), "The dataset's journal")
+    files.write(out / UNFINISHED, content.encode(errors="replace"), "The dataset's journal")
 
 
 def _note(journal: io.TextIOBase, made: list[dict], failed: list[list[str]], out: Path) -> None:
@@ -196,9 +226,9 @@ def _finish(out: Path, items: list[Item], rows: dict[str, dict], bad: dict[str, 
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerows([("id", "label", "reason"), *failed])
-    files.write(out / BAD, table.getvalue().encode(), "The list of bad clips")
+    files.write(out / BAD, table.getvalue().encode(errors="replace"), "The list of bad clips")
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
-    files.write(out / MANIFEST, lines.encode(), "The list of clips")
+    files.write(out / MANIFEST, lines.encode(errors="replace"), "The list of clips")
     (out / UNFINISHED).unlink(missing_ok=True)
     shutil.rmtree(out / WORK, ignore_errors=True)
     labels: dict[str, int] = {}

@@ -19,6 +19,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def find_comfy() -> Path | None:
 
 def version(comfy: Path) -> str:
     """The version that a ComfyUI folder states, "0.33.0"."""
-    for line in (comfy / "comfyui_version.py").read_text().splitlines():
+    for line in (comfy / "comfyui_version.py").read_text(encoding="utf-8").splitlines():
         if line.startswith("__version__"):
             return line.split("=")[1].strip().strip("\"'")
     return "unknown"
@@ -117,7 +118,8 @@ class ComfyServer:
     """A ComfyUI server with this pack among its custom nodes; a context manager.
 
     comfy: the ComfyUI folder. base: where this run's files lie. pack: the node pack's root, linked into the
-    base's custom_nodes. python: the interpreter that has ComfyUI's requirements.
+    base's custom_nodes. python: the interpreter that has ComfyUI's requirements. environment: variables that
+    the server gets besides this process's, or with other values.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class ComfyServer:
         python: str = sys.executable,
         port: int | None = None,
         arguments: tuple[str, ...] = ("--cpu",),
+        environment: Mapping[str, str] | None = None,
     ):
         self.comfy, self.base, self.pack, self.python = (
             Path(comfy),
@@ -137,6 +140,7 @@ class ComfyServer:
         )
         self.port = port or free_port()
         self.arguments = tuple(arguments)
+        self.environment = dict(environment or {})
         self.log_path = self.base / "server.log"
         self.process: subprocess.Popen | None = None
 
@@ -150,7 +154,7 @@ class ComfyServer:
 
     @property
     def log(self) -> str:
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        return self.log_path.read_text(errors="replace", encoding="utf-8") if self.log_path.exists() else ""
 
     def __enter__(self) -> ComfyServer:
         self.start()
@@ -169,6 +173,7 @@ class ComfyServer:
         command += ["--listen", "127.0.0.1", "--port", str(self.port), "--disable-auto-launch"]
         command += ["--database-url", database, *self.arguments]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= self.environment
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 command,

@@ -88,7 +88,7 @@ def run(
                 say(f"ComfyUI is open on the example: {address} (Ctrl+C ends it)")
                 webbrowser.open(address)
                 server.process.wait()
-    return json.loads((output / "report.json").read_text())
+    return json.loads((output / "report.json").read_text(encoding="utf-8"))
 
 
 def _hear_all(output: Path, events: Sequence[str]) -> Iterator[Heard]:
@@ -206,7 +206,7 @@ def _through_diffusers(output: Path, sounds: list[Heard], steps: int, say: Say) 
 
 def example(name: str) -> dict:
     """An example workflow, as it is saved."""
-    return json.loads((EXAMPLES / f"{name}.json").read_text())
+    return json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def _edit_widgets(name: str) -> dict:

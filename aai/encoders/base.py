@@ -20,8 +20,8 @@ from ..errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class SoundEmbedding:
-    """A sound as its encoder hears it: f_a [dim], its loudness in LUFS, and where both come from: the sound's
-    name, its hash and the encoder's name.
+    """A sound as its encoder hears it: f_a [dim] of its own length, its loudness in LUFS, and where both come
+    from: the sound's name, its hash and the encoder's name.
 
     `labels` and `label_vectors` [L, dim] are the words that the encoder knows, in f_a's space: what another
     space's words can be fitted on. An encoder that is not aligned yet has none.
@@ -37,7 +37,7 @@ class SoundEmbedding:
 
 
 class SoundEncoder(Protocol):
-    """Sounds as vectors of length one in the text encoder's space.
+    """Sounds as vectors in the text encoder's space, of length one, or of the length that they have there.
 
     It hears `seconds` at a time at `rate` Hz. `labels` and `label_vectors` [L, dim] are the words that it
     knows (none before it is aligned: [] and [0, dim]); `tau` is the temperature of their scores. `space`
@@ -57,8 +57,9 @@ class SoundEncoder(Protocol):
     space: str
     notes: dict[str, str]
 
-    def embed(self, sounds: list[Sound]) -> Tensor:
-        """[B, dim]"""
+    def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:
+        """[B, dim] of length one; with `own_length` as long as the features are before that, for eq. 6 to the
+        letter. CLAP's model, and a bridge, give nothing but length one."""
 
 
 def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEmbedding:
@@ -81,7 +82,7 @@ def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEm
         raise InputError(
             f"{called} has channels that cancel each other out when they are mixed: take one of them alone."
         )
-    f_a = encoder.embed([sound])[0].cpu()
+    f_a = encoder.embed([sound], own_length=True)[0].cpu()
     return SoundEmbedding(
         f_a,
         level,

@@ -84,8 +84,9 @@ class BridgedCLAP:
         self.tau, self.name, self.space, self.notes = tau, name, space, dict(notes or {})
         self.rate, self.seconds, self.dim = clap.rate, clap.seconds, len(bridge.mean_y)
 
-    def embed(self, sounds: list[Sound]) -> Tensor:
-        """Sounds of any rate, channel count and length to [B, dim] of length one."""
+    def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:
+        """Sounds of any rate, channel count and length to [B, dim] of length one, the only one they have
+        here."""
         return self.bridge(self.clap.embed(sounds))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:

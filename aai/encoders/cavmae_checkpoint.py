@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import check_pickle, is_file
 from .cavmae import CAVMAE, CLASSIFIER, DECODER, CAVMAEConfig
 from .cavmae_encoder import CAVMAEEncoder
 
@@ -62,8 +63,10 @@ def read(path: str | os.PathLike) -> Published:
     from safetensors.torch import load_file
 
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"There is no CAV-MAE file “{path}”: check its name and folder.")
+    if path.suffix.lower() != ".safetensors":
+        check_pickle(path)
     try:
         if path.suffix.lower() == ".safetensors":
             tensors = load_file(str(path))

@@ -60,25 +60,32 @@ class CAVMAEEncoder:
         return torch.stack([F.pad(part, (0, size - len(part))) for part in parts])
 
     @torch.no_grad()
-    def embed(self, sounds: list[Sound], first_window: bool = False) -> Tensor:
+    def embed(self, sounds: list[Sound], first_window: bool = False, *, own_length: bool = False) -> Tensor:
         """Sounds of any rate, channel count and length to [B, dim] of length one; `first_window` hears no
-        more than their first `seconds`, as CAV-MAE does."""
+        more than their first `seconds`, as CAV-MAE does. With `own_length` they are as long as their windows'
+        features are on average."""
         windows = [self.windows(sound)[: 1 if first_window else None] for sound in sounds]
         if not windows:
             return torch.zeros(0, self.dim)
-        parts = self.embed_waveforms(torch.cat(windows)).split([len(rows) for rows in windows])
-        return F.normalize(torch.stack([rows.mean(0) for rows in parts]), dim=-1)
+        features = self._features(torch.cat(windows)).split([len(rows) for rows in windows])
+        f_a = F.normalize(torch.stack([F.normalize(rows, dim=-1).mean(0) for rows in features]), dim=-1)
+        if not own_length:
+            return f_a
+        return f_a * torch.stack([rows.norm(dim=-1).mean() for rows in features])[:, None]
 
-    @torch.no_grad()
     def embed_waveforms(self, waveforms: Tensor) -> Tensor:
         """Waveforms [B, T] at `rate`, one window each (padded with zeros or cut), to [B, dim] of length
         one."""
+        return F.normalize(self._features(waveforms), dim=-1)
+
+    @torch.no_grad()
+    def _features(self, waveforms: Tensor) -> Tensor:
         size = round(self.seconds * self.rate)
         waveforms = F.pad(waveforms, (0, size - waveforms.shape[-1]))
         features = [
             self.model.audio_features(self.fbanks(part.to(self.device))) for part in waveforms.split(16)
         ]
-        return F.normalize(torch.cat(features), dim=-1)
+        return torch.cat(features)
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
@@ -99,10 +106,10 @@ class CAVMAEEncoder:
         images = images.float()
         height, width = images.shape[-2:]
         if (height, width) != (size, size):
-            scale = size / min(height, width)
-            shape = (max(round(height * scale), size), max(round(width * scale), size))
+            # Cut off, not rounded, and cropped as torchvision does, through which CAV-MAE sees.
+            shape = [side * size // min(height, width) for side in (height, width)]
             images = F.interpolate(images, shape, mode="bicubic", antialias=True).clamp(0, 1)
-            top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+            top, left = (round((side - size) / 2) for side in shape)
             images = images[..., top : top + size, left : left + size]
         mean, std = torch.tensor(IMAGE_MEAN).view(3, 1, 1), torch.tensor(IMAGE_STD).view(3, 1, 1)
         for part in images.cpu().split(64):

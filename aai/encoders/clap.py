@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ..audio import Sound, windows
 from ..errors import InputError
+from ..files import is_dir
 
 LONGEST = 77
 """Tokens of a text that CLAP was trained to read; the rest is cut."""
@@ -86,8 +87,9 @@ class CLAPEncoder:
         self.tau, self.space = 0.05, "clap"
 
     @torch.no_grad()
-    def embed(self, sounds: list[Sound]) -> Tensor:
-        """Sounds of any rate, channel count and length to [B, dim] of length one."""
+    def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:
+        """Sounds of any rate, channel count and length to [B, dim] of length one, the only one they have
+        here."""
         if not sounds:
             return torch.zeros(0, self.dim)
         heard = [[self._hear(part) for part in windows(s, self.rate, self.seconds)] for s in sounds]
@@ -205,7 +207,7 @@ def clap_config(folder: Path) -> dict:
         "give the folder of a CLAP as transformers keeps it, such as huggingface.co/laion/clap-htsat-unfused "
         "downloaded whole."
     )
-    if not folder.is_dir():
+    if not is_dir(folder):
         raise InputError(f"There is no CLAP folder “{folder}”: {hint}")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..files import is_dir
 from .fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def load_clip_text(source: str | os.PathLike) -> CLIPText:
             CLIPTextModel.from_pretrained(
                 str(folder / "text_encoder" if inside else folder), use_safetensors=True
             ),
-            folder.resolve().name if Path(source).is_dir() else str(source),
+            folder.resolve().name if is_dir(source) else str(source),
         )
 
 
@@ -197,7 +198,7 @@ def fetch_clip(source: str, device: str = "cpu") -> CLIP:
 
 
 def _fetched(source: str | os.PathLike) -> Path:
-    if Path(source).is_dir():
+    if is_dir(source):
         return Path(source)
     from huggingface_hub import snapshot_download
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import files
 from ..errors import InputError
+from ..files import is_dir, is_file
 from .base import SoundEncoder
 from .cavmae_checkpoint import load_published
 from .cavmae_encoder import CAVMAEEncoder
@@ -76,11 +77,11 @@ def load(path: str | os.PathLike) -> SoundEncoder:
     none of these, and one that lacks weights.
     """
     path = Path(path)
-    if path.is_dir():
+    if is_dir(path):
         from .clap import load_folder
 
         return load_folder(path)[0]
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             f"There is no sound encoder “{path}”: check its name, or use SoundWorld's. {SOURCES}"
         )
@@ -161,7 +162,7 @@ def load_start(path: str | os.PathLike) -> CAVMAEEncoder:
 
     path = Path(path)
     ours = False
-    if path.suffix.lower() == ".safetensors" and path.is_file():
+    if path.suffix.lower() == ".safetensors" and is_file(path):
         with contextlib.suppress(SafetensorError, OSError), safe_open(str(path), "pt") as file:
             ours = (file.metadata() or {}).get("format") == FORMAT
     if not ours:

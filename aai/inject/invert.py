@@ -11,7 +11,6 @@ steps.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -22,11 +21,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import files
-from ..errors import InputError
+from ..errors import InputError, logger
 from ..optim import LossScale
 from ..picture.model import Conditioning, PictureModel
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 METADATA, MODEL, GUIDANCE = "aai_trajectory", "aai_model", "aai_guidance"
 """The keys of a file's metadata: the prompt, the U-Net's fingerprint, and the null embeddings' guidance."""
@@ -34,6 +33,11 @@ METADATA, MODEL, GUIDANCE = "aai_trajectory", "aai_model", "aai_guidance"
 LARGEST_SIDE = 2
 """A picture's longer side is at most so many times the model's own when it is inverted: a camera's would not
 fit."""
+
+
+def is_ours(path: str | os.PathLike) -> bool:
+    """Whether a file is an inverted picture that this package wrote."""
+    return METADATA in files.metadata(path)
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,8 @@ def load(path: str | os.PathLike) -> tuple[Trajectory, str]:
     try:
         with safe_open(str(path), "pt") as file:
             told = file.metadata() or {}
-            held = {name: file.get_tensor(name) for name in file.keys()}
+            # Copies: a tensor holds its file open, which Windows then lets nobody replace.
+            held = {name: file.get_tensor(name).clone() for name in file.keys()}
             guidance = float(told[GUIDANCE]) if GUIDANCE in told else None
             return Trajectory(**held, model=told.get(MODEL, ""), guidance=guidance), told[METADATA]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -162,8 +167,9 @@ def invert(
 ) -> Trajectory:
     """The way of a picture's latents [1, C, h, w] into noise, under the prompt that describes it.
 
-    The noise of each step is predicted at the latents before it for the sigma after it. `callback(step,
-    steps)` may raise to stop. Raises InputError for more pictures than one, or less than one step.
+    The noise of each step is predicted from the latents before it at the timestep after it
+    (google/prompt-to-prompt's `ddim_loop`). `callback(step, steps)` may raise to stop. Raises InputError for
+    more pictures than one, or less than one step.
     """
     if len(latents) != 1:
         raise InputError(f"{len(latents)} pictures were given to invert: give one.")
@@ -176,8 +182,8 @@ def invert(
     with torch.no_grad():
         for i, t in enumerate(times):
             before, after = rising[i], rising[i + 1]
-            # Latents a little less noisy than the timestep means, scaled to the variance that it does.
-            noise = model.predict_noise(x / (1 + after**2) ** 0.5, t[None], cond).float()
+            # Of unit variance at the sigma where they stand; only the timestep is that of the next.
+            noise = model.predict_noise(x / (1 + before**2) ** 0.5, t[None], cond).float()
             x = x + (after - before) * noise.to(x)
             trajectory.append(x)
             if callback:

@@ -6,10 +6,11 @@ The file stands beside the pictures, one for each visual tower, or where it is t
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
-import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,17 +21,20 @@ import torch
 from torch import Tensor
 
 from .. import files, image
-from ..errors import InputError
+from ..errors import InputError, logger
 from . import nearest
 from .retrieval import Library
 from .towers import VisualTower
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMAT = "aai-picture-library-1"
 ODD_NAMES = "surrogatepass"
 """How a file's name that is no Unicode is kept: Python stands surrogates in for what it cannot read."""
+SAVE_EVERY = 60.0
+"""Seconds after which what was seen is written, for whoever ends the process: the next run goes on there."""
+SAVING = 0.05
+"""How much of the time may go into that, where the library is large."""
 FAST_FROM = 300_000
 """Pictures from which a plain product is slower than one would wait for."""
 
@@ -56,9 +60,14 @@ def index(
     and for `fast` without FAISS.
     """
     folder = Path(folder)
-    present = scan(folder)
+    present, others = _scan(folder)
+    if others:
+        log.warning(
+            "Left out of '%s', since their endings are no pictures': %d ('%s' for one).",
+            *(files.shown(folder), len(others), files.shown(others[0])),
+        )
     place = default_file(folder, tower) if file is None else Path(file)
-    held = _read(place, tower, folder) if place.is_file() else None
+    held = _read(place, tower, folder) if files.is_file(place) else None
     if fast:
         nearest.available()
     stamps = {} if held is None else dict(zip(held.names, held.rows_and_stamps()))
@@ -67,23 +76,39 @@ def index(
     if held is not None and not waiting and len(kept) == len(held.names):
         return _library(held, tower, folder, place, fast)
     seen: dict[str, Tensor] = {}
+    saves, due = True, time.monotonic() + SAVE_EVERY
     # Before the file is written, `held` is let go: a mapped file cannot be replaced on every system.
     try:
         for name, feature in _see(folder, waiting, tower, batch, callback):
+            if kept and len(feature) != held.features.shape[1]:
+                raise InputError(
+                    f"'{place}' holds {held.features.shape[1]} numbers of a picture, not {len(feature)}: "
+                    "delete it, and it is made again."
+                )
             seen[name] = feature
+            if saves and time.monotonic() >= due:
+                began, merged = time.monotonic(), _merged(held, kept, seen, present)
+                held = None
+                saves = _write(place, merged, tower, folder, file is None)
+                held = (_read(place, tower, folder) if saves else None) or merged
+                kept, seen = {name: row for row, name in enumerate(held.names)}, {}
+                due = time.monotonic() + max(SAVE_EVERY, (time.monotonic() - began) / SAVING)
     except BaseException:
-        if seen:
+        if seen and saves:
             merged = _merged(held, kept, seen, present)
             held = None
-            _write(place, merged, tower, folder, file is None)
+            # What is on its way up tells more than that this failed, too.
+            with contextlib.suppress(InputError):
+                _write(place, merged, tower, folder, file is None)
         raise
     if not kept and not seen:
         raise InputError(f"None of the {len(present)} pictures in '{folder}' can be read: put others in it.")
     merged = _merged(held, kept, seen, present)
     held = None
-    if not _write(place, merged, tower, folder, file is None):
+    held = _read(place, tower, folder) if _write(place, merged, tower, folder, file is None) else None
+    if held is None:
         return Library(tower, folder, merged.names, merged.features)
-    return _library(_read(place, tower, folder), tower, folder, place, fast)
+    return _library(held, tower, folder, place, fast)
 
 
 def read(file: str | os.PathLike, tower: VisualTower) -> Library:
@@ -92,7 +117,7 @@ def read(file: str | os.PathLike, tower: VisualTower) -> Library:
     Raises InputError for a file that is no index, and for one of another tower.
     """
     file = Path(file)
-    if not file.is_file():
+    if not files.is_file(file):
         raise InputError(f"There is no index '{file}': make one with `aai library index`.")
     held = _read(file, tower, None)
     if held is None:
@@ -106,32 +131,60 @@ def default_file(folder: Path, tower: VisualTower) -> Path:
 
 
 def scan(folder: str | os.PathLike) -> dict[str, tuple[int, int]]:
-    """{path within the folder: (bytes, time of change in ns)} of its pictures, by name; hidden files and
-    folders are passed over, and so, with a warning, are folders that cannot be read. Raises InputError where
+    """{path within the folder: (bytes, time of change in ns)} of its pictures, by name, linked ones
+    and those of linked folders too; hidden files and folders are passed over, and so, with a warning, are
+    folders that cannot be read. Raises InputError where
     there is none."""
-    folder = Path(folder)
-    if not folder.is_dir():
+    return _scan(Path(folder))[0]
+
+
+def _scan(folder: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """What `scan` gives, and the files that are left out since their endings are no pictures'."""
+    if not files.is_dir(folder):
         raise InputError(f"There is no folder of pictures '{folder}': check its name.")
-    found, waiting = {}, [folder]
-    while waiting:
-        place = waiting.pop()
+    suffixes = image.suffixes()
+    found, others, waiting, linked, seen = {}, [], [folder], [], set()
+    # Links come last: a folder that is in the library by itself keeps its own name, and none is gone
+    # through twice, however links lead around.
+    while waiting or linked:
+        place = waiting.pop() if waiting else linked.pop(0)
         try:
+            stat = os.stat(place)
+            if (stat.st_dev, stat.st_ino) in seen:
+                continue
+            seen.add((stat.st_dev, stat.st_ino))
             with os.scandir(place) as opened:
                 entries = list(opened)
         except OSError as error:
-            log.warning("'%s' is left out of the library: %s.", place, error.strerror)
+            log.warning("'%s' is left out of the library: %s.", files.shown(place), error.strerror)
             continue
-        for entry in entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(entry.path)
-            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                stat = entry.stat()
-                found[Path(entry.path).relative_to(folder).as_posix()] = stat.st_size, stat.st_mtime_ns
+            if files.is_dir(entry.path):
+                (linked if entry.is_symlink() else waiting).append(entry.path)
+            elif files.is_file(entry.path):
+                name = Path(entry.path).relative_to(folder).as_posix()
+                if os.path.splitext(entry.name)[1].lower() in suffixes:
+                    # It may be gone by now.
+                    with contextlib.suppress(OSError):
+                        stat = entry.stat()
+                        found[name] = stat.st_size, stat.st_mtime_ns
+                else:
+                    others.append(name)
     if not found:
-        raise InputError(f"The folder '{folder}' holds no pictures: put some in it ({', '.join(SUFFIXES)}).")
-    return dict(sorted(found.items()))
+        raise InputError(
+            f"The folder '{folder}' holds no pictures{_counted(others)}: put some in it (png, jpg, webp, "
+            "avif, gif, bmp, tif)."
+        )
+    return dict(sorted(found.items())), sorted(others)
+
+
+def _counted(names: Sequence[str]) -> str:
+    """How many files are no pictures, with the first of them; "" for none."""
+    if not names:
+        return ""
+    return f", by their endings, among its files ({len(names)}, '{min(names)}' for one)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,11 +245,16 @@ def _see(
             decoded = [(name, future.result()) for name, future in now]
             for _, picture in decoded:
                 if isinstance(picture, InputError):
-                    log.warning("%s", picture)
+                    log.warning("%s", files.shown(str(picture)))
             good = [(name, picture) for name, picture in decoded if isinstance(picture, Tensor)]
             if good:
                 features = tower.embed_images(torch.stack([picture for _, picture in good]))
-                yield from zip([name for name, _ in good], features)
+                for (name, _), feature in zip(good, features):
+                    if feature.isfinite().all():
+                        yield name, feature
+                    else:
+                        where = files.shown(folder / name)
+                        log.warning("'%s' is left out: %s makes no numbers of it.", where, tower.name)
             done += len(now)
             if callback is not None:
                 callback(done, len(names))
@@ -231,6 +289,11 @@ def _write(place: Path, held: _Held, tower: VisualTower, folder: Path, beside: b
     return True
 
 
+def is_ours(path: str | os.PathLike) -> bool:
+    """Whether a file is an index that this package wrote."""
+    return files.metadata(path).get("format") == FORMAT
+
+
 def _bytes_of(names: Sequence[str]) -> bytes:
     return "\0".join(names).encode(errors=ODD_NAMES)
 
@@ -246,21 +309,39 @@ def _read(place: Path, tower: VisualTower, folder: Path | None) -> _Held | None:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if notes.get("format") != FORMAT:
             raise ValueError("another format")
-        names = bytes(tensors["names"].numpy()).decode(errors=ODD_NAMES).split("\0")
-        if not len(names) == len(tensors["stamps"]) == len(tensors["features"]):
-            raise ValueError("lists of different lengths")
+        features, stamps, names = _checked(tensors)
+        key, whose, seen_by = notes["key"], notes["folder"], notes["tower"]
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        log.warning("'%s' is no whole index of a library (%s).", place, error)
+        log.warning("'%s' is no whole index of a library (%s).", files.shown(place), error)
         return None
-    if notes["key"] != tower.key:
+    if key != tower.key:
         raise InputError(
-            f"'{place}' is the index of another visual tower ({notes['tower']}): choose another file, or "
+            f"'{place}' is the index of another visual tower ({seen_by}): choose another file, or "
             "the encoder that it was made with."
         )
-    whose = (place.parent / notes["folder"]).resolve()
+    whose = (place.parent / whose).resolve()
     if folder is not None and whose != folder.resolve():
         raise InputError(f"'{place}' is the index of another folder ({whose}): choose another file.")
-    return _Held(whose, names, tensors["stamps"], tensors["features"])
+    return _Held(whose, names, stamps, features)
+
+
+def _checked(tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, list[str]]:
+    """The features, stamps and names of an index. Raises KeyError and ValueError where they are none; whether
+    the features are numbers is seen when they are searched, since they are mapped."""
+    features, stamps, listed = tensors["features"], tensors["stamps"], tensors["names"]
+    if features.dtype != torch.float32 or features.ndim != 2 or not features.numel():
+        raise ValueError("its features are no list of vectors")
+    if stamps.dtype != torch.int64 or stamps.shape != (len(features), 2):
+        raise ValueError("its stamps are not two whole numbers a picture")
+    if listed.dtype != torch.uint8 or listed.ndim != 1:
+        raise ValueError("its names are no text")
+    names = bytes(listed.numpy()).decode(errors=ODD_NAMES).split("\0")
+    if len(set(names)) != len(features):
+        raise ValueError("its lists are of different lengths")
+    for name in names:
+        if not name or os.path.isabs(name) or os.path.splitdrive(name)[0] or ".." in name.split("/"):
+            raise ValueError("a name leads out of its folder")
+    return features, stamps, names
 
 
 def _library(held: _Held, tower: VisualTower, folder: Path, place: Path, fast: bool) -> Library:
@@ -268,7 +349,7 @@ def _library(held: _Held, tower: VisualTower, folder: Path, place: Path, fast: b
     made = place.with_name(f"{place.stem}.{held.digest}.faiss")
     others = [p for p in place.parent.glob(f"{glob.escape(place.stem)}.*.faiss") if p != made]
     try:
-        if made.is_file():
+        if files.is_file(made):
             shortcut = nearest.load(made)
         elif fast or others:
             shortcut = nearest.build(held.features)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import image
+from .. import files, image
 from ..errors import InputError
 from .nearest import top
 
@@ -48,6 +48,28 @@ class Reference:
     score: float
 
 
+@dataclass(frozen=True)
+class Retrieval:
+    """What a sound found in a library, best first, and the names of the nearer pictures that were left out
+    since they belong to its own `clip`."""
+
+    references: list[Reference]
+    left_out: list[str]
+    clip: str = ""
+
+    @property
+    def note(self) -> str:
+        """One sentence on what was left out; "" where nothing was."""
+        if not self.left_out:
+            return ""
+        count, first = len(self.left_out), files.shown(self.left_out[0])
+        which = f"'{first}' is" if count == 1 else f"{count} pictures ('{first}' for one) are"
+        return (
+            f"{which} left out as the sound's own clip '{files.shown(self.clip)}', to judge by its name: "
+            "rename the sound or the picture to use it all the same."
+        )
+
+
 def load_pictures(paths: Sequence[str | os.PathLike], size: int) -> Tensor:
     """Picture files of any sizes as [N, 3, size, size] in [0, 1], for encode_images and train_token."""
     if not paths:
@@ -55,22 +77,41 @@ def load_pictures(paths: Sequence[str | os.PathLike], size: int) -> Tensor:
     return torch.stack([image.load(path, size) for path in paths])
 
 
-def references(f_a: Tensor, library: Library, k: int = 4, sound: str = "") -> list[Reference]:
+def references(f_a: Tensor, library: Library, k: int = 4, clip: str = "") -> list[Reference]:
+    """The pictures that `retrieve` finds."""
+    return retrieve(f_a, library, k, clip).references
+
+
+def retrieve(f_a: Tensor, library: Library, k: int = 4, clip: str = "") -> Retrieval:
     """The k pictures of a library that a sound's embedding f_a [d] is nearest to, best first.
 
-    `sound` is the sound's name, a file's for example: pictures of its own clip are left out (`is_own`).
-    Raises InputError for another width than the library's, for k below 1, and where no other picture is left.
+    `clip` is the name of the clip that the sound is of (`clip_of` tells it from a file's name): its own
+    pictures are left out (`is_own`). Raises InputError for another width than the library's, for k below 1,
+    for values that are not numbers, and where no other picture is left.
     """
     query = library.tower.query(f_a)
     _check(query, library.features, k)
-    found = _best_of_candidates(query, library, k, sound) if library.fast else []
+    found, own = _best_of_candidates(query, library, k, clip) if library.fast else ([], [])
     if len(found) < k:
-        found = _best(query, library, k, sound)
+        found, own = _best(query, library, k, clip)
     if not found:
         raise InputError(
-            f"Every picture in '{library.folder}' belongs to the sound's own clip ({sound}): add others."
+            f"Every picture in '{library.folder}' belongs to the sound's own clip ({clip}): add others."
         )
-    return [Reference(library.folder / library.names[row], score) for row, score in found]
+    return Retrieval(
+        [Reference(library.folder / library.names[row], score) for row, score in found], own, clip
+    )
+
+
+def clip_of(sound: str) -> str:
+    """The clip that a sound file is of, to judge by its name: its stem where that has a digit in it, as a
+    clip's id has (`7.wav`, `dQw4w9WgXcQ_000030.wav`), else "".
+
+    A name without digits says what is heard, and so does a picture of that name: `thunder.jpg` is meant for
+    `thunder.wav`.
+    """
+    stem = PurePosixPath(sound.replace("\\", "/")).stem
+    return stem if any(letter.isdigit() for letter in stem) else ""
 
 
 def is_own(picture: str, sound: str) -> bool:
@@ -96,10 +137,11 @@ def rank(f_a: Tensor, features: Tensor, k: int) -> tuple[list[int], list[float]]
     """The k rows of features [N, dim], of length one, nearest to f_a [dim] by cosine, best first: their
     numbers and cosines.
 
-    Rows of equal cosine keep their order. Raises InputError for other widths and for k below 1.
+    Rows of equal cosine keep their order. Raises InputError for other widths, for k below 1, and for values
+    that are not numbers.
     """
     _check(f_a, features, k)
-    rows, scores = top(features @ F.normalize(f_a.to(features), dim=-1), k)
+    rows, scores = top(_cosines(F.normalize(f_a.to(features), dim=-1), features), k)
     return rows.tolist(), scores.tolist()
 
 
@@ -113,22 +155,48 @@ def _check(f_a: Tensor, features: Tensor, k: int) -> None:
         raise InputError(f"{k} reference pictures cannot be chosen: take 1 or more; the method takes 3 to 5.")
 
 
-def _best(query: Tensor, library: Library, k: int, sound: str) -> list[tuple[int, float]]:
-    cosine, wanted = library.features @ query.to(library.features), k + 32
+def _cosines(query: Tensor, features: Tensor, library: Library | None = None) -> Tensor:
+    """[N]. Raises InputError where one is no number: no order could be made of them."""
+    cosines = features @ query.to(features)
+    if not cosines.isfinite().all():
+        if not query.isfinite().all():
+            raise InputError(
+                "The sound's embedding holds values that are not numbers: encode the sound again."
+            )
+        whose = f"'{library.file}' holds" if library and library.file else "The library's pictures have"
+        raise InputError(f"{whose} features that are not numbers: delete the index, and it is made again.")
+    return cosines
+
+
+def _best(query: Tensor, library: Library, k: int, clip: str) -> tuple[list[tuple[int, float]], list[str]]:
+    cosine, wanted = _cosines(query, library.features, library), k + 32
     while True:
         rows, scores = top(cosine, wanted)
-        found = _others(rows, scores, library, k, sound)
+        found, own = _others(rows, scores, library, k, clip)
         if len(found) == k or len(rows) == len(cosine):
-            return found
+            return found, own
         wanted *= 8
 
 
-def _best_of_candidates(query: Tensor, library: Library, k: int, sound: str) -> list[tuple[int, float]]:
+def _best_of_candidates(
+    query: Tensor, library: Library, k: int, clip: str
+) -> tuple[list[tuple[int, float]], list[str]]:
     candidates = library.fast.candidates(query, 4 * k)
-    order, scores = top(library.features[candidates] @ query.to(library.features), len(candidates))
-    return _others(candidates[order], scores, library, k, sound)
+    order, scores = top(_cosines(query, library.features[candidates], library), len(candidates))
+    return _others(candidates[order], scores, library, k, clip)
 
 
-def _others(rows: Tensor, scores: Tensor, library: Library, k: int, sound: str) -> list[tuple[int, float]]:
-    pairs = zip(rows.tolist(), scores.tolist())
-    return [pair for pair in pairs if not is_own(library.names[pair[0]], sound)][:k]
+def _others(
+    rows: Tensor, scores: Tensor, library: Library, k: int, clip: str
+) -> tuple[list[tuple[int, float]], list[str]]:
+    """The first k rows that are not the clip's own, with their scores, and the names of those that are and
+    came before."""
+    found, own = [], []
+    for row, score in zip(rows.tolist(), scores.tolist()):
+        if is_own(library.names[row], clip):
+            own.append(library.names[row])
+        else:
+            found.append((row, score))
+        if len(found) == k:
+            break
+    return found, own

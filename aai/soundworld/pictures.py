@@ -90,13 +90,14 @@ def _draw_one(arguments: tuple) -> np.ndarray:
 
 def draw_all(scenes: Scenes, workers: int = 2) -> Tensor:
     """The pictures as uint8 [N, 3, H, W], drawn in `workers` processes of their own, or in this one."""
-    from multiprocessing import get_context
+    from multiprocessing import get_all_start_methods, get_context
 
     rows = list(zip(scenes.scene, scenes.event, scenes.intensity, scenes.seed))
     if workers == 1:
-        # A server of many threads is not to be forked, and Windows cannot.
+        # A server of many threads is not to be forked.
         pictures = np.stack([render(*row) for row in rows])
     else:
-        with get_context("fork").Pool(workers) as pool:
+        start = "fork" if "fork" in get_all_start_methods() else "spawn"
+        with get_context(start).Pool(workers) as pool:
             pictures = np.stack(pool.map(_draw_one, rows, chunksize=64))
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()

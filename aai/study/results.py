@@ -61,7 +61,7 @@ class Cells:
         path = self._path(condition, subject, seed)
         if not path.is_file():
             return None
-        notes = json.loads(path.read_text())
+        notes = json.loads(path.read_text(encoding="utf-8"))
         strip = image.load(path.with_suffix(".png"))
         pictures = torch.stack(strip.chunk(notes["pictures"], dim=2))
         return Cell(condition, subject.label, seed, pictures, notes["values"])

@@ -15,6 +15,7 @@ from torch import Tensor
 from .. import audio, image
 from ..encoders.base import SoundEncoder, encode_sound
 from ..errors import InputError
+from ..files import is_dir, is_file
 from ..library.index import index, scan
 from ..library.retrieval import Library, is_own, load_pictures, rank, references
 from ..library.towers import tower_of
@@ -156,13 +157,13 @@ def folder_setting(
 def sounds_of_classes(folder: str | os.PathLike) -> dict[str, list[Path]]:
     """{class in words: its sound files} of a folder of classes. Raises InputError where there is none."""
     folder = Path(folder)
-    if not folder.is_dir():
+    if not is_dir(folder):
         raise InputError(
             f"There is no folder of sounds '{folder}': give one with a subfolder for each class."
         )
     found = {}
-    for group in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = sorted(p for p in group.iterdir() if p.suffix.lower() in audio.SUFFIXES and p.is_file())
+    for group in sorted(path for path in folder.iterdir() if is_dir(path)):
+        files = sorted(p for p in group.iterdir() if p.suffix.lower() in audio.SUFFIXES and is_file(p))
         if files:
             found[group.name.replace("_", " ")] = files
     if not found:

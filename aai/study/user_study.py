@@ -15,9 +15,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from .. import files
+from .. import files, image
 from ..errors import InputError
 
 KEY = "aai-people-key-1"
@@ -105,7 +103,7 @@ def key_file(page: Path) -> Path:
 def _cells(study: Path) -> list[dict]:
     found = []
     for path in sorted((study / "cells").glob("*.json")):
-        notes = json.loads(path.read_text())
+        notes = json.loads(path.read_text(encoding="utf-8"))
         if path.with_suffix(".png").is_file() and "condition" in notes:
             found.append({**notes, "file": path})
     if not found:
@@ -129,7 +127,7 @@ def _chosen(keys: Sequence[tuple], count: int, draw: random.Random) -> list[tupl
 
 def _picture(cell: dict, place: int) -> str:
     """One of a cell's pictures as a data URI, without any metadata."""
-    with Image.open(cell["file"].with_suffix(".png")) as strip:
+    with image.opened(cell["file"].with_suffix(".png")) as strip:
         side = strip.width // cell["pictures"]
         part = strip.convert("RGB").crop((place * side, 0, (place + 1) * side, strip.height))
     content = io.BytesIO()

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ..audio import Sound
 from ..errors import InputError
+from ..files import check_pickle, is_file
 
 RATE = 16000
 N_FFT, HOP = 512, 353
@@ -85,10 +86,12 @@ def load(path: str | os.PathLike) -> Wav2CLIP:
     Raises InputError for a missing file, and one that is not Wav2CLIP's.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"There is no file '{path}' with Wav2CLIP's weights: check its name.")
     from safetensors import SafetensorError
 
+    if path.suffix != ".safetensors":
+        check_pickle(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

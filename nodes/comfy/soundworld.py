@@ -66,7 +66,7 @@ def build_model(unet: dict[str, Tensor]):
 
 def build_clip(text: dict[str, Tensor], tokenizer: Path, embedding_folders: list[str] | None = None):
     """A CLIP from a text tower in transformers' keys and a CLIPTokenizer's folder."""
-    vocabulary = json.loads((tokenizer / "vocab.json").read_text())
+    vocabulary = json.loads((tokenizer / "vocab.json").read_text(encoding="utf-8"))
     config = {**TEXT_CONFIG, "vocab_size": len(vocabulary), "eos_token_id": vocabulary[END]}
     special = {"start": vocabulary[START], "end": vocabulary[END], "pad": vocabulary[END]}
 

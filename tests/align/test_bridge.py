@@ -235,13 +235,16 @@ def test_a_caller_can_stop_it(clap, tower):
 
 def test_own_captions_are_read_once_each(tmp_path):
     path = tmp_path / "mine.txt"
-    path.write_text("# of my garden\nA wren on the fence.\n\n  a  wren on the fence\nthe neighbour's mower\n")
+    path.write_text(
+        "# of my garden\nA wren on the fence.\n\n  a  wren on the fence\nthe neighbour's mower\n",
+        encoding="utf-8",
+    )
     assert read(path) == ["a wren on the fence", "the neighbour's mower"]
     path.write_bytes(b"\xff\xfe\x00bad")
     for bad in (path, tmp_path / "nowhere.txt", tmp_path):
         with pytest.raises(InputError, match=bad.name):
             read(bad)
-    path.write_text("# nothing\n")
+    path.write_text("# nothing\n", encoding="utf-8")
     with pytest.raises(InputError, match="no captions"):
         read(path)
 

@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
             save(tone(PITCH[name] * (1 + 0.1 * i), 1.6 if i == 3 else 0.64, i), folder / name / f"{i}.wav")
         Image.new("RGB", (40, 32), colour).save(folder / name / "view.png")
         Image.new("RGB", (20, 60), colour).save(folder / name / "0_first.jpg")
-    (folder / "notes.txt").write_text("no class")
+    (folder / "notes.txt").write_text("no class", encoding="utf-8")
     return folder
 
 

@@ -2,11 +2,14 @@
 
 import copy
 import dataclasses
+import json
 import math
 import os
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from aai.align.augment import spec_augment
 from aai.align.checkpoint import Checkpoint
@@ -207,6 +210,44 @@ def test_a_step_tells_its_figures(model, pairs):
     assert [figures.get("measured") for figures in told] == [None, 0.5, None, 0.5]
     assert told[0]["rate"] < told[1]["rate"] > told[3]["rate"] and told[1]["tau"] == result.tau != 0.07
     assert [{k: figures[k] for k in ("loss", "a_t", "a_v", "l_t")} for figures in told] == result.curve
+
+
+def test_the_papers_schedule_is_one_rate_and_clips_nothing(model, pairs):
+    """CAV-MAE's fine-tuning holds its rate through ten epochs; betas (0.95, 0.999), AdamW's eps 1e-8."""
+    settings = AlignSettings(
+        steps=4, batch=8, rate=1e-3, schedule="paper", alpha=0, momentum="none", tau=0.001
+    )
+    theirs = copy.deepcopy(model)
+    optimizer = torch.optim.AdamW(theirs.audio_parameters(), 1e-3, betas=(0.95, 0.999), weight_decay=0.02)
+    lengths = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        eq1(theirs, None, pairs, settings, 0.0, None)[0].backward()
+        gradients = [p.grad.flatten() for p in theirs.audio_parameters() if p.grad is not None]
+        lengths.append(torch.cat(gradients).norm().item())
+        optimizer.step()
+    assert min(lengths) > 2
+    told = []
+    align(model, lambda *_: pairs, settings, lambda *all_: told.append(all_[2]["rate"]))
+    assert told == [1e-3] * 4
+    for ours, expected in zip(model.audio_parameters(), theirs.audio_parameters()):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-7)
+    with pytest.raises(InputError, match="no schedule “linear”"):
+        AlignSettings(schedule="linear")
+
+
+def test_a_state_from_before_there_were_schedules_goes_on(model, pairs, tmp_path):
+    state = Checkpoint(tmp_path / "state", every=1)
+    align(model, lambda *_: pairs, AlignSettings(steps=2, batch=8), checkpoint=state)
+    with safe_open(str(state.path), "pt") as file:
+        told, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    facts = json.loads(told["facts"])
+    del facts["settings"]["schedule"]
+    save_file(tensors, str(state.path), {**told, "facts": json.dumps(facts)})
+    result = align(model, lambda *_: pairs, AlignSettings(steps=2, batch=8), checkpoint=state)
+    assert len(result.curve) == 2
+    with pytest.raises(InputError, match="schedule cosine, not paper"):
+        align(model, lambda *_: pairs, AlignSettings(steps=2, batch=8, schedule="paper"), checkpoint=state)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate")])

@@ -21,6 +21,7 @@ from aai.align.settings import AlignSettings
 from aai.audio import Sound, save
 from aai.encoders import cavmae_checkpoint, cavmae_encoder, loaders
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
+from aai.errors import InputError
 from bench.cavmae_decoder import Decoder, DecoderConfig, whole_file
 
 TINY = CAVMAEConfig(
@@ -166,10 +167,19 @@ def test_the_options_are_the_settings():
     options = parser.parse_args(["train", "data", "-o", "x", "--accumulate", "2", "--no-audio-visual"])
     settings = _settings(options, 12_000)
     assert (settings.steps, settings.ramp_steps, settings.audio_visual) == (500, 50, False)
+    options = parser.parse_args(["train", "data", "-o", "x", "--schedule", "paper"])
+    settings = _settings(options, 12_000)
+    assert (settings.schedule, settings.steps, settings.rate) == ("paper", 1000, 5e-5)
+    options.warmup = 3
+    with pytest.raises(InputError, match="no warm-up: leave --warmup out"):
+        _settings(options, 12_000)
 
 
 def logged(name="out"):
-    return [json.loads(line) for line in Path(f"{name}.training/log.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in Path(f"{name}.training/log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def stop_at(monkeypatch, step, error=KeyboardInterrupt):
@@ -202,7 +212,7 @@ def test_a_stop_keeps_the_encoder_so_far_and_the_same_command_goes_on(aai, monke
     assert loaders.load("out-step3.safetensors").labels == ["dog", "rain"]
     assert metadata("out-step3.safetensors")["step"] == "2"
     assert "step 2 of 6: names " in out and "of 2 held-out clips, loss " in out
-    Path("out.training/log.jsonl").open("a").write('{"step": 4, "lo')
+    Path("out.training/log.jsonl").open("a", encoding="utf-8").write('{"step": 4, "lo')
     code, out, _ = aai(*STOPPED)
     assert code == 0 and out.startswith("goes on from step 2\n") and out.count("held-out clips, loss") == 2
     assert [line["step"] for line in logged()] == [1, 2, 3, 4, 5, 6]

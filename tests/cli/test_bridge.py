@@ -27,7 +27,7 @@ def aai(tmp_path, monkeypatch, capsys):
 
 
 def test_a_clap_is_bridged_and_then_heard_with(aai, clap_folder, tmp_path):
-    (tmp_path / "mine.txt").write_text("my neighbour's mower\nrain\n")
+    (tmp_path / "mine.txt").write_text("my neighbour's mower\nrain\n", encoding="utf-8")
     begin = ("align", "bridge", "--clap", clap_folder, "--text", "soundworld", "-o", "clap.safetensors")
     code, out, _ = aai(*begin, "--captions", "mine.txt", "--json")
     assert code == 0

@@ -1,16 +1,20 @@
 """The `aai` command on SoundWorld: the main path, and one sentence with exit code 2 for every bad input."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import wave
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from aai import audio, cli
 from aai import token as tokens
@@ -19,6 +23,8 @@ from aai.errors import InputError
 from aai.inject.invert import Trajectory
 from aai.picture.diffusers import DiffusersPictureModel
 from aai.soundworld.sounds import synthesize
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +131,122 @@ def test_a_cut_that_is_no_number_gets_one_sentence(aai, cut):
     assert code == 2 and not out and "rain.wav” cannot be cut" in err and err.count("\n") == 1
 
 
+def test_a_bad_sound_does_not_lose_the_others(aai, folder):
+    (folder / "text.wav").write_text("no sound at all " * 99)
+    code, out, err = aai("hear", "rain.wav", "text.wav", "nowhere.wav", "dog.flac", "--json")
+    rows = json.loads(out)
+    assert code == 2 and err.count("\n") == 2 and err.count("aai: ") == 2
+    assert [row["file"] for row in rows] == ["rain.wav", "text.wav", "nowhere.wav", "dog.flac"]
+    assert [set(row) for row in rows[1:3]] == [{"file", "error"}] * 2 and "text.wav" in rows[1]["error"]
+    assert rows[0]["words"][0]["word"] == "rain" and rows[3]["words"][0]["word"] == "a dog"
+    code, out, err = aai("hear", "nowhere.wav", "rain.wav")
+    assert code == 2 and out.startswith("rain.wav  (") and "nowhere.wav" in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes where POSIX has them")
+@pytest.mark.parametrize("arguments", [("hear",), ("hear", "--json")], ids=" ".join)
+def test_a_name_that_is_not_utf8_is_told_escaped(folder, arguments):
+    name = b"caf\xe9.wav"
+    shutil.copy(folder / "rain.wav", os.path.join(os.fsencode(folder), name))
+    command = [sys.executable, "-m", "aai", *arguments, name, b"gone\xe9.wav"]
+    done = subprocess.run(
+        command, capture_output=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    out, err = done.stdout.decode("utf-8"), done.stderr.decode("utf-8")
+    assert done.returncode == 2 and "Traceback" not in err and "gone\\udce9.wav" in err
+    if "--json" in arguments:
+        assert [row["file"] for row in json.loads(out)] == ["caf\\udce9.wav", "gone\\udce9.wav"]
+    else:
+        assert out.startswith("caf\\udce9.wav  (")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("pictures", "'pictures' is a folder"),
+        (".", "is a folder"),
+        ("", "is a folder"),
+        ("/", "is a folder"),
+        ("/dev/null", "is a device"),
+        ("nowhere/x", "no folder 'nowhere'"),
+        ("x" * 300, "can name no file"),
+        ("x.pt", "let it end in .safetensors"),
+        ("x", "let it end in .safetensors"),
+        ("mine.safetensors", "'mine.safetensors' was not written by aai"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("token", "rain.wav"),
+        ("rebind", "nowhere.safetensors", "rain.wav"),
+        ("invert", "nowhere.png", "--prompt", "a city"),
+        ("align", "convert", "nowhere.pth"),
+        ("align", "train", "nowhere"),
+        ("library", "index", "nowhere"),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_where_nothing_can_be_kept_is_said_before_the_work(aai, folder, command, name, says):
+    save_file({"<mine>": torch.ones(1, 768)}, folder / "mine.safetensors")
+    if command[0] == "library" and name == "":
+        return
+    before = (folder / "mine.safetensors").read_bytes()
+    code, out, err = aai(*command, "-o", name)
+    assert code == 2 and not out and says in err and err.count("\n") == 1, err
+    assert (folder / "mine.safetensors").read_bytes() == before
+
+
+def test_a_token_replaces_its_like_and_others_when_forced(aai, folder):
+    save_file({"<mine>": torch.ones(1, 768)}, folder / "someones.safetensors")
+    said = ("token", "rain.wav", "--train-steps", "1", "-o", "someones.safetensors")
+    code, _, err = aai(*said)
+    assert code == 2 and "--force" in err
+    assert aai(*said, "--force")[0] == 0 and aai(*said)[0] == 0
+    assert tokens.load(folder / "someones.safetensors").name == "rain"
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("JPEG", "JPEG"), ("webp", "WEBP")]
+)
+def test_a_pictures_ending_is_its_format(aai, folder, ending, kind):
+    said = ("generate", "--prompt", "a city", "--steps", "1", "-o", f"city.{ending}")
+    for _ in range(2):
+        code, _, err = aai(*said)
+        assert code == 0, err
+    with Image.open(folder / f"city.{ending}") as drawn:
+        assert drawn.format == kind and drawn.size == (128, 128)
+    Image.new("RGB", (8, 8)).save(folder / f"city.{ending}")
+    code, _, err = aai(*said)
+    assert code == 2 and "was not written by aai" in err
+    with Image.open(folder / f"city.{ending}") as kept:
+        assert kept.size == (8, 8)
+    assert aai(*said, "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("city.gif", ".png or .jpg"), ("city", ".png or"), ("pictures", "folder")]
+)
+@pytest.mark.parametrize(
+    "command", [("generate",), ("edit", "--source", "a city", "--edited", "a *")], ids=" ".join
+)
+def test_other_endings_are_no_pictures(aai, command, name, says):
+    code, out, err = aai(*command, "-o", name)
+    assert code == 2 and not out and says in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["thunder (1)", "rock & roll's, [live]", "x" * 200, "雷 ⛈️"])
+def test_any_files_name_can_name_its_token(aai, folder, name):
+    shutil.copy(folder / "rain.wav", folder / f"{name}.wav")
+    code, out, err = aai("token", f"{name}.wav", "-o", "named.safetensors", "--train-steps", "1")
+    assert code == 0, err
+    assert tokens.load(folder / "named.safetensors").provenance["sound"] == f"{name}.wav"
+
+
 def _bad_sounds(folder):
     (folder / "zero.wav").write_bytes(b"")
     (folder / "cut.wav").write_bytes((folder / "rain.wav").read_bytes()[:30])
-    (folder / "text.wav").write_text("no sound at all " * 99)
+    (folder / "text.wav").write_text("no sound at all " * 99, encoding="utf-8")
     _wav(folder / "silent.wav", np.zeros((16000, 1)))
     _wav(folder / "short.wav", np.full((800, 1), 0.5))
     header = (folder / "rain.wav").read_bytes()[:44]
@@ -165,7 +283,7 @@ def test_bad_sounds_get_one_sentence(aai, folder, command, name, says):
     [
         (("token", "rain.wav", "--refs", "nowhere", "-o", "x.safetensors"), "nowhere"),
         (("token", "rain.wav", "--refs", "empty", "-o", "x.safetensors"), "empty"),
-        (("token", "rain.wav", "-o", "/dev/full/x.safetensors"), "/dev/full"),
+        (("token", "rain.wav", "-o", "rain.wav/x.safetensors"), "x.safetensors"),
         (("token", "rain.wav", "--name", "<b>", "-o", "x.safetensors"), "cannot name"),
         (("token", "rain.wav", "--encoder", "rain.wav", "-o", "x.safetensors"), "rain.wav"),
         (("token", "rain.wav", "--model", "empty", "-o", "x.safetensors"), "empty"),
@@ -406,5 +524,5 @@ def test_help_and_wrong_options(capsys):
 
 def test_the_module_runs_as_a_command(folder):
     arguments = [sys.executable, "-m", "aai", "hear", str(folder / "nowhere.wav")]
-    done = subprocess.run(arguments, capture_output=True, text=True)
+    done = subprocess.run(arguments, capture_output=True, encoding="utf-8")
     assert done.returncode == 2 and "Traceback" not in done.stderr and "nowhere.wav" in done.stderr

@@ -33,7 +33,7 @@ def data(tmp_path_factory):
             audio.save(sound, folder / "esc" / "audio" / f"{number}-{i}.wav")
             Image.fromarray(render("city", event, 0.7, i)).save(folder / "classes" / event / f"{i}.png")
             lines.append(f"{number}-{i}.wav,{i + 1},{number},{event},{event == 'rain'},x,A")
-    (folder / "esc" / "meta" / "esc50.csv").write_text("\n".join(lines) + "\n")
+    (folder / "esc" / "meta" / "esc50.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     torch.manual_seed(0)
     config = CAVMAEConfig(dim=16, depth_a=1, depth_v=1, heads=2, frames=64, image_size=32, seconds=0.64)
     encoder = CAVMAEEncoder(CAVMAE(config).requires_grad_(False), ["rain"], torch.eye(16)[:1], name="small")
@@ -63,7 +63,7 @@ def test_retrieval_of_two_encoders_beside_table_1(aai, data):
     assert any(line.split()[:2] == ["all", "soundworld"] for line in out.splitlines())
     assert "all paper: CAVT-MAE w/o m sound, picture 7.96 22.26 31.64" in " ".join(out.split())
     assert "small.safetensors: no text" in out and "no targets" in out
-    report = json.loads((data / "r.json").read_text())
+    report = json.loads((data / "r.json").read_text(encoding="utf-8"))
     (world,) = [row for row in report["encoders"] if row["encoder"] == "soundworld"]
     (table,) = world["subsets"]
     assert (table["subset"], table["clips"], table["classes"]) == ("all", 6, 3)
@@ -100,7 +100,7 @@ def test_of_split_data_the_test_clips_are_measured(aai, data, tmp_path):
     folder.mkdir()
     for event in EVENTS:
         (folder / event).symlink_to(data / "classes" / event)
-    (folder / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     code, out, err = aai("audiotext", str(folder), "--text", "soundworld", "--json")
     report = json.loads(out)
     assert code == 0 and report["split"] == "test" and report["encoders"][0]["count"] == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -45,16 +46,28 @@ def test_index_then_search(aai, folder):
     report = json.loads(out)
     assert code == 0 and not err and report["pictures"] == report["seen"] == 4 and not report["fast"]
     assert json.loads(aai("library", "index", "photos", "--json")[1])["seen"] == 0
-    code, out, _ = aai("library", "search", "rain1.wav", "photos", "-k", "3", "-o", "found.png", "--json")
+    code, out, err = aai("library", "search", "rain1.wav", "photos", "-k", "3", "-o", "found.png", "--json")
     found = json.loads(out)["pictures"]
     # Its own frame is the nearest, and is left out.
     assert code == 0 and [p["name"] for p in found][0] == "wet.png" and len(found) == 3
-    assert found[0]["score"] > found[1]["score"] and "rain1.png" not in out
+    assert found[0]["score"] > found[1]["score"] and json.loads(out)["left_out"] == ["rain1.png"]
+    assert err.startswith("'rain1.png' is left out as the sound's own clip 'rain1'") and err.count("\n") == 1
     with Image.open(folder / "found.png") as sheet:
         assert sheet.width > 3 * 192 and sheet.height > 192
     assert aai("library", "index", "photos", "-o", "chosen.safetensors")[0] == 0
     code, out, _ = aai("library", "search", "rain1.wav", "chosen.safetensors", "-k", "1")
     assert code == 0 and out.rstrip().endswith("photos/wet.png")
+
+
+def test_a_picture_called_like_what_is_heard_is_used(aai, folder):
+    shutil.copy(folder / "rain1.wav", folder / "rain.wav")
+    (folder / "chosen").mkdir()
+    shutil.copy(folder / "photos" / "rain1.png", folder / "chosen" / "rain.png")
+    shutil.copy(folder / "photos" / "hot.png", folder / "chosen" / "hot.png")
+    code, out, err = aai("library", "search", "rain.wav", "chosen", "-k", "1", "--json")
+    report = json.loads(out)
+    assert code == 0 and not err
+    assert [p["name"] for p in report["pictures"]] == ["rain.png"] and report["left_out"] == []
 
 
 @pytest.mark.parametrize(
@@ -110,7 +123,7 @@ def test_a_comparison_and_its_page(aai, folder):
     ).is_file()
     code, out, _ = aai("study", "people", "compare", "-o", "p.html", "--json")
     assert code == 0 and json.loads(out)["questions"] == 1
-    assert "data:audio/wav;base64," in (folder / "p.html").read_text()
+    assert "data:audio/wav;base64," in (folder / "p.html").read_text(encoding="utf-8")
     code, _, err = aai("study", "people", "--tally", "rain1.wav", "-o", "p.html")
     assert code == 2 and "rain1.wav" in err
 
@@ -127,3 +140,18 @@ def test_a_comparison_and_its_page(aai, folder):
 def test_mistakes_in_studies_get_one_sentence(aai, arguments, says):
     code, out, err = aai("study", *arguments)
     assert code == 2 and not out and says in err and err.count("\n") == 1
+
+
+def test_a_token_is_trained_on_what_is_called_like_its_sound(aai, folder):
+    shutil.copy(folder / "rain1.wav", folder / "drops.wav")
+    (folder / "meant").mkdir()
+    shutil.copy(folder / "photos" / "rain1.png", folder / "meant" / "drops.png")
+    shutil.copy(folder / "photos" / "hot.png", folder / "meant" / "hot.png")
+    arguments = ("-k", "2", "--train-steps", "1", "--json")
+    code, _, err = aai("token", "drops.wav", "--refs", "meant", "-o", "drops.safetensors", *arguments)
+    used = tokens.load(folder / "drops.safetensors").provenance["pictures"]
+    assert code == 0 and "left out" not in err
+    assert used.startswith("drops.png ") and "hot.png" in used
+    code, _, err = aai("token", "rain1.wav", "--refs", "photos", "-o", "numbered.safetensors", *arguments)
+    assert code == 0 and "'rain1.png' is left out" in err
+    assert "rain1.png" not in tokens.load(folder / "numbered.safetensors").provenance["pictures"]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 
 import pytest
@@ -56,6 +57,60 @@ def test_webdataset_shards_of_other_makers(files, tmp_path):
     assert dog.middle == 1
 
 
+def lay(folder, *paths):
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    return folder
+
+
+@pytest.mark.parametrize("train, test", [("train", "test"), ("Training", "testing"), ("train", "Validation")])
+def test_folders_of_splits_are_splits_and_no_labels(tmp_path, train, test):
+    folder = lay(
+        tmp_path,
+        *(f"{s}/{c}/1.{e}" for s in (train, test) for c in ("dog", "sea_waves") for e in ("wav", "jpg")),
+    )
+    lay(folder, f"{test}/dog/2.wav", "meta/notes.txt")
+    clips = scan(folder)
+    other = {"testing": "test", "Validation": "validation"}.get(test, test)
+    assert sorted((clip.split, clip.label) for clip in clips) == sorted(
+        [("train", "dog"), ("train", "sea waves"), (other, "dog"), (other, "dog"), (other, "sea waves")]
+    )
+    assert len({clip.id for clip in clips}) == 5
+    assert {clip.sound.path.parent.parent.name for clip in scan(folder, other)} == {test}
+
+
+def test_splits_within_classes_are_splits(tmp_path):
+    lay(
+        tmp_path,
+        *(f"{c}/{s}/1.{e}" for s in ("train", "test") for c in ("dog", "cat") for e in ("wav", "jpg")),
+    )
+    assert [(clip.label, clip.split) for clip in scan(tmp_path)] == [
+        ("cat", "test"), ("cat", "train"), ("dog", "test"), ("dog", "train"),
+    ]  # fmt: skip
+
+
+def test_a_train_among_other_classes_is_a_train(tmp_path):
+    lay(tmp_path, *(f"{c}/1.{e}" for c in ("dog", "train", "siren") for e in ("wav", "jpg")))
+    assert [(clip.label, clip.split) for clip in scan(tmp_path)] == [
+        ("dog", ""),
+        ("siren", ""),
+        ("train", ""),
+    ]
+    inner = lay(tmp_path / "in", *(f"test/{c}/1.{e}" for c in ("dog", "train") for e in ("wav", "jpg")))
+    assert [(clip.label, clip.split) for clip in scan(inner)] == [("dog", "test"), ("train", "test")]
+
+
+@pytest.mark.parametrize(
+    "names", ["train test", "train val", "fold1 fold2", "test dog", "train test dog", "fold3 dog"]
+)
+def test_splits_and_folds_without_classes_are_refused(tmp_path, names):
+    lay(tmp_path, *(f"{name}/1.{e}" for name in names.split() for e in ("wav", "jpg")))
+    kind = "fold" if "fold" in names else "split"
+    with pytest.raises(InputError, match=f"is a {kind} and no class"):
+        scan(tmp_path)
+
+
 def test_what_cannot_be_read_is_told(files, tmp_path):
     sound, picture = files
     with pytest.raises(InputError, match="holds no clips"):
@@ -65,15 +120,86 @@ def test_what_cannot_be_read_is_told(files, tmp_path):
         scan(tmp_path / "torn.tar")
     listed = tmp_path / "listed"
     listed.mkdir()
-    (listed / MANIFEST).write_text('{"id": "1", "label": "dog", "sound": "1.wav", "pictures": []}\n{"id": \n')
+    (listed / MANIFEST).write_text(
+        '{"id": "1", "label": "dog", "sound": "1.wav", "pictures": []}\n{"id": \n', encoding="utf-8"
+    )
     with pytest.raises(InputError, match="Line 2"):
         scan(listed)
     rows = [{"id": x, "label": x, "sound": f"{x}.wav", "pictures": [f"{x}.png"]} for x in "ab"]
-    (listed / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (listed / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     with pytest.raises(InputError, match="a.wav"):
         scan(listed)[0].load_sound()
     with pytest.raises(InputError, match="b.png"):
         scan(listed)[1].load_picture(0)
+
+
+GOOD = {"id": "1", "label": "dog", "split": "", "sound": "1.wav", "pictures": ["1.png"]}
+SHARDED = ["a.tar", "1.wav", 512, 10]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        *([], None, 7, "text", {}, GOOD | {"id": 3}, GOOD | {"id": ""}, GOOD | {"label": None}),
+        *(
+            GOOD | {"label": ["dog"]},
+            GOOD | {"label": "\ud800"},
+            GOOD | {"split": 1},
+            GOOD | {"pictures": []},
+        ),
+        *(GOOD | {"pictures": "1.png"}, GOOD | {"pictures": [3]}, GOOD | {"pictures": {"1.png": 1}}),
+        *(
+            GOOD | {"sound": path}
+            for path in ("/dev/zero", "../1.wav", "a/../../1.wav", "a\0.wav", "", ".", 5)
+        ),
+        *(GOOD | {"sound": ["/dev/zero", *SHARDED[1:]]}, GOOD | {"sound": ["a.tar", "1.wav", -1, 10]}),
+        *(GOOD | {"sound": SHARDED[:3]}, GOOD | {"sound": ["a.tar", "1.wav", 0, True]}),
+        *(GOOD | {"sound": ["a.tar", "1.wav", 0.5, 10]}, GOOD | {"pictures": [["a.tar", 1, 0, 10]]}),
+    ],
+    ids=repr,
+)
+def test_rows_of_other_shapes_are_told_by_their_line(tmp_path, row):
+    (tmp_path / MANIFEST).write_text(f"{json.dumps(GOOD)}\n{json.dumps(row)}\n")
+    with pytest.raises(InputError, match="Line 2 of.*cannot be read"):
+        scan(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\n", b"[" * 100_000, json.dumps(GOOD).encode() + b"\xe9\n"])
+def test_a_manifest_that_is_none_is_told(tmp_path, content):
+    (tmp_path / MANIFEST).write_bytes(content)
+    with pytest.raises(InputError, match="Line 1 of.*prepare the data again"):
+        scan(tmp_path)
+
+
+def test_what_would_never_end_is_not_opened(files, tmp_path):
+    """Pipes and devices in the place of a manifest, a shard, a sound and a picture."""
+    for name in (MANIFEST, "progress.jsonl", "a.tar"):
+        folder = tmp_path / name
+        folder.mkdir()
+        os.mkfifo(folder / name)
+        with pytest.raises(InputError, match=f"{name}” is no file"):
+            scan(folder)
+    listed = tmp_path / "listed"
+    listed.mkdir()
+    os.mkfifo(listed / "1.wav")
+    (listed / "1.png").symlink_to("/dev/zero")
+    (listed / "a.tar").write_bytes(b"1234")
+    rows = [GOOD, GOOD | {"id": "2", "label": "cat", "sound": ["a.tar", "1.wav", 0, 1 << 50]}]
+    (listed / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dog, cat = scan(listed)
+    with pytest.raises(InputError, match="1.wav” is no file"):
+        dog.load_sound()
+    with pytest.raises(InputError, match="1.png” is no file"):
+        dog.load_picture(0)
+    with pytest.raises(InputError, match="a.tar” ends before “1.wav”"):
+        cat.load_sound()
+
+
+def test_lines_end_where_they_are_ended(tmp_path):
+    """A label may hold what other programs take for a line's end."""
+    rows = [GOOD, GOOD | {"id": "2", "label": "a\u2028b\x85c"}]
+    (tmp_path / MANIFEST).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), "utf-8")
+    assert scan(tmp_path)[1].label == "a\u2028b\x85c"
 
 
 def test_a_damaged_member_is_told_by_its_name(files, tmp_path):
@@ -87,3 +213,16 @@ def test_a_damaged_member_is_told_by_its_name(files, tmp_path):
     shard.unlink()
     with pytest.raises(InputError, match="a.tar.*make the shard again"):
         clip.load_sound()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links may need rights here")
+def test_links_that_lead_to_themselves_are_no_clips(files, tmp_path):
+    for name in ("dog", "rain"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.wav").write_bytes(files[0])
+        (tmp_path / name / "1.gif").write_bytes(files[1])
+        (tmp_path / name / "2.wav").symlink_to("2.wav")
+    (tmp_path / "loop").symlink_to("loop")
+    assert [clip.id for clip in scan(tmp_path)] == ["dog/1", "rain/1"]
+    with pytest.raises(InputError, match="There is no folder"):
+        scan(tmp_path / "loop")

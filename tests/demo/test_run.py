@@ -14,7 +14,7 @@ EVENTS = ("fire", "clock")
 
 
 def check(folder: Path, report: dict, engine: str) -> None:
-    assert report == json.loads((folder / "report.json").read_text())
+    assert report == json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert report["engine"].startswith(engine) and report["versions"]["torch"]
     assert report["complaints_in_the_log"] == []
     rows = report["pictures"]
@@ -30,7 +30,7 @@ def check(folder: Path, report: dict, engine: str) -> None:
     assert report["event_named_by_the_oracle"]["right"] == right
     with Image.open(folder / "contact_sheet.png") as sheet:
         assert sheet.width > 1000 and sheet.height > 300
-    page = (folder / "index.html").read_text()
+    page = (folder / "index.html").read_text(encoding="utf-8")
     edits = report["edits"]
     assert [row["example"] for row in edits] == ["edit"] * 2 + ["loudness_sweep"] * 6 + ["stylize"] * 2
     assert all((folder / row["file"]).is_file() and row["file"] in page for row in edits)

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from aai.audio import Sound
 from aai.encoders import base, cavmae_encoder, loaders
-from aai.encoders.cavmae import CAVMAE, CAVMAEConfig, pool
+from aai.encoders.cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig, pool
 from aai.errors import InputError
 
 TINY = CAVMAEConfig(dim=16, depth_a=2, depth_v=1, heads=2, frames=96, image_size=32, patch=16, seconds=0.96)
@@ -153,11 +153,47 @@ def test_pictures_of_any_size_are_seen(encoder):
         assert encoder.embed_images(torch.rand(shape)).shape == (shape[0], 16)
 
 
+@pytest.mark.parametrize("height, width", [(480, 854), (33, 47), (47, 33), (100, 71), (20, 31), (32, 43)])
+def test_pictures_are_resized_and_cut_as_by_torchvision(encoder, height, width):
+    """854 pixels of 480 become 398 of 224, not 399; a middle that lies between two pixels goes to the even
+    one."""
+    transforms = pytest.importorskip("torchvision.transforms")
+    size = encoder.model.config.image_size
+    resized = transforms.Compose(
+        [
+            transforms.Resize(size, transforms.InterpolationMode.BICUBIC),
+            transforms.Lambda(lambda x: x.clamp(0, 1)),
+            transforms.CenterCrop(size),
+            transforms.Normalize(IMAGE_MEAN, IMAGE_STD),
+        ]
+    )
+    pictures = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    (found,) = encoder.image_batches(pictures)
+    torch.testing.assert_close(found, resized(pictures), rtol=0, atol=1e-5)
+
+
 def test_nearest_words_are_sorted_and_add_up(encoder):
     (words,) = base.nearest_words(encoder, encoder.label_vectors[1:2], k=3)
     assert words[0][0] == "dog"
     assert sum(score for _, score in words) == pytest.approx(1)
     assert [s for _, s in words] == sorted((s for _, s in words), reverse=True)
+
+
+def test_what_is_heard_keeps_its_length(encoder):
+    """Eq. 6 to the letter adds f_a as the encoder gives it: the mean over tokens, before it is brought to
+    length one."""
+    sound = noise(encoder.seconds)
+    with torch.no_grad():
+        expected = encoder.model.audio_features(encoder.fbanks(encoder.windows(sound)))[0]
+    assert abs(expected.norm() - 1) > 0.5
+    torch.testing.assert_close(base.encode_sound(encoder, sound).f_a, expected)
+    torch.testing.assert_close(encoder.embed([sound])[0], expected / expected.norm())
+    longer = noise(2.5 * encoder.seconds)
+    with torch.no_grad():
+        each = encoder.model.audio_features(encoder.fbanks(encoder.windows(longer)))
+    f_a = base.encode_sound(encoder, longer).f_a
+    assert len(each) == 3 and f_a.norm() == pytest.approx(each.norm(dim=-1).mean().item(), rel=1e-5)
+    torch.testing.assert_close(f_a / f_a.norm(), encoder.embed([longer])[0])
 
 
 def test_what_is_heard_carries_the_encoders_words(encoder):

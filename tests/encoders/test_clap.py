@@ -94,7 +94,7 @@ def test_a_clap_folder_is_a_sound_encoder_without_words(clap_folder):
 def test_the_licence_is_the_model_cards(clap_folder, tmp_path):
     assert "not stated" in load_folder(clap_folder)[0].notes["licence"]
     shutil.copytree(clap_folder, tmp_path / "mine")
-    (tmp_path / "mine" / "README.md").write_text("---\nlicense: cc0-1.0\n---\n# Mine\n")
+    (tmp_path / "mine" / "README.md").write_text("---\nlicense: cc0-1.0\n---\n# Mine\n", encoding="utf-8")
     encoder, _ = load_folder(tmp_path / "mine")
     assert encoder.notes["licence"] == "cc0-1.0" and encoder.name == "mine"
 
@@ -123,7 +123,7 @@ def test_folders_that_are_no_whole_clap_get_a_sentence(clap_folder, tmp_path, ca
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no config\.json"):
         loaders.load(tmp_path / "empty")
-    (tmp_path / "empty" / "config.json").write_text('{"model_type": "clip"}')
+    (tmp_path / "empty" / "config.json").write_text('{"model_type": "clip"}', encoding="utf-8")
     with pytest.raises(InputError, match=r"another model \(clip\)"):
         load_folder(tmp_path / "empty")
     assert is_clap_folder(clap_folder) and not is_clap_folder(tmp_path / "empty")

@@ -236,6 +236,18 @@ def test_windows_open_and_close(edit_of):
     assert not edit.at(0.5, 10, told, LENGTH).mixes[0].inside
 
 
+@pytest.mark.parametrize("steps", [2, 12, 13, 15, 50])
+@pytest.mark.parametrize("window", [(0.0, 0.4), (0.0, 0.2), (0.15, 0.58), (0.0, 1.0), (0.3, 0.3)])
+def test_a_self_window_holds_whole_steps(edit_of, steps, window):
+    """google/prompt-to-prompt: from step int(num_steps * start) on, before int(num_steps * end)."""
+    edit, told = edit_of(self_window=window), [token_ids(*"ac"), token_ids(*"ac", RAIN)]
+    sigmas = [float(steps - i) for i in range(steps)] + [0.0]
+    shares = [progress(sigma, sigmas) for sigma in sigmas[:-1]]
+    found = [edit.at(share, told, LENGTH, steps).borrows_self for share in shares]
+    start, end = int(steps * window[0]), int(steps * window[1])
+    assert found == [start <= step < end for step in range(steps)]
+
+
 @pytest.mark.parametrize(
     "settings, words",
     [

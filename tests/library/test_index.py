@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -48,7 +54,7 @@ def folder(tmp_path):
     flat(folder / "red.png", (255, 0, 0))
     flat(folder / "deep" / "green.bmp", (0, 255, 0), (9, 40))
     flat(folder / "blue.JPG", (0, 0, 255))
-    (folder / "notes.txt").write_text("words")
+    (folder / "notes.txt").write_text("words", encoding="utf-8")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     flat(folder / ".hidden" / "a.png", (9, 9, 9))
     return folder
@@ -59,18 +65,64 @@ def test_a_folder_becomes_a_library_and_bad_files_are_left_out(folder, caplog):
     library = index(folder, Colours(), batch=2, callback=lambda *counts: told.append(counts))
     assert library.names == ["blue.JPG", "deep/green.bmp", "red.png"]
     assert "broken.png" in caplog.text and told == [(2, 4), (4, 4)]
+    assert "their endings are no pictures': 1 ('notes.txt' for one)" in caplog.text
     assert_close(library.features.norm(dim=1), torch.ones(3))
     found = references(torch.tensor([0.0, 8.0, 0.1]), library, 1)
     assert found[0].path == folder / "deep" / "green.bmp"
     assert library.file == default_file(folder, Colours()) and library.file.is_file()
 
 
+@pytest.fixture
+def can_link(tmp_path):
+    try:
+        (tmp_path / "linked").symlink_to(tmp_path)
+        (tmp_path / "linked").unlink()
+    except OSError:
+        pytest.skip("links cannot be made here")
+
+
+def test_linked_folders_belong_to_a_library_once(folder, tmp_path, can_link):
+    flat(tmp_path / "elsewhere" / "far.png", (1, 2, 3))
+    (folder / "away").symlink_to(tmp_path / "elsewhere")
+    (folder / "again").symlink_to(tmp_path / "elsewhere")
+    (folder / "a_round").symlink_to(folder)
+    (folder / "deep" / "up").symlink_to(folder.parent)
+    (folder / "a_deep").symlink_to(folder / "deep")
+    (folder / "one.png").symlink_to(tmp_path / "elsewhere" / "far.png")
+    names = ["again/far.png", "blue.JPG", "broken.png", "deep/green.bmp", "one.png", "red.png"]
+    assert list(scan(folder)) == names
+    assert (folder / index(folder, Colours()).names[0]).samefile(tmp_path / "elsewhere" / "far.png")
+
+
+def test_a_link_that_leads_nowhere_ends_no_index(folder, can_link):
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    (folder / "gone.png").symlink_to(folder / "nothing.png")
+    assert list(scan(folder)) == ["blue.JPG", "broken.png", "deep/green.bmp", "red.png"]
+
+
+def test_a_name_too_long_for_a_folder_is_missing(tmp_path):
+    with pytest.raises(InputError, match="There is no folder"):
+        scan(tmp_path / ("x" * 300))
+    with pytest.raises(InputError, match="There is no index"):
+        read(tmp_path / ("x" * 300), Colours())
+
+
+def test_what_decodes_is_in_the_library(folder, caplog):
+    flat(folder / "a.jfif", (9, 9, 9))
+    flat(folder / "b.JPE", (9, 9, 9))
+    assert {"a.jfif", "b.JPE"} <= set(index(folder, Colours()).names)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="names are Unicode here")
-def test_a_name_that_is_no_unicode_is_kept(folder):
+def test_a_name_that_is_no_unicode_is_kept(folder, caplog):
     os.rename(folder / "red.png", os.fsencode(folder) + b"/caf\xe9.png")
+    os.rename(folder / "notes.txt", os.fsencode(folder) + b"/caf\xe9.txt")
+    os.rename(folder / "broken.png", os.fsencode(folder) + b"/brok\xe9n.png")
     tower = Colours()
     names = ["blue.JPG", "caf\udce9.png", "deep/green.bmp"]
     assert index(folder, tower).names == index(folder, tower).names == names and tower.seen == [3]
+    # ComfyUI's log takes no other.
+    assert "caf?.txt" in caplog.text.encode().decode() and "brok?n.png" in caplog.text
     assert references(torch.tensor([9.0, 0.0, 0.0]), read(default_file(folder, tower), tower), 1)[
         0
     ].path.exists()
@@ -151,7 +203,7 @@ def test_features_are_mapped_not_read(tmp_path):
         pytest.skip("resident memory cannot be read here")
 
     def resident() -> int:
-        with open(statm) as file:
+        with open(statm, encoding="utf-8") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     before = resident()
@@ -173,6 +225,97 @@ def test_cancelling_keeps_what_was_seen(folder):
     assert tower.seen == [2, 1] and not list(folder.rglob("*.part"))
 
 
+def test_what_was_seen_outlives_the_process(folder, monkeypatch):
+    (folder / "broken.png").unlink()
+    monkeypatch.setattr("aai.library.index.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("aai.library.index.SAVING", math.inf)
+    found = []
+
+    def look(done, total):
+        # As it lies there, for whoever comes after a kill.
+        found.append(read(default_file(folder, Colours()), Colours()).names)
+
+    tower = Colours()
+    library = index(folder, tower, batch=1, callback=look)
+    assert found == [["blue.JPG"], ["blue.JPG", "deep/green.bmp"], library.names]
+    fresh = index(folder, Colours(), folder.parent / "elsewhere.safetensors")
+    assert_close(library.features, fresh.features, rtol=0, atol=0)
+
+
+def test_a_killed_index_goes_on_where_it_was(folder):
+    (folder / "broken.png").unlink()
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[2]); import test_index; from aai.adapt import index\n"
+        "index.SAVE_EVERY, index.SAVING = 0.0, float('inf')\n"
+        "def kill(done, total):\n    if done == 2: os._exit(9)\n"
+        "index.index(sys.argv[1], test_index.Colours(), batch=1, callback=kill)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), str(Path(__file__).parent)], cwd=Path(__file__).parents[2]
+    )
+    tower = Colours()
+    assert done.returncode == 9 and len(index(folder, tower).names) == 3 and tower.seen == [1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda tensors, notes: tensors.pop("stamps"),
+        lambda tensors, notes: notes.pop("key"),
+        lambda tensors, notes: notes.pop("folder"),
+        lambda tensors, notes: tensors.update(stamps=tensors["stamps"][:, :1].contiguous()),
+        lambda tensors, notes: tensors.update(stamps=tensors["stamps"].float()),
+        lambda tensors, notes: tensors.update(features=tensors["features"].long()),
+        lambda tensors, notes: tensors.update(features=tensors["features"][:, 0].contiguous()),
+        lambda tensors, notes: tensors.update(features=tensors["features"][:, :0].contiguous()),
+        lambda tensors, notes: tensors.update(names=tensors["names"].bfloat16()),
+        lambda tensors, notes: tensors.update(names=tensors["names"][:-9]),
+        lambda tensors, notes: tensors.update(names=named("a.png", "a.png", "b.png")),
+        lambda tensors, notes: tensors.update(names=named("a.png", "../b.png", "c.png")),
+        lambda tensors, notes: tensors.update(names=named("a.png", "/b.png", "c.png")),
+    ],
+)
+def test_an_index_that_is_none_is_made_again(folder, caplog, damage):
+    (folder / "broken.png").unlink()
+    tower = Colours()
+    place = index(folder, tower).file
+    with safe_open(str(place), "pt") as file:
+        notes, tensors = file.metadata(), {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+    damage(tensors, notes)
+    save_file(tensors, str(place), notes)
+    with pytest.raises(InputError, match="no whole index"):
+        read(place, tower)
+    assert len(index(folder, tower).names) == 3 and tower.seen == [3, 3] and "no whole index" in caplog.text
+    assert read(place, tower).names == ["blue.JPG", "deep/green.bmp", "red.png"]
+
+
+def named(*names):
+    return torch.frombuffer(bytearray("\0".join(names).encode()), dtype=torch.uint8)
+
+
+def test_an_index_of_another_width_is_named(folder):
+    class Wide(Colours):
+        def embed_images(self, images):
+            return torch.ones(len(images), 5)
+
+    place = index(folder, Colours()).file
+    flat(folder / "new.png", (1, 1, 1))
+    with pytest.raises(InputError, match="holds 3 numbers of a picture, not 5: delete it"):
+        index(folder, Wide())
+    assert len(read(place, Colours()).names) == 3
+
+
+def test_features_that_are_no_numbers_are_left_out(folder, caplog):
+    class Dizzy(Colours):
+        def embed_images(self, images):
+            features = super().embed_images(images)
+            features[0] = torch.nan
+            return features
+
+    assert index(folder, Dizzy()).names == ["deep/green.bmp", "red.png"]
+    assert "blue.JPG' is left out: colours makes no numbers of it" in caplog.text
+
+
 def test_a_damaged_index_is_made_again(folder, caplog):
     tower = Colours()
     place = index(folder, tower).file
@@ -185,7 +328,7 @@ def test_a_damaged_index_is_made_again(folder, caplog):
 
 def test_a_folder_that_takes_no_file_stays_in_memory(folder, monkeypatch, caplog):
     def full(*_):
-        raise OSError(28, "No space left on device")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
     library = index(folder, Colours())
@@ -198,9 +341,12 @@ def test_a_folder_that_takes_no_file_stays_in_memory(folder, monkeypatch, caplog
 def test_empty_and_missing_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="holds no pictures"):
         scan(tmp_path)
+    (tmp_path / "b.txt").write_text("words", encoding="utf-8")
+    with pytest.raises(InputError, match="no pictures, by their endings, among its files .1, 'b.txt'"):
+        scan(tmp_path)
     with pytest.raises(InputError, match="There is no folder"):
         scan(tmp_path / "nowhere")
-    (tmp_path / "a.png").write_text("words")
+    (tmp_path / "a.png").write_text("words", encoding="utf-8")
     with pytest.raises(InputError, match="None of the 1 pictures"):
         index(tmp_path, Colours())
 

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from aai.errors import InputError
 from aai.library.nearest import top
-from aai.library.retrieval import Library, is_own, load_pictures, rank, references
+from aai.library.retrieval import Library, clip_of, is_own, load_pictures, rank, references, retrieve
 
 
 class Plain:
@@ -70,6 +70,27 @@ def test_a_sounds_own_clip_is_left_out():
         references(f_a, library(["7_1.jpg"], [[1.0, 0.0]]), 1, "7.wav")
 
 
+@pytest.mark.parametrize(
+    ("sound", "clip"),
+    [("thunder.wav", ""), ("a/rain1.wav", "rain1"), ("C:\\2\\thunder.wav", ""), ("", ""), ("7", "7")],
+)
+def test_only_a_name_with_a_number_tells_a_clip(sound, clip):
+    assert clip_of(sound) == clip
+
+
+def test_what_is_left_out_is_said():
+    names = ["7_1.jpg", "7.jpg", "rain.jpg", "dog.jpg", "7_2.jpg"]
+    pictures = library(names, [[1.0, 0.1], [1.0, 0.0], [1.0, 1.0], [0.1, 1.0], [0.0, 1.0]])
+    found = retrieve(torch.tensor([1.0, 0.0]), pictures, 2, "7")
+    assert [r.path.name for r in found.references] == ["rain.jpg", "dog.jpg"]
+    # The third would not have been chosen in any case.
+    assert found.left_out == ["7.jpg", "7_1.jpg"]
+    assert found.note.startswith("2 pictures ('7.jpg' for one) are left out as the sound's own clip '7'")
+    assert retrieve(torch.tensor([1.0, 0.0]), pictures, 2, "8").note == ""
+    odd = retrieve(torch.ones(2), library(["7-caf\udce9.jpg", "a.jpg"], [[1.0, 1.0], [1.0, 0.0]]), 1, "7")
+    assert "'7-caf?.jpg' is left out" in odd.note
+
+
 def test_rank_by_hand():
     features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [0.6, 0.8]])
     rows, scores = rank(torch.tensor([0.0, 9.0]), features, 3)
@@ -79,6 +100,19 @@ def test_rank_by_hand():
         rank(torch.ones(3), features, 1)
     with pytest.raises(InputError, match="0 reference pictures"):
         references(torch.ones(2), library(["a"], [[1.0, 0.0]]), 0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_no_number_is_refused(bad):
+    with pytest.raises(InputError, match="The sound's embedding holds values that are not numbers"):
+        references(torch.tensor([bad, 1.0]), library(["a", "b"], [[1.0, 0.0], [0.0, 1.0]]))
+    features = F.normalize(torch.randn(500, 2), dim=-1)
+    features[77] = bad
+    pictures = Library(Plain(), Path("pictures"), [f"{i}" for i in range(500)], features, Path("index"))
+    with pytest.raises(InputError, match="'index' holds features that are not numbers: delete the index"):
+        references(torch.ones(2), pictures)
+    with pytest.raises(InputError, match="features that are not numbers"):
+        rank(torch.ones(2), features, 3)
 
 
 def test_top_keeps_the_order_of_equals():

@@ -120,7 +120,7 @@ def release(tmp_path_factory) -> Path:
 
     def listed(*options: str) -> set[str]:
         command = ["git", "ls-files", "--cached", "--others", "-z", *options]
-        told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        told = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, encoding="utf-8").stdout
         return {name for name in told.split("\0") if name}
 
     if not (ROOT / ".git").exists():

@@ -307,12 +307,57 @@ def test_someone_elses_embedding_is_not_replaced(train, run, embeddings_folder, 
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside", "/tmp/outside", "a:b", "two words", "a\\b", "rain(loud)", "rain[1]"]
+    "name",
+    [
+        "../outside",
+        "/tmp/outside",
+        "a:b",
+        "two words",
+        "a\\b",
+        "rain(loud)",
+        "rain[1]",
+        "NUL",
+        "aux/rain",
+        "a./b",
+        "nul",
+        "a/con.x",
+        "rain.",
+        "caf\udce9",
+        "a/../b",
+    ],
 )
 def test_names_stay_in_the_embeddings_folder(train, run, pack, name):
     token, _ = train(steps=1)
     with pytest.raises(pack.part("aai.errors").InputError, match="cannot name"):
         run("AAI_SaveSoundToken", token=token, name=name, overwrite=False)
+
+
+def test_a_linked_folder_is_a_folder_and_a_linked_file_is_written(
+    train, run, embeddings_folder, pack, tmp_path
+):
+    read = pack.part("aai.token").load
+    rain, dog = train(steps=1)[0], train(steps=1, name="dog")[0]
+    (embeddings_folder / "elsewhere").symlink_to(tmp_path, target_is_directory=True)
+    assert run("AAI_SaveSoundToken", token=rain, name="elsewhere/rain", overwrite=False) == (
+        "embedding:elsewhere/rain",
+    )
+    assert read(tmp_path / "rain.safetensors").name == "rain"
+    link = embeddings_folder / "linked.safetensors"
+    link.symlink_to(tmp_path / "rain.safetensors")
+    assert run("AAI_SaveSoundToken", token=dog, name="linked", overwrite=True) == ("embedding:linked",)
+    assert link.is_symlink() and read(tmp_path / "rain.safetensors").name == "dog"
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "sub/../../outside.safetensors", "absolute"])
+def test_no_name_reads_outside_the_embeddings_folder(train, run, embeddings_folder, pack, name):
+    token, _ = train(steps=1)
+    outside = embeddings_folder.parent / "outside.safetensors"
+    (embeddings_folder / "sub").mkdir(exist_ok=True)
+    token.save(outside)
+    name = str(outside) if name == "absolute" else name
+    assert "There is no token" in pack.nodes["AAI_LoadSoundToken"].validate_inputs(file=name)
+    with pytest.raises(pack.part("aai.errors").InputError, match="There is no token"):
+        run("AAI_LoadSoundToken", file=name)
 
 
 def test_conditioning_carries_the_tokens_positions(train, run, small, pack):

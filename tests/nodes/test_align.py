@@ -106,6 +106,15 @@ def test_an_encoder_is_taught_a_folder(run, pack, small, ear, sounds, dataset, m
     assert torch.equal(again.embed(sounds), aligned.embed(sounds))
 
 
+def test_the_test_split_of_a_folder_is_not_learned(run, pack, comfy, small, ear, dataset):
+    for name, labels in (("train", ("light rain", "strong rain")), ("test", ("light rain", "a light dog"))):
+        for label in labels:
+            shutil.copytree(comfy / "input" / "garden" / label, comfy / "input" / "split" / name / label)
+    inputs = settings(dataset="split", steps=2, held_out=0.0)
+    aligned, _, report = run("AAI_AlignAudioEncoder", sound_encoder=ear, clip=small.clip, **inputs)
+    assert "2 steps on 6 clips of 2 labels" in report and aligned.labels == ["light rain", "strong rain"]
+
+
 def test_a_raw_encoder_learns_words(run, pack, small, ear, sounds, dataset):
     raw = pack.part("aai.encoders.cavmae_encoder").CAVMAEEncoder(
         ear.model, [], torch.zeros(0, 192), name="raw"
@@ -175,7 +184,7 @@ def test_a_librarys_index_changes_no_dataset(pack, dataset):
     assert before and align._stamp(settings()["dataset"]) == before
     # It goes into every picture that the graph saves.
     assert str(folder) not in str(pack.nodes["AAI_AlignAudioEncoder"].fingerprint_inputs(**settings()))
-    (folder / "new.txt").write_text("a picture more")
+    (folder / "new.txt").write_text("a picture more", encoding="utf-8")
     assert align._stamp(settings()["dataset"]) != before
     for name in (".aai-library-x.safetensors", "new.txt"):
         (folder / name).unlink()

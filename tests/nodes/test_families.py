@@ -378,7 +378,7 @@ def test_runs_in_a_row_give_their_memory_back(pack, comfy, comfy_path, inputs, r
             sample_every=2, checkpointing=bool(i % 2), chunk=i % 3,
         )  # fmt: skip
         gc.collect()
-        with open("/proc/self/statm") as file:
+        with open("/proc/self/statm", encoding="utf-8") as file:
             sizes.append(int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20)
     assert sizes[-1] - sizes[0] < 50, sizes
 

@@ -57,7 +57,9 @@ def test_english_is_what_the_nodes_say(english, pytestconfig):
     file = FOLDER / "en" / "nodeDefs.json"
     if pytestconfig.getoption("--write"):
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(english, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        file.write_text(
+            json.dumps(english, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
+        )
     assert read("en", "nodeDefs") == english, "run this test with --write and commit locales/en"
 
 

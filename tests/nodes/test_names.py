@@ -59,17 +59,17 @@ def write(names: dict) -> None:
             rows = ",\n".join(f"   {json.dumps(slot)}" for slot in slots[kind])
             kinds.append(f'  "{kind}": [\n{rows}\n  ]' if rows else f'  "{kind}": []')
         lines.append(f' "{node_id}": {{\n' + ",\n".join(kinds) + "\n }")
-    LIST.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    LIST.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8", newline="\n")
 
 
 def test_the_pack_is_as_the_list_says(pack, pytestconfig):
     names = {node_id: names_of(node) for node_id, node in sorted(pack.nodes.items())}
-    listed = json.loads(LIST.read_text()) if LIST.exists() else {}
+    listed = json.loads(LIST.read_text(encoding="utf-8")) if LIST.exists() else {}
     faults = [fault for node_id in listed for fault in broken(node_id, listed[node_id], names.get(node_id))]
     assert not faults, "; ".join(faults)
     if pytestconfig.getoption("--write"):
         write(names)
-    assert names == json.loads(LIST.read_text()), (
+    assert names == json.loads(LIST.read_text(encoding="utf-8")), (
         "run this test with --write and commit tests/nodes/names.json"
     )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -40,6 +43,80 @@ def test_references_come_from_a_folder_best_first(run, pack, ear, folder, embedd
     best = f"{cosine.argmax()}"
     _, others = run("AAI_RetrieveReferenceImages", **inputs, own_clip=f"{best}.wav", clip_model="none")
     assert len(others.splitlines()) == 3 and not any(x.startswith(best) for x in others.splitlines())
+
+
+def test_a_named_picture_is_used_and_a_clips_own_is_said_to_be_left_out(
+    run, pack, ear, folder, embedding, caplog
+):
+    (folder / "3.png").rename(folder / "thunder.png")
+    inputs = dict(sound_encoder=ear, library="weather", k=4)
+    of_thunder = dataclasses.replace(embedding, sound="thunder.wav")
+    _, scores = run("AAI_RetrieveReferenceImages", embedding=of_thunder, **inputs)
+    assert len(scores.splitlines()) == 4 and "thunder.png" in scores
+    assert not [r for r in caplog.records if "left out as" in r.getMessage()]
+    numbered = dataclasses.replace(embedding, sound="2.wav")
+    told = pack.nodes["AAI_RetrieveReferenceImages"].execute(embedding=numbered, **inputs)
+    assert "2.png" not in told.result[1] and len(told.result[1].splitlines()) == 3
+    assert told.ui["text"][0].startswith("'2.png' is left out as the sound's own clip '2'")
+    assert told.ui["text"][0] in caplog.text
+    # What is named there is left out whatever it is called.
+    told = pack.nodes["AAI_RetrieveReferenceImages"].execute(
+        embedding=embedding, own_clip="thunder", **inputs
+    )
+    assert "thunder.png" not in told.result[1] and "'thunder.png' is left out" in told.ui["text"][0]
+
+
+def test_a_folder_below_another_is_a_library(run, pack, ear, folder, embedding):
+    node = pack.nodes["AAI_RetrieveReferenceImages"]
+    (folder / "summer").mkdir()
+    Image.new("RGB", (8, 8), "red").save(folder / "summer" / "beach.png")
+    assert node.validate_inputs(library="weather/summer") is True
+    before = node.fingerprint_inputs(library="weather/summer", k=1)
+    _, scores = run(
+        "AAI_RetrieveReferenceImages", embedding=embedding, sound_encoder=ear, library="weather/summer", k=1
+    )
+    assert scores.startswith("beach.png ")
+    Image.new("RGB", (8, 8), "blue").save(folder / "summer" / "sea.png")
+    assert node.fingerprint_inputs(library="weather/summer", k=1) != before
+    stamp = pack.part("nodes.align")._stamp
+    assert stamp("weather/summer") is not None and stamp("weather/winter") is None
+    shutil.rmtree(folder / "summer")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../input",
+        "weather/../weather",
+        "weather/0.png",
+        "weather/none",
+        "x" * 300,
+        "/",
+        "a\0b",
+    ],
+)
+def test_what_is_no_folder_of_the_input_folder_is_refused(run, pack, ear, folder, embedding, name):
+    said = pack.nodes["AAI_RetrieveReferenceImages"].validate_inputs(library=name)
+    assert said is not True and said.startswith("There is no folder")
+    with pytest.raises(pack.part("aai.errors").InputError, match="There is no folder"):
+        run("AAI_RetrieveReferenceImages", embedding=embedding, sound_encoder=ear, library=name, k=1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links may need rights here")
+def test_a_link_that_leads_to_itself_hides_no_folder(pack, folder):
+    (folder.parent / "loop").symlink_to("loop")
+    try:
+        assert "weather" in pack.part("nodes.folders").input_folders()
+    finally:
+        (folder.parent / "loop").unlink()
+
+
+def test_an_absolute_folder_is_refused(pack, folder):
+    said = pack.nodes["AAI_RetrieveReferenceImages"].validate_inputs(library=str(folder))
+    assert said is not True and said.startswith("There is no folder")
 
 
 def test_a_large_models_references_keep_their_detail(run, pack, ear, comfy, embedding):

@@ -33,7 +33,7 @@ def test_the_zip_holds_all_that_runs_and_nothing_else(release):
 
 
 def test_nothing_is_installed_with_the_pack():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line.strip() and not line.startswith("#")] == []
 
 
@@ -51,6 +51,6 @@ def test_comfy_cli_packs_the_same(release, tmp_path):
         subprocess.run(command, cwd=copy, check=True, capture_output=True)
     for verb in ("validate", "pack"):
         command = [comfy, "--skip-prompt", "--no-enable-telemetry", "node", verb]
-        done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=copy, capture_output=True, encoding="utf-8")
         assert done.returncode == 0, done.stdout + done.stderr
     assert names(copy / "node.zip") == names(release)

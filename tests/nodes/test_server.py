@@ -10,12 +10,16 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from aai.demo.comfy_server import PACK_NAME, ComfyError, ComfyServer
+from aai.token import SoundToken
 
 ROOT = Path(__file__).parents[2]
-WORKFLOWS = {p.stem: json.loads(p.read_text()) for p in (ROOT / "example_workflows").glob("*.json")}
+WORKFLOWS = {
+    p.stem: json.loads(p.read_text(encoding="utf-8")) for p in (ROOT / "example_workflows").glob("*.json")
+}
 WORKFLOW = WORKFLOWS["sound_to_picture"]
 
 
@@ -61,6 +65,26 @@ def test_the_example_gives_pictures(server, result):
         picture = Image.open(file)
         assert picture.size == (128, 128)
         assert len(picture.convert("L").getcolors(256)) > 20
+
+
+def test_the_example_runs_where_the_machines_encoding_is_not_utf8(comfy_path, release, tmp_path):
+    """As on Windows outside of its UTF-8 mode. Known there, and not ours: ComfyUI's own log cannot print its
+    dashes and bars, so that it does not start without PYTHONIOENCODING; and where file names are ASCII too,
+    which Windows' never are, tokenizers takes no vocabulary from a folder called "Größe", and a sound called
+    "grün.wav" has another name for ComfyUI's menus than for its prompts.
+    """
+    pack = tmp_path / "custom_nodes" / PACK_NAME
+    with zipfile.ZipFile(release) as file:
+        file.extractall(pack)
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "utf-8"}
+    with ComfyServer(comfy_path, tmp_path, pack, environment=plain) as server:
+        prompt = changed(server.prompt(WORKFLOW), "AAI_TrainSoundToken", steps=3)
+        prompt = changed(prompt, "AAI_SoundTokenConditioning", prompt="a “café” under *")
+        prompt = changed(prompt, "KSampler", steps=2)
+        result = server.run(prompt, timeout=300)
+        assert len(server.pictures(result)) == 4
+        assert "thunder" in " ".join(result.texts())
+        assert server.complaints() == []
 
 
 def test_the_example_says_what_it_hears_and_saves_the_token(server, result):
@@ -237,3 +261,35 @@ def test_the_saved_word_works_in_cores_text_encode(server, prompt, result):
     for files in zip(server.pictures(result), server.pictures(again), strict=True):
         pixels = [Image.open(file).convert("RGB").tobytes() for file in files]
         assert max(abs(a - b) for a, b in zip(*pixels, strict=True)) <= 2
+
+
+def test_text_that_is_no_unicode_does_not_end_the_queue(server, prompt):
+    """Half an emoji in a prompt, a Latin-1 file name: one sentence each, and the next prompt runs."""
+    bad = server.input / "caf\udce9.wav"
+    bad.write_bytes(b"no sound at all")
+    heard = {
+        "1": {"class_type": "AAI_LoadAudio", "inputs": {"audio": bad.name, "start": 0.0, "length": 1.0}},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}},
+    }
+    embeddings = server.base / "models" / "embeddings"
+    embeddings.mkdir(parents=True, exist_ok=True)
+    SoundToken("dog", {"clip_l": torch.randn(1, 192)}).save(embeddings / "dog.safetensors")
+    clip = node(prompt, "AAI_SoundTokenConditioning")["inputs"]["clip"][1]
+    world = {
+        "1": {"class_type": "AAI_LoadSoundWorld", "inputs": {}},
+        "2": {"class_type": "AAI_LoadSoundToken", "inputs": {"file": "dog.safetensors"}},
+        "3": {
+            "class_type": "AAI_SoundTokenConditioning",
+            "inputs": {"clip": ["1", clip], "token": ["2", 0], "prompt": "a <cat\ud83d>"},
+        },
+        "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}},
+    }
+    for graph, words in (
+        (heard, "caf\\udce9.wav"),
+        (world, "<cat\\ud83d>"),
+        (changed(world, "AAI_SoundTokenConditioning", prompt="a \ud83d and *"), "\\ud83d"),
+    ):
+        with pytest.raises(ComfyError) as caught:
+            server.run(graph, timeout=60)
+        assert words in caught.value.message and "codec" not in caught.value.message, caught.value.message
+    assert server.run(changed(world, "AAI_SoundTokenConditioning", prompt="a *"), timeout=60).texts()

@@ -27,6 +27,23 @@ def test_a_file_becomes_a_sound(run, pack, comfy, rain):
     assert math.isclose(loudness, audio.loudness(rain.cut(0.5, 1.0)), abs_tol=0.1)
 
 
+def test_six_channels_are_5_1_unless_their_file_says_otherwise(pack, run, comfy):
+    """Core's AUDIO does not say where channels stand; ours does, where the file has."""
+    audio, nodes = pack.part("aai.audio"), pack.part("nodes.sound")
+    noise = 0.05 * torch.randn(6, 32000, generator=torch.Generator().manual_seed(0))
+    noise[3] *= 10
+    low, plain = audio.Sound(noise, 16000, audio.SURROUND_5_1), audio.Sound(noise, 16000)
+    told = audio.loudness(nodes.sound_of(core_audio(plain)))
+    assert math.isclose(told, audio.loudness(low)) and told < audio.loudness(plain) - 8
+    audio.save(audio.Sound(noise, 16000, ("FL", "FR", "FC", "BC", "SL", "SR")), comfy / "input" / "6.wav")
+    sound, loudness = run("AAI_LoadAudio", audio="6.wav", start=0.0, length=0.0)
+    assert math.isclose(audio.loudness(nodes.sound_of(sound)), loudness) and loudness > told + 8
+    two = {**core_audio(plain), "waveform": noise[None, :2]}
+    assert math.isclose(
+        audio.loudness(nodes.sound_of(two)), audio.loudness(audio.Sound(noise[:2], 16000)), abs_tol=1e-6
+    )
+
+
 def test_the_list_of_sounds_holds_audio_and_video(pack, comfy):
     for name in ("a.wav", "b.mp4", "c.png"):
         (comfy / "input" / name).touch()
@@ -43,9 +60,13 @@ def test_bad_files_get_a_sentence(run, pack, comfy, content, sentence):
         run("AAI_LoadAudio", audio="bad.wav", start=0.0, length=0.0)
 
 
-def test_a_missing_file_is_refused_before_anything_runs(pack):
+def test_a_missing_file_is_refused_before_anything_runs(pack, comfy):
+    (comfy / "secret.wav").touch()
     answer = pack.nodes["AAI_LoadAudio"].validate_inputs(audio="nowhere.wav")
     assert "nowhere.wav" in answer and "upload" in answer
+    for name in ("../secret.wav", "/etc/hostname", "a/../../secret.wav [input]", "caf\udce9.wav"):
+        answer = pack.nodes["AAI_LoadAudio"].validate_inputs(audio=name)
+        assert answer.startswith("There is no sound") and answer.encode("utf-8")
     answer = pack.nodes["AAI_LoadSoundEncoder"].validate_inputs(encoder="nothing.safetensors")
     assert "nothing.safetensors" in answer
 
@@ -80,7 +101,7 @@ def test_a_linked_choice_is_judged_when_it_is_known(run, pack, ear):
 
 def test_encoding_gives_an_embedding_and_words(run, pack, ear, rain):
     heard, words, scores = run("AAI_EncodeSound", sound_encoder=ear, audio=core_audio(rain), count=2)
-    assert_close(heard.f_a, ear.embed([rain])[0])
+    assert_close(heard.f_a, ear.embed([rain], own_length=True)[0])
     assert heard.encoder == "small" and math.isfinite(heard.loudness)
     ranked = pack.part("aai.encoders.base").nearest_words(ear, heard.f_a[None], 5)[0]
     assert words == f"{ranked[0][0]}, {ranked[1][0]}"

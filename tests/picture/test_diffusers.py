@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -264,7 +268,7 @@ def test_a_folder_loads_as_the_same_model(model, parts, tmp_path):
 def test_folders_without_a_model_are_refused(tmp_path):
     with pytest.raises(InputError, match="model_index.json"):
         load(tmp_path)
-    (tmp_path / "model_index.json").write_text("{not json")
+    (tmp_path / "model_index.json").write_text("{not json", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be loaded"):
         load(tmp_path)
 
@@ -322,6 +326,52 @@ def test_sdxl_reads_both_text_encoders(make_sdxl_parts, make_token):
     found = model.encode_prompt(Prompt("a photo of * at night", (token,)), vectors)
     assert_close(found.cross, cross, atol=1e-4, rtol=0)
     assert_close(found.pooled, pooled, atol=1e-4, rtol=0)
+
+
+def test_a_token_after_xls_published_configs_needs_two_lines(make_sdxl_parts, make_token):
+    """Stable Diffusion XL's text_encoder_2 says that its end is token 2, so transformers pools at the highest
+    id: the end's, until a token is added. The README's two lines say which one the end is."""
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+    from transformers import CLIPTextModelWithProjection
+
+    parts = make_sdxl_parts()
+    config = parts.text_encoder_2.config
+    config.bos_token_id, config.eos_token_id, config.pad_token_id = 0, 2, 1
+    encoder = CLIPTextModelWithProjection(config)
+    encoder.load_state_dict(parts.text_encoder_2.state_dict())
+    parts.text_encoder_2 = encoder.eval()
+    pipeline = StableDiffusionXLPipeline(
+        vae=parts.vae,
+        text_encoder=copy.deepcopy(parts.text_encoder),
+        tokenizer=copy.deepcopy(parts.tokenizer),
+        text_encoder_2=copy.deepcopy(encoder),
+        tokenizer_2=copy.deepcopy(parts.tokenizer_2),
+        unet=parts.unet,
+        scheduler=EulerDiscreteScheduler.from_config(parts.scheduler_config),
+        add_watermarker=False,
+    )
+    token = make_token("rain", rows=2)
+    token.vectors["clip_g"] = torch.randn(2, 64) * 0.02
+    model = DiffusersPictureModel(**vars(parts))
+    found = model.encode_prompt(Prompt("a photo of * at night", (token,)))
+    for key, number in (("clip_l", ""), ("clip_g", "_2")):
+        pipeline.load_textual_inversion(
+            token.vectors[key], token="<rain>", text_encoder=getattr(pipeline, f"text_encoder{number}"),
+            tokenizer=getattr(pipeline, f"tokenizer{number}"),
+        )  # fmt: skip
+
+    def read():
+        return pipeline.encode_prompt(
+            "a photo of <rain> at night", device="cpu", do_classifier_free_guidance=False
+        )[::2]
+
+    assert not torch.allclose(read()[1], found.pooled, atol=1e-2)
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"^    (text_model = .*)\n    (.*eos_token_id = .*)$", readme, re.M)
+    exec("\n".join(lines), {"pipeline": pipeline})
+    cross, pooled = read()
+    assert_close(cross, found.cross, atol=1e-4, rtol=0)
+    assert_close(pooled, found.pooled, atol=1e-4, rtol=0)
 
 
 def test_all_parts_are_moved_and_all_but_the_autoencoder_take_another_type(make_sdxl_parts):

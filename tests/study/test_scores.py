@@ -89,8 +89,8 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="There is no file"):
         load(tmp_path / "nowhere.ckpt")
     torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "other.ckpt")
-    (tmp_path / "text.ckpt").write_text("words")
-    (tmp_path / "text.safetensors").write_text("words")
+    (tmp_path / "text.ckpt").write_text("words", encoding="utf-8")
+    (tmp_path / "text.safetensors").write_text("words", encoding="utf-8")
     for name in ("other.ckpt", "text.ckpt", "text.safetensors"):
         with pytest.raises(InputError, match="cannot be read as Wav2CLIP"):
             load(tmp_path / name)

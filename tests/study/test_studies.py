@@ -33,7 +33,7 @@ def test_references_by_steps(setting, tmp_path, brief):
         tick=told.append,
     )  # fmt: skip
     assert len(told) == 2 * 2 * 2 * 2
-    cells = Cells(tmp_path, json.loads((tmp_path / "cells" / "settings.json").read_text()))
+    cells = Cells(tmp_path, json.loads((tmp_path / "cells" / "settings.json").read_text(encoding="utf-8")))
     cell = cells.get("2 references, 3 steps", setting.subjects[0], 1)
     assert cell.pictures.shape == (2, 3, 16, 16) and cell.seed == 1
     # The snapshot after 3 steps is the token of a training of 3.
@@ -45,7 +45,7 @@ def test_references_by_steps(setting, tmp_path, brief):
     assert names == {f"{k}, {s} steps" for k in ("1 reference", "2 references") for s in (1, 3)}
     assert all(row["count"] == 8 and row["low"] <= row["value"] <= row["high"] for row in report["figures"])
     assert sheet_size(tmp_path, "sheet_rain.png") and sheet_size(tmp_path, "plot_ais__own_encoder.png")
-    assert "| 1 reference, 3 steps |" in (tmp_path / "report.md").read_text()
+    assert "| 1 reference, 3 steps |" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_stopped_study_goes_on(setting, tmp_path, brief, monkeypatch):
@@ -122,11 +122,11 @@ def test_sounds_of_two_classes_may_have_one_name(folders, encoder, picture_model
     made = replace(made, sampling_steps=2)
     adapter.run(made, tmp_path / "out", seeds=1, count=1, k=2, settings=brief)
     cells = tmp_path / "out" / "cells"
-    notes = [json.loads(path.read_text()) for path in cells.glob("*-*.json")]
+    notes = [json.loads(path.read_text(encoding="utf-8")) for path in cells.glob("*-*.json")]
     # A class of one sound has no class-mate.
     drawn = set(adapter.CONDITIONS) - {adapter.MATE}
     assert {(n["subject"], n["condition"]) for n in notes} == {(s, c) for s in ("dog", "rain") for c in drawn}
-    held = Cells(tmp_path / "out", json.loads((cells / "settings.json").read_text()))
+    held = Cells(tmp_path / "out", json.loads((cells / "settings.json").read_text(encoding="utf-8")))
     for subject in made.subjects:
         own, stranger = (held.get(name, subject, 0).pictures for name in (adapter.OURS, adapter.STRANGER))
         assert not torch.equal(own, stranger)

@@ -19,7 +19,7 @@ def study(tmp_path):
     """A comparison's folder: two sounds, three conditions, two seeds, two pictures each."""
     cells = tmp_path / "compare" / "cells"
     cells.mkdir(parents=True)
-    (cells / "settings.json").write_text("{}")
+    (cells / "settings.json").write_text("{}", encoding="utf-8")
     generator = torch.Generator().manual_seed(0)
     for subject in ("rain", "a dog"):
         for condition in ("text only", "textual inversion", "ours"):
@@ -33,21 +33,21 @@ def study(tmp_path):
                     "pictures": 2,
                     "values": {},
                 }
-                (cells / f"{stem}.json").write_text(json.dumps(notes))
+                (cells / f"{stem}.json").write_text(json.dumps(notes), encoding="utf-8")
     (tmp_path / "compare" / "sounds").mkdir()
     (tmp_path / "compare" / "sounds" / "a_dog.wav").write_bytes(b"RIFF")
     return tmp_path / "compare"
 
 
 def embedded(page) -> dict:
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     return json.loads(re.search(r'id="study">(.*?)</script>', text, re.S)[1])
 
 
 def test_the_page_holds_all_and_tells_nothing(study, tmp_path):
     page = tmp_path / "people.html"
     report = user_study.write(study, page, questions=5, seed=3)
-    held, text = embedded(page), page.read_text()
+    held, text = embedded(page), page.read_text(encoding="utf-8")
     assert report["questions"] == len(held["questions"]) == 5
     assert (
         not re.search(r'(src|href)="?https?:', text)
@@ -57,7 +57,7 @@ def test_the_page_holds_all_and_tells_nothing(study, tmp_path):
     assert {q["asks"] for q in held["questions"]} == {"rain", "a dog"}
     assert {q["sound"] is not None for q in held["questions"] if q["asks"] == "a dog"} == {True}
     assert not any(q["sound"] for q in held["questions"] if q["asks"] == "rain")
-    key = json.loads(user_study.key_file(page).read_text())
+    key = json.loads(user_study.key_file(page).read_text(encoding="utf-8"))
     picture = held["questions"][0]["pictures"][0]
     meant = key["codes"][picture["code"]]
     stem = f"{meant['subject']} {meant['condition']} {meant['seed']}".replace(" ", "-")
@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_page(study, tmp_path):
     pages = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         user_study.write(study, tmp_path / f"{name}.html", questions=4, seed=seed)
-        pages.append((tmp_path / f"{name}.html").read_text())
+        pages.append((tmp_path / f"{name}.html").read_text(encoding="utf-8"))
     assert pages[0] == pages[1] != pages[2]
 
 
@@ -87,9 +87,9 @@ def test_other_pictures_of_the_same_sounds_are_another_study(study, tmp_path):
 def test_more_conditions_than_letters_are_refused(study, tmp_path):
     for number in range(6):
         for path in list((study / "cells").glob("rain-ours-?.json")):
-            notes = {**json.loads(path.read_text()), "condition": f"ours {number}"}
+            notes = {**json.loads(path.read_text(encoding="utf-8")), "condition": f"ours {number}"}
             copied = path.with_name(f"{path.stem}-{number}.json")
-            copied.write_text(json.dumps(notes))
+            copied.write_text(json.dumps(notes), encoding="utf-8")
             copied.with_suffix(".png").write_bytes(path.with_suffix(".png").read_bytes())
     with pytest.raises(InputError, match="9 conditions, too many"):
         user_study.write(study, tmp_path / "page.html")
@@ -121,12 +121,12 @@ def answer(page, key, rate, choose, respondent) -> dict:
 def test_a_tally_by_hand(study, tmp_path):
     page = tmp_path / "people.html"
     user_study.write(study, page, questions=4)
-    key = json.loads(user_study.key_file(page).read_text())
+    key = json.loads(user_study.key_file(page).read_text(encoding="utf-8"))
     files = []
     for i, (ours, choose) in enumerate(((5, "ours"), (4, "ours"), (3, "text only"))):
         rate = {"ours": ours, "textual inversion": 2, "text only": 3}
         files.append(tmp_path / f"{i}.json")
-        files[-1].write_text(json.dumps(answer(page, key, rate, choose, f"person {i}")))
+        files[-1].write_text(json.dumps(answer(page, key, rate, choose, f"person {i}")), encoding="utf-8")
     report = user_study_tally.tally(files, user_study.key_file(page))
     rows = {row["condition"]: row for row in report["conditions"]}
     assert report["people"] == 3
@@ -149,12 +149,12 @@ def test_other_files_are_refused(study, tmp_path):
     page = tmp_path / "people.html"
     user_study.write(study, page, questions=2)
     key_path = user_study.key_file(page)
-    key = json.loads(key_path.read_text())
+    key = json.loads(key_path.read_text(encoding="utf-8"))
     good = answer(page, key, {"ours": 5, "textual inversion": 2, "text only": 3}, "ours", "x")
     path = tmp_path / "a.json"
 
     def says(held, sentence, key_file=key_path):
-        path.write_text(held if isinstance(held, str) else json.dumps(held))
+        path.write_text(held if isinstance(held, str) else json.dumps(held), encoding="utf-8")
         with pytest.raises(InputError, match=sentence):
             user_study_tally.tally([path], key_file)
 

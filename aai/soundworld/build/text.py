@@ -39,8 +39,9 @@ def build_tokenizer(folder: Path) -> None:
     vocabulary += [BOS, EOS]
     folder.mkdir(parents=True, exist_ok=True)
     ids = {token: i for i, token in enumerate(vocabulary)}
-    (folder / "vocab.json").write_text(json.dumps(ids, ensure_ascii=False))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    (folder / "vocab.json").write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8", newline="\n")
+    lines = "\n".join(["#version: 0.2", *merges, ""])
+    (folder / "merges.txt").write_text(lines, encoding="utf-8", newline="\n")
     settings = {
         "tokenizer_class": "CLIPTokenizer",
         "model_max_length": 77,
@@ -49,7 +50,7 @@ def build_tokenizer(folder: Path) -> None:
         "pad_token": EOS,
         "unk_token": EOS,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
 
 
 def perturb(words: Tensor, amount: Tensor | float) -> Tensor:

@@ -61,7 +61,11 @@ def main() -> None:
     measured = load(arguments.measured_encoder) if real else None
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     told = {"steps": arguments.steps, "rho": arguments.rho, "seeds": arguments.seeds}
-    figures = json.loads(arguments.output.read_text()) if arguments.output.exists() else {"settings": told}
+    figures = (
+        json.loads(arguments.output.read_text(encoding="utf-8"))
+        if arguments.output.exists()
+        else {"settings": told}
+    )
     if figures.get("settings") != told:
         parser.error(
             f"{arguments.output} holds figures of other settings ({figures.get('settings')}): take "
@@ -75,7 +79,7 @@ def main() -> None:
             else value
         )
         print(f"{what}: {value if isinstance(value, Share) else round(value, 3)}", flush=True)
-        arguments.output.write_text(json.dumps(figures, indent=1))
+        arguments.output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
     if "hear" in arguments.parts:
         note("hear, synthesized", name_synthetic(encoder))

@@ -75,7 +75,7 @@ class Study:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write(path, json.dumps(make(), indent=1).encode(), "The study's result")
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
 
     def synthetic(self) -> Clips:
         made = self.keep(f"sounds_{self.sounds}", lambda: vars(synthetic_clips(self.sounds, TRAIN_SEED)))

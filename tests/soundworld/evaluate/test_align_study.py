@@ -33,12 +33,12 @@ def test_the_ablation_compares_all_variants_on_the_same_start(study, capsys):
         assert table["clips"] == 50 and found["audio-text"]["count"] == 50
         # Two of the three classes, four folds.
         assert found["zero-shot, {}"]["count"] == found["zero-shot, the sound of {}"]["count"] == 8
-    table = (study.out / "ablation_1.md").read_text()
+    table = (study.out / "ablation_1.md").read_text(encoding="utf-8")
     assert table in capsys.readouterr().out and "| sound to picture, all, R@1 |" in table
     path = study.out / "ablation_1" / "0_0.json"
-    changed = json.loads(path.read_text())
+    changed = json.loads(path.read_text(encoding="utf-8"))
     changed["audio-text"]["value"] = 0.77
-    path.write_text(json.dumps(changed))
+    path.write_text(json.dumps(changed), encoding="utf-8")
     assert align_study.ablation(study, 1, 1)["variants"]["eq. 1"][0]["audio-text"]["value"] == 0.77
 
 
@@ -58,7 +58,7 @@ def test_real_sound_holds_each_fold_out_in_turn(study):
         assert [run["fold"] for run in done["arms"][arm]] == [1, 2, 3, 4]
         assert all(run["curve"]["1"]["count"] == 3 for run in done["arms"][arm])
     assert done["not tuned"]["count"] == 8
-    assert "from SoundWorld, 1 steps" in (study.out / "real_1_1.md").read_text()
+    assert "from SoundWorld, 1 steps" in (study.out / "real_1_1.md").read_text(encoding="utf-8")
     assert study.real()["folds"].unique().tolist() == [1, 2, 3, 4]
 
 

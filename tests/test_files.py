@@ -1,0 +1,134 @@
+"""Files that are whole or not there: what a kill leaves, rights, links, names."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from aai import audio, files, token
+from aai.audio import Sound
+from aai.encoders import loaders
+from aai.errors import InputError
+from aai.token import SoundToken
+
+ODD = ["x" * 300, "a\0b", "caf\udce9", "", "loop", "file/below"]
+posix = pytest.mark.skipif(os.name != "posix", reason="rights, links and devices as POSIX has them")
+
+
+def _left_over(folder: Path, age: float, name: str = "") -> Path:
+    path = folder / (name or f".t.safetensors.{uuid.uuid4().hex}.part")
+    path.write_bytes(b"half")
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def test_what_a_killed_run_left_is_removed_at_the_next_write(tmp_path):
+    code = (
+        "import os, sys; from aai import files\n"
+        "with files.placed(sys.argv[1], 'The file') as part:\n"
+        "    part.write_bytes(b'half'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "t.safetensors")], check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.endswith(".part") and left.read_bytes() == b"half"
+    os.utime(left, (time.time() - 2 * files.STALE,) * 2)
+    young = _left_over(tmp_path, files.STALE / 2)
+    others = [
+        _left_over(tmp_path, 9 * files.STALE, name)
+        for name in (".mine.part", "film.part", f"t.{uuid.uuid4().hex}.part", f".t.{uuid.uuid4().hex}.tmp")
+    ]
+    files.write(tmp_path / "u.json", b"{}", "The file")
+    assert not left.exists()
+    assert {p.name for p in tmp_path.iterdir()} == {"u.json", young.name, *(p.name for p in others)}
+
+
+@posix
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_every_file_has_a_new_files_rights(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        files.write(tmp_path / "a.json", b"{}", "The file")
+        with files.placed(tmp_path / "b.safetensors", "The index") as part:
+            save_file({"x": torch.zeros(2)}, str(part))
+        SoundToken("c", {"clip_l": torch.randn(1, 8)}).save(tmp_path / "c.safetensors")
+        audio.save(Sound(torch.zeros(1, 1600), 16000), tmp_path / "d.wav")
+    finally:
+        os.umask(before)
+    found = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()}
+    assert found == {name: mode for name in ("a.json", "b.safetensors", "c.safetensors", "d.wav")}
+
+
+@posix
+def test_a_linked_file_is_written_through_its_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "models").mkdir()
+    link, target = tmp_path / "models" / "t.safetensors", tmp_path / "disk" / "real.safetensors"
+    SoundToken("old", {"clip_l": torch.randn(1, 8)}).save(target)
+    link.symlink_to(target)
+    SoundToken("new", {"clip_l": torch.randn(1, 8)}).save(link)
+    assert link.is_symlink() and not target.is_symlink() and token.load(target).name == "new"
+    target.unlink()
+    files.write(link, b"again", "The file")
+    assert link.is_symlink() and target.read_bytes() == b"again"
+    assert os.listdir(tmp_path / "models") == ["t.safetensors"] and os.listdir(target.parent) == [target.name]
+
+
+@posix
+@pytest.mark.parametrize("what", ["folder", "device", "pipe"])
+def test_only_a_file_is_replaced(tmp_path, what):
+    path = tmp_path / "out"
+    if what == "folder":
+        path.mkdir()
+    elif what == "pipe":
+        os.mkfifo(path)
+    else:
+        path = Path("/dev/null")
+    with pytest.raises(InputError, match="is no file: choose another name"):
+        files.write(path, b"", "The file")
+    assert path.exists() and not path.is_file()
+
+
+def test_a_long_name_can_be_written(tmp_path):
+    name = "雷" * 80
+    files.write(tmp_path / name, b"x", "The file")
+    assert os.listdir(tmp_path) == [name]
+    with pytest.raises(InputError, match="cannot be saved"):
+        files.write(tmp_path / (3 * name), b"x", "The file")
+
+
+@pytest.mark.parametrize(
+    "name", ["rain", "sounds/rain", "rain.v2", "雷/thunder (1)", "console", "com10", "nullity", ".hidden"]
+)
+def test_names_that_stay_within_their_folder(name):
+    assert files.stays_within(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../x", "a/../../x", "/x", "a//b", "a/", "C:/x", "C:x", "a\\b", "a\n", "a\0b", "x.", "x ",
+     "nul", "CON.txt", "a/Aux/b", "lpt1", "COM¹.x", "caf\udce9", "x" * 201, "雷" * 67],
+)  # fmt: skip
+def test_names_that_do_not(name):
+    assert not files.stays_within(name)
+
+
+@posix
+@pytest.mark.parametrize("name", ODD)
+def test_a_path_that_cannot_be_asked_about_is_none(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_bytes(b"")
+    assert not files.is_file(name) and not files.is_dir(name)
+    assert files.is_file("file") and files.is_dir(".")
+    for read in (audio.load, token.load, loaders.load):
+        with pytest.raises(InputError):
+            read(name)
