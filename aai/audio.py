@@ -124,32 +124,32 @@ def load(
     path = name or path
     if isinstance(source, str):
         if not is_file(source):
-            raise InputError(f"There is no file “{path}”: check its name and folder.")
+            raise InputError(f"There is no file '{path}': check its name and folder.")
         if Path(source).stat().st_size == 0:
-            raise InputError(f"“{path}” is empty (0 bytes): choose another file.")
+            raise InputError(f"'{path}' is empty (0 bytes): choose another file.")
     if not 0 <= start < math.inf or not (seconds is None or 0 < seconds < math.inf):
         raise InputError(
-            f"“{path}” cannot be cut at {start:g} s for {seconds} s: use a start of 0 or more and a length."
+            f"'{path}' cannot be cut at {start:g} s for {seconds} s: use a start of 0 or more and a length."
         )
     try:
         with av.open(source, metadata_errors="ignore") as container:
             if not container.streams.audio:
-                raise InputError(f"“{path}” has no sound track: choose an audio file, or a video with sound.")
+                raise InputError(f"'{path}' has no sound track: choose an audio file, or a video with sound.")
             stream = container.streams.audio[0]
             if stream.codec_context is None:
                 raise InputError(
-                    f"“{path}” holds sound of a kind that cannot be decoded here: convert it to wav or flac."
+                    f"'{path}' holds sound of a kind that cannot be decoded here: convert it to wav or flac."
                 )
             chunks, rate, layout = _decode(container, stream, start, seconds)
     except av.FFmpegError as error:
         raise InputError(
-            f"“{path}” cannot be read as sound ({error.strerror}): it may be damaged, or no audio file."
+            f"'{path}' cannot be read as sound ({error.strerror}): it may be damaged, or no audio file."
         )
     if not chunks:
         raise InputError(
-            f"Nothing is left of “{path}” from {start:g} s on: start earlier or take a longer part."
+            f"Nothing is left of '{path}' from {start:g} s on: start earlier or take a longer part."
         )
-    return from_tensor(torch.from_numpy(np.concatenate(chunks, axis=1)), rate, f"“{path}”", layout)
+    return from_tensor(torch.from_numpy(np.concatenate(chunks, axis=1)), rate, f"'{path}'", layout)
 
 
 def _decode(
@@ -221,7 +221,7 @@ def save(sound: Sound, path: str | os.PathLike) -> None:
     path = Path(path)
     codec = {".wav": "pcm_s16le", ".flac": "flac"}.get(path.suffix.lower())
     if codec is None:
-        raise InputError(f"“{path.name}” is no .wav or .flac name: give it one of these endings.")
+        raise InputError(f"'{path.name}' is no .wav or .flac name: give it one of these endings.")
     channels = len(sound.waveform)
     layout = "+".join(sound.layout or ()) or {1: "mono", 2: "stereo"}.get(channels, f"{channels}c")
     samples = (sound.waveform.cpu().clamp(-1, 1) * 32767).round().to(torch.int16).T.reshape(1, -1).numpy()

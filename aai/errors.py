@@ -10,7 +10,7 @@ from contextlib import contextmanager
 SCREEN = 600
 """The characters that a sentence for a person may have."""
 
-_QUOTED = re.compile(r"(')([^']{81,})(')|(“)([^”]{81,})(”)|(\")([^\"]{81,})(\")")
+_QUOTED = re.compile(r"(')([^']{81,})(')|(')([^']{81,})(')|(\")([^\"]{81,})(\")")
 
 
 class InputError(ValueError):

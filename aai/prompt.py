@@ -116,7 +116,7 @@ class Prompt:
         object.__setattr__(self, "tokens", tuple(self.tokens))
         if encodable(self.text) != self.text:
             raise InputError(
-                f"The prompt “{self.text}” holds half a character, as an emoji that was cut: write it again."
+                f"The prompt '{self.text}' holds half a character, as an emoji that was cut: write it again."
             )
         names = [t.name for t in self.tokens]
         twice = next((n for n in names if names.count(n) > 1), None)

@@ -88,7 +88,7 @@ def decoder_of(
 ) -> Decoder:
     """Pre-training's decoder. Raises InputError where the file has none, or lacks some of it."""
     if "decoder" not in published.parts:
-        raise InputError(f"“{published.name}” holds no decoder ({published}): choose a pre-trained file.")
+        raise InputError(f"'{published.name}' holds no decoder ({published}): choose a pre-trained file.")
     decoder = Decoder(config or CAVMAEConfig(), sizes or DecoderConfig())
     take(decoder, {k: v for k, v in published.tensors.items() if k.startswith(DECODER)}, published.name)
     return decoder

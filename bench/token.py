@@ -229,13 +229,13 @@ import diffusers, diffusers.utils
 script, module, *rest = sys.argv[1:]
 diffusers.utils.check_min_version = lambda version: None
 if module:
-    from aai import soundworld
+    from aai.soundworld.loaders import read_weights
     class Autoencoder(importlib.import_module(module).PatchAutoencoder):
         config = SimpleNamespace(scaling_factor=1.0)
         @classmethod
         def from_pretrained(cls, *_, **__):
             made = cls()
-            made.load_state_dict(soundworld.read_weights("autoencoder"))
+            made.load_state_dict(read_weights("autoencoder"))
             return made
         def encode(self, x):
             latents = super().encode(x)

@@ -70,7 +70,7 @@ class SoundTokenConditioning(io.ComfyNode):
         pairs, token_ids = tokenize(clip, Prompt(prompt, tokens))
         if not token_names([(token_ids,)]):
             # Not refused: a dynamic prompt may leave the sound out now and then.
-            log.warning("The prompt “%s” names no sound token: write * or <name> for the sound.", prompt)
+            log.warning("The prompt '%s' names no sound token: write * or <name> for the sound.", prompt)
         return io.NodeOutput(clip.encode_from_tokens_scheduled(pairs, add_dict={TOKEN_IDS: (token_ids,)}))
 
 

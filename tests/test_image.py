@@ -170,7 +170,7 @@ def test_a_small_square_of_a_large_jpeg_takes_little_memory(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "large.jpg")],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=Path(__file__).parents[1],
         check=True,
     )

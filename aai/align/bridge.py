@@ -52,7 +52,7 @@ class BridgeSettings:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise InputError(f"There is no bridge “{self.kind}”: choose one of {', '.join(KINDS)}.")
+            raise InputError(f"There is no bridge '{self.kind}': choose one of {', '.join(KINDS)}.")
 
 
 def fit(x: Tensor, y: Tensor, settings: BridgeSettings) -> tuple[Bridge, Tensor, Tensor, float]:
@@ -246,6 +246,6 @@ def load_sounds(folder: str | os.PathLike, most: int = 40) -> list[Sound]:
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and is_file(p))
     if not files:
-        raise InputError(f"“{folder}” holds no sounds: name a folder of wav, flac, ogg, mp3 or m4a files.")
+        raise InputError(f"'{folder}' holds no sounds: name a folder of wav, flac, ogg, mp3 or m4a files.")
     step = max(1.0, len(files) / most)
     return [load(files[int(i * step)], seconds=10.0) for i in range(min(most, len(files)))]

@@ -96,12 +96,12 @@ class Training:
             changed = [name for name in changed if name != "rate"]
         if changed:
             raise InputError(
-                f"“{checkpoint.path}” was begun with {changed[0]} {begun.get(changed[0])}, not "
+                f"'{checkpoint.path}' was begun with {changed[0]} {begun.get(changed[0])}, not "
                 f"{getattr(settings, changed[0])}: go on with the same settings, or begin anew (--restart)."
             )
         if facts["about"] != checkpoint.about or not _same(tensors["f_t"], checkpoint.f_t):
             raise InputError(
-                f"“{checkpoint.path}” was begun with another encoder, text encoder or other data: go on with "
+                f"'{checkpoint.path}' was begun with another encoder, text encoder or other data: go on with "
                 "the same, or begin anew (--restart)."
             )
 
@@ -149,10 +149,10 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict]:
                 return tensors, json.loads(metadata["facts"])
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
-            f"“{path}” is no readable training state ({error}): delete it, or begin anew (--restart)."
+            f"'{path}' is no readable training state ({error}): delete it, or begin anew (--restart)."
         ) from error
     raise InputError(
-        f"“{path}” is no training state: choose another place for it, or begin anew (--restart)."
+        f"'{path}' is no training state: choose another place for it, or begin anew (--restart)."
     )
 
 

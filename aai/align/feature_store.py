@@ -34,7 +34,7 @@ def stamp(file: File, folder: Path | None = None) -> str:
     try:
         state = file.path.stat()
     except OSError as error:
-        raise InputError(f"“{file}” cannot be read ({error.strerror}): prepare the data again.") from error
+        raise InputError(f"'{file}' cannot be read ({error.strerror}): prepare the data again.") from error
     place = Path(os.path.relpath(file.path, folder)) if folder else file.path.resolve()
     return f"{place.as_posix()} {file.offset} {file.size} {state.st_size} {state.st_mtime_ns}"
 
@@ -136,7 +136,7 @@ class DiskStore:
 
     def _full(self, error: OSError) -> InputError:
         return InputError(
-            f"The towers' features cannot be stored in “{self.folder}” ({error.strerror or error}): make "
+            f"The towers' features cannot be stored in '{self.folder}' ({error.strerror or error}): make "
             "room there, or give another folder; what is stored already will be used."
         )
 

@@ -102,7 +102,7 @@ def encode(
     def rows(array: MemoryStore | DiskStore, file: File) -> range:
         found = array.find(marks[file])
         if found is None:
-            raise InputError(f"“{store}” does not hold “{file}”: name a folder that all processes see.")
+            raise InputError(f"'{store}' does not hold '{file}': name a folder that all processes see.")
         return found
 
     def picture_rows(array: MemoryStore | DiskStore) -> tuple[tuple[int, ...], ...]:
@@ -128,17 +128,17 @@ def _label_table(
     vectors = vectors if vectors is not None else dict(zip(encoder.labels, encoder.label_vectors))
     words = sorted({clip.label for clip in clips})
     if not vectors:
-        raise InputError(f"“{encoder.name}” knows no labels yet: give a text encoder for “{words[0]}”.")
+        raise InputError(f"'{encoder.name}' knows no labels yet: give a text encoder for '{words[0]}'.")
     unknown = [word for word in words if word not in vectors]
     if unknown:
         raise InputError(
-            f"The label “{unknown[0]}” has no text vector: name its folder as one of "
+            f"The label '{unknown[0]}' has no text vector: name its folder as one of "
             f"{', '.join(sorted(vectors)[:12])}, or give a text encoder."
         )
     f_t = torch.stack([vectors[word].float().cpu() for word in words])
     if f_t.shape[1] != encoder.dim:
         raise InputError(
-            f"The text encoder's vectors have {f_t.shape[1]} numbers, but “{encoder.name}” gives "
+            f"The text encoder's vectors have {f_t.shape[1]} numbers, but '{encoder.name}' gives "
             f"{encoder.dim}: choose two that belong together."
         )
     return words, f_t

@@ -128,9 +128,9 @@ def read(path: str | os.PathLike) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"“{path}” cannot be read as captions ({error}): give a text file in UTF-8."
+            f"'{path}' cannot be read as captions ({error}): give a text file in UTF-8."
         ) from error
     found = unique([line for line in lines if not line.lstrip().startswith("#")])
     if not found:
-        raise InputError(f"“{path}” holds no captions: write one a line.")
+        raise InputError(f"'{path}' holds no captions: write one a line.")
     return found

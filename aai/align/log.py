@@ -40,7 +40,7 @@ def _log(work: Path, ranks: Distributed) -> Iterator[Callable[[int, dict], None]
                 lines.flush()
             except OSError as error:
                 raise InputError(
-                    f"“{work / LOG}” cannot be written ({error.strerror or error}): make room there, or "
+                    f"'{work / LOG}' cannot be written ({error.strerror or error}): make room there, or "
                     "choose another --work."
                 ) from error
             if SummaryWriter and writer is None:

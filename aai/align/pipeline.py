@@ -79,7 +79,7 @@ def align_encoder(
     if held_out:
         strangers = sorted(set(held_out.words) - set(examples.words))
         if strangers:
-            raise InputError(f"“{strangers[0]}” is held out but never trained on: give it clips to train on.")
+            raise InputError(f"'{strangers[0]}' is held out but never trained on: give it clips to train on.")
         numbers = torch.tensor([examples.words.index(word) for word in held_out.words])
         # Every trained word is a candidate, whether or not a clip of it was held out.
         test = replace(held_out, words=examples.words, f_t=examples.f_t, labels=numbers[held_out.labels])
@@ -153,11 +153,11 @@ def align_folder(
     """
     if not isinstance(encoder, CAVMAEEncoder):
         raise InputError(
-            f"“{encoder.name}” is no CAV-MAE, which alone is aligned this way: choose one, or bridge a CLAP."
+            f"'{encoder.name}' is no CAV-MAE, which alone is aligned this way: choose one, or bridge a CLAP."
         )
     if encoder.dim != tower.dim:
         raise InputError(
-            f"“{encoder.name}” gives {encoder.dim} numbers, but the text encoder {tower.name} has vectors of "
+            f"'{encoder.name}' gives {encoder.dim} numbers, but the text encoder {tower.name} has vectors of "
             f"{tower.dim}: choose two of one width (the public CAV-MAEs have 768)."
         )
     clips = scan(folder)

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 from ..errors import InputError
-from .train import SCHEDULES
 
 MOMENTA = ("audio", "literal", "literal_shared", "none")
 TAU_RANGE = (0.001, 0.5)
+SCHEDULES = ("cosine", "paper")
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class AlignSettings:
 
     def __post_init__(self) -> None:
         if self.momentum not in MOMENTA:
-            raise InputError(f"There is no momentum “{self.momentum}”: choose one of {', '.join(MOMENTA)}.")
+            raise InputError(f"There is no momentum '{self.momentum}': choose one of {', '.join(MOMENTA)}.")
         if self.schedule not in SCHEDULES:
-            raise InputError(f"There is no schedule “{self.schedule}”: choose {' or '.join(SCHEDULES)}.")
+            raise InputError(f"There is no schedule '{self.schedule}': choose {' or '.join(SCHEDULES)}.")
         if self.steps < 1 or self.batch < 2:
             raise InputError(
                 f"{self.steps} steps of {self.batch} sounds teach nothing: take at least 1 step and 2 "

@@ -27,8 +27,6 @@ from .distributed import ALONE, Distributed
 from .losses import alignment_loss, info_nce, momentum_contrastive, same_label_targets
 from .settings import TAU_RANGE, AlignSettings
 
-SCHEDULES = ("cosine", "paper")
-
 
 @dataclass(frozen=True)
 class Pairs:
@@ -153,7 +151,7 @@ def align(
     shared = model.blocks_u_v is model.blocks_u
     if shared != (settings.momentum == "literal_shared"):
         raise InputError(
-            f"Momentum “{settings.momentum}” cannot tune a model whose last block is "
+            f"Momentum '{settings.momentum}' cannot tune a model whose last block is "
             f"{'one for both' if shared else 'kept twice'}: make the model with "
             f"share_unified={not shared}, or choose another momentum."
         )

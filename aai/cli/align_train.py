@@ -225,7 +225,7 @@ def _clips(options: argparse.Namespace, told: Callable[[str], None]) -> tuple[li
     clips = scan(options.data, options.split)
     if options.split is None and {"train"} < {clip.split for clip in clips}:
         clips = [clip for clip in clips if clip.split == "train"]
-        told(f"training on the {len(clips)} clips of the split “train”; --split takes another")
+        told(f"training on the {len(clips)} clips of the split 'train'; --split takes another")
     if not 0 <= options.held_out < 1:
         raise InputError(f"A share of {options.held_out:g} cannot be held out: take 0 or more, and below 1.")
     if not options.held_out:
@@ -235,7 +235,7 @@ def _clips(options: argparse.Namespace, told: Callable[[str], None]) -> tuple[li
     clips, held_out = split(clips, options.held_out, options.seed)
     if not held_out:
         raise InputError(
-            f"No class of “{options.data}” has clips enough to hold out {options.held_out:.0%}: add clips, "
+            f"No class of '{options.data}' has clips enough to hold out {options.held_out:.0%}: add clips, "
             "hold out more, or leave --held-out away."
         )
     if single:
@@ -320,7 +320,7 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"The training cannot be kept in “{folder}” ({error.strerror or error}): choose another --work."
+            f"The training cannot be kept in '{folder}' ({error.strerror or error}): choose another --work."
         ) from error
 
 

@@ -184,7 +184,7 @@ def _clips(options: argparse.Namespace) -> tuple[list[Clip], str | None]:
     if options.split is not None or not {"test"} < {clip.split for clip in clips}:
         return clips, options.split
     clips = [clip for clip in clips if clip.split == "test"]
-    say(options)(f"measuring on the {len(clips)} clips of the split “test”; --split takes another")
+    say(options)(f"measuring on the {len(clips)} clips of the split 'test'; --split takes another")
     return clips, "test"
 
 
@@ -227,7 +227,7 @@ def _vectors(options: argparse.Namespace, encoder: SoundEncoder, words: list[str
     unknown = [word for word in words if word not in table]
     if unknown:
         raise InputError(
-            f"The encoder {encoder.name} has no vector of the label “{unknown[0]}”: give the text tower that "
+            f"The encoder {encoder.name} has no vector of the label '{unknown[0]}': give the text tower that "
             "it was aligned with (--text)."
         )
     return torch.stack([table[word] for word in words])
@@ -239,7 +239,7 @@ def _folds(text: str | None) -> tuple[int, ...] | None:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"“{text}” names no folds: write them as 1,2,3.")
+        raise InputError(f"'{text}' names no folds: write them as 1,2,3.")
 
 
 def _share(found) -> dict:

@@ -50,7 +50,7 @@ def generate(options: argparse.Namespace) -> None:
         raise InputError("There is no sound token to scale: give one with --token or --sound.")
     if tokens and not prompt.used():
         raise InputError(
-            f"The prompt “{prompt.text}” names no sound token: write * or <name> where the sound belongs."
+            f"The prompt '{prompt.text}' names no sound token: write * or <name> where the sound belongs."
         )
     cond = model.encode_prompt(prompt)
     edit = None

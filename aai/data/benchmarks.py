@@ -46,7 +46,7 @@ def read_recordings(
     """
     folder = Path(folder)
     if not is_dir(folder):
-        raise InputError(f"There is no folder “{folder}”: give ESC-50's, UrbanSound8K's, or one of classes.")
+        raise InputError(f"There is no folder '{folder}': give ESC-50's, UrbanSound8K's, or one of classes.")
     listed = _published(folder)
     if listed is None:
         name, found = folder.name, _classes(folder)
@@ -58,10 +58,10 @@ def read_recordings(
         there = sorted({r.fold for r in found})
         found = [r for r in found if r.fold in folds]
         if not found:
-            raise InputError(f"“{folder}” has no recordings of folds {folds}: it has folds {there}.")
+            raise InputError(f"'{folder}' has no recordings of folds {folds}: it has folds {there}.")
     if len({r.label for r in found}) < 2:
         raise InputError(
-            f"“{folder}” holds {len({r.label for r in found})} classes of recordings: give ESC-50's folder, "
+            f"'{folder}' holds {len({r.label for r in found})} classes of recordings: give ESC-50's folder, "
             "UrbanSound8K's, or one with a subfolder for each of at least two classes."
         )
     return name, found
@@ -73,13 +73,13 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict]:
             reader = csv.DictReader(file)
             lacking = [column for column in columns if column not in (reader.fieldnames or ())]
             if lacking:
-                raise InputError(f"“{path}” has no column “{lacking[0]}”: take the list as it is published.")
+                raise InputError(f"'{path}' has no column '{lacking[0]}': take the list as it is published.")
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"“{path}” cannot be read ({error}): take the list as it is published.")
+        raise InputError(f"'{path}' cannot be read ({error}): take the list as it is published.")
     short = next((n for n, row in enumerate(rows, 2) if any(row[c] is None for c in columns)), None)
     if short:
-        raise InputError(f"Line {short} of “{path}” is cut short: take the list as it is published.")
+        raise InputError(f"Line {short} of '{path}' is cut short: take the list as it is published.")
     return rows
 
 
@@ -97,7 +97,7 @@ def _published(folder: Path) -> Path | None:
     ]
     if len(within) > 1:
         raise InputError(
-            f"“{folder}” holds several sets (“{within[0]}”, “{within[1]}”): give the folder of one."
+            f"'{folder}' holds several sets ('{within[0]}', '{within[1]}'): give the folder of one."
         )
     return within[0] if within else None
 
@@ -109,11 +109,11 @@ def _recordings(listed: Path, rows: list[tuple[str, str, str]], published: str) 
     found = []
     for name, label, fold in rows:
         if not name.strip() or Path(name).name != name:
-            raise InputError(f"“{listed}” names a file “{name}”: take the list as it is published.")
+            raise InputError(f"'{listed}' names a file '{name}': take the list as it is published.")
         try:
             number = int(fold)
         except ValueError:
-            raise InputError(f"“{listed}” gives “{fold}” as a fold: take the list as it is published.")
+            raise InputError(f"'{listed}' gives '{fold}' as a fold: take the list as it is published.")
         path = set_of / published.format(fold=number) / name
         if not is_file(path):
             there = _by_name(set_of) if there is None else there
@@ -128,11 +128,11 @@ def _nearest(paths: list[Path], fold: int, published: Path, listed: Path) -> Pat
     folds = [FOLDER.fullmatch(path.parent.name) for path in paths]
     paths = [path for path, told in zip(paths, folds) if not told or int(told[1]) == fold]
     if not paths:
-        raise InputError(f"“{published}” is missing, which “{listed.name}” lists: unpack the set again.")
+        raise InputError(f"'{published}' is missing, which '{listed.name}' lists: unpack the set again.")
     depth = min(len(path.parts) for path in paths)
     nearest = [path for path in paths if len(path.parts) == depth]
     if len(nearest) > 1:
-        raise InputError(f"“{nearest[0]}” is there twice, as “{nearest[1]}” too: keep one of them.")
+        raise InputError(f"'{nearest[0]}' is there twice, as '{nearest[1]}' too: keep one of them.")
     return nearest[0]
 
 

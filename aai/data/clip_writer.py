@@ -41,7 +41,7 @@ class PrepareSettings:
 
     def __post_init__(self) -> None:
         if self.sound not in ("flac", "wav"):
-            raise InputError(f"“{self.sound}” is no kind of sound to write: choose flac or wav.")
+            raise InputError(f"'{self.sound}' is no kind of sound to write: choose flac or wav.")
         if min(self.rate, self.seconds, self.frames, self.keep, self.size) <= 0 or self.shard < 0:
             raise InputError("Rate, seconds, frames, keep and size are to be above 0: correct them.")
 
@@ -58,7 +58,7 @@ def full(out: Path, error: Exception) -> str:
     """The sentence for a disk that does not take more."""
     reason = getattr(error, "strerror", None) or error
     return (
-        f"“{out}” does not take more ({reason}): make room, then run the same again; it goes on where it was."
+        f"'{out}' does not take more ({reason}): make room, then run the same again; it goes on where it was."
     )
 
 
@@ -129,7 +129,7 @@ def _picture(path: Path):
 
     # A pipe called x.jpg would be waited for without end.
     if not is_plain(path):
-        raise InputError(f"its picture “{path.name}” is gone")
+        raise InputError(f"its picture '{path.name}' is gone")
     return to_pil(load(path))
 
 

@@ -60,16 +60,16 @@ class File:
         try:
             if not is_plain(self.path):
                 again = "prepare the data again" if self.size is None else "make the shard again"
-                raise InputError(f"There is no file “{self.path}”: {again}.")
+                raise InputError(f"There is no file '{self.path}': {again}.")
             if self.size is None:
                 return self.path
             with self.path.open("rb") as shard:
                 if self.offset + self.size > os.fstat(shard.fileno()).st_size:
-                    raise InputError(f"“{self.path}” ends before “{self.member}”: make the shard again.")
+                    raise InputError(f"'{self.path}' ends before '{self.member}': make the shard again.")
                 shard.seek(self.offset)
                 return io.BytesIO(shard.read(self.size))
         except OSError as error:
-            raise InputError(f"“{self.path}” cannot be read ({error.strerror}): make the shard again.")
+            raise InputError(f"'{self.path}' cannot be read ({error.strerror}): make the shard again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +114,11 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
     folder = Path(folder)
     shards = [folder] if folder.suffix == ".tar" and is_file(folder) else []
     if not shards and not is_dir(folder):
-        raise InputError(f"There is no folder “{folder}”: give a folder with one subfolder for each class.")
+        raise InputError(f"There is no folder '{folder}': give a folder with one subfolder for each class.")
     if is_plain(folder / MANIFEST):
         clips = list(_listed(folder))
     elif is_plain(folder / UNFINISHED):
-        raise InputError(f"“{folder}” is not finished: run the same `aai data prepare` again.")
+        raise InputError(f"'{folder}' is not finished: run the same `aai data prepare` again.")
     elif shards := shards or sorted(folder.glob("*.tar")):
         clips = [clip for shard in shards for clip in shard_clips(shard)]
     else:
@@ -128,13 +128,13 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
         clips = [clip for clip in clips if clip.split == split]
         if not clips:
             raise InputError(
-                f"“{folder}” has no clips of the split “{split}”: "
+                f"'{folder}' has no clips of the split '{split}': "
                 + (f"choose one of {', '.join(found)}." if found else "it is not split, so leave that out.")
             )
     labels = {clip.label for clip in clips}
     if len(labels) < 2:
         raise InputError(
-            f"“{folder}” holds {len(labels)} classes with sounds: make a subfolder for each of at least two, "
+            f"'{folder}' holds {len(labels)} classes with sounds: make a subfolder for each of at least two, "
             "since sounds are told from one another."
         )
     return clips
@@ -168,7 +168,7 @@ def class_folders(folder: Path) -> list[ClassFolder]:
             kind = "fold" if FOLD.fullmatch(path.name) else "split"
             keep = ", or go by the set's own list" if kind == "fold" else ""
             raise InputError(
-                f"“{path}” is a {kind} and no class, but has sounds directly in it: make a subfolder of it "
+                f"'{path}' is a {kind} and no class, but has sounds directly in it: make a subfolder of it "
                 f"for each class{keep}."
             )
         if direct:
@@ -204,7 +204,7 @@ def _contents(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        raise InputError(f"“{folder}” cannot be read ({error.strerror}): check whose it is.")
+        raise InputError(f"'{folder}' cannot be read ({error.strerror}): check whose it is.")
 
 
 def _classes(folder: Path) -> Iterator[Clip]:
@@ -214,7 +214,7 @@ def _classes(folder: Path) -> Iterator[Clip]:
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
         if not pictures:
             raise InputError(
-                f"“{group.path}” holds sounds but no pictures: add some, or take the folder out."
+                f"'{group.path}' holds sounds but no pictures: add some, or take the folder out."
             )
         names = Counter(sound.stem for sound in sounds)
         place = group.path.relative_to(folder).as_posix()
@@ -262,7 +262,7 @@ def from_row(row: object, folder: Path) -> Clip:
     def within(value: object) -> str:
         path = PurePath(text(value, "file"))
         if path.anchor or ".." in path.parts or "\0" in str(value) or not path.parts:
-            raise ValueError(f"“{value}” is no file of this folder")
+            raise ValueError(f"'{value}' is no file of this folder")
         return str(value)
 
     def file(place: object) -> File:
@@ -300,9 +300,9 @@ def is_plain(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except (OSError, ValueError) as error:
-        raise InputError(f"“{path}” cannot be read ({getattr(error, 'strerror', None) or error}): rename it.")
+        raise InputError(f"'{path}' cannot be read ({getattr(error, 'strerror', None) or error}): rename it.")
     if not stat.S_ISREG(mode):
-        raise InputError(f"“{path}” is no file: take it away.")
+        raise InputError(f"'{path}' is no file: take it away.")
     return True
 
 
@@ -314,10 +314,10 @@ def read_rows(path: Path) -> list[dict]:
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
-        raise InputError(f"“{path}” cannot be read ({error.strerror}): prepare the data again.")
+        raise InputError(f"'{path}' cannot be read ({error.strerror}): prepare the data again.")
 
     def told(number: int, error: Exception) -> InputError:
-        return InputError(f"Line {number} of “{path}” cannot be read ({error}): prepare the data again.")
+        return InputError(f"Line {number} of '{path}' cannot be read ({error}): prepare the data again.")
 
     rows = []
     for number, line in enumerate(lines, 1):
@@ -346,7 +346,7 @@ def shard_clips(shard: Path) -> list[Clip]:
     """
     members: dict[tuple[str, str], list[File]] = {}
     if not is_plain(shard):
-        raise InputError(f"There is no shard “{shard}”: make it again.")
+        raise InputError(f"There is no shard '{shard}': make it again.")
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
@@ -355,7 +355,7 @@ def shard_clips(shard: Path) -> list[Clip]:
                     file = File(shard, member.offset_data, member.size, member.name)
                     members.setdefault((folder, name.split(".", 1)[0]), []).append(file)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise InputError(f"“{shard}” cannot be read as a shard ({error}): make it again.")
+        raise InputError(f"'{shard}' cannot be read as a shard ({error}): make it again.")
     clips = []
     for (_, key), files in members.items():
         told = _label(files)
@@ -364,7 +364,7 @@ def shard_clips(shard: Path) -> list[Clip]:
         if told and sounds and pictures:
             clips.append(Clip(key, told[0], sounds[0], pictures, told[1]))
     if not clips:
-        raise InputError(f"“{shard}” holds no clips: each needs a sound, pictures, and a .json with “label”.")
+        raise InputError(f"'{shard}' holds no clips: each needs a sound, pictures, and a .json with 'label'.")
     return clips
 
 

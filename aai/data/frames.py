@@ -22,12 +22,12 @@ def video_frames(path: Path, count: int, start: float, seconds: float) -> list[I
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
             if not container.streams.video:
-                raise InputError(f"“{path}” has no pictures: give its frames beside it, or a video.")
+                raise InputError(f"'{path}' has no pictures: give its frames beside it, or a video.")
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             return _pick(container, stream, count, start, seconds)
     except av.FFmpegError as error:
-        raise InputError(f"“{path}” cannot be read as a video ({error.strerror}): it may be damaged.")
+        raise InputError(f"'{path}' cannot be read as a video ({error.strerror}): it may be damaged.")
 
 
 def _pick(container, stream, count: int, start: float, seconds: float) -> list[Image.Image]:
@@ -53,7 +53,7 @@ def _pick(container, stream, count: int, start: float, seconds: float) -> list[I
         if shown is None:
             raise
     if shown is None:
-        raise InputError(f"“{container.name}” shows nothing from {start:g} s on: start earlier.")
+        raise InputError(f"'{container.name}' shows nothing from {start:g} s on: start earlier.")
     chosen += [shown] * (len(chosen) < count)
     return [frame.to_image() for frame in dict.fromkeys(chosen)]
 

@@ -80,14 +80,14 @@ def find(source: Path, listed: Path | None = None, labels: Path | None = None) -
     InputError for a missing source, a list with other columns, and one that names nothing.
     """
     if not is_dir(source):
-        raise InputError(f"There is no folder “{source}”: give the folder that holds the videos or sounds.")
+        raise InputError(f"There is no folder '{source}': give the folder that holds the videos or sounds.")
     if listed is None:
         lists = sorted(path for path in source.glob("*.csv") if path.name[0] != ".")
         listed = lists[0] if len(lists) == 1 else None
     found = _from_list(source, listed) if listed else _from_classes(source)
     if not found:
         raise InputError(
-            f"“{listed or source}” names no clips: give folders of classes that hold videos or sounds, or a "
+            f"'{listed or source}' names no clips: give folders of classes that hold videos or sounds, or a "
             "csv with --csv."
         )
     allowed = None if labels is None else {row[0].strip() for row in _read_csv(labels) if row}
@@ -101,7 +101,7 @@ def find(source: Path, listed: Path | None = None, labels: Path | None = None) -
         elif not item.label:
             why = "it has no label"
         elif allowed is not None and item.label not in allowed:
-            why = f"its label is not in “{labels.name}”"
+            why = f"its label is not in '{labels.name}'"
         seen[own] += 1
         checked.append(replace(item, id=id, why=why))
     return checked
@@ -135,14 +135,14 @@ def _safe(id: str) -> str:
 
 def _read_csv(path: Path) -> list[list[str]]:
     if not is_plain(path):
-        raise InputError(f"There is no file “{path}”: check its name and folder.")
+        raise InputError(f"There is no file '{path}': check its name and folder.")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return [row for row in csv.reader(file, skipinitialspace=True) if any(row)]
     except OSError as error:
-        raise InputError(f"“{path}” cannot be read ({error.strerror}): check its name and folder.")
+        raise InputError(f"'{path}' cannot be read ({error.strerror}): check its name and folder.")
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"“{path}” is no csv file ({error}): save it as UTF-8 text with commas.")
+        raise InputError(f"'{path}' is no csv file ({error}): save it as UTF-8 text with commas.")
 
 
 def read_list(path: Path) -> list[tuple[str, float | None, str, str]]:
@@ -152,7 +152,7 @@ def read_list(path: Path) -> list[tuple[str, float | None, str, str]]:
     """
     rows = _read_csv(path)
     if not rows:
-        raise InputError(f"“{path}” is empty: give a csv with a line for each clip.")
+        raise InputError(f"'{path}' is empty: give a csv with a line for each clip.")
     # AudioSet's lists begin with comments, the last of which names the columns.
     comments = next((n for n, row in enumerate(rows) if not row[0].startswith("#")), len(rows))
     heads = [_columns(row) for row in rows[: comments + 1]]
@@ -166,8 +166,8 @@ def read_list(path: Path) -> list[tuple[str, float | None, str, str]]:
         places, rows = {"id": [0], "start": [], "label": [1], "split": []}, rows[comments:]
     else:
         raise InputError(
-            f"“{path}” has the columns {', '.join(first)[:200]}: give id, start second, label, split as "
-            "VGGSound does, or a first line that names “id” and “label”."
+            f"'{path}' has the columns {', '.join(first)[:200]}: give id, start second, label, split as "
+            "VGGSound does, or a first line that names 'id' and 'label'."
         )
 
     def cell(row: list[str], name: str) -> str:

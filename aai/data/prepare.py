@@ -65,7 +65,7 @@ def prepare(
     source, out, settings = Path(source), Path(out), settings or PrepareSettings()
     items = find(source, listed and Path(listed), labels and Path(labels))
     if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
-        raise InputError(f"“{out}” lies within its own source: choose a folder outside of “{source}”.")
+        raise InputError(f"'{out}' lies within its own source: choose a folder outside of '{source}'.")
     _begin(out, settings)
     rows, bad = _done(out, retry)
     _rename(items, rows, settings)
@@ -89,8 +89,8 @@ def prepare(
     if not made.clips:
         id, _, reason = made.bad[0]
         raise InputError(
-            f"None of the {total} clips of “{source}” can be used (the first, {id}: {reason}): mend what "
-            f"“{out / BAD}” lists."
+            f"None of the {total} clips of '{source}' can be used (the first, {id}: {reason}): mend what "
+            f"'{out / BAD}' lists."
         )
     return made
 
@@ -101,7 +101,7 @@ def _begin(out: Path, settings: PrepareSettings) -> None:
         out.mkdir(parents=True, exist_ok=True)
         there = sorted(path.name for path in out.iterdir())
     except OSError as error:
-        raise InputError(f"“{out}” cannot be made ({error.strerror}): choose another folder.")
+        raise InputError(f"'{out}' cannot be made ({error.strerror}): choose another folder.")
     if is_plain(out / SETTINGS):
         try:
             before = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
@@ -112,11 +112,11 @@ def _begin(out: Path, settings: PrepareSettings) -> None:
         changed = [name for name in told if before.get(name) != told[name]]
         if changed:
             raise InputError(
-                f"“{out}” was begun with {changed[0]} {before.get(changed[0])!r}, not {told[changed[0]]!r}: "
+                f"'{out}' was begun with {changed[0]} {before.get(changed[0])!r}, not {told[changed[0]]!r}: "
                 "choose another folder, or the same settings."
             )
     elif [name for name in there if not name.startswith(".")]:
-        raise InputError(f"“{out}” holds other files ({there[0]}): choose a folder that is new or empty.")
+        raise InputError(f"'{out}' holds other files ({there[0]}): choose a folder that is new or empty.")
     files.write(out / SETTINGS, json.dumps(told, indent=1).encode(), "The dataset's settings")
     shutil.rmtree(out / WORK, ignore_errors=True)
     (out / WORK).mkdir(exist_ok=True)
@@ -133,7 +133,7 @@ def _done(out: Path, retry: bool) -> tuple[dict[str, dict], dict[str, list[str]]
                 bad = {row[0]: _bad(row) for row in list(csv.reader(file))[1:]}
         except (ValueError, IndexError, csv.Error) as error:
             raise InputError(
-                f"“{out / BAD}” cannot be read ({error}): take {MANIFEST} and {BAD} away, and all is made "
+                f"'{out / BAD}' cannot be read ({error}): take {MANIFEST} and {BAD} away, and all is made "
                 "anew."
             )
     for made, failed in _journal(out):
@@ -163,7 +163,7 @@ def _journal(out: Path) -> Iterator[tuple[list[dict], list[list[str]]]]:
             yield made, [_bad(row) for row in failed]
         except (ValueError, TypeError) as error:
             raise InputError(
-                f"Line {number} of “{path}” cannot be read ({error}): take the file away, and its clips are "
+                f"Line {number} of '{path}' cannot be read ({error}): take the file away, and its clips are "
                 "made anew."
             )
 

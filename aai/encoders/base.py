@@ -68,7 +68,7 @@ def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEm
     Raises InputError for silence (no part of it above BS.1770's gate of -70 LUFS) and for less than
     SHORTEST seconds.
     """
-    called = f"“{name}”" if name else "The sound"
+    called = f"'{name}'" if name else "The sound"
     if sound.seconds < SHORTEST:
         raise InputError(
             f"{called} lasts {sound.seconds:.2f} s, too short to hear: take {SHORTEST:g} s or more."

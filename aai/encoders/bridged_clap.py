@@ -109,5 +109,5 @@ class BridgedCLAP:
         try:
             bridge.load_state_dict(own)
         except RuntimeError as error:
-            raise InputError(f"“{file}” lacks a part of its bridge: save or download it again.") from error
+            raise InputError(f"'{file}' lacks a part of its bridge: save or download it again.") from error
         return cls(restore_sound_tower(tower, settings, file), bridge, **common)

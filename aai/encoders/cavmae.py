@@ -223,7 +223,7 @@ def take(module: nn.Module, weights: dict[str, Tensor], name: str) -> None:
     ):
         if keys:
             raise InputError(
-                f"“{name}” {problem} {len(keys)} of CAV-MAE's weights ({keys[0]}, ...): choose another "
+                f"'{name}' {problem} {len(keys)} of CAV-MAE's weights ({keys[0]}, ...): choose another "
                 "file, or save or download it again."
             )
     module.load_state_dict(weights)

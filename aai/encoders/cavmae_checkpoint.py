@@ -64,7 +64,7 @@ def read(path: str | os.PathLike) -> Published:
 
     path = Path(path)
     if not is_file(path):
-        raise InputError(f"There is no CAV-MAE file “{path}”: check its name and folder.")
+        raise InputError(f"There is no CAV-MAE file '{path}': check its name and folder.")
     if path.suffix.lower() != ".safetensors":
         check_pickle(path)
     try:
@@ -84,19 +84,19 @@ def read(path: str | os.PathLike) -> Published:
     ) as error:
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"“{path.name}” cannot be read as a file of tensors alone ({reason}): download it again; a "
+            f"'{path.name}' cannot be read as a file of tensors alone ({reason}): download it again; a "
             "pickle that holds more is never opened."
         ) from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise InputError(
-            f"“{path.name}” holds more than named tensors: choose a CAV-MAE file such as audio_model.21.pth."
+            f"'{path.name}' holds more than named tensors: choose a CAV-MAE file such as audio_model.21.pth."
         )
     tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     published = Published(path.name, tensors)
     if not {"audio", "visual"} & set(published.parts):
         first = f" ({next(iter(tensors))}, ...)" if tensors else ""
         raise InputError(
-            f"“{path.name}” is a checkpoint of another family{first}: choose a CAV-MAE file such as "
+            f"'{path.name}' is a checkpoint of another family{first}: choose a CAV-MAE file such as "
             "audio_model.21.pth."
         )
     return published
@@ -116,7 +116,7 @@ def encoder_of(published: Published, config: CAVMAEConfig | None = None) -> CAVM
     absent = [part for part in TOWERS if part not in published.parts]
     if absent:
         raise InputError(
-            f"“{published.name}” holds no {absent[0]} part ({published}): choose a file with both towers, "
+            f"'{published.name}' holds no {absent[0]} part ({published}): choose a file with both towers, "
             "such as audio_model.21.pth."
         )
     model = CAVMAE(config or CAVMAEConfig())

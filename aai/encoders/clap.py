@@ -152,7 +152,7 @@ def load_folder(folder: str | os.PathLike) -> tuple[CLAPEncoder, CLAPText]:
     except Exception as error:  # transformers and its readers raise every kind of it for damaged files
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"The CLAP in “{folder}” cannot be read ({reason}): download the whole folder again."
+            f"The CLAP in '{folder}' cannot be read ({reason}): download the whole folder again."
         ) from error
     finally:
         if shown:
@@ -161,7 +161,7 @@ def load_folder(folder: str | os.PathLike) -> tuple[CLAPEncoder, CLAPText]:
     if missing or report["mismatched_keys"]:
         named = missing[0] if missing else str(sorted(report["mismatched_keys"])[0])
         raise InputError(
-            f"The CLAP in “{folder}” lacks weights ({named}, ...): download the whole folder again."
+            f"The CLAP in '{folder}' lacks weights ({named}, ...): download the whole folder again."
         )
     model = model.float()
     audio = library.ClapAudioModelWithProjection(model.config.audio_config)
@@ -193,7 +193,7 @@ def restore_sound_tower(weights: dict[str, Tensor], settings: Mapping[str, str],
     wrong = sorted(own.keys() ^ weights.keys()) or sorted(k for k in own if own[k].shape != weights[k].shape)
     if wrong:
         raise InputError(
-            f"“{file}” does not hold CLAP's sound tower as its settings say ({wrong[0]}, ...): save or "
+            f"'{file}' does not hold CLAP's sound tower as its settings say ({wrong[0]}, ...): save or "
             "download it again."
         )
     model.load_state_dict(weights, strict=False)
@@ -208,14 +208,14 @@ def clap_config(folder: Path) -> dict:
         "downloaded whole."
     )
     if not is_dir(folder):
-        raise InputError(f"There is no CLAP folder “{folder}”: {hint}")
+        raise InputError(f"There is no CLAP folder '{folder}': {hint}")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"“{folder}” has no config.json that can be read: {hint}") from error
+        raise InputError(f"'{folder}' has no config.json that can be read: {hint}") from error
     if not isinstance(config, dict) or config.get("model_type") != "clap":
         kind = config.get("model_type") if isinstance(config, dict) else None
-        raise InputError(f"“{folder}” holds another model ({kind}): {hint}")
+        raise InputError(f"'{folder}' holds another model ({kind}): {hint}")
     return config
 
 

@@ -144,7 +144,7 @@ def load_clip_text(source: str | os.PathLike) -> CLIPText:
     from transformers import CLIPTextModel, CLIPTokenizer
 
     with _named(
-        f"“{source}” gives no CLIP text encoder ({{reason}}): name a Stable Diffusion folder in diffusers' "
+        f"'{source}' gives no CLIP text encoder ({{reason}}): name a Stable Diffusion folder in diffusers' "
         "layout, or check the hub name and the network."
     ):
         folder = _fetched(source)
@@ -189,7 +189,7 @@ def fetch_clip(source: str, device: str = "cpu") -> CLIP:
     Raises InputError where there is none, or no network to fetch it.
     """
     with _named(
-        f"“{source}” gives no CLIP ({{reason}}): name a CLIP's folder in transformers' layout, or "
+        f"'{source}' gives no CLIP ({{reason}}): name a CLIP's folder in transformers' layout, or "
         "check the hub name and the network."
     ):
         clip = load_clip(_fetched(source))

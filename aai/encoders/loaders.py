@@ -38,7 +38,7 @@ def save(
 
     if not hasattr(encoder, "state"):
         raise InputError(
-            f"“{encoder.name}” is in no text encoder's space yet, and its folder keeps it: bridge it, "
+            f"'{encoder.name}' is in no text encoder's space yet, and its folder keeps it: bridge it, "
             "then save that."
         )
     weights, settings = encoder.state()
@@ -83,7 +83,7 @@ def load(path: str | os.PathLike) -> SoundEncoder:
         return load_folder(path)[0]
     if not is_file(path):
         raise InputError(
-            f"There is no sound encoder “{path}”: check its name, or use SoundWorld's. {SOURCES}"
+            f"There is no sound encoder '{path}': check its name, or use SoundWorld's. {SOURCES}"
         )
     if path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt"):
         from .cavmae_checkpoint import load_published
@@ -106,7 +106,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise InputError(
-            f"“{path.name}” is no readable safetensors file ({error}): convert it, others are never opened."
+            f"'{path.name}' is no readable safetensors file ({error}): convert it, others are never opened."
         ) from error
     # Copies: a tensor holds its file open, which Windows then lets nobody replace.
     kinds = {k: torch.float32 if v.is_floating_point() else v.dtype for k, v in tensors.items()}
@@ -120,7 +120,7 @@ def _ours(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -> So
     family = families.get(metadata.get("family", ""))
     if family is None or "label_vectors" not in tensors:
         raise InputError(
-            f"“{file}” holds a sound encoder of the family “{metadata.get('family')}”, not one of "
+            f"'{file}' holds a sound encoder of the family '{metadata.get('family')}', not one of "
             f"{', '.join(families)}: take a newer version of this pack, or another file."
         )
     vectors = tensors.pop("label_vectors")
@@ -135,7 +135,7 @@ def _ours(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -> So
         )
         if len(vectors) != len(common["labels"]):
             raise InputError(
-                f"“{file}” names {len(common['labels'])} labels but holds vectors of shape "
+                f"'{file}' names {len(common['labels'])} labels but holds vectors of shape "
                 f"{tuple(vectors.shape)}: save or download it again."
             )
         encoder = family.restore(weights, metadata, file, label_vectors=vectors, **common)
@@ -143,11 +143,11 @@ def _ours(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -> So
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"“{file}” has settings that cannot be read ({error}): save or download it again."
+            f"'{file}' has settings that cannot be read ({error}): save or download it again."
         ) from error
     if vectors.shape[1] != encoder.dim:
         raise InputError(
-            f"“{file}” holds vectors of shape {tuple(vectors.shape)} for sounds of {encoder.dim} numbers: "
+            f"'{file}' holds vectors of shape {tuple(vectors.shape)} for sounds of {encoder.dim} numbers: "
             "save or download it again."
         )
     return encoder
@@ -170,7 +170,7 @@ def load_start(path: str | os.PathLike) -> CAVMAEEncoder:
     encoder = load(path)
     if not isinstance(encoder, CAVMAEEncoder):
         raise InputError(
-            f"“{path.name}” is an encoder of another family ({encoder.name}): choose a CAV-MAE, which "
+            f"'{path.name}' is an encoder of another family ({encoder.name}): choose a CAV-MAE, which "
             "alone is tuned this way."
         )
     return encoder

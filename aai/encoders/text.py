@@ -40,7 +40,7 @@ def label_vectors(tower: TextTower, labels: list[str], template: str = "label") 
     Raises InputError for an unknown template or an empty label.
     """
     if template not in TEMPLATES:
-        raise InputError(f"There is no template “{template}”: choose one of {', '.join(TEMPLATES)}.")
+        raise InputError(f"There is no template '{template}': choose one of {', '.join(TEMPLATES)}.")
     empty = [i for i, label in enumerate(labels) if not label.strip()]
     if empty:
         raise InputError(f"Label {empty[0] + 1} of {len(labels)} is empty: give every sound a word.")

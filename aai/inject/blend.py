@@ -69,7 +69,7 @@ def positions_of(word: TokenIds, token_ids: TokenIds, name: str) -> tuple[int, .
         for i in range(len(pieces))
     ]
     if not found:
-        raise InputError(f"The blend word “{name}” is not in the prompt: take a word that it has.")
+        raise InputError(f"The blend word '{name}' is not in the prompt: take a word that it has.")
     return tuple(found)
 
 

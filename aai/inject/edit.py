@@ -64,7 +64,7 @@ class Edit:
         for name, window in (("cross", self.cross_window), ("self", self.self_window)):
             _check_window(name, window)
         if self.silence not in SILENCES:
-            raise InputError(f"There is no silence “{self.silence}”: choose {' or '.join(SILENCES)}.")
+            raise InputError(f"There is no silence '{self.silence}': choose {' or '.join(SILENCES)}.")
         if len(self.scales) != len(self.edited):
             raise InputError(
                 f"{len(self.scales)} loudness scales were given for {len(self.edited)} edited pictures: give "
@@ -74,14 +74,14 @@ class Edit:
             names = [token.name for token in prompt.used()]
             if not names:
                 raise InputError(
-                    f"The edited prompt “{prompt.text}” names no sound token: write * or <name> where the "
+                    f"The edited prompt '{prompt.text}' names no sound token: write * or <name> where the "
                     "sound belongs."
                 )
             for name, scale in scales.items():
                 check_scale(scale)
                 if name not in names:
                     raise InputError(
-                        f"There is a loudness scale for <{name}>, but the edited prompt “{prompt.text}” "
+                        f"There is a loudness scale for <{name}>, but the edited prompt '{prompt.text}' "
                         f"names {', '.join(f'<{n}>' for n in names)}: scale one of these."
                     )
 

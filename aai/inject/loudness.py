@@ -52,7 +52,7 @@ def read_scales(text: str) -> list[float]:
         scales = []
     if not scales:
         raise InputError(
-            f"“{text}” is no loudness scale: write a number from 0 to 2, or several with commas."
+            f"'{text}' is no loudness scale: write a number from 0 to 2, or several with commas."
         )
     return [check_scale(scale) for scale in scales]
 

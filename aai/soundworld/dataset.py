@@ -62,7 +62,7 @@ def write(
         os.replace(unfinished, folder)
     except OSError as error:
         raise InputError(
-            f"SoundWorld's examples cannot be written to “{folder}” ({error.strerror or error}): check the "
+            f"SoundWorld's examples cannot be written to '{folder}' ({error.strerror or error}): check the "
             "folder and the free space."
         ) from error
     finally:

@@ -28,9 +28,9 @@ def _event_layer(scene: str, event: str | None, intensity: float, seed: int, siz
 
 def _check(scene: str, event: str | None, intensity: float) -> None:
     if scene not in SCENES:
-        raise InputError(f"SoundWorld has no scene “{scene}”: choose one of {', '.join(SCENES)}.")
+        raise InputError(f"SoundWorld has no scene '{scene}': choose one of {', '.join(SCENES)}.")
     if event is not None and event not in EVENTS:
-        raise InputError(f"SoundWorld has no event “{event}”: choose one of {', '.join(EVENTS)}, or none.")
+        raise InputError(f"SoundWorld has no event '{event}': choose one of {', '.join(EVENTS)}, or none.")
     if not 0 < intensity <= 1:
         raise InputError(f"The intensity {intensity} is outside (0, 1]: choose one between.")
 

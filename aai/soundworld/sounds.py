@@ -287,7 +287,7 @@ def synthesize(event: str, intensity: float, seed: int, seconds: float = 5.0, ra
     Raises InputError for an unknown event or an intensity outside (0, 1].
     """
     if event not in EVENTS:
-        raise InputError(f"SoundWorld has no event “{event}”: choose one of {', '.join(EVENTS)}.")
+        raise InputError(f"SoundWorld has no event '{event}': choose one of {', '.join(EVENTS)}.")
     if not 0 < intensity <= 1:
         raise InputError(f"The intensity {intensity} is outside (0, 1]: choose one between.")
     rng = np.random.default_rng([seed, EVENTS.index(event)])

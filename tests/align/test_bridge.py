@@ -221,7 +221,7 @@ def test_what_teaches_nothing_is_refused(clap, tower):
         fit_bridge(clap[1], tower, ["rain", "a dog", " rain. ", ""])
     with pytest.raises(InputError, match="3 sounds"):
         fit_bridge(clap[1], tower, sounds=torch.randn(3, 24))
-    with pytest.raises(InputError, match="bridge “magic”"):
+    with pytest.raises(InputError, match="bridge 'magic'"):
         BridgeSettings("magic")
 
 
@@ -264,7 +264,7 @@ def test_a_damaged_file_gets_a_sentence(clap, tower, tmp_path):
         ({"config": "{"}, "", "settings"),
         ({"extractor": '{"colour": 1}', "bridge": "[]"}, "", "settings"),
         ({"bridge": json.dumps({**shape, "d": 5})}, "", "bridge"),
-        ({"family": "clapper"}, "", "family “clapper”"),
+        ({"family": "clapper"}, "", "family 'clapper'"),
         ({"labels": '["rain"]'}, "", "1 labels"),
         ({}, "model.bridge.weight", "lacks a part of its bridge"),
         ({}, "model.clap.audio_projection", "sound tower"),

@@ -232,7 +232,7 @@ def test_the_papers_schedule_is_one_rate_and_clips_nothing(model, pairs):
     assert told == [1e-3] * 4
     for ours, expected in zip(model.audio_parameters(), theirs.audio_parameters()):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-7)
-    with pytest.raises(InputError, match="no schedule “linear”"):
+    with pytest.raises(InputError, match="no schedule 'linear'"):
         AlignSettings(schedule="linear")
 
 

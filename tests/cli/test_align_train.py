@@ -301,21 +301,21 @@ def test_a_class_with_one_clip_is_trained_on_and_not_measured(aai, folder, tmp_p
     for i in (1, 2):
         (tmp_path / "few" / "dog" / f"{i}.wav").unlink()
     code, _, err = aai(*arguments, "--held-out", "0.4")
-    assert code == 2 and "No class of “few” has clips enough" in err
+    assert code == 2 and "No class of 'few' has clips enough" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("--batch", "1"), "1 sounds teach nothing"),
-        (("--encoder", "nowhere.safetensors"), "no CAV-MAE file “nowhere.safetensors”"),
-        (("--encoder", "public.pth"), "knows no labels yet: give a text encoder for “dog”"),
-        (("--encoder", "data/rain/0.wav"), "0.wav” cannot be read as a file of tensors"),
+        (("--encoder", "nowhere.safetensors"), "no CAV-MAE file 'nowhere.safetensors'"),
+        (("--encoder", "public.pth"), "knows no labels yet: give a text encoder for 'dog'"),
+        (("--encoder", "data/rain/0.wav"), "0.wav' cannot be read as a file of tensors"),
         (("--encoder", "family.safetensors"), "checkpoint of another family"),
         (("--text", "nowhere/to-be-found"), "gives no CLIP text encoder"),
-        (("--text", "soundworld"), "192 numbers, but “tiny” gives 32"),
+        (("--text", "soundworld"), "192 numbers, but 'tiny' gives 32"),
         (("--held-out", "1"), "cannot be held out"),
-        (("--split", "test"), "no clips of the split “test”"),
+        (("--split", "test"), "no clips of the split 'test'"),
         (("-o", "nowhere/out.safetensors"), "no folder 'nowhere'"),
         (("-o", "sounds.pth"), "'sounds.pth' is no name of an encoder"),
         (("-o", "sounds"), "let it end in .safetensors"),
@@ -346,7 +346,7 @@ def test_a_label_that_the_encoder_does_not_know_is_named(aai, folder, tmp_path):
         (tmp_path / "other").mkdir(exist_ok=True)
         (tmp_path / "other" / label).symlink_to(folder / "data" / known)
     code, _, err = aai("align", "train", "other", "-o", "x.safetensors", "--encoder", "tiny.safetensors")
-    assert code == 2 and "The label “siren” has no text vector" in err
+    assert code == 2 and "The label 'siren' has no text vector" in err
 
 
 def test_a_disk_that_fills_up_gets_a_sentence(aai):

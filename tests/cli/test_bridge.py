@@ -62,13 +62,13 @@ def test_a_bridged_clap_is_measured_on_a_named_device(aai, clap_folder, tmp_path
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (("--clap", "nowhere"), "no CLAP folder “nowhere”"),
-        (("--text", "sounds"), "“sounds” gives no CLIP text encoder"),
+        (("--clap", "nowhere"), "no CLAP folder 'nowhere'"),
+        (("--text", "sounds"), "'sounds' gives no CLIP text encoder"),
         (("-o", "nowhere/clap.safetensors"), "no folder 'nowhere'"),
         (("-o", "clap.pth"), "end in .safetensors"),
         (("-o", "sounds"), "'sounds' is a folder"),
         (("--sounds", "sounds"), "3 sounds do not tell"),
-        (("--sounds", "nothing"), "“nothing” holds no sounds"),
+        (("--sounds", "nothing"), "'nothing' holds no sounds"),
         (("--captions", "nothing.txt"), "nothing.txt"),
     ],
 )

@@ -128,11 +128,11 @@ def test_unusual_sounds_are_heard(aai, folder, rate, channels, seconds):
 @pytest.mark.parametrize("cut", [("--start", "nan"), ("--start", "inf"), ("--length", "inf")], ids=" ".join)
 def test_a_cut_that_is_no_number_gets_one_sentence(aai, cut):
     code, out, err = aai("hear", "rain.wav", *cut)
-    assert code == 2 and not out and "rain.wav” cannot be cut" in err and err.count("\n") == 1
+    assert code == 2 and not out and "rain.wav' cannot be cut" in err and err.count("\n") == 1
 
 
 def test_a_bad_sound_does_not_lose_the_others(aai, folder):
-    (folder / "text.wav").write_text("no sound at all " * 99)
+    (folder / "text.wav").write_text("no sound at all " * 99, encoding="utf-8")
     code, out, err = aai("hear", "rain.wav", "text.wav", "nowhere.wav", "dog.flac", "--json")
     rows = json.loads(out)
     assert code == 2 and err.count("\n") == 2 and err.count("aai: ") == 2
@@ -310,7 +310,7 @@ def test_bad_sounds_get_one_sentence(aai, folder, command, name, says):
                 "-o",
                 "x.png",
             ),
-            "“a city” names no sound token: write * or <name>",
+            "'a city' names no sound token: write * or <name>",
         ),
         (("generate", "--token", "rain.safetensors", "--prompt", "a city", "-o", "x.png"), "no sound token"),
         (

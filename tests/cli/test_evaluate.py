@@ -104,7 +104,7 @@ def test_of_split_data_the_test_clips_are_measured(aai, data, tmp_path):
     code, out, err = aai("audiotext", str(folder), "--text", "soundworld", "--json")
     report = json.loads(out)
     assert code == 0 and report["split"] == "test" and report["encoders"][0]["count"] == 3
-    assert "measuring on the 3 clips of the split “test”" in err
+    assert "measuring on the 3 clips of the split 'test'" in err
     code, out, err = aai("audiotext", str(folder), "--text", "soundworld", "--json", "--split", "train")
     assert json.loads(out)["split"] == "train" and not err
 
@@ -114,7 +114,7 @@ def test_of_split_data_the_test_clips_are_measured(aai, data, tmp_path):
     [
         (("retrieval", "nowhere"), "nowhere"),
         (("retrieval", "classes", "--split", "test"), "not split"),
-        (("audiotext", "classes", "--encoder", "small.safetensors"), "no vector of the label “fire”"),
+        (("audiotext", "classes", "--encoder", "small.safetensors"), "no vector of the label 'fire'"),
         (("audiotext", "classes", "--encoder", "small.safetensors", "--text", "soundworld"), "192"),
         (("zeroshot", "esc", "--folds", "one"), "names no folds"),
         (("zeroshot", "classes", "--encoder", "nothing.safetensors"), "nothing.safetensors"),

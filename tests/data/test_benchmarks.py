@@ -49,7 +49,7 @@ def test_urbansound_keeps_its_sounds_by_fold(tmp_path):
     assert [(r.label, r.fold) for r in found] == [("dog bark", 5), ("children playing", 10)]
     assert [r.path for r in found] == [tmp_path / path for path in paths]
     (tmp_path / paths[0]).unlink()
-    with pytest.raises(InputError, match="100032-3-0-0.wav” is missing"):
+    with pytest.raises(InputError, match="100032-3-0-0.wav' is missing"):
         read_recordings(tmp_path)
 
 
@@ -65,7 +65,7 @@ def test_urbansound_as_its_mirrors_lay_it_out(tmp_path, above, inner):
     assert [(r.label, r.fold) for r in found] == [("dog bark", 5), ("children playing", 10)]
     assert [r.path for r in found] == [tmp_path / path for path in paths]
     (tmp_path / paths[0]).unlink()
-    with pytest.raises(InputError, match="100032-3-0-0.wav” is missing"):
+    with pytest.raises(InputError, match="100032-3-0-0.wav' is missing"):
         read_recordings(tmp_path)
 
 
@@ -84,7 +84,7 @@ def test_sets_that_are_there_twice_are_refused(tmp_path):
         write(tmp_path / folder, "UrbanSound8K.csv", URBAN, ["x/100032-3-0-0.wav", "y/100032-3-0-0.wav"])
     with pytest.raises(InputError, match="several sets"):
         read_recordings(tmp_path)
-    with pytest.raises(InputError, match="x.100032-3-0-0.wav” is there twice"):
+    with pytest.raises(InputError, match="x.100032-3-0-0.wav' is there twice"):
         read_recordings(tmp_path / "a")
 
 
@@ -92,7 +92,7 @@ def test_sets_that_are_there_twice_are_refused(tmp_path):
     "line", ["1-100032-A-0.wav,1", "../1-100032-A-0.wav,1,0,dog,True,1,A", ",1,0,dog,True,1,A"]
 )
 def test_lists_with_broken_lines_are_refused(esc50, line):
-    (esc50 / "meta" / "esc50.csv").write_text(f"{ESC50}{line}\n")
+    (esc50 / "meta" / "esc50.csv").write_text(f"{ESC50}{line}\n", encoding="utf-8")
     with pytest.raises(InputError, match="as it is published"):
         read_recordings(esc50)
 
@@ -130,10 +130,10 @@ def test_lists_of_other_kinds_are_refused(esc50, tmp_path_factory):
     with pytest.raises(InputError, match="1 classes"):
         read_recordings(esc50, (5,))
     (esc50 / "meta" / "esc50.csv").write_text("file,label\na,b\n", encoding="utf-8")
-    with pytest.raises(InputError, match="no column “filename”"):
+    with pytest.raises(InputError, match="no column 'filename'"):
         read_recordings(esc50)
     (esc50 / "meta" / "esc50.csv").write_text(ESC50.replace(",1,0,", ",one,0,"), encoding="utf-8")
-    with pytest.raises(InputError, match="“one” as a fold"):
+    with pytest.raises(InputError, match="'one' as a fold"):
         read_recordings(esc50)
     with pytest.raises(InputError, match="no folder"):
         read_recordings(esc50 / "nowhere")

@@ -159,7 +159,7 @@ SHARDED = ["a.tar", "1.wav", 512, 10]
     ids=repr,
 )
 def test_rows_of_other_shapes_are_told_by_their_line(tmp_path, row):
-    (tmp_path / MANIFEST).write_text(f"{json.dumps(GOOD)}\n{json.dumps(row)}\n")
+    (tmp_path / MANIFEST).write_text(f"{json.dumps(GOOD)}\n{json.dumps(row)}\n", encoding="utf-8")
     with pytest.raises(InputError, match="Line 2 of.*cannot be read"):
         scan(tmp_path)
 
@@ -177,7 +177,7 @@ def test_what_would_never_end_is_not_opened(files, tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         os.mkfifo(folder / name)
-        with pytest.raises(InputError, match=f"{name}” is no file"):
+        with pytest.raises(InputError, match=f"{name}' is no file"):
             scan(folder)
     listed = tmp_path / "listed"
     listed.mkdir()
@@ -185,20 +185,22 @@ def test_what_would_never_end_is_not_opened(files, tmp_path):
     (listed / "1.png").symlink_to("/dev/zero")
     (listed / "a.tar").write_bytes(b"1234")
     rows = [GOOD, GOOD | {"id": "2", "label": "cat", "sound": ["a.tar", "1.wav", 0, 1 << 50]}]
-    (listed / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (listed / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     dog, cat = scan(listed)
-    with pytest.raises(InputError, match="1.wav” is no file"):
+    with pytest.raises(InputError, match="1.wav' is no file"):
         dog.load_sound()
-    with pytest.raises(InputError, match="1.png” is no file"):
+    with pytest.raises(InputError, match="1.png' is no file"):
         dog.load_picture(0)
-    with pytest.raises(InputError, match="a.tar” ends before “1.wav”"):
+    with pytest.raises(InputError, match="a.tar' ends before '1.wav'"):
         cat.load_sound()
 
 
 def test_lines_end_where_they_are_ended(tmp_path):
     """A label may hold what other programs take for a line's end."""
     rows = [GOOD, GOOD | {"id": "2", "label": "a\u2028b\x85c"}]
-    (tmp_path / MANIFEST).write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), "utf-8")
+    (tmp_path / MANIFEST).write_text(
+        "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8"
+    )
     assert scan(tmp_path)[1].label == "a\u2028b\x85c"
 
 

@@ -114,7 +114,7 @@ def test_videos_become_clips_and_the_bad_ones_are_listed(videos, tmp_path):
     assert (b.id, b.label, b.split) == ("b_000001", "rain", "test")
     with pytest.raises(InputError, match="1 classes"):
         scan(tmp_path / "set", "test")
-    with pytest.raises(InputError, match="“valid”: choose one of test, train"):
+    with pytest.raises(InputError, match="'valid': choose one of test, train"):
         scan(tmp_path / "set", "valid")
     sound = a.load_sound()
     assert sound.rate == 16000 and sound.waveform.shape == (1, 16000)
@@ -223,7 +223,7 @@ def test_sounds_with_frames_beside_them(tmp_path):
     assert one.load_sound().waveform.shape == (1, 16000)
     listed.write_text("id,label\none,hail\ntwo,dog\n", encoding="utf-8")
     made = prepare(source, tmp_path / "set2", listed=listed, labels=labels)
-    assert made.bad == [("one", "hail", "its label is not in “labels.csv”")]
+    assert made.bad == [("one", "hail", "its label is not in 'labels.csv'")]
 
 
 def lay(folder: Path, *paths: str) -> Path:
@@ -265,7 +265,7 @@ def found_in(source: Path, listed: str, name: str = "list.csv") -> dict[str, str
 def test_a_label_gets_the_sound_and_the_picture_of_its_own_folder(tmp_path, names):
     source = lay_real(tmp_path / "source", {"cat/001": 500, "dog/001": 1500})
     dog, cat = names.split()
-    (source / "list.csv").write_text(f"path,label\n{dog},dog\n{cat},cat\n")
+    (source / "list.csv").write_text(f"path,label\n{dog},dog\n{cat},cat\n", encoding="utf-8")
     made = prepare(source, tmp_path / "set", SHORT)
     assert made.labels == {"cat": 1, "dog": 1} and not made.bad
     clips = scan(tmp_path / "set")
@@ -309,7 +309,7 @@ def test_a_file_in_another_folder_is_not_the_clips(tmp_path):
 def test_parts_of_videos_are_told_by_their_folders(tmp_path):
     source = lay(tmp_path, "dog/a_000012.mp4", "cat/a.mp4", "cat/b_7.mp4", "b.mp4")
     listed = "video,start,label\ndog/a,12,x\ncat/a.mp4,12,y\ncat/b,7,z\nb.mp4,7,z\na_000012.mp4,12,w\n"
-    (source / "list.csv").write_text(listed)
+    (source / "list.csv").write_text(listed, encoding="utf-8")
     items = find(source)
     assert [(item.media.relative_to(source).as_posix(), item.start) for item in items] == [
         ("dog/a_000012.mp4", 0),
@@ -321,7 +321,7 @@ def test_parts_of_videos_are_told_by_their_folders(tmp_path):
 
 
 def pictures_in(source: Path, listed: str) -> list[list[str] | str]:
-    (source / "list.csv").write_text(listed)
+    (source / "list.csv").write_text(listed, encoding="utf-8")
     return [i.why or [p.relative_to(source).as_posix() for p in i.pictures] for i in find(source)]
 
 
@@ -375,15 +375,17 @@ def test_every_clip_keeps_a_folder_of_its_own(tmp_path):
     long = "x" * 160
     names = ["dog/001", "dog_001", "abc", "ABC", f"{long}1", f"{long}2", "con", "plain"]
     source = lay(tmp_path / "list", *(f"{name}.wav" for name in names))
-    (source / "list.csv").write_text("path,label\n" + "".join(f"{name}.wav,{name}\n" for name in names))
+    (source / "list.csv").write_text(
+        "path,label\n" + "".join(f"{name}.wav,{name}\n" for name in names), encoding="utf-8"
+    )
     items = find(source)
     assert [item.why for item in items] == [""] * len(names)
     ids = [item.id for item in items]
     assert len({id.casefold() for id in ids}) == len(names) and max(map(len, ids)) <= 150
     assert ids[-1] == "plain" and not {"con", "dog_001", "abc", "ABC"} & set(ids)
     # The names do not hang on the order.
-    lines = (source / "list.csv").read_text().splitlines()
-    (source / "list.csv").write_text("\n".join([lines[0], *reversed(lines[1:])]))
+    lines = (source / "list.csv").read_text(encoding="utf-8").splitlines()
+    (source / "list.csv").write_text("\n".join([lines[0], *reversed(lines[1:])]), encoding="utf-8")
     assert [item.id for item in find(source)] == ids[::-1]
     classes = lay(tmp_path / "classes", "a_b/c.wav", "a/b_c.wav", "e/f.wav", "e/f.mp3", f"e/{long}1.wav")
     lay(classes, f"e/{long}2.wav", "e/ü" + "語" * 60 + ".wav")
@@ -395,7 +397,7 @@ def test_every_clip_keeps_a_folder_of_its_own(tmp_path):
 
 def test_clips_of_one_cleaned_name_are_made_each_of_its_own_sound(tmp_path):
     source = lay_real(tmp_path / "source", {"dog/001": 500, "dog_001": 1500})
-    (source / "list.csv").write_text("path,label\ndog/001.wav,low\ndog_001.wav,high\n")
+    (source / "list.csv").write_text("path,label\ndog/001.wav,low\ndog_001.wav,high\n", encoding="utf-8")
     prepare(source, tmp_path / "set", SHORT)
     assert [(clip.label, pitch(clip)) for clip in scan(tmp_path / "set")] == [("low", 500), ("high", 1500)]
 
@@ -420,13 +422,13 @@ def test_folders_of_splits_are_splits(tmp_path):
      "File,Class Name"],
 )  # fmt: skip
 def test_heads_of_lists_as_sets_have_them(tmp_path, heads):
-    (tmp_path / "list.csv").write_text(f"fold,{heads}\n1,a.wav,dog\n")
+    (tmp_path / "list.csv").write_text(f"fold,{heads}\n1,a.wav,dog\n", encoding="utf-8")
     assert read_list(tmp_path / "list.csv") == [("a.wav", None, "dog", "")]
 
 
 def test_a_path_goes_before_an_id_and_a_name_before_a_number(tmp_path):
     (tmp_path / "list.csv").write_text(
-        "id,label,class_name,path\n1,0,dog,dog/1.wav\n1,1,cat,cat/1.wav\n2,1,,\n"
+        "id,label,class_name,path\n1,0,dog,dog/1.wav\n1,1,cat,cat/1.wav\n2,1,,\n", encoding="utf-8"
     )
     read = read_list(tmp_path / "list.csv")
     assert read == [("dog/1.wav", None, "dog", ""), ("cat/1.wav", None, "cat", ""), ("2", None, "1", "")]
@@ -438,7 +440,7 @@ def test_urbansounds_files_are_cut_already(tmp_path):
     listed += (
         "100032-3-0-0.wav,100032,0.0,0.3,1,1,3,dog_bark\n100263-2-0-117.wav,100263,58.5,62.5,1,2,2,siren\n"
     )
-    (source / "UrbanSound8K.csv").write_text(listed)
+    (source / "UrbanSound8K.csv").write_text(listed, encoding="utf-8")
     assert [(item.media.parent.name, item.start, item.label, item.why) for item in find(source)] == [
         ("fold1", 0, "dog_bark", ""),
         ("fold2", 0, "siren", ""),
@@ -458,7 +460,7 @@ def test_audiosets_and_vggsounds_names_are_found(tmp_path):
     source = lay(tmp_path, *filter(None, names.values()))
     listed = "# Segments csv created Sun Mar  5\n# YTID, start_seconds, end_seconds, label\n"
     listed += "".join(f"{name}, 30.000, 40.000, dog\n" for name in names)
-    (source / "list.csv").write_text(listed)
+    (source / "list.csv").write_text(listed, encoding="utf-8")
     items = find(source)
     assert [item.media.name if item.media else "" for item in items] == list(names.values())
     assert [item.start for item in items[:5]] == [30, 0, 0, 30, 0]
@@ -469,7 +471,7 @@ def test_names_with_milliseconds_are_parts(tmp_path):
     ids = ["-a_b_5000_15000", "b_5000_15000", "c_d_0_10000", "Y-0049e-H5Uk", "take_1_2", "x_1000_900000"]
     files = ["-a_b_5000_15000.wav", "b.mp4", "c_d_000000.mp4", "-0049e-H5Uk.flac", "take.wav", "x.wav"]
     source = lay(tmp_path, *files, "frames/b/0.jpg")
-    (source / "list.csv").write_text("id,label\n" + "".join(f"{id},dog\n" for id in ids))
+    (source / "list.csv").write_text("id,label\n" + "".join(f"{id},dog\n" for id in ids), encoding="utf-8")
     items = find(source)
     assert [item.media and item.media.name for item in items] == [*files[:4], None, None]
     assert [item.start for item in items[:4]] == [0, 5, 0, 0]
@@ -478,12 +480,12 @@ def test_names_with_milliseconds_are_parts(tmp_path):
 
 def test_a_set_of_nothing_usable_is_refused_and_goes_on_when_mended(tmp_path, capsys):
     source = lay(tmp_path / "source", "a.wav")
-    (source / "list.csv").write_text("id,label\na,dog\nb,cat\n")
+    (source / "list.csv").write_text("id,label\na,dog\nb,cat\n", encoding="utf-8")
     arguments = ["data", "prepare", str(source), "-o", str(tmp_path / "set"), "--workers", "1"]
     assert cli.main(arguments) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and "None of the 2 clips" in said[0] and "bad.csv" in said[0]
-    assert (tmp_path / "set" / "bad.csv").read_text().count("\n") == 3
+    assert (tmp_path / "set" / "bad.csv").read_text(encoding="utf-8").count("\n") == 3
     lay_real(source, {"a": 500, "b": 600})
     assert cli.main([*arguments, "--retry"]) == 0
 
@@ -702,8 +704,8 @@ def test_settings_of_other_shapes_are_refused(tmp_path, content):
 def test_journals_of_other_shapes_are_refused(tmp_path, name, content):
     source = lay_real(tmp_path / "source", {"a/1": 500, "b/1": 600})
     prepare(source, tmp_path / "set", SHORT)
-    (tmp_path / "set" / name).write_text(content + "\n")
-    with pytest.raises(InputError, match=f"{name}” cannot be read"):
+    (tmp_path / "set" / name).write_text(content + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=f"{name}' cannot be read"):
         prepare(source, tmp_path / "set", SHORT)
 
 
@@ -726,7 +728,7 @@ def test_pipes_in_the_place_of_files_are_refused(tmp_path, name):
         prepare(source, tmp_path / "set", SHORT)
         (tmp_path / "set" / name).unlink(missing_ok=True)
         os.mkfifo(tmp_path / "set" / name)
-    with pytest.raises(InputError, match=f"{name}” is no file"):
+    with pytest.raises(InputError, match=f"{name}' is no file"):
         prepare(source, tmp_path / "set", SHORT)
 
 
@@ -734,9 +736,9 @@ def test_a_pipe_among_pictures_costs_its_clip_alone(tmp_path):
     source = lay_real(tmp_path / "source", {"a": 500, "b": 600})
     (source / "a.jpg").unlink()
     os.mkfifo(source / "a.jpg")
-    (source / "list.csv").write_text("id,label\na,low\nb,high\n")
+    (source / "list.csv").write_text("id,label\na,low\nb,high\n", encoding="utf-8")
     made = prepare(source, tmp_path / "set", SHORT)
-    assert made.labels == {"high": 1} and "a.jpg” is no file" in made.bad[0][2]
+    assert made.labels == {"high": 1} and "a.jpg' is no file" in made.bad[0][2]
 
 
 def test_names_that_are_no_utf8_are_prepared(tmp_path):

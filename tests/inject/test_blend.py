@@ -21,7 +21,7 @@ def test_words_are_found_by_their_pieces():
 
 
 def test_a_word_that_is_nowhere_is_named():
-    with pytest.raises(InputError, match="“sea” is not in the prompt"):
+    with pytest.raises(InputError, match="'sea' is not in the prompt"):
         word_positions(["sea"], lambda word: (1, 99, 2), [TOKEN_IDS, TOKEN_IDS])
     with pytest.raises(InputError, match="not in the prompt"):
         positions_of((1, 2), TOKEN_IDS, "")

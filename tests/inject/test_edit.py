@@ -243,7 +243,7 @@ def test_a_self_window_holds_whole_steps(edit_of, steps, window):
     edit, told = edit_of(self_window=window), [token_ids(*"ac"), token_ids(*"ac", RAIN)]
     sigmas = [float(steps - i) for i in range(steps)] + [0.0]
     shares = [progress(sigma, sigmas) for sigma in sigmas[:-1]]
-    found = [edit.at(share, told, LENGTH, steps).borrows_self for share in shares]
+    found = [edit.at(share, steps, told, LENGTH).borrows_self for share in shares]
     start, end = int(steps * window[0]), int(steps * window[1])
     assert found == [start <= step < end for step in range(steps)]
 

@@ -499,7 +499,7 @@ def test_changes_are_the_edits_under_any_guider(core, small, edit, encoded, nest
         ({"scale": "loud"}, "no loudness scale"),
         ({"edited_prompt": "a *\nthe *", "scale": "0, 1, 2"}, "do not go with 2"),
         ({"edited_prompt": " "}, "0 edited prompts"),
-        ({"blend_words": "sea"}, "“sea” is not in the prompt"),
+        ({"blend_words": "sea"}, "'sea' is not in the prompt"),
         ({"mask": torch.zeros(3, 8, 8)}, "3 masks were given for 1"),
         ({"scale": "-0.5"}, "opposite"),
         ({"edited_prompt": "a city under <dog>"}, "no such sound token"),

@@ -79,7 +79,7 @@ def test_the_example_runs_where_the_machines_encoding_is_not_utf8(comfy_path, re
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "utf-8"}
     with ComfyServer(comfy_path, tmp_path, pack, environment=plain) as server:
         prompt = changed(server.prompt(WORKFLOW), "AAI_TrainSoundToken", steps=3)
-        prompt = changed(prompt, "AAI_SoundTokenConditioning", prompt="a “café” under *")
+        prompt = changed(prompt, "AAI_SoundTokenConditioning", prompt="a 'café' under *")
         prompt = changed(prompt, "KSampler", steps=2)
         result = server.run(prompt, timeout=300)
         assert len(server.pictures(result)) == 4

@@ -143,7 +143,7 @@ def test_words_decide_where_the_picture_changes(model, edit_of):
 
 
 def test_a_blend_word_that_is_not_in_the_prompts_is_named(model, edit_of):
-    with pytest.raises(InputError, match="“fire” is not in the prompt"):
+    with pytest.raises(InputError, match="'fire' is not in the prompt"):
         blended(edit_of(), model.encode_prompt, "fire")
 
 

@@ -77,7 +77,7 @@ def real_clips(recordings: Path, folds: tuple[int, ...]) -> Clips:
                 levels.append(loudness(sound))
     if not features:
         raise InputError(
-            f"“{recordings}” holds no recordings of folds {folds}: give ESC-10's folder, or leave it out."
+            f"'{recordings}' holds no recordings of folds {folds}: give ESC-10's folder, or leave it out."
         )
     return Clips(torch.stack(features), torch.tensor(events), torch.tensor(levels))
 

@@ -55,7 +55,7 @@ def recordings_of(folder: Path, fold: int) -> list[tuple[str, Path]]:
         (event, p) for name, event in ESC10.items() for p in sorted((folder / name).glob(f"{fold}-*.ogg"))
     ]
     if not found:
-        raise InputError(f"“{folder}” holds no recordings of fold {fold}: give ESC-10's folder of classes.")
+        raise InputError(f"'{folder}' holds no recordings of fold {fold}: give ESC-10's folder of classes.")
     return found
 
 
