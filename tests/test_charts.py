@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aai.charts import PAPER, Cell, Line, Row, bars, contact_sheet, plot, save
+from aai.charts import PAPER, Cell, Line, Row, bars, contact_sheet, curve_points, plot, save
 from aai.errors import InputError
 
 
@@ -51,3 +51,14 @@ def test_a_picture_is_saved_whole_or_not_at_all(tmp_path):
         assert picture.format == "PNG"
     with pytest.raises(InputError, match="cannot be saved"):
         save(bars("T", "s", [("a", 1, 1, 1)]), tmp_path / "nowhere" / "a.png")
+
+
+def test_a_curve_is_thinned_to_what_can_be_shown():
+    losses = [1 / (i + 1) for i in range(1000)]
+    curve = curve_points(losses, 2000)
+    assert (curve["step"], curve["total"]) == (1000, 2000)
+    assert len(curve["losses"]) == len(curve["means"]) == 240
+    assert curve["losses"] == sorted(curve["losses"], reverse=True)
+    assert abs(sum(curve["losses"]) / 240 - sum(losses) / 1000) < 2e-3
+    short = curve_points([0.5, 0.25], 60)
+    assert short["losses"] == [0.5, 0.25] and short["means"][0] == 0.5

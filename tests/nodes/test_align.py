@@ -45,7 +45,7 @@ def settings(**changed):
 def test_the_tower_is_the_text_encoders_own(pack, small):
     texts = ["rain in the city", "a dog", "a photo of rain, heavy and dark " * 20]
     tower = pack.part("nodes.comfy.clip").ClipTower(small.clip)
-    reader = pack.part("aai.soundworld.text").Reader(small.tokenizer, small.tower)
+    reader = pack.part("aai.soundworld.text").CaptionEncoder(small.tokenizer, small.tower)
     embedded = tower.embed(texts)
     assert tower.name == "clip_l 192" and embedded.shape == (3, tower.dim) and not embedded.is_inference()
     assert_close(embedded[:2], reader.embed(texts[:2]), atol=1e-4, rtol=1e-4)

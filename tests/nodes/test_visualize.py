@@ -147,18 +147,6 @@ def test_every_edit_is_compared_with_its_own_source(pack, shown, monkeypatch):
         pairs([0, 1, 2, 10, 11, 12], group_size=4)
 
 
-def test_a_curve_is_thinned_to_what_a_node_can_show(pack):
-    points = pack.part("nodes.pictures").curve_points
-    losses = [1 / (i + 1) for i in range(1000)]
-    curve = points(losses, 2000)
-    assert (curve["step"], curve["total"]) == (1000, 2000)
-    assert len(curve["losses"]) == len(curve["means"]) == 240
-    assert curve["losses"] == sorted(curve["losses"], reverse=True)
-    assert abs(sum(curve["losses"]) / 240 - sum(losses) / 1000) < 2e-3
-    short = points([0.5, 0.25], 60)
-    assert short["losses"] == [0.5, 0.25] and short["means"][0] == 0.5
-
-
 def test_what_the_nodes_tell_the_front_end_is_json(pack, run, small, token, ear, shown):
     sound = {"waveform": torch.randn(1, 2, 16000) * 0.1, "sample_rate": 16000}
     _, ui = shown("AAI_EncodeSound", sound_encoder=ear, audio=sound, count=1)
