@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapt, align, examples, inject, references, sound, soundworld, visualize
+from . import adapt, align, examples, inject, references, sound, soundworld, tokens, visualize
 
 
 class SoundTokens(ComfyExtension):
@@ -16,6 +16,7 @@ class SoundTokens(ComfyExtension):
             *align.NODES,
             *references.NODES,
             *adapt.NODES,
+            *tokens.NODES,
             *inject.NODES,
             *visualize.NODES,
         ]

@@ -1,29 +1,21 @@
-"""Adapting: a heard sound and some reference pictures become a sound token."""
+"""Adapting: a sound and a few reference pictures become a sound token (eq. 6)."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
-
-import folder_paths
 from comfy_api.latest import io
 
-from ..aai.charts import curve_points, loss_curve
-from ..aai.errors import logger, sentence
-from . import folders
-from .pictures import as_image, square
-from .types import CATEGORY, SoundEmbeddingType, SoundTokenType, search_aliases
+from ..aai.errors import logger
+from . import tokens
+from .pictures import draw_curve, square
+from .types import CATEGORY, SoundEmbeddingType, SoundTokenType, fold, search_aliases, seed_input
 
 log = logger(__name__)
-
-SMALLEST = 32
-"""Side of a reference picture, in pixels, below which nothing is to be seen in it."""
 
 
 class TrainSoundToken(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        schema = io.Schema(
             node_id="AAI_TrainSoundToken",
             display_name="Train Sound Token",
             category=CATEGORY,
@@ -65,14 +57,7 @@ class TrainSoundToken(io.ComfyNode):
                 io.Int.Input(
                     "batch", default=4, min=1, max=64, tooltip="Pictures in a step; less memory with fewer."
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="The same seed and inputs give the same token; on a GPU, up to rounding.",
-                ),
+                seed_input("token"),
                 io.Combo.Input(
                     "scale",
                     options=["vocabulary", "raw"],
@@ -195,6 +180,7 @@ class TrainSoundToken(io.ComfyNode):
             ],
             is_output_node=True,
         )
+        return fold(schema, in_sight=["name", "steps", "rate", "seed"])
 
     @classmethod
     def execute(
@@ -205,65 +191,28 @@ class TrainSoundToken(io.ComfyNode):
         embedding,
         images,
         name,
-        steps,
-        rate,
-        batch,
-        seed,
-        scale,
-        rho,
-        vectors,
-        template,
         size,
-        norm="free",
-        timesteps="stratified",
-        average=0.0,
-        validate=0,
-        patience=0,
-        chunk=0,
-        checkpointing=False,
         sample_every=0,
         licence="",
         resume=None,
+        **widgets,
     ) -> io.NodeOutput:
-        from ..aai.adapt.settings import TrainSettings
         from ..aai.adapt.train import train_token
-        from ..aai.errors import InputError
         from .comfy.picture import ComfyPictureModel
         from .comfy.progress import LossCurve
         from .comfy.training import room
 
-        settings = TrainSettings(
-            steps=steps,
-            rate=rate,
-            batch=batch,
-            seed=seed,
-            scale=scale,
-            rho=rho or None,
-            vectors=vectors,
-            template=template,
-            norm=norm,
-            timesteps=timesteps,
-            average=average or None,
-            validate=validate,
-            patience=patience,
-            chunk=chunk,
-            checkpointing=checkpointing,
-        )
+        settings = train_settings(**widgets)
         picture = ComfyPictureModel(model, clip, vae)
-        progress = LossCurve(steps)
-        edge = min(images.shape[1:3])
-        if len(images) and edge < SMALLEST:
-            raise InputError(
-                f"A reference picture of {images.shape[2]} x {images.shape[1]} pixels shows too little: take "
-                f"{SMALLEST} or more a side."
-            )
+        progress = LossCurve(settings.steps)
+        latents = picture.encode_images(square(images, size or picture.native_size))
 
         def keep(stopped) -> None:
-            word = save_token(stopped.token, f"{file_name(name)}-step{stopped.token.provenance['steps']}")
+            steps = stopped.token.provenance["steps"]
+            word = tokens.save(stopped.token, f"{tokens.file_name(name)}-step{steps}")
             log.info("Training stopped; the token so far is embedding:%s.", word)
 
-        latents = picture.encode_images(square(images, size or picture.native_size))
-        with picture.training(room(latents, chunk or batch)) as trainable:
+        with picture.training(room(latents, settings.chunk or settings.batch)) as trainable:
             result = train_token(
                 trainable,
                 embedding.f_a,
@@ -272,170 +221,29 @@ class TrainSoundToken(io.ComfyNode):
                 name.strip(),
                 callback=progress,
                 on_stop=keep,
-                watch=lambda so_far: progress.show(sample(trainable, so_far.token, latents, seed)),
+                watch=lambda so_far: progress.show(
+                    draw_sample(trainable, so_far.token, latents, settings.seed)
+                ),
                 watch_every=sample_every,
                 resume=resume,
                 table=(embedding.labels, embedding.label_vectors),
                 loudness=embedding.loudness,
-                provenance={**origin(embedding), **({"licence": licence.strip()} if licence.strip() else {})},
+                provenance=tokens.provenance_of(embedding, licence.strip()),
             )
-        curve = as_image(loss_curve(result.losses, steps, progress.begun))
-        shown = {"curve": [curve_points(result.losses, steps, progress.begun)]}
+        curve, shown = draw_curve(result.losses, settings.steps, progress.begun)
         if result.note:
             shown["text"] = [result.note]
         return io.NodeOutput(result.token, curve, ui=shown)
 
 
-class RebindSoundToken(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="AAI_RebindSoundToken",
-            display_name="Rebind Sound Token",
-            category=CATEGORY,
-            **search_aliases("swap sound", "exchange sound"),
-            description="The same adapter with another sound (the paper's Fig. 6b): no training.",
-            inputs=[
-                SoundTokenType.Input("token", tooltip="A token that this pack trained."),
-                SoundEmbeddingType.Input("embedding", tooltip="The other sound, heard by the same encoder."),
-                new_name(),
-            ],
-            outputs=[
-                SoundTokenType.Output(
-                    "rebound", display_name="token", tooltip="The token of the other sound."
-                )
-            ],
-        )
+def train_settings(rho: float, average: float = 0.0, **settings):
+    """TrainSettings of the widgets, where 0 is no bound on f_adapter and no average of the steps."""
+    from ..aai.adapt.settings import TrainSettings
 
-    @classmethod
-    def execute(cls, token, embedding, name="") -> io.NodeOutput:
-        rebound = token.with_sound(embedding.f_a, embedding.loudness, origin(embedding))
-        return io.NodeOutput(renamed(rebound, name))
+    return TrainSettings(rho=rho or None, average=average or None, **settings)
 
 
-class SaveSoundToken(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="AAI_SaveSoundToken",
-            display_name="Save Sound Token",
-            category=CATEGORY,
-            **search_aliases("save embedding", "textual inversion"),
-            description="Saves a token in models/embeddings. Any prompt can then say embedding:name.",
-            inputs=[
-                SoundTokenType.Input("token", tooltip="The token to save."),
-                io.String.Input(
-                    "name",
-                    default="",
-                    tooltip="The file's name; folders with /. Empty, or a folder's name with / at its end, "
-                    "takes the token's name.",
-                ),
-                io.Boolean.Input(
-                    "overwrite",
-                    default=False,
-                    tooltip="Replace a sound token of this name; otherwise a number is added to it.",
-                ),
-            ],
-            outputs=[
-                io.String.Output(
-                    "word", display_name="word", tooltip="What to write in a prompt: embedding:name."
-                )
-            ],
-            is_output_node=True,
-        )
-
-    @classmethod
-    def fingerprint_inputs(cls, overwrite=False, **others):
-        return folders.saving_stamp(overwrite)
-
-    @classmethod
-    def execute(cls, token, name, overwrite) -> io.NodeOutput:
-        folder, slash, file = name.strip().rpartition("/")
-        word = save_token(token, folder + slash + (file or file_name(token.name)), overwrite)
-        return io.NodeOutput(f"embedding:{word}", ui={"text": [f"embedding:{word}"]})
-
-
-class LoadSoundToken(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="AAI_LoadSoundToken",
-            display_name="Load Sound Token",
-            category=CATEGORY,
-            **search_aliases("load embedding", "textual inversion"),
-            description="A token from models/embeddings: this pack's, or any textual-inversion embedding.",
-            inputs=[
-                io.Combo.Input(
-                    "file",
-                    options=folder_paths.get_filename_list("embeddings"),
-                    tooltip="A file of models/embeddings, as wide as the checkpoint's text encoder.",
-                ),
-                new_name(),
-            ],
-            outputs=[
-                SoundTokenType.Output("token", display_name="token", tooltip="The sound token."),
-                io.String.Output(
-                    "provenance",
-                    display_name="provenance",
-                    tooltip="Where the token comes from: its sound, encoder, model, training, loudness, "
-                    "licence.",
-                ),
-            ],
-        )
-
-    @classmethod
-    def fingerprint_inputs(cls, file, name=""):
-        path = file and token_file(file)
-        return [file, os.stat(path).st_mtime_ns if path else None, name]
-
-    @classmethod
-    def validate_inputs(cls, file):
-        # A link's value is None before it ran.
-        return True if file is None or token_file(file) else no_token(file)
-
-    @classmethod
-    def execute(cls, file, name="") -> io.NodeOutput:
-        from ..aai import token
-        from ..aai.errors import InputError
-
-        path = token_file(file)
-        if path is None:
-            raise InputError(no_token(file))
-        loaded = renamed(token.load(path), name)
-        return io.NodeOutput(loaded, loaded.describe())
-
-
-def token_file(name: str) -> str | None:
-    """The path of a file of models/embeddings; None where there is none."""
-    return folder_paths.get_full_path("embeddings", name) if folders.is_inside(name) else None
-
-
-def no_token(name: str) -> str:
-    return sentence(f"There is no token '{name}' in models/embeddings: save one there or choose another.")
-
-
-def new_name():
-    """The input for a token's new name."""
-    return io.String.Input(
-        "name",
-        optional=True,
-        default="",
-        tooltip="The token's new name, where a prompt has two of the same; empty keeps the old one.",
-    )
-
-
-def renamed(token, name: str):
-    """A token under another name; without one, as it is. Raises InputError for a name that can be none."""
-    return replace(token, name=name.strip() or token.name)
-
-
-def origin(embedding) -> dict[str, str]:
-    """What a token says of its sound."""
-    found = {"sound": embedding.sound, "sound_hash": embedding.hash, "encoder": embedding.encoder}
-    return {k: v for k, v in found.items() if v}
-
-
-def sample(picture, token, latents, seed: int):
+def draw_sample(picture, token, latents, seed: int):
     """A picture [3, H, W] that the token so far draws, as large as the training's."""
     from ..aai.picture.preview import preview
     from ..aai.prompt import Prompt
@@ -445,18 +253,4 @@ def sample(picture, token, latents, seed: int):
     return picture.decode(drawn)[0]
 
 
-def file_name(name: str) -> str:
-    """A token's name as a file's: a prompt reads embedding:name up to the first space."""
-    return name.strip().replace(" ", "_")
-
-
-def save_token(token, name: str, overwrite: bool = False) -> str:
-    """Saves into the first embeddings folder; returns what a prompt calls it. Raises InputError."""
-    from ..aai.token import is_ours
-
-    path = folders.place_of("embeddings", name, "a sound token", overwrite, is_ours, forbidden=" ()[]")
-    token.save(path)
-    return path.relative_to(folders.root_of("embeddings")).with_suffix("").as_posix()
-
-
-NODES = [TrainSoundToken, RebindSoundToken, SaveSoundToken, LoadSoundToken]
+NODES = [TrainSoundToken]

@@ -7,16 +7,14 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..aai.charts import curve_points, loss_curve
 from ..aai.errors import logger
 from ..aai.files import is_file
 from . import encoders, folders
-from .pictures import as_image
-from .types import CATEGORY, SOUNDWORLD, SoundEncoderType, search_aliases
+from .pictures import draw_curve
+from .types import CATEGORY, NONE, SOUNDWORLD, SoundEncoderType, fold, search_aliases, seed_input
 
 log = logger(__name__)
 
-NONE = "none"
 EXAMPLES = "aai_soundworld_examples"
 """Where in ComfyUI's temp folder SoundWorld's own dataset is written."""
 
@@ -24,7 +22,7 @@ EXAMPLES = "aai_soundworld_examples"
 class AlignAudioEncoder(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        schema = io.Schema(
             node_id="AAI_AlignAudioEncoder",
             display_name="Align Audio Encoder",
             category=CATEGORY,
@@ -114,14 +112,7 @@ class AlignAudioEncoder(io.ComfyNode):
                     tooltip="What a sound goes through before a step hears it: noise and turns in time (the "
                     "paper), hidden bands and spans, or nothing.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="The same seed and inputs give the same encoder; on a GPU, up to rounding.",
-                ),
+                seed_input("encoder"),
                 io.String.Input(
                     "name",
                     default="aligned",
@@ -139,6 +130,7 @@ class AlignAudioEncoder(io.ComfyNode):
             ],
             is_output_node=True,
         )
+        return fold(schema, in_sight=["dataset", "steps", "rate", "seed", "name"])
 
     @classmethod
     def validate_inputs(cls, dataset):
@@ -146,49 +138,23 @@ class AlignAudioEncoder(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, dataset, **others):
-        given = sorted((k, v) for k, v in others.items() if isinstance(v, (int, float, str)))
-        return [dataset, given, _stamp(dataset)]
+        widgets = sorted((k, v) for k, v in others.items() if isinstance(v, (int, float, str)))
+        return [dataset, widgets, _stamp(dataset)]
 
     @classmethod
-    def execute(
-        cls,
-        sound_encoder,
-        clip,
-        dataset,
-        steps,
-        batch,
-        rate,
-        held_out,
-        momentum,
-        alpha,
-        tau,
-        augment,
-        seed,
-        name,
-    ) -> io.NodeOutput:
+    def execute(cls, sound_encoder, clip, dataset, held_out, augment, name, **widgets) -> io.NodeOutput:
         import torch
 
         from ..aai.align.augment import PAPERS, Augment
         from ..aai.align.pipeline import align_folder
-        from ..aai.align.settings import AlignSettings
         from .comfy.clip import ClipTower
         from .comfy.progress import Bar, LossCurve
         from .comfy.training import room_to_train
 
         name = name.strip() or "aligned"
-        # A name that can be none is said before the training, not when Cancel keeps what came of it.
+        # Before the training: a refused name would lose what Cancel keeps of it.
         encoders.check_name(name)
-        settings = AlignSettings(
-            steps=steps,
-            batch=batch,
-            rate=rate,
-            momentum=momentum,
-            alpha=alpha,
-            tau=tau,
-            seed=seed % 2**63,
-            warmup=max(1, min(50, steps // 10)),
-            ramp_steps=max(1, steps // 10),
-        )
+        settings = align_settings(**widgets)
 
         def keep(encoder, done: int) -> None:
             file = encoders.save(encoder, f"{name}-step{done}")
@@ -206,18 +172,17 @@ class AlignAudioEncoder(io.ComfyNode):
                 name,
                 device,
                 Bar(),
-                LossCurve(steps),
+                LossCurve(settings.steps),
                 keep,
             )
-        curve = as_image(loss_curve(report.losses, steps))
-        shown = {"text": [str(report)], "curve": [curve_points(report.losses, steps)]}
-        return io.NodeOutput(aligned, curve, str(report), ui=shown)
+        curve, shown = draw_curve(report.losses, settings.steps)
+        return io.NodeOutput(aligned, curve, str(report), ui={"text": [str(report)], **shown})
 
 
 class BridgeSoundEncoder(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        schema = io.Schema(
             node_id="AAI_BridgeSoundEncoder",
             display_name="Bridge Sound Encoder",
             category=CATEGORY,
@@ -268,10 +233,11 @@ class BridgeSoundEncoder(io.ComfyNode):
                 ),
             ],
         )
+        return fold(schema, in_sight=["clap", "sounds", "labels"])
 
     @classmethod
     def validate_inputs(cls, clap):
-        # What is said is shown for every input that is asked for. A link's value is None before it ran.
+        # The answer is shown for every input that is named here. A link's value is None before it ran.
         if clap is not None and clap not in encoders.clap_folders():
             return encoders.missing(clap)
         return True
@@ -288,10 +254,10 @@ class BridgeSoundEncoder(io.ComfyNode):
         from .comfy.clip import ClipTower
         from .comfy.progress import Bar
 
-        heard = None if sounds == NONE else load_sounds(folders.input_folder(sounds))
-        known = [*LABELS, *labels.splitlines()]
-        towers = load_folder(encoders.found(clap))
-        encoder, report = bridge_clap(*towers, ClipTower(clip), known, heard, BridgeSettings(kind), Bar())
+        examples = None if sounds == NONE else load_sounds(folders.input_folder(sounds))
+        towers = load_folder(encoders.require(clap))
+        labels = [*LABELS, *labels.splitlines()]
+        encoder, report = bridge_clap(*towers, ClipTower(clip), labels, examples, BridgeSettings(kind), Bar())
         return io.NodeOutput(encoder, str(report), ui={"text": [str(report)]})
 
 
@@ -334,8 +300,16 @@ class SaveSoundEncoder(io.ComfyNode):
         return io.NodeOutput(file, ui={"text": [file]})
 
 
+def align_settings(steps: int, seed: int, **settings):
+    """AlignSettings of the widgets, with a warm-up and a rise of alpha that fit few steps."""
+    from ..aai.align.settings import AlignSettings
+
+    tenth = max(1, steps // 10)
+    return AlignSettings(steps=steps, seed=seed % 2**63, warmup=min(50, tenth), ramp_steps=tenth, **settings)
+
+
 def _stamp(folder: str | None) -> str | None:
-    """Tells the files of an input folder from what they were; None where the choice is no such folder."""
+    """A digest of an input folder's files; None where the choice is not such a folder."""
     if folder is None or folders.check_input_folder(folder) is not True:
         return None
     root = folders.input_folder(folder)

@@ -18,12 +18,12 @@ def clap_folders() -> list[str]:
     """The folders below models/audio_encoders whose config.json is a CLAP's."""
     from ..aai.encoders.clap import is_clap_folder
 
-    found = set()
+    names = set()
     for base in map(Path, folder_paths.get_folder_paths(KIND)):
         for pattern in ("*/config.json", "*/*/config.json"):
             parents = [path.parent for path in base.glob(pattern)]
-            found |= {p.relative_to(base).as_posix() for p in parents if is_clap_folder(p)}
-    return sorted(found)
+            names |= {p.relative_to(base).as_posix() for p in parents if is_clap_folder(p)}
+    return sorted(names)
 
 
 def names() -> list[str]:
@@ -42,7 +42,7 @@ def find(name: str) -> Path | None:
     return next((path for path in paths if path.exists()), None)
 
 
-def found(name: str) -> Path:
+def require(name: str) -> Path:
     """As `find`. Raises InputError where there is none."""
     from ..aai.errors import InputError
 
@@ -79,7 +79,8 @@ def check_name(name: str) -> None:
 def save(encoder, name: str, overwrite: bool = False) -> str:
     """Saves into the first audio_encoders folder; returns what Load Sound Encoder calls it.
 
-    Raises InputError for a name that is none, and where the encoder or the disk does not let it be saved.
+    Raises InputError for a name that a file cannot have, and where the encoder or the disk does not let it
+    be saved.
     """
     from ..aai.encoders import loaders as encoders
 

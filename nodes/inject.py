@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..aai.errors import logger
 from .sound import sound_of
-from .types import CATEGORY, SoundTokenType, search_aliases
+from .types import CATEGORY, SoundTokenType, fold, search_aliases
 
 log = logger(__name__)
 
@@ -78,7 +78,7 @@ class PromptToPromptEdit(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         token, *more = _token_inputs()
-        return io.Schema(
+        schema = io.Schema(
             node_id="AAI_PromptToPromptEdit",
             display_name="Prompt To Prompt Edit",
             category=CATEGORY,
@@ -200,38 +200,35 @@ class PromptToPromptEdit(io.ComfyNode):
                 ),
             ],
         )
+        return fold(schema, in_sight=["source_prompt", "edited_prompt", "scale", "windows"])
 
     @classmethod
     def execute(
         cls, model, clip, token, latent, source_prompt, edited_prompt, scale, windows, cross_end, self_end,
-        self_downscale, silence, blend_words="", token_2=None, token_3=None, mask=None, blend_start=0.2,
-        blend_threshold=0.3, blend_changes=False, source_pooled=True,
+        blend_words="", token_2=None, token_3=None, mask=None, blend_start=0.2, blend_threshold=0.3,
+        blend_changes=False, **settings,
     ) -> io.NodeOutput:  # fmt: skip
         from functools import partial
 
         from ..aai.inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
         from ..aai.inject.loudness import read_scales
         from ..aai.prompt import Prompt
-        from .comfy import clip as words
-        from .comfy import latent as sampling
         from .comfy import patch
+        from .comfy.clip import core
+        from .comfy.clip import encode as encode_with
+        from .comfy.latent import paired, trajectory_of
 
-        chosen = {
-            "scene": {},
-            "style": STYLE_WINDOWS,
-            "own": {"cross_window": (0.0, cross_end), "self_window": (0.0, self_end)},
-        }[WINDOWS[windows]]
+        own = {"cross_window": (0.0, cross_end), "self_window": (0.0, self_end)}
+        settings |= {"scene": {}, "style": STYLE_WINDOWS, "own": own}[WINDOWS[windows]]
         tokens = tuple(t for t in (token, token_2, token_3) if t is not None)
         lines = [line.strip() for line in edited_prompt.splitlines() if line.strip()]
         edited, scales = sweep([Prompt(line, tokens) for line in lines], read_scales(scale))
-        edit = Edit(
-            Prompt(source_prompt, tokens), edited, scales=scales, self_downscale=self_downscale,
-            silence=silence, source_pooled=source_pooled, trajectory=sampling.trajectory_of(latent), **chosen,
-        )  # fmt: skip
-        encode_prompt = partial(words.encode, clip)
+        source, trajectory = Prompt(source_prompt, tokens), trajectory_of(latent)
+        edit = Edit(source, edited, scales=scales, trajectory=trajectory, **settings)
+        encode_prompt = partial(encode_with, clip)
         edit = blended(edit, encode_prompt, blend_words, mask, blend_start, blend_threshold, blend_changes)
         cond = encode(encode_prompt, edit)
-        return io.NodeOutput(patch.attach(model, edit), words.core(cond), sampling.paired(latent, edit.rows))
+        return io.NodeOutput(patch.attach(model, edit), core(cond), paired(latent, edit.rows))
 
 
 class InvertImage(io.ComfyNode):
@@ -294,11 +291,11 @@ class InvertImage(io.ComfyNode):
         picture = ComfyPictureModel(model, clip, vae)
         pixels = invert.reduced(image[..., :3].movedim(-1, 1), picture.native_size)
         latents = picture.encode_images(pixels)
-        told, empty = picture.encode_prompt(Prompt(prompt)), picture.encode_prompt(Prompt(""))
-        trajectory = invert.invert(picture, latents, told, steps, Bar(steps))
+        cond, uncond = picture.encode_prompt(Prompt(prompt)), picture.encode_prompt(Prompt(""))
+        trajectory = invert.invert(picture, latents, cond, steps, Bar(steps))
         if null_text:
             with picture.training(room(latents, 1)) as inner:
-                trajectory = invert.null_text(inner, trajectory, told, empty, guidance, callback=Bar(steps))
+                trajectory = invert.null_text(inner, trajectory, cond, uncond, guidance, callback=Bar(steps))
         samples = model.model.process_latent_out(trajectory.clean[None]).cpu()
         return io.NodeOutput({"samples": samples, TRAJECTORY: (trajectory, samples)})
 
@@ -354,8 +351,8 @@ class LoudnessReweight(io.ComfyNode):
         from ..aai.errors import InputError
         from ..aai.inject.edit import reweighted
         from ..aai.inject.loudness import read_scales, scale_of
-        from .comfy import clip as words
         from .comfy import patch
+        from .comfy.clip import token_ids_of
 
         loudness = None
         if scale.strip():
@@ -367,13 +364,13 @@ class LoudnessReweight(io.ComfyNode):
             raise InputError(
                 "Loudness Reweight has neither a scale nor a sound: type one, or connect an audio."
             )
-        token_ids = words.token_ids_of(conditioning)
+        token_ids = token_ids_of(conditioning)
         names = [name.strip(" <>") for name in tokens.split(",") if name.strip(" <>")]
         injection = reweighted(patch.attached(model), token_ids, scales, names)
         # JSON has no -inf, which is silence.
-        shown = None if loudness is None else max(loudness, -99.0)
-        told = {"loudness": shown, "reference": reference, "scales": scales}
-        return io.NodeOutput(patch.attach(model, injection), scales[0], ui={"loudness": [told]})
+        finite = None if loudness is None else max(loudness, -99.0)
+        shown = {"loudness": finite, "reference": reference, "scales": scales}
+        return io.NodeOutput(patch.attach(model, injection), scales[0], ui={"loudness": [shown]})
 
 
 NODES = [SoundTokenConditioning, PromptToPromptEdit, InvertImage, LoudnessReweight]

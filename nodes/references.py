@@ -1,33 +1,30 @@
-"""References: the pictures of a library that a sound sounds like."""
+"""Reference pictures: those of a library that are nearest to a sound."""
 
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..aai.errors import encodable
+from ..aai.errors import encodable, logger
 from . import folders
-from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, search_aliases
+from .types import CATEGORY, NONE, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, fold, search_aliases
 from .visualize import previews
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 SIDE = 1024
 """Side of the pictures that a folder gives, in pixels: the largest model's own; training reduces them to a
 smaller one's."""
 
-NONE = "none"
-
 
 class RetrieveReferenceImages(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        schema = io.Schema(
             node_id="AAI_RetrieveReferenceImages",
             display_name="Retrieve Reference Images",
             category=CATEGORY,
@@ -75,10 +72,11 @@ class RetrieveReferenceImages(io.ComfyNode):
             ],
             is_output_node=True,
         )
+        return fold(schema, in_sight=["library", "k", "clip_model"])
 
     @classmethod
     def validate_inputs(cls, library):
-        # What is said is shown for every input that is asked for.
+        # The answer is shown for every input that is named here.
         return True if library == SOUNDWORLD else folders.check_input_folder(library)
 
     @classmethod
@@ -87,44 +85,55 @@ class RetrieveReferenceImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, embedding, sound_encoder, library, k, clip_model=NONE, own_clip="") -> io.NodeOutput:
-        note = ""
         if library == SOUNDWORLD:
-            from ..aai.soundworld import library as soundworld
-
-            pictures, scores = soundworld.references(embedding.f_a, sound_encoder, k)
-            images = pictures.movedim(1, -1).contiguous()
-            names = [f"{SOUNDWORLD} {i + 1}" for i in range(len(scores))]
+            (images, scores, names), note = _from_soundworld(embedding, sound_encoder, k), ""
         else:
-            from ..aai import image
-            from ..aai.library.index import index
-            from ..aai.library.retrieval import clip_of, retrieve
-            from ..aai.library.towers import tower_of
-            from .comfy.progress import Bar
-
-            folder = folders.input_folder(library)
-            tower = tower_of(sound_encoder, _clip_folder(clip_model))
-            held = index(folder, tower, callback=Bar())
-            retrieval = retrieve(embedding.f_a, held, k, own_clip.strip() or clip_of(embedding.sound))
-            found, note = retrieval.references, retrieval.note
-            # 64 of them are 800 MB, which are not to be held twice.
-            images = torch.empty(len(found), SIDE, SIDE, 3)
-            for row, reference in zip(images, found):
-                row.copy_(image.load(reference.path, SIDE).movedim(0, -1))
-            scores = [r.score for r in found]
-            names = [encodable(r.path.relative_to(folder).as_posix()) for r in found]
+            folder, clip_folder = folders.input_folder(library), _clip_folder(clip_model)
+            images, scores, names, note = _from_folder(
+                embedding, sound_encoder, folder, k, clip_folder, own_clip.strip()
+            )
         lines = [f"{name} {score:.3f}" for name, score in zip(names, scores)]
-        shown = [
+        rows = [
             {**file, "name": name, "score": float(score)}
             for file, name, score in zip(previews(images), names, scores)
         ]
         if note:
             log.warning("%s", note)
-        told = {"references": shown, **({"text": [note]} if note else {})}
-        return io.NodeOutput(images, "\n".join(lines), ui=told)
+        shown = {"references": rows, **({"text": [note]} if note else {})}
+        return io.NodeOutput(images, "\n".join(lines), ui=shown)
+
+
+def _from_soundworld(embedding, sound_encoder, k: int) -> tuple[torch.Tensor, list[float], list[str]]:
+    """IMAGE [k, H, W, 3], cosines and names of SoundWorld's own pictures."""
+    from ..aai.soundworld.library import references
+
+    pictures, scores = references(embedding.f_a, sound_encoder, k)
+    return pictures.movedim(1, -1).contiguous(), scores, [f"{SOUNDWORLD} {i + 1}" for i in range(len(scores))]
+
+
+def _from_folder(
+    embedding, sound_encoder, folder: Path, k: int, clip_folder: Path | None, own_clip: str
+) -> tuple[torch.Tensor, list[float], list[str], str]:
+    """IMAGE [k, SIDE, SIDE, 3], cosines and names of a folder's pictures, and a note on those left out."""
+    from ..aai import image
+    from ..aai.library.index import index
+    from ..aai.library.retrieval import clip_of, retrieve
+    from ..aai.library.towers import tower_of
+    from .comfy.progress import Bar
+
+    pictures = index(folder, tower_of(sound_encoder, clip_folder), callback=Bar())
+    retrieval = retrieve(embedding.f_a, pictures, k, own_clip or clip_of(embedding.sound))
+    references = retrieval.references
+    # In place: 64 of them are 800 MB, once.
+    images = torch.empty(len(references), SIDE, SIDE, 3)
+    for row, reference in zip(images, references):
+        row.copy_(image.load(reference.path, SIDE).movedim(0, -1))
+    names = [encodable(r.path.relative_to(folder).as_posix()) for r in references]
+    return images, [r.score for r in references], names, retrieval.note
 
 
 def _stamp(library: str | None) -> str | None:
-    """Tells the pictures of a library from others; None where the choice is no folder of pictures."""
+    """A digest of a library's pictures; None where the choice is not a folder of pictures."""
     from ..aai.errors import InputError
     from ..aai.library.index import scan
 
@@ -150,7 +159,7 @@ def _clip_folder(name: str) -> Path | None:
 
 def _clip_models() -> dict[str, Path]:
     """{name: folder} of the CLIP models in transformers' layout within models/clip_vision."""
-    found = {}
+    models = {}
     for root in folder_paths.get_folder_paths("clip_vision"):
         for config in sorted(Path(root).glob("*/config.json")):
             try:
@@ -158,8 +167,8 @@ def _clip_models() -> dict[str, Path]:
             except (OSError, ValueError, AttributeError):
                 continue
             if kind == "clip":
-                found.setdefault(config.parent.name, config.parent)
-    return found
+                models.setdefault(config.parent.name, config.parent)
+    return models
 
 
 NODES = [RetrieveReferenceImages]

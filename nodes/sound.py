@@ -1,4 +1,4 @@
-"""Hearing: a file becomes a sound, a sound an embedding in the text encoder's space."""
+"""Sounds: a file becomes a sound, a sound an embedding in the text encoder's space."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class LoadAudio(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, audio):
         # A link's value is None before it ran.
-        return True if audio is None or sound_file(audio) else no_sound(audio)
+        return True if audio is None or sound_file(audio) else missing_sound(audio)
 
     @classmethod
     def execute(cls, audio, start, length) -> io.NodeOutput:
@@ -76,13 +76,12 @@ class LoadAudio(io.ComfyNode):
 
         path = sound_file(audio)
         if path is None:
-            raise InputError(no_sound(audio))
+            raise InputError(missing_sound(audio))
         sound = sounds.load(path, start=start, seconds=length or None)
-        # The name goes beside what core's AUDIO has: a token says which sound it is of.
-        core = {"waveform": sound.waveform[None], "sample_rate": sound.rate, "name": os.path.basename(path)}
-        # And where its channels stand, which core's AUDIO does not say.
-        core["layout"] = sound.layout
-        return io.NodeOutput(core, sounds.loudness(sound))
+        core = {"waveform": sound.waveform[None], "sample_rate": sound.rate}
+        # Core's AUDIO has neither the name, by which a token knows its sound, nor where the channels stand.
+        ours = {"name": os.path.basename(path), "layout": sound.layout}
+        return io.NodeOutput({**core, **ours}, sounds.loudness(sound))
 
 
 class LoadSoundEncoder(io.ComfyNode):
@@ -134,7 +133,7 @@ class LoadSoundEncoder(io.ComfyNode):
             return io.NodeOutput(load_sound_encoder())
         from ..aai.encoders.loaders import load
 
-        return io.NodeOutput(load(encoders.found(encoder)))
+        return io.NodeOutput(load(encoders.require(encoder)))
 
 
 class EncodeSound(io.ComfyNode):
@@ -182,12 +181,12 @@ class EncodeSound(io.ComfyNode):
         from ..aai.encoders.base import encode_sound, nearest_words
 
         sound = sound_of(audio)
-        heard = encode_sound(sound_encoder, sound, audio.get("name", ""))
-        ranked = nearest_words(sound_encoder, heard.f_a[None], k=max(5, count))[0]
+        embedding = encode_sound(sound_encoder, sound, audio.get("name", ""))
+        ranked = nearest_words(sound_encoder, embedding.f_a[None], k=max(5, count))[0]
         scores = "\n".join(f"{word} {100 * score:.0f} %" for word, score in ranked[:5])
-        nearest = [{"word": word, "score": score} for word, score in ranked[:5]]
+        shown = [{"word": word, "score": score} for word, score in ranked[:5]]
         words = ", ".join(word for word, _ in ranked[:count])
-        return io.NodeOutput(heard, words, scores or NO_WORDS, ui={"words": nearest})
+        return io.NodeOutput(embedding, words, scores or NO_WORDS, ui={"words": shown})
 
 
 def sound_file(name: str) -> str | None:
@@ -198,7 +197,7 @@ def sound_file(name: str) -> str | None:
     return path if path and os.path.isfile(path) else None
 
 
-def no_sound(name: str) -> str:
+def missing_sound(name: str) -> str:
     return sentence(f"There is no sound '{name}' in the input folder: upload it or choose another.")
 
 
@@ -222,8 +221,8 @@ def _sound_files() -> list[str]:
     os.makedirs(folder, exist_ok=True)
     names = os.listdir(folder)
     # The system's list of endings lacks some of what decodes, .wv or .caf for example.
-    known = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
-    return sorted({*known, *folder_paths.filter_files_content_types(names, ["audio", "video"])})
+    decoded = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
+    return sorted({*decoded, *folder_paths.filter_files_content_types(names, ["audio", "video"])})
 
 
 NODES = [LoadAudio, LoadSoundEncoder, EncodeSound]

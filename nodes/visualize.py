@@ -1,4 +1,4 @@
-"""Looking: where a sound's word looked on the picture, and what an edit changed."""
+"""Views of a result: where a sound's word looked on the picture, and what an edit changed."""
 
 from __future__ import annotations
 
@@ -98,31 +98,20 @@ class DrawHeatmap(io.ComfyNode):
         from ..aai.errors import InputError
         from ..aai.inject import heatmap
 
-        looked = maps.maps().to(images.device)
+        attention = maps.maps().to(images.device)
         if len(images) != maps.pictures:
             raise InputError(
                 f"The heat map is of {maps.pictures} pictures, but {len(images)} came in: connect all that "
                 "KSampler drew, and no other."
             )
-        values = heatmap.normalised(looked)
+        values = heatmap.normalised(attention)
         masks = F.interpolate(values, images.shape[1:3], mode="bicubic").clamp(0, 1)
         heat = heatmap.coloured(masks).movedim(-3, -1)
-        named = (looked > 0).flatten(2).any(2)[..., None, None, None]
-        overlays = torch.where(
-            named, torch.lerp(images[..., :3].expand_as(heat), heat, opacity), images[..., :3]
-        )
-        files = [previews(x.flatten(0, 1)) for x in (heat, values[..., None].expand(*values.shape, 3))]
-        pictures = previews(images)
-        pairs = [(name, picture) for name in maps.names for picture in pictures]
-        most = looked.amax((1, 2, 3)).repeat_interleave(len(images)).tolist()
-        shares = maps.shares().flatten().tolist()
-        # An edit's source does not name the sound: there is nothing to see on it.
-        seen = [
-            {"token": name, "picture": picture, "heat": drawn, "values": grey, "most": top, "share": share}
-            for (name, picture), drawn, grey, top, share in zip(pairs, *files, most, shares)
-            if share > 0
-        ]
-        shown = {"heatmaps": seen, "opacity": [opacity]}
+        # A picture whose prompt does not name the sound, as an edit's source, stays as it is.
+        named = (attention > 0).flatten(2).any(2)[..., None, None, None]
+        covered = torch.lerp(images[..., :3].expand_as(heat), heat, opacity)
+        overlays = torch.where(named, covered, images[..., :3])
+        shown = {"heatmaps": _layers(maps, attention, images, heat, values), "opacity": [opacity]}
         return io.NodeOutput(overlays.flatten(0, 1), masks.flatten(0, 1), ui=shown)
 
 
@@ -180,6 +169,20 @@ class CompareImages(io.ComfyNode):
         each = max(1, len(after) // len(before))
         pairs = [{"before": before[min(i // each, len(before) - 1)], "after": p} for i, p in enumerate(after)]
         return io.NodeOutput(ui={"pairs": pairs})
+
+
+def _layers(maps, attention: Tensor, images: Tensor, heat: Tensor, values: Tensor) -> list[dict]:
+    """What the node's own view lays over one another, for each sound and each picture that it is in."""
+    coloured, grey = (previews(x.flatten(0, 1)) for x in (heat, values[..., None].expand(*values.shape, 3)))
+    pictures = previews(images)
+    pairs = [(name, picture) for name in maps.names for picture in pictures]
+    most = attention.amax((1, 2, 3)).repeat_interleave(len(images)).tolist()
+    shares = maps.shares().flatten().tolist()
+    return [
+        {"token": name, "picture": picture, "heat": drawn, "values": plain, "most": top, "share": share}
+        for (name, picture), drawn, plain, top, share in zip(pairs, coloured, grey, most, shares)
+        if share > 0
+    ]
 
 
 def previews(images: Tensor) -> list[dict]:

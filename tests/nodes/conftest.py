@@ -44,7 +44,7 @@ def comfy(comfy_path, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def pack(comfy):
-    """The pack, loaded as ComfyUI does it: `nodes` {node id: class}, `part("nodes.adapt")` its modules."""
+    """The pack, loaded as ComfyUI does it: `nodes` {node id: class}, `part("nodes.adapt")` a module."""
     begin = time.perf_counter()
     spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py")
     module = importlib.util.module_from_spec(spec)
@@ -82,15 +82,16 @@ def small(pack, tmp_path_factory):
     from diffusers import UNet2DConditionModel
 
     models, text = pack.part("aai.soundworld.models"), pack.part("aai.soundworld.text")
+    build_tokenizer = pack.part("aai.soundworld.build.text").build_tokenizer
     soundworld = pack.part("nodes.comfy.soundworld")
     folder = tmp_path_factory.mktemp("tokenizer")
-    text.build_tokenizer(folder)
+    build_tokenizer(folder)
     torch.manual_seed(0)
     tokenizer = text.load_tokenizer(folder)
     unet = UNet2DConditionModel(**models.UNET_CONFIG).eval().requires_grad_(False)
     tower = text.build_text_tower(tokenizer).eval().requires_grad_(False)
     autoencoder = models.PatchAutoencoder().eval().requires_grad_(False)
-    embeddings = pack.part("nodes.adapt").folder_paths.get_folder_paths("embeddings")
+    embeddings = pack.part("nodes.folders").folder_paths.get_folder_paths("embeddings")
     # As a loader node would: inside inference mode, so that the weights are inference tensors.
     with torch.inference_mode():
         model = soundworld.build_model(unet.state_dict())

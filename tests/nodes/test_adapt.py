@@ -168,7 +168,8 @@ def test_a_cancelled_run_goes_on_from_its_token(train, run, embeddings_folder, m
 
 
 def test_a_resumed_curve_begins_where_its_run_did(trained, pack, monkeypatch):
-    progress, pictures = pack.part("nodes.comfy.progress"), pack.part("nodes.pictures")
+    progress, charts = pack.part("nodes.comfy.progress"), pack.part("aai.charts")
+    as_image = pack.part("nodes.pictures").as_image
     token = trained(steps=2).args[0]
     bars, told = [], []
     monkeypatch.setattr(progress.Bar, "__call__", lambda self, done, *_: bars.append(done))
@@ -177,14 +178,14 @@ def test_a_resumed_curve_begins_where_its_run_did(trained, pack, monkeypatch):
     assert (curve["begun"], curve["step"], curve["total"], len(curve["losses"])) == (2, 4, 4, 2)
     # The picture that is drawn after the last step leaves the bar where it is.
     assert bars[-3:] == [3, 4, 4] and told[-1] == curve
-    drawn = [pictures.as_image(pictures.loss_curve([0.5, 0.4], 4, begun))[0, 30:, :, 0] for begun in (0, 2)]
+    drawn = [as_image(charts.loss_curve([0.5, 0.4], 4, begun))[0, 30:, :, 0] for begun in (0, 2)]
     columns = [(red > 0.9).any(0).nonzero() for red in drawn]
     assert columns[0].max() < 256 < columns[1].min()
 
 
 def test_what_training_has_to_say_is_shown(trained, pack, monkeypatch):
     assert "text" not in trained().ui
-    monkeypatch.setattr(pack.part("aai.adapt.trainer").Run, "validate", lambda self: 1.0)
+    monkeypatch.setattr(pack.part("aai.adapt.trainer").TokenTrainer, "validate", lambda self: 1.0)
     (note,) = trained(validate=1, patience=1).ui["text"]
     assert note.startswith("Stopped at step 1: the validation loss had not fallen")
 

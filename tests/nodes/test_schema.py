@@ -9,6 +9,14 @@ IDS = {
     "AAI_InvertImage", "AAI_AlignAudioEncoder", "AAI_BridgeSoundEncoder", "AAI_SaveSoundEncoder",
     "AAI_AttentionHeatmap", "AAI_DrawHeatmap", "AAI_CompareImages",
 }  # fmt: skip
+IN_SIGHT = {
+    "AAI_TrainSoundToken": ["name", "steps", "rate", "seed"],
+    "AAI_AlignAudioEncoder": ["dataset", "steps", "rate", "seed", "name"],
+    "AAI_BridgeSoundEncoder": ["clap", "sounds", "labels"],
+    "AAI_RetrieveReferenceImages": ["library", "k", "clip_model"],
+    "AAI_PromptToPromptEdit": ["source_prompt", "edited_prompt", "scale", "windows"],
+}
+"""The widgets of these nodes that are no advanced ones; every other node shows all of its own."""
 
 
 def test_ids_are_final(pack):
@@ -50,3 +58,22 @@ def test_every_node_is_found_by_other_words_where_comfyui_knows_them(pack):
     if not hasattr(schemas[0], "search_aliases"):
         return
     assert [s.node_id for s in schemas if not s.search_aliases] == []
+
+
+def test_what_most_people_never_touch_is_folded_where_comfyui_folds(pack):
+    from comfy_api.latest import io
+
+    folds = hasattr(io.Boolean.Input("on"), "advanced")
+    assert set(pack.nodes) >= set(IN_SIGHT)
+    for node_id, node in pack.nodes.items():
+        # As the front end gets it: {"required": {id: [type, {"advanced": True, ...}]}, ...}
+        slots = node.GET_NODE_INFO_V1()["input"]
+        options = {
+            name: slot[1] for kind in ("required", "optional") for name, slot in slots.get(kind, {}).items()
+        }
+        widgets = [s.id for s in node.GET_SCHEMA().inputs or [] if isinstance(s, io.WidgetInput)]
+        wanted = IN_SIGHT.get(node_id, widgets) if folds else widgets
+        assert [name for name in widgets if not options[name].get("advanced")] == wanted, node_id
+        assert not [name for name in options if name not in widgets and options[name].get("advanced")], (
+            node_id
+        )

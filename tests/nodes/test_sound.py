@@ -112,7 +112,7 @@ def test_a_token_knows_its_sounds_file(run, comfy, pack, ear, rain):
     pack.part("aai.audio").save(rain, comfy / "input" / "by the window.wav")
     sound, _ = run("AAI_LoadAudio", audio="by the window.wav", start=0.0, length=0.0)
     heard, *_ = run("AAI_EncodeSound", sound_encoder=ear, audio=sound, count=1)
-    assert pack.part("nodes.adapt").origin(heard)["sound"] == "by the window.wav"
+    assert pack.part("nodes.tokens").provenance_of(heard)["sound"] == "by the window.wav"
 
 
 def test_no_sound_at_all_gets_a_sentence(run, pack, ear):

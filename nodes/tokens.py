@@ -1,0 +1,184 @@
+"""Sound tokens as files of models/embeddings, and with another sound in them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..aai.errors import sentence
+from . import folders
+from .types import CATEGORY, SoundEmbeddingType, SoundTokenType, search_aliases
+
+
+class RebindSoundToken(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_RebindSoundToken",
+            display_name="Rebind Sound Token",
+            category=CATEGORY,
+            **search_aliases("swap sound", "exchange sound"),
+            description="The same adapter with another sound (the paper's Fig. 6b): no training.",
+            inputs=[
+                SoundTokenType.Input("token", tooltip="A token that this pack trained."),
+                SoundEmbeddingType.Input("embedding", tooltip="The other sound, heard by the same encoder."),
+                new_name(),
+            ],
+            outputs=[
+                SoundTokenType.Output(
+                    "rebound", display_name="token", tooltip="The token of the other sound."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, token, embedding, name="") -> io.NodeOutput:
+        rebound = token.with_sound(embedding.f_a, embedding.loudness, provenance_of(embedding))
+        return io.NodeOutput(renamed(rebound, name))
+
+
+class SaveSoundToken(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_SaveSoundToken",
+            display_name="Save Sound Token",
+            category=CATEGORY,
+            **search_aliases("save embedding", "textual inversion"),
+            description="Saves a token in models/embeddings. Any prompt can then say embedding:name.",
+            inputs=[
+                SoundTokenType.Input("token", tooltip="The token to save."),
+                io.String.Input(
+                    "name",
+                    default="",
+                    tooltip="The file's name; folders with /. Empty, or a folder's name with / at its end, "
+                    "takes the token's name.",
+                ),
+                io.Boolean.Input(
+                    "overwrite",
+                    default=False,
+                    tooltip="Replace a sound token of this name; otherwise a number is added to it.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    "word", display_name="word", tooltip="What to write in a prompt: embedding:name."
+                )
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, overwrite=False, **others):
+        return folders.saving_stamp(overwrite)
+
+    @classmethod
+    def execute(cls, token, name, overwrite) -> io.NodeOutput:
+        folder, slash, file = name.strip().rpartition("/")
+        word = save(token, folder + slash + (file or file_name(token.name)), overwrite)
+        return io.NodeOutput(f"embedding:{word}", ui={"text": [f"embedding:{word}"]})
+
+
+class LoadSoundToken(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AAI_LoadSoundToken",
+            display_name="Load Sound Token",
+            category=CATEGORY,
+            **search_aliases("load embedding", "textual inversion"),
+            description="A token from models/embeddings: this pack's, or any textual-inversion embedding.",
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=folder_paths.get_filename_list("embeddings"),
+                    tooltip="A file of models/embeddings, as wide as the checkpoint's text encoder.",
+                ),
+                new_name(),
+            ],
+            outputs=[
+                SoundTokenType.Output("token", display_name="token", tooltip="The sound token."),
+                io.String.Output(
+                    "provenance",
+                    display_name="provenance",
+                    tooltip="Where the token comes from: its sound, encoder, model, training, loudness, "
+                    "licence.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file, name=""):
+        path = file and token_file(file)
+        return [file, os.stat(path).st_mtime_ns if path else None, name]
+
+    @classmethod
+    def validate_inputs(cls, file):
+        # A link's value is None before it ran.
+        return True if file is None or token_file(file) else missing_token(file)
+
+    @classmethod
+    def execute(cls, file, name="") -> io.NodeOutput:
+        from ..aai import token
+        from ..aai.errors import InputError
+
+        path = token_file(file)
+        if path is None:
+            raise InputError(missing_token(file))
+        loaded = renamed(token.load(path), name)
+        return io.NodeOutput(loaded, loaded.describe())
+
+
+def token_file(name: str) -> str | None:
+    """The path of a file of models/embeddings; None where there is none."""
+    return folder_paths.get_full_path("embeddings", name) if folders.is_inside(name) else None
+
+
+def missing_token(name: str) -> str:
+    return sentence(f"There is no token '{name}' in models/embeddings: save one there or choose another.")
+
+
+def new_name():
+    """The input for a token's new name."""
+    return io.String.Input(
+        "name",
+        optional=True,
+        default="",
+        tooltip="The token's new name, where a prompt has two of the same; empty keeps the old one.",
+    )
+
+
+def renamed(token, name: str):
+    """A token under another name; without one, as it is. Raises InputError for a name that can be none."""
+    return replace(token, name=name.strip() or token.name)
+
+
+def provenance_of(embedding, licence: str = "") -> dict[str, str]:
+    """What a token's file says of its sound, and of the rights in it where the user does."""
+    entries = {
+        "sound": embedding.sound,
+        "sound_hash": embedding.hash,
+        "encoder": embedding.encoder,
+        "licence": licence,
+    }
+    return {key: value for key, value in entries.items() if value}
+
+
+def file_name(name: str) -> str:
+    """A token's name as a file's: a prompt reads embedding:name up to the first space."""
+    return name.strip().replace(" ", "_")
+
+
+def save(token, name: str, overwrite: bool = False) -> str:
+    """Saves into the first embeddings folder; returns what a prompt calls it. Raises InputError."""
+    from ..aai.token import is_ours
+
+    path = folders.place_of("embeddings", name, "a sound token", overwrite, is_ours, forbidden=" ()[]")
+    token.save(path)
+    return path.relative_to(folders.root_of("embeddings")).with_suffix("").as_posix()
+
+
+NODES = [RebindSoundToken, SaveSoundToken, LoadSoundToken]
