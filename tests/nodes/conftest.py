@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import shutil
 import subprocess
 import sys
 import time
@@ -115,14 +116,60 @@ def ear(pack):
     return encoder.CAVMAEEncoder(model, labels, torch.randn(len(labels), 192), name="small")
 
 
+@pytest.fixture
+def embedding(pack):
+    """A sound as the small encoder may hear it."""
+    f_a = torch.randn(192, generator=torch.Generator().manual_seed(7))
+    return pack.part("aai.encoders.base").SoundEmbedding(f_a, -21.5, "c0ffee", "small")
+
+
+@pytest.fixture
+def embeddings_folder(comfy):
+    return comfy / "models" / "embeddings"
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    return torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def trained(pack, small, embedding, pictures):
+    """trained(**changes) -> all that the node gives: its outputs and what it tells the front end."""
+
+    def call(**changes):
+        settings = dict(
+            name="rain", steps=4, rate=0.01, batch=2, seed=5, scale="vocabulary", rho=1.0, vectors=1,
+            template="a photo of *", size=64,
+        )  # fmt: skip
+        inputs = dict(model=small.model, clip=small.clip, vae=small.vae, embedding=embedding, images=pictures)
+        node = pack.nodes["AAI_TrainSoundToken"].PREPARE_CLASS_CLONE(None)
+        with torch.inference_mode():
+            return node.EXECUTE_NORMALIZED(**{**inputs, **settings, **changes})
+
+    return call
+
+
+@pytest.fixture
+def train(trained):
+    return lambda **changes: trained(**changes).args
+
+
+@pytest.fixture(scope="session")
+def clap(comfy, clap_folder):
+    """A CLAP's folder in models/audio_encoders."""
+    shutil.copytree(clap_folder, comfy / "models" / "audio_encoders" / "laion" / "tiny-clap")
+    return "laion/tiny-clap"
+
+
 @pytest.fixture(scope="session")
 def release(tmp_path_factory) -> Path:
     """The zip that the registry would hold: every file of the repository but those of .comfyignore."""
 
     def listed(*options: str) -> set[str]:
         command = ["git", "ls-files", "--cached", "--others", "-z", *options]
-        told = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, encoding="utf-8").stdout
-        return {name for name in told.split("\0") if name}
+        output = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, encoding="utf-8").stdout
+        return {name for name in output.split("\0") if name}
 
     if not (ROOT / ".git").exists():
         pytest.skip("no git repository: what a release holds is not known")

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
-
-
-@pytest.fixture
-def embedding(pack):
-    f_a = torch.randn(192, generator=torch.Generator().manual_seed(7))
-    return pack.part("aai.encoders.base").SoundEmbedding(f_a, -21.5, "c0ffee", "small")
 
 
 @pytest.fixture
@@ -103,15 +96,6 @@ def test_what_is_no_folder_of_the_input_folder_is_refused(run, pack, ear, folder
     assert said is not True and said.startswith("There is no folder")
     with pytest.raises(pack.part("aai.errors").InputError, match="There is no folder"):
         run("AAI_RetrieveReferenceImages", embedding=embedding, sound_encoder=ear, library=name, k=1)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="links may need rights here")
-def test_a_link_that_leads_to_itself_hides_no_folder(pack, folder):
-    (folder.parent / "loop").symlink_to("loop")
-    try:
-        assert "weather" in pack.part("nodes.folders").input_folders()
-    finally:
-        (folder.parent / "loop").unlink()
 
 
 def test_an_absolute_folder_is_refused(pack, folder):
