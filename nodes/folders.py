@@ -48,7 +48,7 @@ def is_inside(name: str) -> bool:
     Links are not followed: folders of models are often links to another disk.
     """
     path = Path(name)
-    return bool(name) and not (path.is_absolute() or path.drive or ".." in path.parts)
+    return bool(path.parts) and not path.anchor and ".." not in path.parts
 
 
 def digest(listing: Iterable) -> str:

@@ -27,7 +27,7 @@ def test_a_folder_below_another_is_one_and_a_file_is_none(pack, folders, comfy):
     (comfy / "input" / "outer" / "file.txt").touch()
     assert folders.check_input_folder("outer/inner") is True and folders.check_input_folder(None) is True
     assert folders.input_folder("outer/inner") == comfy / "input" / "outer" / "inner"
-    for name in ("outer/file.txt", "outer/../outer", str(comfy / "input" / "outer"), ""):
+    for name in ("outer/file.txt", "outer/../outer", str(comfy / "input" / "outer"), "", "."):
         with pytest.raises(pack.part("aai.errors").InputError, match="There is no folder"):
             folders.input_folder(name)
 
