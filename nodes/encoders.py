@@ -7,7 +7,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..aai.errors import sentence
+from ..aai.errors import InputError, sentence
 from ..aai.files import is_dir
 from . import folders
 
@@ -44,8 +44,6 @@ def find(name: str) -> Path | None:
 
 def require(name: str) -> Path:
     """As `find`. Raises InputError where there is none."""
-    from ..aai.errors import InputError
-
     path = find(name)
     if path is None:
         raise InputError(missing(name))

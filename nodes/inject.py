@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..aai.errors import logger
+from ..aai.errors import InputError, logger
 from .sound import sound_of
 from .types import CATEGORY, SoundTokenType, fold, search_aliases
 
@@ -348,7 +348,6 @@ class LoudnessReweight(io.ComfyNode):
     @classmethod
     def execute(cls, model, conditioning, tokens, scale, reference, audio=None) -> io.NodeOutput:
         from ..aai.audio import loudness as lufs
-        from ..aai.errors import InputError
         from ..aai.inject.edit import reweighted
         from ..aai.inject.loudness import read_scales, scale_of
         from .comfy import patch

@@ -9,7 +9,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..aai.errors import encodable, logger
+from ..aai.errors import InputError, encodable, logger
 from . import folders
 from .types import CATEGORY, NONE, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, fold, search_aliases
 from .visualize import previews
@@ -134,7 +134,6 @@ def _from_folder(
 
 def _stamp(library: str | None) -> str | None:
     """A digest of a library's pictures; None where the choice is not a folder of pictures."""
-    from ..aai.errors import InputError
     from ..aai.library.index import scan
 
     if library in (None, SOUNDWORLD):
@@ -147,8 +146,6 @@ def _stamp(library: str | None) -> str | None:
 
 def _clip_folder(name: str) -> Path | None:
     """The folder of a CLIP model, None for none. Raises InputError for a name that is not there."""
-    from ..aai.errors import InputError
-
     if name == NONE:
         return None
     folder = _clip_models().get(name)

@@ -7,7 +7,7 @@ import os
 import folder_paths
 from comfy_api.latest import io
 
-from ..aai.errors import sentence
+from ..aai.errors import InputError, sentence
 from . import encoders, folders
 from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, search_aliases
 
@@ -72,7 +72,6 @@ class LoadAudio(io.ComfyNode):
     @classmethod
     def execute(cls, audio, start, length) -> io.NodeOutput:
         from ..aai import audio as sounds
-        from ..aai.errors import InputError
 
         path = sound_file(audio)
         if path is None:
@@ -205,7 +204,6 @@ def sound_of(audio: dict | None):
     """A Sound of core's AUDIO; six channels of no stated layout are 5.1 in ffmpeg's order, as core decodes
     them. Raises InputError for none, as core gives for a video without sound, and for what holds no sound."""
     from ..aai.audio import SURROUND_5_1, from_tensor
-    from ..aai.errors import InputError
 
     if audio is None:
         raise InputError("No sound came in, as from a video without a sound track: connect another.")

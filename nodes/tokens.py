@@ -8,7 +8,7 @@ from dataclasses import replace
 import folder_paths
 from comfy_api.latest import io
 
-from ..aai.errors import sentence
+from ..aai.errors import InputError, sentence
 from . import folders
 from .types import CATEGORY, SoundEmbeddingType, SoundTokenType, search_aliases
 
@@ -123,7 +123,6 @@ class LoadSoundToken(io.ComfyNode):
     @classmethod
     def execute(cls, file, name="") -> io.NodeOutput:
         from ..aai import token
-        from ..aai.errors import InputError
 
         path = token_file(file)
         if path is None:

@@ -7,6 +7,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..aai.errors import InputError
 from .types import CATEGORY, AttentionMapsType, search_aliases
 
 
@@ -95,7 +96,6 @@ class DrawHeatmap(io.ComfyNode):
 
     @classmethod
     def execute(cls, maps, images, opacity) -> io.NodeOutput:
-        from ..aai.errors import InputError
         from ..aai.inject import heatmap
 
         attention = maps.maps().to(images.device)
@@ -149,8 +149,6 @@ class CompareImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, edited=None, group_size=0) -> io.NodeOutput:
-        from ..aai.errors import InputError
-
         source, others = images, edited
         if edited is None:
             size = group_size or len(images)

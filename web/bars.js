@@ -4,12 +4,12 @@ import { element } from "./view.js";
 
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 
-function bar(name, share, told, mark) {
+function bar(name, share, text, mark) {
     const fill = element("span", { class: "aai-fill", style: `width: ${100 * Math.min(Math.max(share, 0), 1)}%` });
     const track = element("span", { class: "aai-track", "aria-hidden": "true" }, fill);
     if (mark !== undefined) track.append(element("span", { class: "aai-mark", style: `left: ${100 * mark}%` }));
     return element("li", {}, element("span", { class: "aai-name", title: name }, name), track,
-        element("span", { class: "aai-number" }, told));
+        element("span", { class: "aai-number" }, text));
 }
 
 /** EncodeSound's nearest words. */
@@ -26,17 +26,17 @@ export function words(root) {
 
 /** LoudnessReweight's loudness and scales; the mark is scale 1, where the prompt is as it was. */
 export function loudness(root) {
-    const told = element("p", { class: "aai-line", "aria-live": "polite" });
+    const line = element("p", { class: "aai-line", "aria-live": "polite" });
     const list = element("ol", { class: "aai-bars" });
-    root.append(told, list, element("p", { class: "aai-hint" }, t("Run, and the loudness and its scale stand here.")));
+    root.append(line, list, element("p", { class: "aai-hint" }, t("Run, and the loudness and its scale stand here.")));
     return ({ loudness }) => {
         if (!loudness?.length) return;
         const [{ loudness: lufs, reference, scales }] = loudness;
-        if (lufs === null || lufs === undefined) told.textContent = t("scale as typed");
-        else if (lufs <= -70) told.textContent = t("silent: scale 0");
+        if (lufs === null || lufs === undefined) line.textContent = t("scale as typed");
+        else if (lufs <= -70) line.textContent = t("silent: scale 0");
         else {
             const numbers = { loudness: lufs.toFixed(1), reference: reference.toFixed(1) };
-            told.textContent = t("{loudness} LUFS, reference {reference}", numbers);
+            line.textContent = t("{loudness} LUFS, reference {reference}", numbers);
         }
         const name = (i) => (scales.length > 1 ? t("picture {number}", { number: i + 1 }) : t("scale"));
         list.replaceChildren(...scales.map((scale, i) => bar(name(i), scale / 2, `× ${scale.toFixed(2)}`, 0.5)));

@@ -24,20 +24,20 @@ export function compare(root) {
 
     const move = (to) => {
         at = Math.min(Math.max(to, 0), 1);
-        view.held.style.setProperty("--aai-at", `${100 * at}%`);
+        view.content.style.setProperty("--aai-at", `${100 * at}%`);
         handle.setAttribute("aria-valuenow", Math.round(100 * at));
         handle.setAttribute("aria-valuetext", t("{share} % source", { share: Math.round(100 * at) }));
     };
     move(0.5);
-    view.held.addEventListener("pointerdown", (event) => {
+    view.content.addEventListener("pointerdown", (event) => {
         if (event.button !== 0) return;
         event.preventDefault();
-        view.held.setPointerCapture(event.pointerId);
+        view.content.setPointerCapture(event.pointerId);
         handle.focus({ preventScroll: true });
         move(view.place(event)[0]);
     });
-    view.held.addEventListener("pointermove", (event) => {
-        if (view.held.hasPointerCapture(event.pointerId)) move(view.place(event)[0]);
+    view.content.addEventListener("pointermove", (event) => {
+        if (view.content.hasPointerCapture(event.pointerId)) move(view.place(event)[0]);
     });
     handle.addEventListener("keydown", (event) => {
         const steps = { ArrowLeft: -0.02, ArrowRight: 0.02, ArrowDown: -0.1, ArrowUp: 0.1 };

@@ -6,7 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 export function curve(root) {
     let shown;
-    const told = element("p", { class: "aai-line", "aria-live": "off" });
+    const caption = element("p", { class: "aai-line", "aria-live": "off" });
     const note = element("p", { class: "aai-note", role: "status", hidden: true });
     const svg = document.createElementNS(SVG, "svg");
     svg.setAttribute("viewBox", "0 0 1000 1000");
@@ -19,7 +19,7 @@ export function curve(root) {
         return line;
     });
     const plot = element("div", { class: "aai-plot" }, svg);
-    root.append(told, note, plot, element("p", { class: "aai-hint" }, t("Run, and the loss is drawn here while it trains.")));
+    root.append(caption, note, plot, element("p", { class: "aai-hint" }, t("Run, and the loss is drawn here while it trains.")));
 
     const say = ({ step, total, means }) =>
         t("step {step} of {total}, loss {loss}", { step, total, loss: means.at(-1).toFixed(4) });
@@ -32,9 +32,9 @@ export function curve(root) {
         const i = Math.min(Math.max(at, 0), losses.length - 1);
         const step = begun + Math.round(((i + 1) * done) / losses.length);
         const [loss, mean] = [shown.losses[i].toFixed(4), shown.means[i].toFixed(4)];
-        told.textContent = t("step {step}: {loss}, mean {mean}", { step, loss, mean });
+        caption.textContent = t("step {step}: {loss}, mean {mean}", { step, loss, mean });
     });
-    plot.addEventListener("pointerleave", () => shown && (told.textContent = say(shown)));
+    plot.addEventListener("pointerleave", () => shown && (caption.textContent = say(shown)));
 
     return ({ curve, text = [] }) => {
         if (!curve?.length) return;
@@ -49,7 +49,7 @@ export function curve(root) {
         const width = (scale * (step - begun)) / losses.length;
         [losses, means].forEach((values, i) => lines[i].setAttribute("points", values.map((value, x) =>
             `${(begun * scale + (x + 0.5) * width).toFixed(1)},${(960 - (920 * (value - low)) / (high - low || 1)).toFixed(1)}`).join(" ")));
-        told.textContent = say(shown);
+        caption.textContent = say(shown);
         svg.setAttribute("aria-label", say(shown));
         root.classList.add("aai-filled");
     };

@@ -2,20 +2,20 @@
 import { t } from "./language.js";
 import { element } from "./view.js";
 
-/** {stage, frame, shape(image)}: the frame, and where in it an event is, as shares of its width and height. */
+/** {stage, content, shape(image), place(event)}: the frame, and where in it an event is, as shares of its width and height. */
 export function frame(...layers) {
-    const held = element("div", { class: "aai-frame" }, ...layers);
-    const stage = element("div", { class: "aai-stage" }, held);
+    const content = element("div", { class: "aai-frame" }, ...layers);
+    const stage = element("div", { class: "aai-stage" }, content);
     return {
         stage,
-        held,
+        content,
         shape(image) {
             if (!image.naturalWidth) return;
-            held.style.setProperty("--aai-width", image.naturalWidth);
-            held.style.setProperty("--aai-height", image.naturalHeight);
+            content.style.setProperty("--aai-width", image.naturalWidth);
+            content.style.setProperty("--aai-height", image.naturalHeight);
         },
         place(event) {
-            const box = held.getBoundingClientRect();
+            const box = content.getBoundingClientRect();
             const share = (at, from, length) => Math.min(Math.max((at - from) / length, 0), 1);
             return [share(event.clientX, box.left, box.width), share(event.clientY, box.top, box.height)];
         },
@@ -26,15 +26,15 @@ export function frame(...layers) {
 export function pager(show) {
     let index = 0;
     let count = 0;
-    const told = element("span", { class: "aai-count", "aria-live": "polite" });
+    const counter = element("span", { class: "aai-count", "aria-live": "polite" });
     const step = (by) => {
         index = (index + by + count) % count;
-        told.textContent = t("{number} of {count}", { number: index + 1, count });
+        counter.textContent = t("{number} of {count}", { number: index + 1, count });
         show(index);
     };
     const root = element("span", { class: "aai-pager" },
         element("button", { type: "button", "aria-label": t("previous picture"), onclick: () => step(-1) }, "‹"),
-        told,
+        counter,
         element("button", { type: "button", "aria-label": t("next picture"), onclick: () => step(1) }, "›"));
     return {
         root,

@@ -58,8 +58,8 @@ export function heatmap(root) {
             value.textContent = t("<{token}> has {share} % of the attention", { token, share: (100 * share).toFixed(1) });
         }
     }
-    view.held.addEventListener("pointermove", (event) => shown && tell(view.place(event)));
-    view.held.addEventListener("pointerleave", () => shown && tell());
+    view.content.addEventListener("pointermove", (event) => shown && tell(view.place(event)));
+    view.content.addEventListener("pointerleave", () => shown && tell());
     view.stage.addEventListener("keydown", (event) => {
         const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
         if (!by || !shown) return;

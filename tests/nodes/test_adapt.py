@@ -133,13 +133,13 @@ def test_a_resumed_curve_begins_where_its_run_did(trained, pack, monkeypatch):
     progress, charts = pack.part("nodes.comfy.progress"), pack.part("aai.charts")
     as_image = pack.part("nodes.pictures").as_image
     token = trained(steps=2).args[0]
-    bars, told = [], []
+    bars, events = [], []
     monkeypatch.setattr(progress.Bar, "__call__", lambda self, done, *_: bars.append(done))
-    monkeypatch.setattr(progress, "tell", lambda event, output: told.append(output["curve"][0]))
+    monkeypatch.setattr(progress, "tell", lambda event, output: events.append(output["curve"][0]))
     (curve,) = trained(steps=4, resume=token, sample_every=2).ui["curve"]
     assert (curve["begun"], curve["step"], curve["total"], len(curve["losses"])) == (2, 4, 4, 2)
     # The picture that is drawn after the last step leaves the bar where it is.
-    assert bars[-3:] == [3, 4, 4] and told[-1] == curve
+    assert bars[-3:] == [3, 4, 4] and events[-1] == curve
     drawn = [as_image(charts.loss_curve([0.5, 0.4], 4, begun))[0, 30:, :, 0] for begun in (0, 2)]
     columns = [(red > 0.9).any(0).nonzero() for red in drawn]
     assert columns[0].max() < 256 < columns[1].min()

@@ -50,10 +50,10 @@ def test_the_tower_is_not_projected(pack, small):
     tower = pack.part("nodes.comfy.clip").ClipTower(small.clip)
     before = tower.embed(["rain"])
     model = small.clip.cond_stage_model.clip_l
-    held, kept = model.transformer.text_projection._parameters, model.options_default
-    weight = held["weight"]
-    held["weight"] = torch.nn.Parameter(3 * weight.clone(), requires_grad=False)
-    model.options_default = (*kept[:2], True)
+    parameters, options = model.transformer.text_projection._parameters, model.options_default
+    weight = parameters["weight"]
+    parameters["weight"] = torch.nn.Parameter(3 * weight.clone(), requires_grad=False)
+    model.options_default = (*options[:2], True)
     try:
         assert torch.equal(tower.embed(["rain"]), before)
         with torch.inference_mode():
@@ -61,7 +61,7 @@ def test_the_tower_is_not_projected(pack, small):
             projected = model(ids)[1]
         assert_close(projected, 3 * before)
     finally:
-        held["weight"], model.options_default = weight, kept
+        parameters["weight"], model.options_default = weight, options
         model.reset_clip_options()
 
 
@@ -115,8 +115,8 @@ def test_a_raw_encoder_learns_words(run, pack, small, ear, sounds, dataset):
     inputs = settings(held_out=0.0, augment="none", steps=10)
     aligned, _, report = run("AAI_AlignAudioEncoder", sound_encoder=raw, clip=small.clip, **inputs)
     assert "held-out" not in report and raw.labels == []
-    heard, words, _ = run("AAI_EncodeSound", sound_encoder=aligned, audio=core_audio(sounds[1]), count=1)
-    assert words in aligned.labels and heard.labels == aligned.labels
+    embedding, words, _ = run("AAI_EncodeSound", sound_encoder=aligned, audio=core_audio(sounds[1]), count=1)
+    assert words in aligned.labels and embedding.labels == aligned.labels
 
 
 def core_audio(sound) -> dict:
@@ -196,8 +196,8 @@ def test_a_clap_is_bridged_saved_and_loaded(run, pack, comfy, small, sounds, cla
     inputs = dict(clap=clap, clip=small.clip, sounds="none", labels="my garden gate", kind="mlp")
     encoder, report = run("AAI_BridgeSoundEncoder", **inputs)
     assert encoder.dim == 192 and encoder.labels[-1] == "my garden gate" and "391 labels" in report
-    heard, words, _ = run("AAI_EncodeSound", sound_encoder=encoder, audio=core_audio(sounds[0]), count=1)
-    assert heard.f_a.shape == (192,) and words in encoder.labels
+    embedding, words, _ = run("AAI_EncodeSound", sound_encoder=encoder, audio=core_audio(sounds[0]), count=1)
+    assert embedding.f_a.shape == (192,) and words in encoder.labels
     (file,) = run("AAI_SaveSoundEncoder", sound_encoder=encoder, name="", overwrite=False)
     assert file == "tiny-clap.safetensors"
     (loaded,) = run("AAI_LoadSoundEncoder", encoder=file)

@@ -28,8 +28,8 @@ def test_a_page_tells_of_every_input_and_output_and_of_no_other(pack):
             ("Outputs", [s.display_name or s.id for s in schema.outputs or []]),
         ):
             part = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.M | re.S)
-            told = re.findall(r"^\| `([^`]+)` \|", part[1], re.M) if part else []
-            assert sorted(told) == sorted(slots), f"{node_id}, {title}"
+            listed = re.findall(r"^\| `([^`]+)` \|", part[1], re.M) if part else []
+            assert sorted(listed) == sorted(slots), f"{node_id}, {title}"
         assert "\n## When something goes wrong\n" in page, node_id
 
 
@@ -48,12 +48,12 @@ def test_what_a_page_quotes_is_what_the_code_says(pack):
 def test_every_page_shows_a_picture_and_the_pictures_are_small(pack):
     shown = set()
     for node_id, page in pages(pack).items():
-        found = PICTURE.findall(page)
-        assert found, node_id
-        shown |= {file for _, file in found}
-    held = {f"assets/{p.name}" for p in (FOLDER / "assets").iterdir()}
-    assert held == shown
-    sizes = {file: (FOLDER / file).stat().st_size for file in held}
+        pictures = PICTURE.findall(page)
+        assert pictures, node_id
+        shown |= {file for _, file in pictures}
+    kept = {f"assets/{p.name}" for p in (FOLDER / "assets").iterdir()}
+    assert kept == shown
+    sizes = {file: (FOLDER / file).stat().st_size for file in kept}
     assert max(sizes.values()) < 60_000 and sum(sizes.values()) < 1_500_000, sizes
-    for file in held:
+    for file in kept:
         Image.open(FOLDER / file).verify()

@@ -65,17 +65,17 @@ def test_english_is_what_the_nodes_say(english, pytestconfig):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_node_is_told_whole(english, language):
-    wanted, told = sayings(english), sayings(read(language, "nodeDefs"))
-    assert sorted(set(wanted) - set(told)) == [], "missing"
-    assert sorted(set(told) - set(wanted)) == [], "of nodes, inputs or outputs that do not exist"
-    assert [path for path, text in told.items() if not text.strip() or MEANT_BY_VUE.search(text)] == []
+    wanted, translated = sayings(english), sayings(read(language, "nodeDefs"))
+    assert sorted(set(wanted) - set(translated)) == [], "missing"
+    assert sorted(set(translated) - set(wanted)) == [], "of nodes, inputs or outputs that do not exist"
+    assert [path for path, text in translated.items() if not text.strip() or MEANT_BY_VUE.search(text)] == []
 
 
 @pytest.mark.parametrize("language", [x for x in LANGUAGES if x != "en"])
 def test_every_sentence_is_translated(english, language):
-    wanted, told = sayings(english), sayings(read(language, "nodeDefs"))
+    wanted, translated = sayings(english), sayings(read(language, "nodeDefs"))
     sentences = [path for path in wanted if path.endswith((".tooltip", ".description"))]
-    assert [path for path in sentences if told[path] == wanted[path]] == []
+    assert [path for path in sentences if translated[path] == wanted[path]] == []
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -95,14 +95,14 @@ def test_the_category_and_our_types_have_names(pack, language):
 def test_the_nodes_views_are_told_whole(language):
     """English stands in web/ itself."""
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "web").glob("*.js"))
-    wanted, told = set(SAID_BY_A_VIEW.findall(code)), read(language, "main")["views"]
+    wanted, translated = set(SAID_BY_A_VIEW.findall(code)), read(language, "main")["views"]
     assert len(wanted) > 40
-    assert sorted(wanted - set(told)) == [], "missing"
-    assert sorted(set(told) - wanted) == [], "said by no view"
+    assert sorted(wanted - set(translated)) == [], "missing"
+    assert sorted(set(translated) - wanted) == [], "said by no view"
     # Names that are the same in both, as an LUFS is, are short.
-    assert [k for k, v in told.items() if not v.strip() or v == k and len(k) > 10] == []
-    assert [k for k, v in told.items() if set(VALUE.findall(k)) != set(VALUE.findall(v))] == []
-    assert [v for v in told.values() if "@" in v or "|" in v] == []
+    assert [k for k, v in translated.items() if not v.strip() or v == k and len(k) > 10] == []
+    assert [k for k, v in translated.items() if set(VALUE.findall(k)) != set(VALUE.findall(v))] == []
+    assert [v for v in translated.values() if "@" in v or "|" in v] == []
 
 
 def test_no_other_language_lies_there():

@@ -32,23 +32,23 @@ def broken(node_id: str, old: dict | None, new: dict | None) -> list[str]:
         return []
     if new is None:
         return [f"{node_id} is gone: an id never changes"]
-    found = []
+    faults = []
     for kind in ("inputs", "outputs"):
         before, after = old[kind], new[kind]
         kept = [slot for slot in after if slot[0] in [s[0] for s in before]]
         missing = [s[0] for s in before if s[0] not in [s[0] for s in after]]
         if missing:
-            found.append(f"{node_id} lost {kind} {', '.join(missing)}: ids stay, display_name may change")
+            faults.append(f"{node_id} lost {kind} {', '.join(missing)}: ids stay, display_name may change")
         elif [s[:2] for s in kept] != [s[:2] for s in before]:
-            found.append(f"{node_id}'s {kind} changed their order or type")
+            faults.append(f"{node_id}'s {kind} changed their order or type")
     widgets = [slot[0] for slot in old["inputs"] if slot[1] in WIDGETS]
     now = [slot[0] for slot in new["inputs"] if slot[1] in WIDGETS]
     if not set(widgets) - set(now) and now[: len(widgets)] != widgets:
-        found.append(f"{node_id}'s widgets changed places, and saved ones go by them: new ones come last")
+        faults.append(f"{node_id}'s widgets changed places, and saved ones go by them: new ones come last")
     first = [slot[0] for slot in old["outputs"]]
     if [slot[0] for slot in new["outputs"]][: len(first)] != first:
-        found.append(f"{node_id}'s outputs changed places: new ones come last")
-    return found
+        faults.append(f"{node_id}'s outputs changed places: new ones come last")
+    return faults
 
 
 def write(names: dict) -> None:
@@ -94,6 +94,6 @@ def test_what_breaks_a_saved_workflow_is_told(change, fault):
 
     changed = made()
     change(changed)
-    found = broken("AAI_Node", made(), changed)
-    assert (found == []) if fault is None else any(fault in line for line in found)
+    faults = broken("AAI_Node", made(), changed)
+    assert (faults == []) if fault is None else any(fault in line for line in faults)
     assert broken("AAI_Node", made(), None) == ["AAI_Node is gone: an id never changes"]

@@ -48,15 +48,15 @@ def test_a_named_picture_is_used_and_a_clips_own_is_said_to_be_left_out(
     assert len(scores.splitlines()) == 4 and "thunder.png" in scores
     assert not [r for r in caplog.records if "left out as" in r.getMessage()]
     numbered = dataclasses.replace(embedding, sound="2.wav")
-    told = pack.nodes["AAI_RetrieveReferenceImages"].execute(embedding=numbered, **inputs)
-    assert "2.png" not in told.result[1] and len(told.result[1].splitlines()) == 3
-    assert told.ui["text"][0].startswith("'2.png' is left out as the sound's own clip '2'")
-    assert told.ui["text"][0] in caplog.text
+    output = pack.nodes["AAI_RetrieveReferenceImages"].execute(embedding=numbered, **inputs)
+    assert "2.png" not in output.result[1] and len(output.result[1].splitlines()) == 3
+    assert output.ui["text"][0].startswith("'2.png' is left out as the sound's own clip '2'")
+    assert output.ui["text"][0] in caplog.text
     # What is named there is left out whatever it is called.
-    told = pack.nodes["AAI_RetrieveReferenceImages"].execute(
+    output = pack.nodes["AAI_RetrieveReferenceImages"].execute(
         embedding=embedding, own_clip="thunder", **inputs
     )
-    assert "thunder.png" not in told.result[1] and "'thunder.png' is left out" in told.ui["text"][0]
+    assert "thunder.png" not in output.result[1] and "'thunder.png' is left out" in output.ui["text"][0]
 
 
 def test_a_folder_below_another_is_a_library(run, pack, ear, folder, embedding):
@@ -92,15 +92,15 @@ def test_a_folder_below_another_is_a_library(run, pack, ear, folder, embedding):
     ],
 )
 def test_what_is_no_folder_of_the_input_folder_is_refused(run, pack, ear, folder, embedding, name):
-    said = pack.nodes["AAI_RetrieveReferenceImages"].validate_inputs(library=name)
-    assert said is not True and said.startswith("There is no folder")
+    answer = pack.nodes["AAI_RetrieveReferenceImages"].validate_inputs(library=name)
+    assert answer is not True and answer.startswith("There is no folder")
     with pytest.raises(pack.part("aai.errors").InputError, match="There is no folder"):
         run("AAI_RetrieveReferenceImages", embedding=embedding, sound_encoder=ear, library=name, k=1)
 
 
 def test_an_absolute_folder_is_refused(pack, folder):
-    said = pack.nodes["AAI_RetrieveReferenceImages"].validate_inputs(library=str(folder))
-    assert said is not True and said.startswith("There is no folder")
+    answer = pack.nodes["AAI_RetrieveReferenceImages"].validate_inputs(library=str(folder))
+    assert answer is not True and answer.startswith("There is no folder")
 
 
 def test_a_large_models_references_keep_their_detail(run, pack, ear, comfy, embedding):

@@ -22,13 +22,13 @@ def names(path: Path) -> set[str]:
 
 
 def test_the_zip_holds_all_that_runs_and_nothing_else(release):
-    held = names(release)
+    packed = names(release)
     for folder in WHOLE:
         files = [p for p in (ROOT / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-        missing = {p.relative_to(ROOT).as_posix() for p in files} - held
+        missing = {p.relative_to(ROOT).as_posix() for p in files} - packed
         assert not missing, missing
-    assert {"__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "README.md"} <= held
-    assert [name for name in held if name.startswith(tuple(ABSENT))] == []
+    assert {"__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "README.md"} <= packed
+    assert [name for name in packed if name.startswith(tuple(ABSENT))] == []
     assert release.stat().st_size < 60e6
 
 

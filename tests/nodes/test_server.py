@@ -155,8 +155,8 @@ def test_a_shared_token_is_one_file_that_says_where_it_comes_from(server):
         "1": {"class_type": "AAI_LoadSoundToken", "inputs": {"file": f"sounds/{names[0]}"}},
         "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}},
     }
-    (told,) = server.run(loaded, timeout=60).texts()
-    assert "my_fireworks" in told and "steps" in told
+    (provenance,) = server.run(loaded, timeout=60).texts()
+    assert "my_fireworks" in provenance and "steps" in provenance
 
 
 @pytest.mark.parametrize("name", sorted(WORKFLOWS))

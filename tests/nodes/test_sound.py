@@ -33,11 +33,11 @@ def test_six_channels_are_5_1_unless_their_file_says_otherwise(pack, run, comfy)
     noise = 0.05 * torch.randn(6, 32000, generator=torch.Generator().manual_seed(0))
     noise[3] *= 10
     low, plain = audio.Sound(noise, 16000, audio.SURROUND_5_1), audio.Sound(noise, 16000)
-    told = audio.loudness(nodes.sound_of(core_audio(plain)))
-    assert math.isclose(told, audio.loudness(low)) and told < audio.loudness(plain) - 8
+    loudness_5_1 = audio.loudness(nodes.sound_of(core_audio(plain)))
+    assert math.isclose(loudness_5_1, audio.loudness(low)) and loudness_5_1 < audio.loudness(plain) - 8
     audio.save(audio.Sound(noise, 16000, ("FL", "FR", "FC", "BC", "SL", "SR")), comfy / "input" / "6.wav")
     sound, loudness = run("AAI_LoadAudio", audio="6.wav", start=0.0, length=0.0)
-    assert math.isclose(audio.loudness(nodes.sound_of(sound)), loudness) and loudness > told + 8
+    assert math.isclose(audio.loudness(nodes.sound_of(sound)), loudness) and loudness > loudness_5_1 + 8
     two = {**core_audio(plain), "waveform": noise[None, :2]}
     assert math.isclose(
         audio.loudness(nodes.sound_of(two)), audio.loudness(audio.Sound(noise[:2], 16000)), abs_tol=1e-6
@@ -100,10 +100,10 @@ def test_a_linked_choice_is_judged_when_it_is_known(run, pack, ear):
 
 
 def test_encoding_gives_an_embedding_and_words(run, pack, ear, rain):
-    heard, words, scores = run("AAI_EncodeSound", sound_encoder=ear, audio=core_audio(rain), count=2)
-    assert_close(heard.f_a, ear.embed([rain], own_length=True)[0])
-    assert heard.encoder == "small" and math.isfinite(heard.loudness)
-    ranked = pack.part("aai.encoders.base").nearest_words(ear, heard.f_a[None], 5)[0]
+    embedding, words, scores = run("AAI_EncodeSound", sound_encoder=ear, audio=core_audio(rain), count=2)
+    assert_close(embedding.f_a, ear.embed([rain], own_length=True)[0])
+    assert embedding.encoder == "small" and math.isfinite(embedding.loudness)
+    ranked = pack.part("aai.encoders.base").nearest_words(ear, embedding.f_a[None], 5)[0]
     assert words == f"{ranked[0][0]}, {ranked[1][0]}"
     assert [line.rsplit(" ", 2)[0] for line in scores.splitlines()] == [word for word, _ in ranked]
 
@@ -111,8 +111,8 @@ def test_encoding_gives_an_embedding_and_words(run, pack, ear, rain):
 def test_a_token_knows_its_sounds_file(run, comfy, pack, ear, rain):
     pack.part("aai.audio").save(rain, comfy / "input" / "by the window.wav")
     sound, _ = run("AAI_LoadAudio", audio="by the window.wav", start=0.0, length=0.0)
-    heard, *_ = run("AAI_EncodeSound", sound_encoder=ear, audio=sound, count=1)
-    assert pack.part("nodes.tokens").provenance_of(heard)["sound"] == "by the window.wav"
+    embedding, *_ = run("AAI_EncodeSound", sound_encoder=ear, audio=sound, count=1)
+    assert pack.part("nodes.tokens").provenance_of(embedding)["sound"] == "by the window.wav"
 
 
 def test_no_sound_at_all_gets_a_sentence(run, pack, ear):
@@ -136,8 +136,8 @@ def test_an_encoder_without_words_says_so(run, pack, ear, rain):
     encoder = pack.part("aai.encoders.cavmae_encoder").CAVMAEEncoder(
         ear.model, [], torch.zeros(0, 192), name="raw"
     )
-    heard, words, scores = run("AAI_EncodeSound", sound_encoder=encoder, audio=core_audio(rain), count=2)
-    assert heard.labels == [] and words == "" and "no words" in scores
+    embedding, words, scores = run("AAI_EncodeSound", sound_encoder=encoder, audio=core_audio(rain), count=2)
+    assert embedding.labels == [] and words == "" and "no words" in scores
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_an_encoder_without_words_says_so(run, pack, ear, rain):
     ],
 )
 def test_odd_sounds_are_heard(run, ear, waveform, rate):
-    heard, _, _ = run(
+    embedding, _, _ = run(
         "AAI_EncodeSound", sound_encoder=ear, audio={"waveform": waveform, "sample_rate": rate}, count=1
     )
-    assert heard.f_a.shape == (192,) and torch.isfinite(heard.f_a).all()
+    assert embedding.f_a.shape == (192,) and torch.isfinite(embedding.f_a).all()
 
 
 @pytest.mark.parametrize(
