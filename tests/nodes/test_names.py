@@ -2,7 +2,7 @@
 
     python -m pytest tests/nodes/test_names.py --write     # after adding nodes, inputs or outputs
 
-CONTRIBUTING.md says how a node is renamed.
+CONTRIBUTING.md says what may change.
 """
 
 from __future__ import annotations
