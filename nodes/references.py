@@ -102,7 +102,7 @@ class RetrieveReferenceImages(io.ComfyNode):
             from .comfy.progress import Bar
 
             folder = folders.input_folder(library)
-            tower = tower_of(sound_encoder, _clip_folder(clip_model))
+            tower = tower_of(sound_encoder, _clip_folder(clip_model), "clip_model")
             held = index(folder, tower, callback=Bar())
             retrieval = retrieve(embedding.f_a, held, k, own_clip.strip() or clip_of(embedding.sound))
             found, note = retrieval.references, retrieval.note

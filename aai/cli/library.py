@@ -63,7 +63,7 @@ def index(options: argparse.Namespace) -> None:
 
     if options.output:
         check_output(options.output, "a library", (".safetensors",), is_ours, options.force)
-    tower = tower_of(load_encoder(options.encoder), options.clip)
+    tower = tower_of(load_encoder(options.encoder), options.clip, "--clip")
     seen, library = open_library(options.folder, tower, options.json, options.output, options.fast)
     report = {
         "file": None if library.file is None else str(library.file),
@@ -88,7 +88,7 @@ def search(options: argparse.Namespace) -> None:
     heard = encode_sound(
         encoder, audio.load(options.sound, options.start, options.length), Path(options.sound).name
     )
-    tower = tower_of(encoder, options.clip)
+    tower = tower_of(encoder, options.clip, "--clip")
     if options.library.suffix == ".safetensors":
         library = read(options.library, tower)
     else:

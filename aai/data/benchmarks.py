@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import audio
 from ..audio import SUFFIXES
 from ..errors import InputError
 from ..files import is_dir, is_file
@@ -33,6 +34,10 @@ class Recording:
     path: Path
     label: str
     fold: int = 0
+
+    def load_sound(self) -> audio.Sound:
+        """The whole sound. Raises InputError where it cannot be read."""
+        return audio.load(self.path)
 
 
 def read_recordings(

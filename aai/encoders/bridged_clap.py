@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..audio import Sound
 from ..errors import InputError
-from .clap import CLAPEncoder, restore_sound_tower, sound_tower_state
+from .clap import CLAPEncoder
 
 MEMORY_TAU = 0.01
 """DeCap's temperature of the softmax over caption embeddings."""
@@ -67,6 +67,7 @@ class BridgedCLAP:
     """
 
     family = "clap-bridge"
+    sees = False
 
     def __init__(
         self,
@@ -89,9 +90,14 @@ class BridgedCLAP:
         here."""
         return self.bridge(self.clap.embed(sounds))
 
+    def to(self, device: torch.device | str) -> BridgedCLAP:
+        """Moves the sound tower; its embeddings come to the CPU, where the bridge stays."""
+        self.clap.to(device)
+        return self
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """What only this family's files hold: weights, and settings."""
-        tower, settings = sound_tower_state(self.clap)
+        """This family's own weights and settings, as its files hold them."""
+        tower, settings = self.clap.state()
         weights = {f"clap.{k}": v for k, v in tower.items()}
         weights |= {f"bridge.{k}": v for k, v in self.bridge.state_dict().items()}
         hidden = 0 if self.bridge.mlp is None else self.bridge.mlp[0].out_features
@@ -102,7 +108,10 @@ class BridgedCLAP:
     def restore(
         cls, weights: dict[str, Tensor], settings: Mapping[str, str], file: str, **common
     ) -> BridgedCLAP:
-        """What `state` gave, as an encoder again; `common` is what every family's files hold."""
+        """An encoder from its `state`; `common` is what the files of every family hold.
+
+        Raises InputError where weights are missing; KeyError, TypeError or ValueError for bad settings.
+        """
         tower = {k.removeprefix("clap."): v for k, v in weights.items() if k.startswith("clap.")}
         own = {k.removeprefix("bridge."): v for k, v in weights.items() if k.startswith("bridge.")}
         bridge = Bridge(**json.loads(settings["bridge"]))
@@ -110,4 +119,4 @@ class BridgedCLAP:
             bridge.load_state_dict(own)
         except RuntimeError as error:
             raise InputError(f"'{file}' lacks a part of its bridge: save or download it again.") from error
-        return cls(restore_sound_tower(tower, settings, file), bridge, **common)
+        return cls(CLAPEncoder.restore(tower, settings, file), bridge, **common)

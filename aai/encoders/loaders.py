@@ -15,10 +15,14 @@ from .. import files
 from ..errors import InputError
 from ..files import is_dir, is_file
 from .base import SoundEncoder
+from .bridged_clap import BridgedCLAP
 from .cavmae_checkpoint import load_published
 from .cavmae_encoder import CAVMAEEncoder
+from .clap import load_folder
 
 FORMAT = "aai-sound-encoder-1"
+FAMILIES = {family.family: family for family in (CAVMAEEncoder, BridgedCLAP)}
+"""The families that have files of ours."""
 SETTINGS = ("format", "family", "name", "labels", "tau", "space", "config", "extractor", "bridge")
 """The metadata that are read back as what they are; all others are notes."""
 SOURCES = (
@@ -36,7 +40,7 @@ def save(
     """
     from safetensors.torch import save
 
-    if not hasattr(encoder, "state"):
+    if encoder.family not in FAMILIES:
         raise InputError(
             f"'{encoder.name}' is in no text encoder's space yet, and its folder keeps it: bridge it, "
             "then save that."
@@ -78,21 +82,15 @@ def load(path: str | os.PathLike) -> SoundEncoder:
     """
     path = Path(path)
     if is_dir(path):
-        from .clap import load_folder
-
         return load_folder(path)[0]
     if not is_file(path):
         raise InputError(
             f"There is no sound encoder '{path}': check its name, or use SoundWorld's. {SOURCES}"
         )
     if path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt"):
-        from .cavmae_checkpoint import load_published
-
         return load_published(path)
     tensors, metadata = _read(path)
     if metadata.get("format") != FORMAT:
-        from .cavmae_checkpoint import load_published
-
         return load_published(path)
     return _ours(tensors, metadata, path.name)
 
@@ -114,14 +112,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _ours(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -> SoundEncoder:
-    from .bridged_clap import BridgedCLAP
-
-    families = {family.family: family for family in (CAVMAEEncoder, BridgedCLAP)}
-    family = families.get(metadata.get("family", ""))
+    family = FAMILIES.get(metadata.get("family", ""))
     if family is None or "label_vectors" not in tensors:
         raise InputError(
             f"'{file}' holds a sound encoder of the family '{metadata.get('family')}', not one of "
-            f"{', '.join(families)}: take a newer version of this pack, or another file."
+            f"{', '.join(FAMILIES)}: take a newer version of this pack, or another file."
         )
     vectors = tensors.pop("label_vectors")
     weights = {key.removeprefix("model."): value for key, value in tensors.items()}

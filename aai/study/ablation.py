@@ -43,7 +43,7 @@ def run(
 def about(setting: Setting, settings: TrainSettings) -> dict[str, object]:
     """What cells of one folder must have in common, besides the subjects: a study may be given more."""
     encoder = setting.encoder
-    weights = encoder.state()[0].values() if hasattr(encoder, "state") else ()
+    weights = encoder.state()[0].values()
     return {
         "model": setting.model.fingerprint,
         "encoder": f"{encoder.name} {fingerprint([encoder.label_vectors, *weights], encoder.name)}",

@@ -118,9 +118,8 @@ def folder_setting(
     unknown = [name for name in classes if name not in found]
     if unknown:
         raise InputError(f"There is no class '{unknown[0]}' in '{sounds}': choose among {', '.join(found)}.")
-    sees = hasattr(encoder, "embed_images")
-    library = index(pictures, tower_of(encoder, None if sees else clip), callback=callback)
-    spaces = {"own encoder": encoder_space(encoder, list(found))} if sees else {}
+    library = index(pictures, tower_of(encoder, None if encoder.sees else clip), callback=callback)
+    spaces = {"own encoder": encoder_space(encoder, list(found))} if encoder.sees else {}
     if clip:
         spaces[Path(clip).name] = clip_space(clip, wav2clip)
     subjects = []
