@@ -26,7 +26,6 @@ ENCODERS = ("clip_l", "clip_g", "clip_h")
 NAME = re.compile(r"\w[\w .+-]{0,99}")
 """What may name a token: no path, no mark of a prompt's."""
 
-
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 BUNDLED = "bundle_emb."
 """How the keys of an embedding begin that stands in a LoRA's file."""
@@ -124,24 +123,22 @@ def from_text(held: dict) -> Tensor:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
+    def select(names: list[str]) -> list[str]:
+        names = list(filter(_is_bundled, names)) or names
+        known = [name for name in names if name in ENCODERS]
+        if len(names) > 1 and known:
+            # The others are for encoders, or for outputs of them, that no prompt of ours uses.
+            names = known
+        if len(names) > len(ENCODERS) and not _is_bundled(names[0]):
+            raise InputError(
+                f"'{path.name}' holds {len(names)} tensors, a sound token one or two: choose an "
+                "embedding, not a model."
+            )
+        return names
 
     try:
-        with safe_open(str(path), "pt") as file:
-            names = list(file.keys())
-            names = list(filter(_is_bundled, names)) or names
-            known = [name for name in names if name in ENCODERS]
-            if len(names) > 1 and known:
-                # What else stands there is for encoders, or for ends of them, that no prompt of ours reads.
-                names = known
-            if len(names) > len(ENCODERS) and not _is_bundled(names[0]):
-                raise InputError(
-                    f"'{path.name}' holds {len(names)} tensors, a sound token one or two: choose an "
-                    "embedding, not a model."
-                )
-            # Copies: a tensor holds its file open, which Windows then lets nobody replace.
-            return {k: file.get_tensor(k).clone() for k in names}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+        return files.read_safetensors(path, select=select)
+    except files.Unreadable as error:
         raise InputError(
             f"'{path.name}' is no readable safetensors file ({error}): it may be damaged, download or "
             "save it again."
@@ -163,7 +160,7 @@ def _read_torch(path: Path) -> object:
             )
         allowed = [(_ParameterDict, "torch.nn.modules.container.ParameterDict")]
         with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return files.read_pickle(path)
     # What a pickle that is none makes torch raise depends on its bytes.
     except Exception as error:
         if isinstance(error, InputError):

@@ -215,8 +215,6 @@ class SoundToken:
 
         Raises InputError where the disk does not take it; a file that stood there then stays as it was.
         """
-        from safetensors.torch import save
-
         if len(self.vectors) == 1:
             tensors = {f"<{self.name}>": plain(next(iter(self.vectors.values())))}
         else:
@@ -237,8 +235,7 @@ class SoundToken:
             "momentum": {k: to_text(v) for k, v in self.momentum.items()},
             "measured": {k: _number_to_text(v) for k, v in self.measured.items()},
         }
-        content = save(tensors, metadata={METADATA: json.dumps(notes)})
-        files.write(path, content, "The sound token")
+        files.write_safetensors(path, tensors, {METADATA: json.dumps(notes)}, "The sound token")
 
 
 def _ours(tensors: dict[str, Tensor], notes: dict) -> SoundToken:

@@ -34,7 +34,7 @@ def _left_over(folder: Path, age: float, name: str = "") -> Path:
 def test_what_a_killed_run_left_is_removed_at_the_next_write(tmp_path):
     code = (
         "import os, sys; from aai import files\n"
-        "with files.placed(sys.argv[1], 'The file') as part:\n"
+        "with files.writing(sys.argv[1], 'The file') as part:\n"
         "    part.write_bytes(b'half'); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "t.safetensors")], check=False)
@@ -57,7 +57,7 @@ def test_every_file_has_a_new_files_rights(tmp_path, mask, mode):
     before = os.umask(mask)
     try:
         files.write(tmp_path / "a.json", b"{}", "The file")
-        with files.placed(tmp_path / "b.safetensors", "The index") as part:
+        with files.writing(tmp_path / "b.safetensors", "The index") as part:
             save_file({"x": torch.zeros(2)}, str(part))
         SoundToken("c", {"clip_l": torch.randn(1, 8)}).save(tmp_path / "c.safetensors")
         audio.save(Sound(torch.zeros(1, 1600), 16000), tmp_path / "d.wav")

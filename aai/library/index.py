@@ -64,7 +64,7 @@ def index(
     if others:
         log.warning(
             "Left out of '%s', since their endings are no pictures': %d ('%s' for one).",
-            *(files.shown(folder), len(others), files.shown(others[0])),
+            *(folder, len(others), others[0]),
         )
     place = default_file(folder, tower) if file is None else Path(file)
     held = _read(place, tower, folder) if files.is_file(place) else None
@@ -156,7 +156,7 @@ def _scan(folder: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
             with os.scandir(place) as opened:
                 entries = list(opened)
         except OSError as error:
-            log.warning("'%s' is left out of the library: %s.", files.shown(place), error.strerror)
+            log.warning("'%s' is left out of the library: %s.", place, error.strerror)
             continue
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.startswith("."):
@@ -245,7 +245,7 @@ def _see(
             decoded = [(name, future.result()) for name, future in now]
             for _, picture in decoded:
                 if isinstance(picture, InputError):
-                    log.warning("%s", files.shown(str(picture)))
+                    log.warning("%s", picture)
             good = [(name, picture) for name, picture in decoded if isinstance(picture, Tensor)]
             if good:
                 features = tower.embed_images(torch.stack([picture for _, picture in good]))
@@ -253,8 +253,7 @@ def _see(
                     if feature.isfinite().all():
                         yield name, feature
                     else:
-                        where = files.shown(folder / name)
-                        log.warning("'%s' is left out: %s makes no numbers of it.", where, tower.name)
+                        log.warning("'%s' is left out: %s makes no numbers of it.", folder / name, tower.name)
             done += len(now)
             if callback is not None:
                 callback(done, len(names))
@@ -264,8 +263,6 @@ def _see(
 
 def _write(place: Path, held: _Held, tower: VisualTower, folder: Path, beside: bool) -> bool:
     """Whether the index could be written; beside the pictures, a disk that does not take it is no error."""
-    from safetensors.torch import save_file
-
     tensors = {
         "features": held.features,
         "stamps": held.stamps,
@@ -279,8 +276,7 @@ def _write(place: Path, held: _Held, tower: VisualTower, folder: Path, beside: b
         "folder": "." if place.parent.resolve() == folder.resolve() else str(folder.resolve()),
     }
     try:
-        with files.placed(place, "The library's index") as part:
-            save_file(tensors, str(part), metadata)
+        files.write_safetensors(place, tensors, metadata, "The library's index")
     except InputError as error:
         if not beside:
             raise
@@ -301,18 +297,14 @@ def _bytes_of(names: Sequence[str]) -> bytes:
 def _read(place: Path, tower: VisualTower, folder: Path | None) -> _Held | None:
     """An index, its features mapped; None, with a warning, where the file is damaged. Raises InputError for
     another tower's or folder's."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(str(place), "pt") as file:
-            notes = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors, notes = files.read_safetensors(place, mapped=True)
         if notes.get("format") != FORMAT:
             raise ValueError("another format")
         features, stamps, names = _checked(tensors)
         key, whose, seen_by = notes["key"], notes["folder"], notes["tower"]
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        log.warning("'%s' is no whole index of a library (%s).", files.shown(place), error)
+    except (KeyError, ValueError) as error:
+        log.warning("'%s' is no whole index of a library (%s).", place, error)
         return None
     if key != tower.key:
         raise InputError(

@@ -54,7 +54,7 @@ class Inverted:
     def save(self, path: Path) -> None:
         import faiss
 
-        with files.placed(path, "The search index") as part:
+        with files.writing(path, "The search index") as part:
             faiss.write_index(self.index, str(part))
 
 

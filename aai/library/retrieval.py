@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import files, image
-from ..errors import InputError
+from .. import image
+from ..errors import InputError, encodable
 from .nearest import top
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ class Retrieval:
         """One sentence on what was left out; "" where nothing was."""
         if not self.left_out:
             return ""
-        count, first = len(self.left_out), files.shown(self.left_out[0])
+        count, first = len(self.left_out), encodable(self.left_out[0])
         which = f"'{first}' is" if count == 1 else f"{count} pictures ('{first}' for one) are"
         return (
-            f"{which} left out as the sound's own clip '{files.shown(self.clip)}', to judge by its name: "
+            f"{which} left out as the sound's own clip '{encodable(self.clip)}', to judge by its name: "
             "rename the sound or the picture to use it all the same."
         )
 
