@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import audio
-from ..audio import SUFFIXES
 from ..errors import InputError
 from ..files import is_dir, is_file
-from .clips import FOLD as FOLDER
-from .clips import class_folders
+from .class_folders import FOLD as FOLDER
+from .class_folders import class_folders
 
 ESC50, URBANSOUND = "meta/esc50.csv", "metadata/UrbanSound8K.csv"
 FOLD = re.compile(r"(\d{1,2})-")
@@ -131,7 +130,7 @@ def _nearest(paths: list[Path], fold: int, published: Path, listed: Path) -> Pat
     """The recording of that name in no other fold's folder; of copies, the one with the fewest folders above
     it (a mirror of ESC-50 keeps some at other rates in deeper ones)."""
     folds = [FOLDER.fullmatch(path.parent.name) for path in paths]
-    paths = [path for path, told in zip(paths, folds) if not told or int(told[1]) == fold]
+    paths = [path for path, own in zip(paths, folds) if not own or int(own[1]) == fold]
     if not paths:
         raise InputError(f"'{published}' is missing, which '{listed.name}' lists: unpack the set again.")
     depth = min(len(path.parts) for path in paths)
@@ -163,12 +162,7 @@ def _urbansound(listed: Path) -> list[Recording]:
 
 
 def _classes(folder: Path) -> list[Recording]:
-    files = [
-        (path, group)
-        for group in class_folders(folder)
-        for path in sorted(group.path.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    ]
+    files = [(path, group) for group in class_folders(folder) for path in group.sounds]
     folds = [FOLD.match(path.name) for path, _ in files]
     if files and all(FOLDER.fullmatch(group.split) for _, group in files):
         folds = [FOLDER.fullmatch(group.split) for _, group in files]

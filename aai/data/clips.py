@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import stat
 import tarfile
 from collections import Counter
@@ -24,18 +23,14 @@ from .. import audio, image
 from ..audio import SUFFIXES
 from ..errors import InputError
 from ..files import is_dir, is_file
+from .class_folders import PICTURES, class_folders, pictures_by_sound
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PICTURES = image.suffixes()
 MANIFEST = "clips.jsonl"
 UNFINISHED = "progress.jsonl"
 """The journal of an `aai data prepare` that has not come to its end."""
-SPLITS = {name: name for name in ("train", "test", "val", "valid", "validation", "dev", "eval", "evaluation")}
-SPLITS |= {"training": "train", "testing": "test"}
-"""Folders that are splits, by their names in small letters, and what the splits are called."""
-FOLD = re.compile(r"fold[ _-]?(\d{1,2})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,78 +135,9 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
     return clips
 
 
-@dataclass(frozen=True)
-class ClassFolder:
-    """A folder with the sounds of one class; `split` is "" where it lies in no split's folder."""
-
-    path: Path
-    label: str
-    split: str = ""
-
-
-def class_folders(folder: Path) -> list[ClassFolder]:
-    """The folders of classes within a folder, in the order of their names.
-
-    `train/`, `test/` and the like (SPLITS), and `fold1/` ..., are no classes but hold them, or lie within
-    them; only "train" beside other classes is one, the sound of a train. Raises InputError for a split or a
-    fold with sounds directly in it, and a folder that cannot be read.
-    """
-    groups = [(path, _hold_sounds(path), _subfolders(path)) for path in _subfolders(folder)]
-    plain = any(direct and not _split(path) for path, direct, _ in groups)
-    splits = [
-        path for path, direct, inner in groups if _split(path) and (direct or any(map(_hold_sounds, inner)))
-    ]
-    found = []
-    for path, direct, inner in groups:
-        split = _split(path)
-        if split and direct and not (plain and path.name.lower() == "train" and len(splits) == 1):
-            kind = "fold" if FOLD.fullmatch(path.name) else "split"
-            keep = ", or go by the set's own list" if kind == "fold" else ""
-            raise InputError(
-                f"'{path}' is a {kind} and no class, but has sounds directly in it: make a subfolder of it "
-                f"for each class{keep}."
-            )
-        if direct:
-            found.append(ClassFolder(path, _label_of(path)))
-        for part in filter(_hold_sounds, inner):
-            if split and not direct:
-                found.append(ClassFolder(part, _label_of(part), split))
-            elif not split and _split(part):
-                found.append(ClassFolder(part, _label_of(path), _split(part)))
-    return found
-
-
-def _split(folder: Path) -> str:
-    name = folder.name.lower()
-    return name if FOLD.fullmatch(name) else SPLITS.get(name, "")
-
-
-def _label_of(folder: Path) -> str:
-    """A folder's name as words; a name that is no UTF-8 has signs for what cannot be read."""
-    return os.fsencode(folder.name).decode(errors="replace").replace("_", " ")
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return [path for path in _contents(folder) if is_dir(path)]
-
-
-def _hold_sounds(folder: Path) -> bool:
-    return any(path.suffix.lower() in SUFFIXES and is_file(path) for path in _contents(folder))
-
-
-def _contents(folder: Path) -> list[Path]:
-    """What is in a folder and not hidden, in the order of its names."""
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"'{folder}' cannot be read ({error.strerror}): check whose it is.")
-
-
 def _classes(folder: Path) -> Iterator[Clip]:
     for group in class_folders(folder):
-        files = [path for path in _contents(group.path) if is_file(path)]
-        sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
-        pictures = [path for path in files if path.suffix.lower() in PICTURES]
+        sounds, pictures = group.sounds, group.pictures
         if not pictures:
             raise InputError(
                 f"'{group.path}' holds sounds but no pictures: add some, or take the folder out."
@@ -222,20 +148,6 @@ def _classes(folder: Path) -> Iterator[Clip]:
             kept = tuple(File(path) for path in own or pictures)
             name = sound.stem if names[sound.stem] == 1 else sound.name
             yield Clip(f"{place}/{name}", group.label, File(sound), kept, group.split)
-
-
-def pictures_by_sound(sounds: list[Path], pictures: list[Path]) -> Iterator[tuple[Path, list[Path]]]:
-    """Each sound of a folder with the pictures that are called like it: `7.jpg` and `7_*.jpg` are those of
-    `7.wav`, but `7_1.jpg` is that of `7_1.wav` where there is one."""
-    own: dict[str, list[Path]] = {sound.stem: [] for sound in sounds}
-    for picture in pictures:
-        name = picture.stem
-        while name and name not in own:
-            name = name.rpartition("_")[0]
-        if name:
-            own[name].append(picture)
-    for sound in sounds:
-        yield sound, own[sound.stem]
 
 
 def as_row(clip: Clip, folder: Path) -> dict:

@@ -18,8 +18,9 @@ from aai import audio, cli
 from aai.data import clip_writer
 from aai.data.clip_writer import PrepareSettings
 from aai.data.clips import UNFINISHED, scan
+from aai.data.csv_list import read_list
 from aai.data.frames import best, evenly, video_frames
-from aai.data.listing import find, read_list
+from aai.data.listing import find
 from aai.data.prepare import prepare
 from aai.encoders.clip import fetch_clip
 from aai.errors import InputError
