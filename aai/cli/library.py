@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..errors import InputError
+from ..files import is_file
 from .inputs import (
     SOUNDWORLD,
     about_clip,
@@ -90,6 +92,8 @@ def search(options: argparse.Namespace) -> None:
     )
     tower = tower_of(encoder, options.clip, "--clip")
     if options.library.suffix == ".safetensors":
+        if not is_file(options.library):
+            raise InputError(f"There is no index '{options.library}': make one with `aai library index`.")
         library = read(options.library, tower)
     else:
         _, library = open_library(options.library, tower, options.json)
