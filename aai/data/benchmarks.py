@@ -53,22 +53,23 @@ def read_recordings(
         raise InputError(f"There is no folder '{folder}': give ESC-50's, UrbanSound8K's, or one of classes.")
     listed = _published(folder)
     if listed is None:
-        name, found = folder.name, _classes(folder)
+        name, recordings = folder.name, _classes(folder)
     elif listed.name == Path(ESC50).name:
-        name, found = "ESC-10" if esc10 else "ESC-50", _esc50(listed, esc10)
+        name, recordings = "ESC-10" if esc10 else "ESC-50", _esc50(listed, esc10)
     else:
-        name, found = "UrbanSound8K", _urbansound(listed)
+        name, recordings = "UrbanSound8K", _urbansound(listed)
     if folds is not None:
-        there = sorted({r.fold for r in found})
-        found = [r for r in found if r.fold in folds]
-        if not found:
+        there = sorted({r.fold for r in recordings})
+        recordings = [r for r in recordings if r.fold in folds]
+        if not recordings:
             raise InputError(f"'{folder}' has no recordings of folds {folds}: it has folds {there}.")
-    if len({r.label for r in found}) < 2:
+    classes = len({r.label for r in recordings})
+    if classes < 2:
         raise InputError(
-            f"'{folder}' holds {len({r.label for r in found})} classes of recordings: give ESC-50's folder, "
+            f"'{folder}' holds {classes} classes of recordings: give ESC-50's folder, "
             "UrbanSound8K's, or one with a subfolder for each of at least two classes."
         )
-    return name, found
+    return name, recordings
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[dict]:
@@ -110,7 +111,7 @@ def _recordings(listed: Path, rows: list[tuple[str, str, str]], published: str) 
     """The recordings of (file name, label, fold), in the folder that is `published` or wherever they lie."""
     set_of = listed.parent.parent if listed.parent.name in ("meta", "metadata") else listed.parent
     there: dict[str, list[Path]] | None = None
-    found = []
+    recordings = []
     for name, label, fold in rows:
         if not name.strip() or Path(name).name != name:
             raise InputError(f"'{listed}' names a file '{name}': take the list as it is published.")
@@ -122,8 +123,8 @@ def _recordings(listed: Path, rows: list[tuple[str, str, str]], published: str) 
         if not is_file(path):
             there = _by_name(set_of) if there is None else there
             path = _nearest(there.get(name, []), number, path, listed)
-        found.append(Recording(path, label.replace("_", " "), number))
-    return found
+        recordings.append(Recording(path, label.replace("_", " "), number))
+    return recordings
 
 
 def _nearest(paths: list[Path], fold: int, published: Path, listed: Path) -> Path:
@@ -141,12 +142,12 @@ def _nearest(paths: list[Path], fold: int, published: Path, listed: Path) -> Pat
 
 
 def _by_name(folder: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+    paths: dict[str, list[Path]] = {}
     for above, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
-            found.setdefault(name, []).append(Path(above, name))
-    return found
+            paths.setdefault(name, []).append(Path(above, name))
+    return paths
 
 
 def _esc50(listed: Path, esc10: bool) -> list[Recording]:

@@ -19,7 +19,7 @@ from ..files import is_dir, is_file
 PICTURES = image.suffixes()
 SPLITS = {name: name for name in ("train", "test", "val", "valid", "validation", "dev", "eval", "evaluation")}
 SPLITS |= {"training": "train", "testing": "test"}
-"""Folders that are splits, by their names in small letters, and what the splits are called."""
+"""{name of a folder in small letters: name of the split}."""
 FOLD = re.compile(r"fold[ _-]?(\d{1,2})", re.IGNORECASE)
 
 
@@ -45,16 +45,16 @@ class ClassFolder:
 def class_folders(folder: Path) -> list[ClassFolder]:
     """The folders of classes within a folder, in the order of their names.
 
-    `train/`, `test/` and the like (SPLITS), and `fold1/` ..., are no classes but hold them, or lie within
-    them; only "train" beside other classes is one, the sound of a train. Raises InputError for a split or a
-    fold with sounds directly in it, and a folder that cannot be read.
+    `train/`, `test/` and the like (SPLITS), and `fold1/` ..., are not classes: they contain classes, or lie
+    within them. Only "train" beside other classes is one, the sound of a train. Raises InputError for a split
+    or a fold with sounds directly in it, and a folder that cannot be read.
     """
     groups = [(path, _holds_sounds(path), _subfolders(path)) for path in _subfolders(folder)]
     plain = any(direct and not _split(path) for path, direct, _ in groups)
     splits = [
         path for path, direct, inner in groups if _split(path) and (direct or any(map(_holds_sounds, inner)))
     ]
-    found = []
+    classes = []
     for path, direct, inner in groups:
         split = _split(path)
         if split and direct and not (plain and path.name.lower() == "train" and len(splits) == 1):
@@ -65,13 +65,13 @@ def class_folders(folder: Path) -> list[ClassFolder]:
                 f"for each class{keep}."
             )
         if direct:
-            found.append(ClassFolder(path, _label_of(path)))
+            classes.append(ClassFolder(path, _label_of(path)))
         for part in filter(_holds_sounds, inner):
             if split and not direct:
-                found.append(ClassFolder(part, _label_of(part), split))
+                classes.append(ClassFolder(part, _label_of(part), split))
             elif not split and _split(part):
-                found.append(ClassFolder(part, _label_of(path), _split(part)))
-    return found
+                classes.append(ClassFolder(part, _label_of(path), _split(part)))
+    return classes
 
 
 def _split(folder: Path) -> str:
@@ -80,7 +80,7 @@ def _split(folder: Path) -> str:
 
 
 def _label_of(folder: Path) -> str:
-    """A folder's name as words; a name that is no UTF-8 has signs for what cannot be read."""
+    """A folder's name as words; bytes that are not UTF-8 are replaced."""
     return os.fsencode(folder.name).decode(errors="replace").replace("_", " ")
 
 

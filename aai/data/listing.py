@@ -65,7 +65,7 @@ def find(source: Path, listed: Path | None = None, labels: Path | None = None) -
     if not found:
         raise InputError(
             f"'{listed or source}' names no clips: give folders of classes that hold videos or sounds, or a "
-            "csv with --csv."
+            "csv that lists them."
         )
     allowed = None if labels is None else {row[0].strip() for row in read_csv(labels) if row}
     checked, seen = [], Counter()
