@@ -63,7 +63,7 @@ def writing(path: str | os.PathLike, what: str) -> Iterator[Path]:
         with unfinished.open("xb") as file:
             mode = os.stat(file.fileno()).st_mode
         yield unfinished
-        # A move may reach the disk before what is moved: after a power cut an empty file would stand there.
+        # A move may reach the disk before the content does: a power cut would leave an empty file.
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         unfinished.chmod(mode)

@@ -20,8 +20,8 @@ MEMORY_TAU = 0.01
 class Bridge(nn.Module):
     """CLAP's sounds [B, d] to a text space [B, e], both of length one.
 
-    With `memory` [N, d] a sound becomes the texts it is near to; else the clouds' means, `mean_a` and
-    `mean_x`, change places.
+    With `memory` [N, d] (DeCap) a sound becomes a mean of the texts near it; without, the sounds' mean
+    `mean_a` is replaced by the texts', `mean_x`.
     """
 
     def __init__(self, d: int, e: int, memory: int = 0, hidden: int = 0):
@@ -32,7 +32,7 @@ class Bridge(nn.Module):
             ("mean_x", (d,)),
             ("mean_y", (e,)),
             ("memory", (memory, d)),
-            # How far the map's answers are spread out about mean_y, so that they spread as the words do.
+            # Scales the predictions about mean_y, so that they spread as the words do.
             ("stretch", ()),
         ):
             self.register_buffer(name, torch.zeros(shape))
@@ -43,7 +43,7 @@ class Bridge(nn.Module):
             nn.init.zeros_(self.mlp[-1].bias)
 
     def cross(self, x: Tensor) -> Tensor:
-        """Texts [B, d] of CLAP, less their mean, to y less its mean, [B, e]."""
+        """Centred texts [B, d] of CLAP to centred y [B, e]."""
         y = x @ self.weight.T
         return y if self.mlp is None else y + self.mlp(x)
 
@@ -63,7 +63,7 @@ class Bridge(nn.Module):
 class BridgedCLAP:
     """CLAP's sound tower and a bridge, as a SoundEncoder of a picture model's text space.
 
-    A sound's windows are averaged in CLAP's space, then cross. It sees no pictures.
+    A sound's windows are averaged in CLAP's space, then mapped.
     """
 
     family = "clap-bridge"

@@ -73,8 +73,8 @@ class CAVMAEEncoder:
 
     @torch.no_grad()
     def embed(self, sounds: list[Sound], first_window: bool = False, *, own_length: bool = False) -> Tensor:
-        """Sounds of any rate, channel count and length to [B, dim] of length one; `first_window` hears no
-        more than their first `seconds`, as CAV-MAE does. With `own_length` they are as long as their windows'
+        """Sounds of any rate, channel count and length to [B, dim] of length one; `first_window` takes only
+        their first `seconds`, as CAV-MAE does. With `own_length` they are as long as their windows'
         features are on average."""
         windows = [self.windows(sound)[: 1 if first_window else None] for sound in sounds]
         if not windows:
@@ -118,7 +118,7 @@ class CAVMAEEncoder:
         images = images.float()
         height, width = images.shape[-2:]
         if (height, width) != (size, size):
-            # Cut off, not rounded, and cropped as torchvision does, through which CAV-MAE sees.
+            # Truncated, not rounded, and cropped as in torchvision, which CAV-MAE uses.
             shape = [side * size // min(height, width) for side in (height, width)]
             images = F.interpolate(images, shape, mode="bicubic", antialias=True).clamp(0, 1)
             top, left = (round((side - size) / 2) for side in shape)

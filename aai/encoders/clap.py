@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..files import is_dir
 
 LONGEST = 77
-"""Tokens of a text that CLAP was trained to read; the rest is cut."""
+"""Tokens of a text; CLAP was trained with no more, and the rest is cut."""
 CONFIG = (
     "window_size",
     "num_mel_bins",
@@ -250,9 +250,9 @@ def _transformers():
 
 
 def _licence(folder: Path) -> str:
-    """What the model card's header says, as the hub writes it."""
+    """The licence in the header of the model card."""
     try:
-        found = LICENCE.search((folder / "README.md").read_text(encoding="utf-8", errors="replace"))
+        stated = LICENCE.search((folder / "README.md").read_text(encoding="utf-8", errors="replace"))
     except OSError:
-        found = None
-    return found[1] if found else "not stated in the folder; LAION publishes its CLAPs as apache-2.0"
+        stated = None
+    return stated[1] if stated else "not stated in the folder; LAION publishes its CLAPs as apache-2.0"

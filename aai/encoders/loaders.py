@@ -43,7 +43,7 @@ def save(
             "then save that."
         )
     weights, settings = encoder.state()
-    # Copies: a block that both modalities share stands under two names, and safetensors takes no aliases.
+    # Copies: a shared block has two names, and safetensors takes no aliases.
     tensors = {
         f"model.{k}": v.detach().to("cpu", dtype if v.is_floating_point() else v.dtype, copy=True)
         for k, v in weights.items()
