@@ -13,52 +13,72 @@ FRAMES = re.compile(r"frames?[ _-]?\d+", re.IGNORECASE)
 """CAV-MAE's folders of pictures: frame_3 holds the fourth of every clip."""
 
 
-class Frames:
-    """Pictures by what may be a clip's name, and by the folder in which they lie under that name."""
+Folder = tuple[str, ...]
+"""The names of a file's folders below the source."""
 
-    def __init__(self, beside: set[tuple[str, ...]]):
-        """`beside`: the folders with sounds or videos."""
-        self.beside = beside
-        self.groups: dict[str, dict[str, dict[tuple[str, ...], list[str]]]] = defaultdict(
+
+class Frames:
+    """Pictures by the name that may be a clip's, then by their folder: its own name, and whole."""
+
+    def __init__(self, media_folders: set[Folder]):
+        self.media_folders = media_folders
+        self.groups: dict[str, dict[str, dict[Folder, list[str]]]] = defaultdict(
             lambda: defaultdict(lambda: defaultdict(list))
         )
 
     def of(
-        self, file: SourceFile, keys: Iterable[str], elsewhere: dict[str, dict[str, set[tuple[str, ...]]]]
+        self, file: SourceFile, names: Iterable[str], sounds: dict[str, dict[str, set[Folder]]]
     ) -> tuple[list[str], list[str]]:
-        """The pictures of a sound under the first of `keys` that has any; or one of each group, where more
-        than one may be meant. `elsewhere`: where sounds of a name lie, by their folder's own name."""
-        for key in keys:
-            own: dict[float, list[list[str]]] = defaultdict(list)
-            shared, groups, last = [], self.groups.get(key, {}), parent(file.folder)
-            sounds = elsewhere.get(key, {})
-            for place, paths in groups.get(last, {}).items():
-                near = _nearness(place, file.folder)
-                others = [_nearness(place, f) for f in sounds.get(last, ()) if f != file.folder]
-                if max(others, default=-1) == near:
-                    shared.append(paths[0])
-                elif max(others, default=-1) < near:
-                    own[near].append(paths)
+        """The pictures of a sound by the first of `names` that has any, and []; or [] and a picture of each
+        group that may be meant, where that is not clear.
+
+        `sounds`: {stem: {name of the folder: folders}} of all sounds.
+        """
+        for name in names:
+            groups, rivals = self.groups.get(name, {}), sounds.get(name, {})
+            own, shared = _in_like_folders(groups, rivals, file.folder)
             if not own and not shared:
-                alone = not any(folder != file.folder for folders in sounds.values() for folder in folders)
-                for above in groups.keys() - {last} - sounds.keys():
-                    for place, paths in groups[above].items():
-                        if place and place in self.beside:
-                            continue
-                        if alone:
-                            own[0].append(paths)
-                        else:
-                            shared.append(paths[0])
-            if own:
-                nearest = own[max(own)]
-                return (nearest[0], []) if len(nearest) == 1 else ([], [paths[0] for paths in nearest])
-            if shared:
-                return [], shared
+                own, shared = self._in_other_folders(groups, rivals, file.folder)
+            if len(own) == 1:
+                return own[0], []
+            if own or shared:
+                return [], [paths[0] for paths in own or shared]
         return [], []
 
+    def _in_other_folders(
+        self, groups: dict[str, dict[Folder, list[str]]], rivals: dict[str, set[Folder]], folder: Folder
+    ) -> tuple[list[list[str]], list[list[str]]]:
+        """The groups in folders of other names and without sounds: the sound's own where no other sound has
+        its name, else shared."""
+        found = [
+            paths
+            for name in groups.keys() - {parent(folder)} - rivals.keys()
+            for place, paths in groups[name].items()
+            if not place or place not in self.media_folders
+        ]
+        alone = all(other == folder for folders in rivals.values() for other in folders)
+        return (found, []) if alone else ([], found)
 
-def _nearness(place: tuple[str, ...], other: tuple[str, ...]) -> float:
-    """How many folders above two files are called alike; all of them is more than any number."""
+
+def _in_like_folders(
+    groups: dict[str, dict[Folder, list[str]]], rivals: dict[str, set[Folder]], folder: Folder
+) -> tuple[list[list[str]], list[list[str]]]:
+    """The groups in folders of the sound's folder's name: those nearest to it that are nearer to it than to
+    any other sound, and those that are as near to another."""
+    name, shared = parent(folder), []
+    own: dict[float, list[list[str]]] = defaultdict(list)
+    for place, paths in groups.get(name, {}).items():
+        near = _nearness(place, folder)
+        other = max((_nearness(place, f) for f in rivals.get(name, ()) if f != folder), default=-1)
+        if other == near:
+            shared.append(paths)
+        elif other < near:
+            own[near].append(paths)
+    return (own[max(own)] if own else []), shared
+
+
+def _nearness(place: Folder, other: Folder) -> float:
+    """How many of two files' innermost folders have the same names; infinite where all have."""
     if place == other:
         return math.inf
     alike = (one == two for one, two in zip(reversed(place), reversed(other)))
@@ -66,18 +86,19 @@ def _nearness(place: tuple[str, ...], other: tuple[str, ...]) -> float:
 
 
 def group_frames(
-    pictures: list[SourceFile], names: set[FileKey], numbered: set[str], beside: set[tuple[str, ...]]
+    pictures: list[SourceFile], names: set[FileKey], numbered: set[str], media_folders: set[Folder]
 ) -> Frames:
-    """`names`: what a clip may be called. frames/ID/3.jpg is called ID, before it is called 3; and ID_3.jpg
-    is a picture of ID where no clip is called ID_3; `numbered` has those that only a start of 3 asks for."""
-    frames = Frames(beside)
+    """Groups pictures by `names`, what a clip may be called. frames/ID/3.jpg belongs to ID rather than to 3;
+    ID_3.jpg belongs to ID where no clip is called ID_3, or where that is one of `numbered`, which only a
+    start of 3 makes a name."""
+    frames = Frames(media_folders)
     for picture in pictures:
-        folder, key = picture.folder, picture.stem
-        if folder and folder[-1] in names and folder not in beside:
-            folder, key = folder[:-1], folder[-1]
-        elif key not in names or key in numbered:
-            key = key.rpartition("_")[0]
-        if key in names:
+        folder, name = picture.folder, picture.stem
+        if folder and folder[-1] in names and folder not in media_folders:
+            folder, name = folder[:-1], folder[-1]
+        elif name not in names or name in numbered:
+            name = name.rpartition("_")[0]
+        if name in names:
             place = tuple(part for part in folder if not FRAMES.fullmatch(part))
-            frames.groups[key][parent(place)][place].append(picture.path)
+            frames.groups[name][parent(place)][place].append(picture.path)
     return frames

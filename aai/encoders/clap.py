@@ -168,7 +168,7 @@ class CLAPText:
         return torch.cat(parts)[torch.tensor(order, dtype=torch.long).argsort()]
 
 
-# Not in inference mode, where a node runs: the weights are ordinary ones.
+# Also for callers in inference mode: the weights are ordinary tensors.
 @torch.inference_mode(False)
 def load_folder(folder: str | os.PathLike) -> tuple[CLAPEncoder, CLAPText]:
     """Both towers of a CLAP folder as transformers keeps it: config.json, preprocessor_config.json, the
