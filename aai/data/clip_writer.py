@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import audio
@@ -53,6 +53,16 @@ class Unit:
     items: tuple[Item, ...]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a unit: rows of the manifest, (id, label, reason) of bad clips, and the error that must
+    stop the run, "" for none."""
+
+    rows: list[dict] = field(default_factory=list)
+    bad: list[list[str]] = field(default_factory=list)
+    error: str = ""
+
+
 def full(out: Path, error: Exception) -> str:
     """Error text for a full disk."""
     reason = getattr(error, "strerror", None) or error
@@ -62,29 +72,24 @@ def full(out: Path, error: Exception) -> str:
     )
 
 
-def make_unit(
-    unit: Unit, out: Path, settings: PrepareSettings, device: str = "cpu"
-) -> tuple[list[dict], list[list[str]], str]:
-    """Makes a unit's clips and moves them into place: rows of the manifest, (id, label, reason) of bad
-    clips, and the error that must stop the run, "" for none."""
+def make_unit(unit: Unit, out: Path, settings: PrepareSettings, device: str = "cpu") -> Outcome:
+    """Makes a unit's clips and moves them into place."""
     try:
         clip = fetch_clip(settings.clip, device) if settings.clip else None
     except InputError as error:
-        return [], [], str(error)
+        return Outcome(error=str(error))
     work = out / WORK / f"{Path(unit.name).name}.{os.getpid()}"
-    made, failed, scores = [], [], {}
+    made, bad, scores = [], [], {}
     try:
         shutil.rmtree(work, ignore_errors=True)
         for item in unit.items:
             try:
                 sound, pictures = _read(item, settings)
             except InputError as error:
-                failed.append([item.id, item.label, str(error)])
+                bad.append([item.id, item.label, str(error)])
                 continue
             except Exception as error:  # Decoders fail in many ways, and one video must not stop a set.
-                failed.append(
-                    [item.id, item.label, f"it cannot be decoded ({type(error).__name__}: {error})"]
-                )
+                bad.append([item.id, item.label, f"it cannot be decoded ({type(error).__name__}: {error})"])
                 continue
             if clip:
                 cosines = clip.scores(pictures, item.label)
@@ -95,10 +100,10 @@ def make_unit(
             made.append(_write(item, sound, [pictures[i] for i in kept], work / item.id, settings))
         rows = _place(unit, made, work, out, settings) if made else []
     except (OSError, _NotWritten) as error:
-        return [], [], full(out, error)
+        return Outcome(error=full(out, error))
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return [{**row, "scores": scores[row["id"]]} if scores else row for row in rows], failed, ""
+    return Outcome([{**row, "scores": scores[row["id"]]} if scores else row for row in rows], bad)
 
 
 class _NotWritten(Exception):

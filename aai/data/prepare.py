@@ -28,7 +28,7 @@ from pathlib import Path
 
 from .. import files
 from ..errors import InputError
-from .clip_writer import WORK, PrepareSettings, Unit, full, make_unit
+from .clip_writer import WORK, Outcome, PrepareSettings, Unit, full, make_unit
 from .clips import MANIFEST, UNFINISHED, from_row, is_plain, read_rows
 from .listing import MISSING, Item, find
 
@@ -75,13 +75,15 @@ def prepare(
     if left:
         _restart_journal(out, rows, bad)
         with (out / UNFINISHED).open("a", encoding="utf-8", errors="replace") as journal:
-            for unit, made, failed in _make_all(left, out, settings, workers, device):
+            for unit, outcome in _make_all(left, out, settings, workers, device):
+                if outcome.error:
+                    raise InputError(outcome.error)
                 for item in unit.items:
                     rows.pop(item.id, None)
                     bad.pop(item.id, None)
-                rows.update({row["id"]: row for row in made})
-                bad.update({row[0]: row for row in failed})
-                _note(journal, made, failed, out)
+                rows.update({row["id"]: row for row in outcome.rows})
+                bad.update({row[0]: row for row in outcome.bad})
+                _note(journal, outcome, out)
                 done += len(unit.items)
                 if callback:
                     callback(done, total, len(bad))
@@ -181,9 +183,9 @@ def _restart_journal(out: Path, rows: dict[str, dict], bad: dict[str, list[str]]
     files.write(out / UNFINISHED, content.encode(errors="replace"), "The dataset's journal")
 
 
-def _note(journal: io.TextIOBase, made: list[dict], failed: list[list[str]], out: Path) -> None:
+def _note(journal: io.TextIOBase, outcome: Outcome, out: Path) -> None:
     try:
-        journal.write(json.dumps([made, failed], ensure_ascii=False) + "\n")
+        journal.write(json.dumps([outcome.rows, outcome.bad], ensure_ascii=False) + "\n")
         journal.flush()
     except OSError as error:
         raise InputError(full(out, error))
@@ -242,11 +244,11 @@ def _finish(out: Path, items: list[Item], rows: dict[str, dict], bad: dict[str, 
 
 def _make_all(
     units: list[Unit], out: Path, settings: PrepareSettings, workers: int, device: str
-) -> Iterator[tuple[Unit, list[dict], list[list[str]]]]:
-    """Every unit with its rows and its bad clips, in the order in which they are finished."""
+) -> Iterator[tuple[Unit, Outcome]]:
+    """Every unit and its outcome, in the order in which they are finished."""
     if workers <= 1:
         for unit in units:
-            yield unit, *_outcome(make_unit(unit, out, settings, device))
+            yield unit, make_unit(unit, out, settings, device)
         return
     # Spawned, since a forked process may use neither a GPU nor torch's threads.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _join_in)
@@ -261,7 +263,7 @@ def _make_all(
             if not waiting:
                 return
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                yield waiting.pop(future), *_outcome(future.result())
+                yield waiting.pop(future), future.result()
     except BrokenProcessPool:
         raise InputError(
             "A process that made clips was ended from outside, for memory perhaps: use fewer workers and run "
@@ -283,10 +285,3 @@ def _join_in() -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-def _outcome(made: tuple[list[dict], list[list[str]], str]) -> tuple[list[dict], list[list[str]]]:
-    rows, failed, fatal = made
-    if fatal:
-        raise InputError(fatal)
-    return rows, failed
