@@ -225,7 +225,7 @@ def save(sound: Sound, path: str | os.PathLike) -> None:
     channels = len(sound.waveform)
     layout = "+".join(sound.layout or ()) or {1: "mono", 2: "stereo"}.get(channels, f"{channels}c")
     samples = (sound.waveform.cpu().clamp(-1, 1) * 32767).round().to(torch.int16).T.reshape(1, -1).numpy()
-    with files.placed(path, "The sound") as unfinished:
+    with files.writing(path, "The sound") as unfinished:
         try:
             with av.open(str(unfinished), "w", format=path.suffix[1:].lower()) as container:
                 stream = container.add_stream(codec, rate=sound.rate, layout=layout)

@@ -24,19 +24,18 @@ WIDTHS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
 ENCODERS = ("clip_l", "clip_g", "clip_h")
 
 NAME = re.compile(r"\w[\w .+-]{0,99}")
-"""What may name a token: no path, no mark of a prompt's."""
-
+"""A token's name: no path, and none of a prompt's marks."""
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 BUNDLED = "bundle_emb."
-"""How the keys of an embedding begin that stands in a LoRA's file."""
+"""The beginning of an embedding's keys in a LoRA's file."""
 
 MOST = 2**28
-"""The bytes that a pickle may have; an embedding has less than a million."""
+"""Bytes of a pickle at most; an embedding has less than a million."""
 
 
 def name_of(text: str, otherwise: str = "embedding") -> str:
-    """A text, such as a file's name without its ending, as a token's name: what no name may hold is a -."""
+    """A text, such as a file's stem, as a token's name, with - for whatever a name may not contain."""
     text = unicodedata.normalize("NFC", text).strip()
     if not NAME.fullmatch(text):
         text = re.sub(r"[^\w.+-]+", "-", text).strip("-.+")[:100].rstrip("-.+")
@@ -44,9 +43,9 @@ def name_of(text: str, otherwise: str = "embedding") -> str:
 
 
 def read(path: Path) -> tuple[object, dict[str, str]]:
-    """What a file holds, and its metadata (a pickle has none).
+    """A file's content, as `vectors_of` takes it, and its metadata (a pickle has none).
 
-    Raises InputError for a file that is damaged, holds more than tensors, or holds too many.
+    Raises InputError for a file that is damaged, holds more than tensors, or too many of them.
     """
     if path.suffix.lower() in PICKLES:
         return _read_torch(path), {}
@@ -56,7 +55,7 @@ def read(path: Path) -> tuple[object, dict[str, str]]:
 def vectors_of(state: object, path: Path) -> dict[str, Tensor]:
     """An embedding's vectors {text encoder: [n, d]}, float32, of all that ComfyUI's `load_embed` reads.
 
-    Raises InputError for tensors that are no embedding.
+    Raises InputError for anything else.
     """
     refusal = InputError(
         f"'{path.name}' is no textual-inversion embedding (one tensor [n, width], or clip_l and clip_g): "
@@ -67,7 +66,7 @@ def vectors_of(state: object, path: Path) -> dict[str, Tensor]:
         whole = isinstance(rows, Tensor) and rows.is_floating_point() and rows.layout == torch.strided
         if not whole or rows.device.type != "cpu" or rows.ndim not in (1, 2) or 0 in rows.shape:
             raise refusal
-        # A copy of rows that lie on one another takes more than any file holds.
+        # A copy of overlapping rows (stride 0) may be larger than any file.
         if rows.numel() * rows.element_size() > rows.untyped_storage().nbytes():
             raise refusal
         rows = rows.detach().reshape(-1, rows.shape[-1])
@@ -81,15 +80,15 @@ def vectors_of(state: object, path: Path) -> dict[str, Tensor]:
 
 
 def _rows(state: object) -> list[tuple[str | None, object]]:
-    """(text encoder, or None where its width tells; vectors) in what a file holds, [] where it holds none."""
+    """[(text encoder, or None where only the width says; vectors)] in a file's content."""
     if isinstance(state, list):
         return [(None, rows) for part in state if isinstance(part, Mapping) for rows in part.values()]
     if not isinstance(state, Mapping):
         return []
     if "string_to_param" in state:
-        held = state["string_to_param"]
-        held = vars(held).get("_parameters") if isinstance(held, _ParameterDict) else held
-        return [(None, rows) for rows in list(held.values())[:1]] if isinstance(held, Mapping) else []
+        params = state["string_to_param"]
+        params = vars(params).get("_parameters") if isinstance(params, _ParameterDict) else params
+        return [(None, rows) for rows in list(params.values())[:1]] if isinstance(params, Mapping) else []
     bundled = [(key.rsplit(".", 1)[1], rows) for key, rows in state.items() if _is_bundled(key)]
     if bundled:
         return [(key if key in ENCODERS else None, rows) for key, rows in bundled]
@@ -104,7 +103,7 @@ def _is_bundled(key: object) -> bool:
 
 
 def plain(values: Tensor) -> Tensor:
-    """A copy that safetensors takes: float32, on the CPU, contiguous."""
+    """A copy for safetensors: float32, on the CPU, contiguous."""
     return values.detach().to("cpu", torch.float32, copy=True).contiguous()
 
 
@@ -115,33 +114,31 @@ def to_text(values: Tensor) -> dict:
     return {"shape": list(values.shape), kind: base64.b64encode(data).decode("ascii")}
 
 
-def from_text(held: dict) -> Tensor:
+def from_text(data: dict) -> Tensor:
     """The tensor of `to_text`. Raises KeyError or ValueError for anything else."""
-    half = "float16" in held
-    data = base64.b64decode(held["float16" if half else "float32"], validate=True)
-    values = np.frombuffer(data, dtype="<f2" if half else "<f4").astype(np.float16 if half else np.float32)
-    return torch.from_numpy(values).reshape(held["shape"])
+    half = "float16" in data
+    numbers = base64.b64decode(data["float16" if half else "float32"], validate=True)
+    values = np.frombuffer(numbers, dtype="<f2" if half else "<f4").astype(np.float16 if half else np.float32)
+    return torch.from_numpy(values).reshape(data["shape"])
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
+    def select(names: list[str]) -> list[str]:
+        names = list(filter(_is_bundled, names)) or names
+        known = [name for name in names if name in ENCODERS]
+        if len(names) > 1 and known:
+            # The others are for encoders, or for outputs of them, that no prompt of ours uses.
+            names = known
+        if len(names) > len(ENCODERS) and not _is_bundled(names[0]):
+            raise InputError(
+                f"'{path.name}' holds {len(names)} tensors, a sound token one or two: choose an "
+                "embedding, not a model."
+            )
+        return names
 
     try:
-        with safe_open(str(path), "pt") as file:
-            names = list(file.keys())
-            names = list(filter(_is_bundled, names)) or names
-            known = [name for name in names if name in ENCODERS]
-            if len(names) > 1 and known:
-                # What else stands there is for encoders, or for ends of them, that no prompt of ours reads.
-                names = known
-            if len(names) > len(ENCODERS) and not _is_bundled(names[0]):
-                raise InputError(
-                    f"'{path.name}' holds {len(names)} tensors, a sound token one or two: choose an "
-                    "embedding, not a model."
-                )
-            # Copies: a tensor holds its file open, which Windows then lets nobody replace.
-            return {k: file.get_tensor(k).clone() for k in names}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+        return files.read_safetensors(path, select=select)
+    except files.Unreadable as error:
         raise InputError(
             f"'{path.name}' is no readable safetensors file ({error}): it may be damaged, download or "
             "save it again."
@@ -149,7 +146,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 class _ParameterDict:
-    """Stands for torch's class in a pickle: what the file says of it is kept, none of its code is run."""
+    """In place of torch's class in a pickle: its state is kept, none of its code is run."""
 
 
 def _read_torch(path: Path) -> object:
@@ -163,8 +160,7 @@ def _read_torch(path: Path) -> object:
             )
         allowed = [(_ParameterDict, "torch.nn.modules.container.ParameterDict")]
         with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    # What a pickle that is none makes torch raise depends on its bytes.
+            return files.read_pickle(path)
     except Exception as error:
         if isinstance(error, InputError):
             raise
@@ -175,7 +171,7 @@ def _read_torch(path: Path) -> object:
 
 
 def _unpacked(path: Path) -> int:
-    """The bytes that a zip file's parts have; 0 for a file that is none. torch packs none of them."""
+    """The unpacked bytes of a zip file's members; 0 for other files. torch does not compress them."""
     if not zipfile.is_zipfile(path):
         return 0
     with zipfile.ZipFile(path) as file:

@@ -1,4 +1,4 @@
-"""Errors for people."""
+"""Errors that users read, and the texts that quote what they gave."""
 
 import logging
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SCREEN = 600
-"""The characters that a sentence for a person may have."""
+"""The most characters of such a sentence."""
 
 _QUOTED = re.compile(r"(')([^']{81,})(')|(')([^']{81,})(')|(\")([^\"]{81,})(\")")
 
@@ -67,18 +67,18 @@ class _Encodable(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = encodable(record.getMessage()), ()
         if record.exc_info and not record.exc_text:
-            told = "".join(traceback.format_exception(*record.exc_info))
-            record.exc_text = encodable(told.rstrip("\n"))
+            text = "".join(traceback.format_exception(*record.exc_info))
+            record.exc_text = encodable(text.rstrip("\n"))
         return True
 
 
 def logger(name: str) -> logging.Logger:
-    """logging.getLogger, for texts that name files and prompts: all that it tells can be encoded."""
-    found = logging.getLogger(name)
+    """logging.getLogger, for texts that name files and prompts: all its records can be encoded."""
+    log = logging.getLogger(name)
     # A logger's filter sees its own records only, not those of the loggers below it.
-    if not any(isinstance(known, _Encodable) for known in found.filters):
-        found.addFilter(_Encodable())
-    return found
+    if not any(isinstance(known, _Encodable) for known in log.filters):
+        log.addFilter(_Encodable())
+    return log
 
 
 log = logger(__name__)
@@ -86,8 +86,8 @@ log = logger(__name__)
 
 @contextmanager
 def logged(what: str) -> Iterator[None]:
-    """Logs an exception within it as `what` and goes on: for keeping work while another exception, which the
-    caller must hear of, is on its way up."""
+    """Logs an exception inside it as `what` and suppresses it: for saving work while another exception, the
+    one that matters, is being raised."""
     try:
         yield
     except Exception:

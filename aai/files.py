@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and whose they are."""
+"""Files that are whole or not there; names that every system takes; tensors in files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import InputError, encodable
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 STALE = 3600.0
-"""Seconds after which a file that nobody has gone on writing is left over."""
+"""Seconds without a write after which an unfinished file is taken for abandoned."""
 
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}\.part", re.DOTALL)
 _swept: dict[Path, float] = {}
@@ -25,36 +29,31 @@ DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
 """What Windows takes for a device, with any ending."""
 
 
-def shown(path: str | os.PathLike) -> str:
-    """A path as a log takes it: what is no Unicode in a file's name stands as a question mark."""
-    return os.fspath(path).encode(errors="replace").decode()
-
-
 def is_file(path: str | os.PathLike) -> bool:
-    """Whether a file stands there. Unlike Path.is_file it raises for no path: one that is too long, a link
-    that leads to itself, a folder above that may not be read."""
+    """Whether there is such a file. Unlike Path.is_file it never raises: not for a path that is too long, a
+    link to itself, or a folder above that may not be read."""
     return os.path.isfile(path)
 
 
 def is_dir(path: str | os.PathLike) -> bool:
-    """Whether a folder stands there; raises for no path, as `is_file`."""
+    """Whether there is such a folder; never raises, as `is_file`."""
     return os.path.isdir(path)
 
 
 @contextlib.contextmanager
-def placed(path: str | os.PathLike, what: str) -> Iterator[Path]:
-    """Gives the name under which to write a file that is then put in its place in one move; one that stood
-    there stays as it was until then, also where the power fails. A link stays a link: its target is written.
-    The file's rights are a new file's, whoever has written it.
+def writing(path: str | os.PathLike, what: str) -> Iterator[Path]:
+    """Yields the path under which to write a file that is then put in its place in one move; an older file
+    stays as it was until then, even where the power fails. A link stays a link: its target is written.
+    The file gets a new file's permissions, whoever has written it.
 
-    Raises InputError, which calls the file `what`, where the disk does not take it, or where a folder or a
-    device stands there.
+    Raises InputError, which calls the file `what`, where it cannot be written, or where a folder or a device
+    has its name.
     """
     from safetensors import SafetensorError
 
     path = Path(path)
     target = Path(os.path.realpath(path))
-    # The name's begin: with what is added, the whole of a long one would be too long.
+    # The beginning of the name: the whole of a long one would be too long with what is added.
     unfinished = target.with_name(f".{target.name[:40]}.{uuid.uuid4().hex}.part")
     try:
         if target.exists() and not target.is_file():
@@ -64,7 +63,7 @@ def placed(path: str | os.PathLike, what: str) -> Iterator[Path]:
         with unfinished.open("xb") as file:
             mode = os.stat(file.fileno()).st_mode
         yield unfinished
-        # A move may reach the disk before what is moved: after a power cut an empty file would stand there.
+        # A move may reach the disk before the content does: a power cut would leave an empty file.
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         unfinished.chmod(mode)
@@ -84,7 +83,7 @@ def placed(path: str | os.PathLike, what: str) -> Iterator[Path]:
 
 
 def _sweep(folder: Path) -> None:
-    """Removes what `placed` left unfinished in a folder where its process was killed."""
+    """Removes what `writing` left unfinished in a folder where its process was killed."""
     now = time.time()
     if now - _swept.get(folder, -STALE) < STALE:
         return
@@ -100,7 +99,7 @@ def _sweep(folder: Path) -> None:
 
 
 def stays_within(name: str) -> bool:
-    """Whether a name, with / between folders, leads to nowhere but into its own folder, on every system."""
+    """Whether a name, with / between folders, stays within its own folder on every system."""
     parts = name.split("/")
     return all(
         part not in ("", ".", "..")
@@ -113,13 +112,83 @@ def stays_within(name: str) -> bool:
 
 
 def write(path: str | os.PathLike, content: bytes, what: str) -> None:
-    """Writes a file in one move. Raises InputError as `placed` does."""
-    with placed(path, what) as unfinished:
+    """Writes a file in one move. Raises InputError as `writing` does."""
+    with writing(path, what) as unfinished:
         unfinished.write_bytes(content)
 
 
+def check_same_settings(path: str | os.PathLike, settings: Mapping[str, object]) -> None:
+    """Keeps the settings of a study's results in a file beside them, or compares them with those kept there.
+
+    Raises InputError where they differ: results would be mixed.
+    """
+    path, settings = Path(path), json.loads(json.dumps(dict(settings)))
+    if not path.is_file():
+        write(path, json.dumps(settings, indent=1).encode(), "The study's settings")
+        return
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    differs = [key for key in {**kept, **settings} if kept.get(key) != settings.get(key)]
+    if differs:
+        raise InputError(
+            f"'{path.parent}' holds a study with another {differs[0]} ({kept.get(differs[0])}, not "
+            f"{settings.get(differs[0])}): take the same, or another folder."
+        )
+
+
+def is_reserved(name: str) -> bool:
+    """Whether Windows refuses or changes this name of a file or folder: a device's, with any ending, and one
+    that ends in a dot or a space."""
+    return name.partition(".")[0].rstrip(" ").upper() in DEVICES or name != name.rstrip(". ")
+
+
+class Unreadable(ValueError):
+    """Why a file cannot be read, in few words; the caller says which file that is and what to do."""
+
+
+def read_safetensors(
+    path: str | os.PathLike,
+    *,
+    mapped: bool = False,
+    select: Callable[[list[str]], list[str]] = lambda names: names,
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, those that `select` keeps of their names, and its metadata.
+
+    `mapped` tensors are read from the disk when they are used; until they are gone, Windows lets nobody
+    replace the file. Others are copies. Raises Unreadable for a file that is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    _check_plain(path)
+    try:
+        with safe_open(str(path), "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in select(list(file.keys()))}
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise Unreadable(_reason(error)) from error
+    return (tensors if mapped else {name: value.clone() for name, value in tensors.items()}), metadata
+
+
+def metadata(path: str | os.PathLike) -> dict[str, str]:
+    """The metadata of a safetensors file; {} for any other file."""
+    try:
+        return read_safetensors(path, mapped=True, select=lambda names: [])[1]
+    except Unreadable:
+        return {}
+
+
+def write_safetensors(
+    path: str | os.PathLike, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], what: str
+) -> None:
+    """Writes tensors, no two of which share memory, in one move. Raises InputError as `writing` does."""
+    from safetensors.torch import save_file
+
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with writing(path, what) as unfinished:
+        save_file(tensors, str(unfinished), dict(metadata))
+
+
 def check_pickle(path: str | os.PathLike) -> None:
-    """Raises InputError where this torch may run what a pickle says, even when told to take tensors alone
+    """Raises InputError where this torch may run a pickle's code, even when it is to take tensors alone
     (CVE-2025-32434, mended in 2.6)."""
     import torch
 
@@ -130,36 +199,35 @@ def check_pickle(path: str | os.PathLike) -> None:
         )
 
 
-def settle(path: str | os.PathLike, told: Mapping[str, object]) -> None:
-    """Writes down what the results beside a file were made with, or compares it with what it says.
+def read_pickle(path: str | os.PathLike, *, mapped: bool = False) -> object:
+    """What a file of torch's holds, opened as tensors alone: none of its code is run.
 
-    Raises InputError where it says something else: results would be mixed.
+    Raises InputError as `check_pickle` does, Unreadable for a file that is missing or damaged, or holds more.
     """
-    path, told = Path(path), json.loads(json.dumps(dict(told)))
-    if not path.is_file():
-        write(path, json.dumps(told, indent=1).encode(), "The study's settings")
-        return
-    other = json.loads(path.read_text(encoding="utf-8"))
-    differs = [key for key in {**other, **told} if other.get(key) != told.get(key)]
-    if differs:
-        raise InputError(
-            f"'{path.parent}' holds a study with another {differs[0]} ({other.get(differs[0])}, not "
-            f"{told.get(differs[0])}): take the same, or another folder."
-        )
+    import torch
 
-
-def is_reserved(name: str) -> bool:
-    """Whether Windows refuses or changes this name of a file or folder: that of a device, with any ending,
-    and one that ends in a dot or a space."""
-    return name.partition(".")[0].rstrip(" ").upper() in DEVICES or name != name.rstrip(". ")
-
-
-def metadata(path: str | os.PathLike) -> dict[str, str]:
-    """The metadata of a safetensors file; none of a file that is no such file."""
-    from safetensors import SafetensorError, safe_open
-
+    check_pickle(path)
+    _check_plain(path)
     try:
-        with safe_open(str(path), "pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError):
-        return {}
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    # What a damaged pickle makes torch raise depends on its bytes.
+    except Exception as error:
+        raise Unreadable(_reason(error)) from error
+
+
+def read_weights(path: str | os.PathLike, *, mapped: bool = False) -> object:
+    """What a file of weights holds: the tensors of a safetensors file, or a file of torch's as `read_pickle`
+    opens it. Raises InputError and Unreadable as that does."""
+    if Path(path).suffix.lower() == ".safetensors":
+        return read_safetensors(path, mapped=mapped)[0]
+    return read_pickle(path, mapped=mapped)
+
+
+def _check_plain(path: str | os.PathLike) -> None:
+    # A pipe would be waited for without end.
+    if os.path.exists(path) and not is_file(path):
+        raise Unreadable("it is not a file")
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]

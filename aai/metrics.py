@@ -1,4 +1,4 @@
-"""Figures and their intervals: shares, retrieval, Student's t. Ties count against the model."""
+"""Metrics and their intervals: accuracy, retrieval, Student's t. Ties count against the model."""
 
 from __future__ import annotations
 
@@ -56,24 +56,24 @@ def retrieval(
     query_labels: Tensor | None = None,
     gallery_labels: Tensor | None = None,
 ) -> dict[str, float]:
-    """`queries` [N, D] look for their own among `gallery` [M, D]: R@1, R@5, R@10 (shares) and MedR.
+    """R@1, R@5, R@10 (shares) and the median rank of `queries` [N, D] in `gallery` [M, D].
 
-    A query's own is the row of its number, or with labels [N] and [M] whichever row of its label lies
-    nearest. Whatever is not clearly below it stands before it: ties, and features that are no numbers.
+    A query's target is the row of the same number, or with labels [N] and [M] the nearest row of its label.
+    Rows that are not clearly below it rank before it: ties, and features that are not finite.
     """
     if query_labels is None:
         query_labels, gallery_labels = torch.arange(len(queries)), torch.arange(len(gallery))
     queries, gallery = (F.normalize(x.double(), dim=-1) for x in (queries, gallery))
-    ranks = []
+    parts = []
     # A part of the queries at a time: 14,000 against 14,000 would be 1.6 GB.
     for part, labels in zip(queries.split(1024), query_labels.split(1024)):
         scores = part @ gallery.T
         own = labels[:, None] == gallery_labels[None]
         best = scores.masked_fill(~own | scores.isnan(), -math.inf).amax(1, keepdim=True)
-        ranks.append((~own & ~(scores < best - TIE)).sum(1) + 1)
-    rank = torch.cat(ranks).float()
-    found = {f"R@{k}": (rank <= k).float().mean().item() for k in (1, 5, 10)}
-    return {**found, "MedR": torch.quantile(rank, 0.5).item()}
+        parts.append((~own & ~(scores < best - TIE)).sum(1) + 1)
+    rank = torch.cat(parts).float()
+    recall = {f"R@{k}": (rank <= k).float().mean().item() for k in (1, 5, 10)}
+    return {**recall, "MedR": torch.quantile(rank, 0.5).item()}
 
 
 def student(values: Sequence[float]) -> tuple[float, float]:

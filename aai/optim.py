@@ -1,4 +1,4 @@
-"""Loss scaling (Micikevicius et al. 2018), for gradients that pass a U-Net in float16."""
+"""Optimisation: loss scaling for float16 (Micikevicius et al. 2018), and a learning rate's schedule."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 FIRST = 2.0**15
-"""Where the U-Net computes in float16, gradients of a mean over so many numbers would vanish in it."""
+"""The initial scale: in float16, the gradients of a mean over so many numbers would vanish."""
 
 
 class LossScale:
-    """What a loss is multiplied by before its gradients are taken, and these divided by afterwards: `value`,
-    1 where the U-Net does not compute in float16."""
+    """`value`, by which a loss is multiplied before its gradients are taken and these divided afterwards; 1
+    where the U-Net does not compute in float16."""
 
     def __init__(self, dtype: torch.dtype):
         self.value = FIRST if dtype == torch.float16 else 1.0

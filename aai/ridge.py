@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 LAMBDAS = torch.logspace(-6, 2, 25, dtype=torch.float64)
-"""What leave-one-out chooses from, in units of the captions' mean variance along a direction."""
+"""The strengths that leave-one-out chooses from, in units of x's mean variance along a direction."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Ridge:
 
 
 def ridge(x: Tensor, y: Tensor) -> Ridge:
-    """The ridge regression from x [L, T, d] (T ways to say each of L labels) to y [L, e], both centred.
+    """The ridge regression from x [L, T, d] (T phrases for each of L labels) to y [L, e], both centred.
 
-    lambda is the one whose left-out answers are best: a label is left out with all its T ways, and its answer
-    is exact without fitting again (PRESS): with H the hat matrix, (I - H_gg)^-1 is what its rows' residuals
-    grow by.
+    lambda is the one with the smallest leave-one-out error. A label is left out with all its T phrases, and
+    its prediction is exact without fitting again (PRESS): with H the hat matrix, its rows' residuals grow by
+    (I - H_gg)^-1.
     """
-    count, ways, _ = x.shape
-    x, y = x.double().flatten(0, 1), y.double().repeat_interleave(ways, 0)
+    count, phrases, _ = x.shape
+    x, y = x.double().flatten(0, 1), y.double().repeat_interleave(phrases, 0)
     mean_x, mean_y = x.mean(0), y.mean(0)
     u, s, v = torch.linalg.svd(x - mean_x, full_matrices=False)
     kept = s > s[0] * 1e-10
@@ -40,11 +40,11 @@ def ridge(x: Tensor, y: Tensor) -> Ridge:
     best = None
     for lam in LAMBDAS:
         shrink = s**2 / (s**2 + lam * scale)
-        residual = (y - mean_y - u @ (shrink[:, None] * answers)).unflatten(0, (count, ways))
-        rows = u.unflatten(0, (count, ways))
+        residual = (y - mean_y - u @ (shrink[:, None] * answers)).unflatten(0, (count, phrases))
+        rows = u.unflatten(0, (count, phrases))
         # The mean is part of the fit: 1/N in every entry of H.
         own = (rows * shrink) @ rows.transpose(1, 2) + 1 / len(x)
-        grown = torch.linalg.solve(torch.eye(ways, dtype=x.dtype) - own, residual)
+        grown = torch.linalg.solve(torch.eye(phrases, dtype=x.dtype) - own, residual)
         error = float(grown.square().mean())
         if best is None or error < best[0]:
             best = error, float(lam), y - grown.flatten(0, 1)

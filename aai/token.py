@@ -2,7 +2,7 @@
 
 The file is a plain textual-inversion embedding in safetensors (ComfyUI's `embedding:` and diffusers'
 `load_textual_inversion` read it, the latter one of XL's two tensors in each call); the sound, the adapter and
-where they come from stand in its metadata.
+their provenance are in its metadata.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def load(path: str | os.PathLike) -> SoundToken:
         raise InputError(f"There is no sound token '{path}': check its name.")
     tensors, metadata = embedding.read(path)
     if METADATA not in metadata:
-        # Most call themselves alike (emb_params, *), and who has a file knows it by the file's name.
+        # Many have the same name inside (emb_params, *); people know a file by its own.
         vectors = embedding.vectors_of(tensors, path)
         return SoundToken(embedding.name_of(path.stem), vectors, provenance={"file": path.name})
     try:
@@ -97,17 +97,17 @@ class SoundToken:
     """A sound as a word A*.
 
     name: what a prompt calls it, `<name>`.
-    vectors: per text encoder ("clip_l", "clip_g", "clip_h"), what stands at its place in a prompt, [n, d].
+    vectors: per text encoder ("clip_l", "clip_g", "clip_h"), the embeddings at its place in a prompt, [n, d].
     f_a: the sound's embedding [d] of any length, or None for a foreign embedding.
     f_adapter: the trained part per encoder, [n, d].
     scale: per encoder the length s that f_a enters with; None where it enters as it is (eq. 6 to the letter).
     loudness: the sound's, in LUFS. provenance: where the token comes from, in words.
     translation: per encoder that f_a was not aligned with, the map by which it enters; others take f_a as it
     is.
-    momentum: what training needs to go on from here: the last step's f_adapter and Adam's moments, the moving
+    momentum: the training's state, to resume it: the last step's f_adapter and Adam's moments, the moving
     average and the best f_adapter so far, where there are such.
-    measured: what a training with validation has found: the best f_adapter's loss ("best"), the step measured
-    last ("step"), and how many measurements have brought no better one since ("waited").
+    measured: of a training with validation, the lowest loss ("best"), the step of the last measurement
+    ("step"), and how many measurements have brought no lower one since ("waited").
     """
 
     name: str
@@ -144,7 +144,7 @@ class SoundToken:
 
     @property
     def size(self) -> int:
-        """How many words' places it takes in a prompt."""
+        """The number of positions that it takes in a prompt."""
         return len(next(iter(self.vectors.values())))
 
     def entering(self, encoder: str, f_a: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ class SoundToken:
                 "sound can take another."
             )
         if self.f_a is not None and abs(float(self.f_a.norm()) - 1) < 1e-3:
-            # Encoders once gave every sound at length one, and some give no other: the adapter is for that.
+            # Older encoders normalised every sound, and some still do: the adapter fits that length.
             f_a = F.normalize(f_a, dim=-1)
         vectors = {
             k: word_vectors(self.entering(k, f_a.to(v)), self.scale[k], v) for k, v in self.f_adapter.items()
@@ -203,11 +203,11 @@ class SoundToken:
         the word."""
         if self.f_a is None:
             return {}
-        heard = {k: self.entering(k, self.f_a.to(v)) for k, v in self.vectors.items()}
+        sounds = {k: self.entering(k, self.f_a.to(v)) for k, v in self.vectors.items()}
         return {
-            k: float(F.cosine_similarity(v, heard[k][None], dim=-1).mean())
+            k: float(F.cosine_similarity(v, sounds[k][None], dim=-1).mean())
             for k, v in self.vectors.items()
-            if v.shape[1] == heard[k].shape[-1]
+            if v.shape[1] == sounds[k].shape[-1]
         }
 
     def save(self, path: str | os.PathLike) -> None:
@@ -215,8 +215,6 @@ class SoundToken:
 
         Raises InputError where the disk does not take it; a file that stood there then stays as it was.
         """
-        from safetensors.torch import save
-
         if len(self.vectors) == 1:
             tensors = {f"<{self.name}>": plain(next(iter(self.vectors.values())))}
         else:
@@ -237,18 +235,17 @@ class SoundToken:
             "momentum": {k: to_text(v) for k, v in self.momentum.items()},
             "measured": {k: _number_to_text(v) for k, v in self.measured.items()},
         }
-        content = save(tensors, metadata={METADATA: json.dumps(notes)})
-        files.write(path, content, "The sound token")
+        files.write_safetensors(path, tensors, {METADATA: json.dumps(notes)}, "The sound token")
 
 
 def _ours(tensors: dict[str, Tensor], notes: dict) -> SoundToken:
     encoders = notes["encoders"]
-    held = list(tensors.values()) if len(encoders) == 1 else [tensors[k] for k in encoders]
+    vectors = list(tensors.values()) if len(encoders) == 1 else [tensors[k] for k in encoders]
     if len(tensors) != len(encoders):
         raise ValueError(f"{len(tensors)} tensors for {len(encoders)} text encoders")
     token = SoundToken(
         name=notes["name"],
-        vectors=dict(zip(encoders, held)),
+        vectors=dict(zip(encoders, vectors)),
         f_a=None if notes["f_a"] is None else from_text(notes["f_a"]),
         f_adapter={k: from_text(v) for k, v in notes["f_adapter"].items()},
         scale={k: _number_from_text(v) for k, v in notes["scale"].items()},
@@ -256,7 +253,7 @@ def _ours(tensors: dict[str, Tensor], notes: dict) -> SoundToken:
         provenance=dict(notes["provenance"]),
         # Older tokens have none of these.
         translation={
-            k: Translation(**{part: from_text(held) for part, held in v.items()})
+            k: Translation(**{part: from_text(data) for part, data in v.items()})
             for k, v in notes.get("translation", {}).items()
         },
         momentum={k: from_text(v) for k, v in notes.get("momentum", {}).items()},
@@ -267,7 +264,7 @@ def _ours(tensors: dict[str, Tensor], notes: dict) -> SoundToken:
 
 
 def _check(token: SoundToken) -> None:
-    """Raises ValueError for what no token that was saved here has."""
+    """Raises ValueError for content that no saved token has."""
     parts = {f"vectors of {k}": v for k, v in token.vectors.items()}
     parts |= {f"adapter of {k}": v for k, v in token.f_adapter.items()}
     parts |= {f"training's {k}": v for k, v in token.momentum.items()}

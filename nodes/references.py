@@ -121,7 +121,7 @@ def _from_folder(
     from ..aai.library.towers import tower_of
     from .comfy.progress import Bar
 
-    pictures = index(folder, tower_of(sound_encoder, clip_folder), callback=Bar())
+    pictures = index(folder, tower_of(sound_encoder, clip_folder, "clip_model"), callback=Bar())
     retrieval = retrieve(embedding.f_a, pictures, k, own_clip or clip_of(embedding.sound))
     references = retrieval.references
     # In place: 64 of them are 800 MB, once.

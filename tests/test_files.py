@@ -34,7 +34,7 @@ def _left_over(folder: Path, age: float, name: str = "") -> Path:
 def test_what_a_killed_run_left_is_removed_at_the_next_write(tmp_path):
     code = (
         "import os, sys; from aai import files\n"
-        "with files.placed(sys.argv[1], 'The file') as part:\n"
+        "with files.writing(sys.argv[1], 'The file') as part:\n"
         "    part.write_bytes(b'half'); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "t.safetensors")], check=False)
@@ -57,7 +57,7 @@ def test_every_file_has_a_new_files_rights(tmp_path, mask, mode):
     before = os.umask(mask)
     try:
         files.write(tmp_path / "a.json", b"{}", "The file")
-        with files.placed(tmp_path / "b.safetensors", "The index") as part:
+        with files.writing(tmp_path / "b.safetensors", "The index") as part:
             save_file({"x": torch.zeros(2)}, str(part))
         SoundToken("c", {"clip_l": torch.randn(1, 8)}).save(tmp_path / "c.safetensors")
         audio.save(Sound(torch.zeros(1, 1600), 16000), tmp_path / "d.wav")
@@ -132,3 +132,40 @@ def test_a_path_that_cannot_be_asked_about_is_none(tmp_path, monkeypatch, name):
     for read in (audio.load, token.load, loaders.load):
         with pytest.raises(InputError):
             read(name)
+
+
+def test_tensors_are_written_and_read_with_their_metadata(tmp_path):
+    path = tmp_path / "t.safetensors"
+    tensors = {"x": torch.randn(3, 2).T, "n": torch.arange(4)}
+    files.write_safetensors(path, tensors, {"made": "here"}, "The file")
+    for mapped in (True, False):
+        read, metadata = files.read_safetensors(path, mapped=mapped)
+        assert metadata == files.metadata(path) == {"made": "here"}
+        assert all(torch.equal(read[name], tensors[name]) for name in tensors) and len(read) == 2
+    assert list(files.read_safetensors(path, select=lambda names: [n for n in names if n == "n"])[0]) == ["n"]
+    assert torch.equal(files.read_weights(path)["x"], tensors["x"])
+    torch.save(tensors, tmp_path / "t.pt")
+    assert torch.equal(files.read_weights(tmp_path / "t.pt", mapped=True)["x"], tensors["x"])
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pt"])
+@pytest.mark.parametrize("kind", ["missing", "torn", "empty", "folder", pytest.param("pipe", marks=posix)])
+def test_what_holds_no_tensors_is_unreadable(tmp_path, kind, ending):
+    path = tmp_path / f"x.{ending}"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind != "missing":
+        path.write_bytes(b"no tensors" if kind == "torn" else b"")
+    with pytest.raises(files.Unreadable, match=r"^[^\n]{1,120}$"):
+        files.read_weights(path)
+    assert files.metadata(path) == {}
+
+
+def test_results_of_other_settings_are_not_mixed(tmp_path):
+    path = tmp_path / "settings.json"
+    for _ in range(2):
+        files.check_same_settings(path, {"steps": 5, "words": ("a", "b")})
+    with pytest.raises(InputError, match="another steps .5, not 6"):
+        files.check_same_settings(path, {"steps": 6, "words": ("a", "b")})

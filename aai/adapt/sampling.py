@@ -1,4 +1,4 @@
-"""What a training step draws: pictures and timesteps, both as evenly as can be."""
+"""Sampling for a training step: pictures and timesteps, both spread evenly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def picture_rows(count: int, batch: int, generator: torch.Generator) -> Iterator
 
 
 def timesteps(settings: TrainSettings, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches [batch] of timesteps, each uniform over its bounds in the long run."""
+    """Batches [batch] of timesteps, each uniform in the long run."""
     batch = settings.batch
     shift = torch.rand((), generator=generator, dtype=torch.float64)
     while True:
@@ -35,10 +35,9 @@ def timesteps(settings: TrainSettings, generator: torch.Generator) -> Iterator[T
             places = torch.rand(batch, generator=generator, dtype=torch.float64)
             if settings.timesteps == "antithetic":
                 places[batch - batch // 2 :] = 1 - places[: batch // 2]
-        yield within(places, settings)
+        yield at(places)
 
 
-def within(shares: Tensor, settings: TrainSettings) -> Tensor:
-    """Shares [B] of the chosen part of the schedule as timesteps."""
-    places = settings.earliest + shares * (settings.latest - settings.earliest)
+def at(places: Tensor) -> Tensor:
+    """Places [B] in the schedule, from 0 (the clean picture) to 1 (all noise), as timesteps."""
     return (places * TIMESTEPS).long().clamp(0, TIMESTEPS - 1)

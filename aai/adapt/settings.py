@@ -1,4 +1,4 @@
-"""How a token is trained: what may be chosen, and what may not."""
+"""The settings of a token's training, checked, and the prompts of textual inversion."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ TEMPLATES = {
     name: tuple(t for line in text.split("\n") for t in line.split("|"))
     for name, text in (("objects", _OBJECTS), ("styles", _STYLES))
 }
-"""The prompts of textual inversion (Gal et al. 2022, and everyone after), for a thing and for a style."""
+"""The training prompts of textual inversion (Gal et al. 2022), for an object and for a style."""
 
 NORMS = ("free", "soft", "pinned")
-TIMESTEPS = ("stratified", "antithetic", "uniform")
+TIMESTEP_DRAWS = ("stratified", "antithetic", "uniform")
 
 
 @dataclass(frozen=True)
@@ -38,25 +38,24 @@ class TrainSettings:
 
     steps, rate (Adam's), batch (latents in a step), seed; `template` is the prompt around `*`, or several, a
     line each, or the name of a set of TEMPLATES: "objects" or "styles". A step takes one of them at random.
-    scale: "vocabulary" lets f_a enter with the mean length of the text encoder's words, "raw" as it is given:
-    eq. 6 to the letter with an f_a of its encoder's own length (`hear`'s; CLAP's is one).
+    scale: with "vocabulary" f_a enters with the mean length of the text encoder's words, with "raw" as it is
+    given: eq. 6 to the letter where f_a is not normalised (`encode_sound`'s; CLAP's always is).
     rho: |f_adapter| is kept within rho times the length that f_a enters with; None sets no bound (eq. 6 to
     the letter).
-    norm: how |e| is held to the length that f_a enters with, since a longer word shouts its prompt down:
-    "free" not at all, "soft" draws it a tenth of the way back at each step, "pinned" puts it there.
-    vectors: how many words' places the token takes.
-    init: the spread of the initial f_adapter, as a share of the vocabulary's.
+    norm: how |e| is kept at the length that f_a enters with, since a longer word dominates its prompt:
+    "free" not at all, "soft" moves it a tenth of the way back at each step, "pinned" puts it there.
+    vectors: the number of positions that the token takes in a prompt.
+    init: the standard deviation of the initial f_adapter, as a share of the vocabulary's.
     timesteps: "stratified" spreads a batch's timesteps evenly, and the steps' between them; "antithetic"
-    pairs t with its opposite; "uniform" draws each alone. `earliest` and `latest` bound them, as shares of
-    the schedule (0 is the clean picture, 1 all noise).
-    average: the share of an exponential moving average that each step keeps (0.99, say); the token is then
-    the average. None takes the last step's.
-    chunk: how many latents of a batch pass the U-Net at a time; 0 passes them together. Less memory, and the
-    same token but for rounding.
+    pairs t with its opposite; "uniform" draws each alone.
+    average: the decay of an exponential moving average (0.99, say), which is then the token. None takes the
+    last step's.
+    chunk: how many latents of a batch pass the U-Net at a time; 0: all. Less memory, and the same token up to
+    rounding.
     checkpointing: whether the U-Net's activations are computed again in the backward pass: much less memory,
     a third more time.
-    validate: after how many steps the loss on fixed noise is measured; 0 never. The token is then the best
-    one's. patience: after how many measurements without a better one training stops; 0 never.
+    validate: every how many steps the loss on fixed noise is measured; 0: never. The token is then that of
+    the best measurement. patience: training stops after so many measurements without a better one; 0: never.
     """
 
     steps: int = 500
@@ -71,8 +70,6 @@ class TrainSettings:
     timesteps: str = "stratified"
     average: float | None = None
     norm: str = "free"
-    earliest: float = 0.0
-    latest: float = 1.0
     chunk: int = 0
     checkpointing: bool = False
     validate: int = 0
@@ -94,7 +91,7 @@ class TrainSettings:
             ),
             (self.init >= 0, f"An initial spread of {self.init} is no spread: take 0 or more."),
             (
-                self.timesteps in TIMESTEPS,
+                self.timesteps in TIMESTEP_DRAWS,
                 f"The timesteps '{self.timesteps}' are unknown: take stratified, antithetic or uniform.",
             ),
             (
@@ -102,11 +99,6 @@ class TrainSettings:
                 f"An average that keeps {self.average} is none: take a share of 0 or more and below 1.",
             ),
             (self.norm in NORMS, f"The norm '{self.norm}' is unknown: take free, soft or pinned."),
-            (
-                0 <= self.earliest < self.latest <= 1,
-                f"Timesteps from {self.earliest} to {self.latest} are none: take shares between 0 and 1, "
-                "the earliest below the latest.",
-            ),
             (self.chunk >= 0, f"A chunk of {self.chunk} latents cannot be: take 0 or more."),
             (self.validate >= 0, f"Validation every {self.validate} steps cannot be: take 0 or more."),
             (self.patience >= 0, f"A patience of {self.patience} cannot be: take 0 or more."),
@@ -122,5 +114,5 @@ class TrainSettings:
     @property
     def templates(self) -> tuple[str, ...]:
         """The training prompts."""
-        held = TEMPLATES.get(self.template.strip().lower())
-        return held or tuple(line.strip() for line in self.template.splitlines() if line.strip())
+        named = TEMPLATES.get(self.template.strip().lower())
+        return named or tuple(line.strip() for line in self.template.splitlines() if line.strip())

@@ -32,8 +32,8 @@ LICENCE = "those of the sound, the reference pictures and the base model"
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The token; the loss at each step, and after how many steps the loss on fixed noise was what; and what
-    the user should know of it, in a sentence."""
+    """The token; the loss of each step; (step, loss on fixed noise) of each validation; and a sentence for
+    the user where there is something to know."""
 
     token: SoundToken
     losses: list[float]
@@ -59,17 +59,17 @@ def train_token(
 ) -> TrainResult:
     """Trains f_adapter (eq. 6) for a sound's embedding f_a [dim].
 
-    images: pictures [N, 3, H, W] in [0, 1], or their latents [N, C, h, w] (told apart by the three channels).
+    images: pictures [N, 3, H, W] in [0, 1], or their latents [N, C, h, w], where C is not 3.
     table: the sound encoder's labels and their vectors [L, dim] in f_a's space, by which the sound enters
     text encoders that it was not aligned with (`aai.adapt.translation`).
-    callback(step, steps, loss) may raise to cancel; `on_stop` then receives what is trained so far, before
-    the exception goes on; it gets the best token where the training diverged or memory ran out. `watch`
-    receives it every `watch_every` steps. `resume` goes on where a stopped run's token ended, to the same
-    token as without the stop, within `settings.steps` in all.
+    callback(step, steps, loss) may raise to cancel; `on_stop` then receives the result so far before the
+    exception is raised again; where the training diverged, that of the best token. `watch` receives it every
+    `watch_every` steps. `resume` continues from a stopped training's token, up to `settings.steps` in all,
+    and gives the same token as without the stop.
 
     The model is one that gradients pass: ComfyUI's inside its `training()`. The same model, settings and
     inputs give the same token, on the CPU bit for bit, on a GPU up to rounding. Raises InputError for a
-    sound that cannot enter the model's words, no pictures, a loss that is no number, and too little memory.
+    sound that cannot enter the model's words, no pictures, a loss that is not finite, and too little memory.
     """
     settings = settings or TrainSettings()
     _check(f_a, images)
@@ -78,12 +78,12 @@ def train_token(
         f_a, images = f_a.detach().float().cpu().clone(), images.detach().clone()
         labels, vectors = table if table is not None else ([], torch.zeros(0, 0))
         translation = translations(model, f_a, labels, vectors.detach().float().cpu().clone())
-        # A token trained on keeps the map that its adapter was trained beside.
+        # A resumed token keeps the map that its adapter was trained with.
         translation = translation if resume is None else resume.translation
         latents = model.encode_images(images) if images.shape[1] == 3 else images
-        run = TokenTrainer(model, f_a, translation, latents.to(model.device), settings, name, resume)
+        trainer = TokenTrainer(model, f_a, translation, latents.to(model.device), settings, name, resume)
         validations: list[tuple[int, float]] = []
-        made = {
+        facts = {
             "base": _family(model),
             "template": settings.template,
             "references": str(len(images)),
@@ -93,36 +93,36 @@ def train_token(
         }
 
         def result(best: bool = False, note: str = "") -> TrainResult:
-            token = run.token(loudness, {**made, "steps": str(run.steps)}, best)
-            return TrainResult(token, list(run.losses), list(validations), note)
+            token = trainer.token(loudness, {**facts, "steps": str(trainer.steps)}, best)
+            return TrainResult(token, list(trainer.losses), list(validations), note)
 
         checkpointing = model.checkpointing() if settings.checkpointing else contextlib.nullcontext()
         try:
             with checkpointing:
-                stopped = _train(run, settings, validations, callback, watch, watch_every, result)
+                stopped = _train(trainer, settings, validations, callback, watch, watch_every, result)
         except Diverged:
-            _hand_over(on_stop, lambda: _afresh(result(best=True)))
+            _hand_over(on_stop, lambda: _without_momentum(result(best=True)))
             raise
         except Exception as error:
             if not isinstance(error, InputError):
                 _hand_over(on_stop, result)
             if is_out_of_memory(error):
                 raise InputError(
-                    f"Memory ran out at step {run.steps + 1}: lower the chunk or the batch, turn "
+                    f"Memory ran out at step {trainer.steps + 1}: lower the chunk or the batch, turn "
                     "checkpointing on, or take smaller pictures."
                 ) from error
             raise
         except BaseException:
             _hand_over(on_stop, result)
             raise
-        note = _verdict(run, validations)
+        note = _verdict(trainer, validations)
         if note:
             log.warning("%s", note)
         return result(best=bool(settings.validate or note), note=note or stopped)
 
 
 def _train(
-    run: TokenTrainer,
+    trainer: TokenTrainer,
     settings: TrainSettings,
     validations: list[tuple[int, float]],
     callback: Callable[[int, int, float], None] | None,
@@ -130,31 +130,31 @@ def _train(
     watch_every: int,
     result: Callable[[], TrainResult],
 ) -> str:
-    """The steps; returns why they ended early, if they did."""
+    """All steps; returns a sentence where they ended early, else ""."""
     while True:
-        last = run.steps == settings.steps
-        if run.is_due():
-            validations.append((run.steps, run.validate()))
-            run.note_validation(validations[-1][1])
-            if 0 < settings.patience <= run.waited and 0 < run.steps < settings.steps:
-                waited = run.waited
-                return f"Stopped at step {run.steps}: the validation loss had not fallen for {waited} times."
-        if watch is not None and watch_every and run.losses and (run.steps % watch_every == 0 or last):
+        step, last = trainer.steps, trainer.steps == settings.steps
+        if trainer.is_due():
+            validations.append((step, trainer.validate()))
+            trainer.note_validation(validations[-1][1])
+            waited = trainer.waited
+            if 0 < settings.patience <= waited and 0 < step < settings.steps:
+                return f"Stopped at step {step}: the validation loss had not fallen for {waited} times."
+        if watch is not None and watch_every and trainer.losses and (step % watch_every == 0 or last):
             watch(result())
         if last:
             return ""
-        loss = run.step()
+        loss = trainer.step()
         if callback is not None:
-            callback(run.steps, settings.steps, loss)
+            callback(trainer.steps, settings.steps, loss)
 
 
-def _verdict(run: TokenTrainer, validations: list[tuple[int, float]]) -> str:
+def _verdict(trainer: TokenTrainer, validations: list[tuple[int, float]]) -> str:
     """A sentence where the loss rose instead of falling; the token is then the best one's."""
     if validations:
         first, last = validations[0][1], validations[-1][1]
-    elif len(run.losses) >= 40:
-        quarter = len(run.losses) // 4
-        first, last = sum(run.losses[:quarter]) / quarter, sum(run.losses[-quarter:]) / quarter
+    elif len(trainer.losses) >= 40:
+        quarter = len(trainer.losses) // 4
+        first, last = sum(trainer.losses[:quarter]) / quarter, sum(trainer.losses[-quarter:]) / quarter
     else:
         return ""
     if last <= 1.25 * first:
@@ -165,8 +165,8 @@ def _verdict(run: TokenTrainer, validations: list[tuple[int, float]]) -> str:
     )
 
 
-def _afresh(result: TrainResult) -> TrainResult:
-    """A result whose token goes on from its own vectors, not from where the last step led to."""
+def _without_momentum(result: TrainResult) -> TrainResult:
+    """The result, to be resumed from its token's own vectors and not from the last step's."""
     return replace(result, token=replace(result.token, momentum={}, measured={}))
 
 
@@ -177,7 +177,7 @@ def _hand_over(on_stop: Callable[[TrainResult], None] | None, result: Callable[[
 
 
 def _family(model: PictureModel) -> str:
-    widths = tuple((key, words.dim) for key, words in model.text_encoders.items())
+    widths = tuple((key, vocabulary.dim) for key, vocabulary in model.text_encoders.items())
     return FAMILIES.get(widths) or "a model that reads " + ", ".join(f"{k} of {d}" for k, d in widths)
 
 

@@ -12,27 +12,27 @@ from ..optim import LossScale
 from ..picture.model import Conditioning, PictureModel
 from ..prompt import Prompt
 from ..token import SoundToken, Translation, word_vectors
-from .sampling import picture_rows, timesteps, within
+from .sampling import at, picture_rows, timesteps
 from .settings import TrainSettings
 
 VALIDATED = 8
-"""Latents of a validation: timesteps spread evenly, noise that never changes."""
-HELD_BACK = 0.1
-"""The share of its way back to its length that a soft norm makes a word go at each step."""
+"""Latents of a validation, at evenly spaced timesteps and under fixed noise."""
+PULL = 0.1
+"""The share of the way back to its length that a soft norm moves a word at each step."""
 SETTLING = 10
-"""Steps that a running mean of the losses takes."""
+"""Steps that the running mean of the losses covers."""
 
 
 class Diverged(InputError):
-    """The loss is no number any more."""
+    """The loss or its gradients are not finite any more."""
 
 
 class TokenTrainer:
-    """A run from step 0, or from where `resume` was stopped.
+    """A training from step 0, or from where `resume` was stopped.
 
-    `step()` trains, `validate()` measures, `token()` is what has come of it: the last step's vectors, their
-    average, or with `best=True` the ones that did best so far (by validation where there is one, else by a
-    running mean of the losses).
+    `step()` trains, `validate()` measures, `token()` gives the token so far: the last step's vectors, their
+    average, or with `best=True` the best ones (by validation where there is one, else by a running mean of
+    the losses).
     """
 
     def __init__(
@@ -48,16 +48,17 @@ class TokenTrainer:
         self.model, self.f_a, self.latents, self.settings, self.name = model, f_a, latents, settings, name
         self.translation = dict(translation)
         generator = torch.Generator().manual_seed(settings.seed % 2**63)
-        self.heard: dict[str, Tensor] = {}
+        self.sounds: dict[str, Tensor] = {}
         self.scale: dict[str, float | None] = {}
         self.length: dict[str, float] = {}
         self.f_adapter: dict[str, Tensor] = {}
-        for key, words in model.text_encoders.items():
-            heard = self.translation[key](f_a) if key in self.translation else f_a
-            self.length[key] = words.mean_norm if settings.scale == "vocabulary" else float(heard.norm())
-            self.scale[key] = words.mean_norm if settings.scale == "vocabulary" else None
-            self.heard[key] = heard.to(model.device)
-            start = torch.randn(settings.vectors, words.dim, generator=generator) * words.std * settings.init
+        for key, vocabulary in model.text_encoders.items():
+            sound = self.translation[key](f_a) if key in self.translation else f_a
+            self.scale[key] = vocabulary.mean_norm if settings.scale == "vocabulary" else None
+            self.length[key] = float(sound.norm()) if self.scale[key] is None else vocabulary.mean_norm
+            self.sounds[key] = sound.to(model.device)
+            start = torch.randn(settings.vectors, vocabulary.dim, generator=generator)
+            start = start * vocabulary.std * settings.init
             self.f_adapter[key] = start.to(model.device).requires_grad_()
         self.project(self.f_adapter)
         self.optimizer = torch.optim.Adam(self.f_adapter.values(), lr=settings.rate)
@@ -65,14 +66,14 @@ class TokenTrainer:
         self.rows = picture_rows(len(latents), settings.batch, generator)
         self.generator = generator
         self.losses: list[float] = []
-        self.begun = 0
+        self.resumed_at = 0
         self.loss_scale = LossScale(model.dtype)
         self.running, self.best_loss = 0.0, torch.inf
         self.measured_at, self.waited = -1, 0
         self.average = {k: v.detach().clone() for k, v in self.f_adapter.items()}
         if resume is not None:
             self._resume(resume)
-        self.best = self._held()
+        self.best = self._current()
         if resume is not None and settings.validate and resume.measured:
             self._resume_best(resume)
         self.prompts = [Prompt(text, (self.token(None, {}),)) for text in settings.templates]
@@ -82,15 +83,15 @@ class TokenTrainer:
                 f"The training prompt '{settings.template if without is None else without}' has no * for the "
                 "sound: write one, as in a photo of *."
             )
-        # Draws of its own, so that the number of templates and validations changes no other.
+        # A generator of its own, so that templates change no other draw.
         self.choices = torch.Generator().manual_seed((settings.seed + 1) % 2**63)
-        for _ in range(self.begun):
+        for _ in range(self.resumed_at):
             self._draw()
 
     @property
     def steps(self) -> int:
-        """How many steps are done, those before a resumption too."""
-        return self.begun + len(self.losses)
+        """How many steps are done, those before a resumption included."""
+        return self.resumed_at + len(self.losses)
 
     def step(self) -> float:
         """One step of Adam on eq. 6's loss; returns the loss. Raises Diverged where it is no number."""
@@ -108,7 +109,7 @@ class TokenTrainer:
         return value
 
     def is_due(self) -> bool:
-        """Whether the token so far is to be measured: at first, every so many steps, and at last."""
+        """Whether a validation is due: before the first step, every so many steps, and after the last."""
         every = self.settings.validate
         if not every or self.measured_at == self.steps:
             return False
@@ -116,14 +117,13 @@ class TokenTrainer:
 
     @torch.no_grad()
     def validate(self) -> float:
-        """The loss of the token so far on noise and timesteps that never change."""
+        """The loss of the token so far on fixed noise and timesteps."""
         count, seed = VALIDATED, (self.settings.seed + 2) % 2**63
         noise = torch.randn(count, *self.latents.shape[1:], generator=torch.Generator().manual_seed(seed))
-        share = (torch.arange(count) + 0.5) / count
-        t = within(share, self.settings)
+        t = at((torch.arange(count) + 0.5) / count)
         rows = torch.arange(count) % len(self.latents)
-        held = self._held()
-        cond = self._encode(self.prompts[0], {k: v.to(self.model.device) for k, v in held.items()})
+        adapters = {k: v.to(self.model.device) for k, v in self._current().items()}
+        cond = self._encode(self.prompts[0], adapters)
         total = 0.0
         for part in torch.arange(count).split(self._chunk()):
             latents = self.latents[rows[part].to(self.latents.device)]
@@ -132,16 +132,16 @@ class TokenTrainer:
         return total
 
     def note_validation(self, loss: float) -> None:
-        """Keeps the token so far where it is the best one, else counts how often it has not been."""
+        """Keeps the token so far where its validation loss is the lowest, else counts that it was not."""
         self.measured_at = self.steps
         if not loss < self.best_loss:
             self.waited += 1
             return
-        self.best_loss, self.best, self.waited = loss, self._held(), 0
+        self.best_loss, self.best, self.waited = loss, self._current(), 0
 
     def token(self, loudness: float | None, provenance: Mapping[str, str], best: bool = False) -> SoundToken:
-        f_adapter = {k: v.cpu().clone() for k, v in (self.best if best else self._held()).items()}
-        vectors = {k: word_vectors(self.heard[k].cpu(), self.scale[k], v) for k, v in f_adapter.items()}
+        f_adapter = {k: v.cpu().clone() for k, v in (self.best if best else self._current()).items()}
+        vectors = {k: word_vectors(self.sounds[k].cpu(), self.scale[k], v) for k, v in f_adapter.items()}
         return SoundToken(
             self.name,
             vectors,
@@ -156,27 +156,28 @@ class TokenTrainer:
         )
 
     @torch.no_grad()
-    def project(self, held: Mapping[str, Tensor]) -> None:
-        """Holds |e| as `norm` says, then |f_adapter| within rho, in place."""
-        for key, rows in held.items():
-            length, heard = self.length[key], self._entering(key)
+    def project(self, adapters: Mapping[str, Tensor]) -> None:
+        """Brings |e| to its length as `norm` says, then |f_adapter| within rho, in place."""
+        for key, rows in adapters.items():
+            length, sound = self.length[key], self._entering(key)
             if self.settings.norm != "free":
-                e = heard + rows
+                e = sound + rows
                 size = e.norm(dim=1, keepdim=True).clamp(min=1e-12)
-                share = 1.0 if self.settings.norm == "pinned" else HELD_BACK
-                rows.copy_(e * (1 + share * (length / size - 1)) - heard)
+                share = 1.0 if self.settings.norm == "pinned" else PULL
+                rows.copy_(e * (1 + share * (length / size - 1)) - sound)
             if self.settings.rho is None:
                 continue
             radius = self.settings.rho * length
             if self.settings.norm == "pinned":
-                rows.copy_(_turned(heard, heard + rows, length, radius) - heard)
+                rows.copy_(_turned(sound, sound + rows, length, radius) - sound)
             else:
                 size = rows.norm(dim=1, keepdim=True)
                 rows.mul_((radius / size.clamp(min=1e-12)).clamp(max=1))
 
     def _entering(self, key: str) -> Tensor:
-        heard = self.heard[key]
-        return heard if self.scale[key] is None else self.scale[key] * heard / heard.norm().clamp(min=1e-12)
+        """The sound [d] as it enters the words of a text encoder."""
+        sound, scale = self.sounds[key], self.scale[key]
+        return sound if scale is None else scale * sound / sound.norm().clamp(min=1e-12)
 
     def _draw(self) -> tuple[Prompt, Tensor, Tensor, Tensor]:
         rows = next(self.rows)
@@ -186,12 +187,12 @@ class TokenTrainer:
 
     def _backward(self, prompt: Prompt, latents: Tensor, noise: Tensor, t: Tensor) -> float:
         """Sets the gradients of f_adapter; returns the loss."""
-        # Cut in two, so that the U-Net's graph goes with each chunk. The text encoder's is made afterwards,
-        # as it may hold all its weights, cast to what it computes in: not beside what the U-Net takes.
+        # Backward in two parts: the U-Net's graph is freed after each chunk. The text encoder's is built
+        # afterwards, as it may hold all its weights, cast to its computing type: not beside the U-Net's.
         with torch.no_grad():
-            read = self._encode(prompt, self.f_adapter)
-        leaves = [None if v is None else v.detach().requires_grad_() for v in (read.cross, read.pooled)]
-        cut, wanted = Conditioning(*leaves, read.token_ids), [leaf for leaf in leaves if leaf is not None]
+            cond = self._encode(prompt, self.f_adapter)
+        leaves = [None if v is None else v.detach().requires_grad_() for v in (cond.cross, cond.pooled)]
+        cut, wanted = Conditioning(*leaves, cond.token_ids), [leaf for leaf in leaves if leaf is not None]
         parameters = list(self.f_adapter.values())
         while True:
             total, sums = 0.0, [torch.zeros_like(v, dtype=torch.float32) for v in wanted]
@@ -199,10 +200,12 @@ class TokenTrainer:
                 loss = self._loss(latents[part.to(latents.device)], cut, noise[part], t[part])
                 share = len(part) / len(latents)
                 total += float(loss.detach()) * share
-                found = torch.autograd.grad(loss * (share * self.loss_scale.value), wanted, allow_unused=True)
-                for held, gradient in zip(sums, found):
+                scaled = loss * (share * self.loss_scale.value)
+                for total_gradient, gradient in zip(
+                    sums, torch.autograd.grad(scaled, wanted, allow_unused=True)
+                ):
                     if gradient is not None:
-                        held += gradient.float()
+                        total_gradient += gradient.float()
             if not total < torch.inf:
                 raise Diverged(
                     f"The training diverged at step {self.steps + 1}: lower the rate or set a rho."
@@ -223,7 +226,7 @@ class TokenTrainer:
         return total
 
     def _encode(self, prompt: Prompt, f_adapter: Mapping[str, Tensor]) -> Conditioning:
-        vectors = {k: word_vectors(self.heard[k], self.scale[k], v) for k, v in f_adapter.items()}
+        vectors = {k: word_vectors(self.sounds[k], self.scale[k], v) for k, v in f_adapter.items()}
         return self.model.encode_prompt(prompt, {prompt.tokens[0].name: vectors})
 
     def _loss(self, latents: Tensor, cond: Conditioning, noise: Tensor, t: Tensor) -> Tensor:
@@ -233,35 +236,35 @@ class TokenTrainer:
         return self.settings.chunk or self.settings.batch
 
     def _remember(self, loss: float) -> None:
-        """Counts a step's loss; without a validation, what it was the loss of may be the best so far."""
+        """Notes a step's loss; without validation, the vectors that it is the loss of may be the best."""
         self.losses.append(loss)
         count = len(self.losses)
         self.running += (loss - self.running) / min(count, SETTLING)
         if not self.settings.validate and (
             count == 1 or (count >= SETTLING and self.running < self.best_loss)
         ):
-            self.best = self._held()
-            # The first steps' mean is no mean yet; anything settled is better.
+            self.best = self._current()
+            # The mean of the first steps says little yet; any later one is better.
             self.best_loss = self.running if count >= SETTLING else torch.inf
 
-    def _held(self) -> dict[str, Tensor]:
-        held = self.f_adapter if self.settings.average is None else self.average
-        return {k: v.detach().clone() for k, v in held.items()}
+    def _current(self) -> dict[str, Tensor]:
+        adapters = self.f_adapter if self.settings.average is None else self.average
+        return {k: v.detach().clone() for k, v in adapters.items()}
 
     def _momentum(self) -> dict[str, Tensor]:
-        found = {}
+        kept = {}
         for key, parameter in self.f_adapter.items():
             state = self.optimizer.state.get(parameter)
             if state:
-                found[f"{key} f_adapter"] = parameter.detach().cpu().clone()
-                found[f"{key} mean"] = state["exp_avg"].cpu().clone()
-                found[f"{key} variance"] = state["exp_avg_sq"].cpu().clone()
-                found[f"{key} steps"] = state["step"].cpu().clone()[None]
+                kept[f"{key} f_adapter"] = parameter.detach().cpu().clone()
+                kept[f"{key} mean"] = state["exp_avg"].cpu().clone()
+                kept[f"{key} variance"] = state["exp_avg_sq"].cpu().clone()
+                kept[f"{key} steps"] = state["step"].cpu().clone()[None]
             if self.settings.average is not None:
-                found[f"{key} average"] = self.average[key].cpu().clone()
+                kept[f"{key} average"] = self.average[key].cpu().clone()
             if self.measured_at >= 0:
-                found[f"{key} best"] = self.best[key].cpu().clone()
-        return found
+                kept[f"{key} best"] = self.best[key].cpu().clone()
+        return kept
 
     def _measured(self) -> dict[str, float]:
         if self.measured_at < 0:
@@ -272,9 +275,9 @@ class TokenTrainer:
         for key, parameter in self.f_adapter.items():
             adapter = token.f_adapter.get(key)
             if adapter is None or adapter.shape != parameter.shape:
-                found = "none" if adapter is None else list(adapter.shape)
+                shape = "none" if adapter is None else list(adapter.shape)
                 raise InputError(
-                    f"The token '{token.name}' cannot go on here: its adapter for {key} is {found}, and "
+                    f"The token '{token.name}' cannot go on here: its adapter for {key} is {shape}, and "
                     f"{list(parameter.shape)} is asked for. Take as many vectors and the same model."
                 )
             last = token.momentum.get(f"{key} f_adapter", adapter)
@@ -285,15 +288,15 @@ class TokenTrainer:
             if f"{key} mean" in token.momentum:
                 self.optimizer.state[parameter] = {
                     "step": token.momentum[f"{key} steps"][0].clone(),
-                    # Clones: a node has read them in inference mode.
+                    # Clones: the token may have been loaded in inference mode.
                     "exp_avg": token.momentum[f"{key} mean"].to(parameter).clone(),
                     "exp_avg_sq": token.momentum[f"{key} variance"].to(parameter).clone(),
                 }
         done = token.provenance.get("steps", "0")
-        self.begun = int(done) if done.isdecimal() else 0
-        if self.begun >= self.settings.steps:
+        self.resumed_at = int(done) if done.isdecimal() else 0
+        if self.resumed_at >= self.settings.steps:
             raise InputError(
-                f"The token '{token.name}' has {self.begun} steps behind it already: ask for more than "
+                f"The token '{token.name}' has {self.resumed_at} steps behind it already: ask for more than "
                 f"{self.settings.steps}."
             )
 
@@ -304,14 +307,14 @@ class TokenTrainer:
         self.measured_at, self.waited = int(token.measured["step"]), int(token.measured["waited"])
 
 
-def _turned(heard: Tensor, e: Tensor, length: float, radius: float) -> Tensor:
-    """Words e [n, d] on the sphere of `length`, turned towards heard [d] until none is farther than
+def _turned(sound: Tensor, e: Tensor, length: float, radius: float) -> Tensor:
+    """Words e [n, d] on the sphere of `length`, turned towards the sound [d] until none is farther than
     `radius` from it."""
-    to = heard / heard.norm().clamp(min=1e-12)
+    to = sound / sound.norm().clamp(min=1e-12)
     along = e @ to
     across = e - along[:, None] * to
     across = across / across.norm(dim=1, keepdim=True).clamp(min=1e-12)
     # A chord of the sphere: 2 length sin(angle / 2).
     angle = 2 * torch.asin(torch.tensor(min(radius / (2 * length), 1.0)))
     turned = length * (torch.cos(angle) * to + torch.sin(angle) * across)
-    return torch.where(((e - heard).norm(dim=1) > radius)[:, None], turned, e)
+    return torch.where(((e - sound).norm(dim=1) > radius)[:, None], turned, e)

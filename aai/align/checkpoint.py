@@ -51,9 +51,6 @@ class Training:
 
     def save(self, checkpoint: Checkpoint, settings: AlignSettings) -> None:
         """Writes the state in one move. Raises InputError where the disk does not take it."""
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
         rows = {
             "parameter": self.parameters,
             "follower": self.followers,
@@ -72,12 +69,9 @@ class Training:
             "best": list(self.best[:3]) if self.best else None,
         }
         # Copies: safetensors takes no two names for one memory.
-        tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
-        with files.placed(checkpoint.path, "The training's state") as unfinished:
-            try:
-                save_file(tensors, str(unfinished), {"format": FORMAT, "facts": json.dumps(facts)})
-            except SafetensorError as error:
-                raise OSError(str(error)) from error
+        tensors = {k: v.detach().to("cpu", copy=True) for k, v in tensors.items()}
+        metadata = {"format": FORMAT, "facts": json.dumps(facts)}
+        files.write_safetensors(checkpoint.path, tensors, metadata, "The training's state")
 
     def restore(self, checkpoint: Checkpoint, settings: AlignSettings) -> None:
         """Takes the state of an earlier run up, where there is one. Its rate may be another, as after a
@@ -138,16 +132,11 @@ def _same(begun: Tensor, now: Tensor) -> bool:
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict]:
     """A state's tensors and facts. Raises InputError for a file that is none."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") == FORMAT:
-                # Copies: a tensor holds its file open, which Windows then lets nobody replace.
-                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-                return tensors, json.loads(metadata["facts"])
-    except (SafetensorError, OSError, ValueError) as error:
+        tensors, metadata = files.read_safetensors(path)
+        if metadata.get("format") == FORMAT:
+            return tensors, json.loads(metadata["facts"])
+    except ValueError as error:
         raise InputError(
             f"'{path}' is no readable training state ({error}): delete it, or begin anew (--restart)."
         ) from error

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..encoders.base import SoundEncoder
     from ..encoders.text import TextTower
 
-TEMPLATES = ("{label}", "the sound of {label}")
 WAYS = ("sound to picture", "picture to sound", "sound to text", "text to sound")
 
 
@@ -86,13 +85,13 @@ def retrieval(options: argparse.Namespace) -> None:
     rows, lines, notes = [], [], [NO_TARGETS["retrieval"]]
     for name, encoder in _encoders(options):
         f_a, f_v, f_t = _heard(options, encoder, clips), None, None
-        if hasattr(encoder, "embed_images"):
+        if encoder.sees:
             with progress("seeing", len(clips), options.json) as tick:
                 f_v = embed_pictures(encoder, (clip.load_picture(clip.middle) for clip in clips), tick)
         else:
             notes.append(f"{name} has no visual tower, so it finds no pictures.")
         try:
-            f_t = _vectors(options, encoder, words, TEMPLATES[0])
+            f_t = _vectors(options, encoder, words)
         except InputError as error:
             if options.text or f_v is None:
                 raise
@@ -122,6 +121,7 @@ def zeroshot(options: argparse.Namespace) -> None:
 
     from ..align.paper_tables import NO_TARGETS, ZERO_SHOT
     from ..data.benchmarks import read_recordings
+    from ..encoders.text import TEMPLATES
     from ..metrics import nearest_label
 
     folds = _folds(options.folds)
@@ -130,7 +130,7 @@ def zeroshot(options: argparse.Namespace) -> None:
     rows, lines = [], []
     for name, encoder in _encoders(options):
         f_a = _heard(options, encoder, recordings)
-        for template in TEMPLATES if options.text else TEMPLATES[:1]:
+        for template in TEMPLATES["both" if options.text else "label"]:
             found = nearest_label(f_a, _vectors(options, encoder, words, template), torch.tensor(numbers))
             rows.append({"encoder": name, "template": template, **_share(found)})
             lines.append((name, template, _percent(found.value), _between(found), name_of_set))
@@ -156,7 +156,7 @@ def audiotext(options: argparse.Namespace) -> None:
     words, numbers = _labels(clips)
     rows, lines = [], []
     for name, encoder in _encoders(options):
-        f_t = _vectors(options, encoder, words, TEMPLATES[0])
+        f_t = _vectors(options, encoder, words)
         found = nearest_label(_heard(options, encoder, clips), f_t, torch.tensor(numbers))
         rows.append({"encoder": name, **_share(found)})
         lines.append((name, _percent(found.value), _between(found), f"{len(words)} labels"))
@@ -170,10 +170,7 @@ def _encoders(options: argparse.Namespace):
     """Each encoder with its name in the table, loaded when its turn comes."""
     place = device_of(options.device)
     for name in options.encoder or [SOUNDWORLD]:
-        encoder = load_encoder(name)
-        # Of a bridged CLAP the tower: what it has heard comes to the CPU, where the bridge stays.
-        getattr(encoder, "clap", encoder).model.to(place)
-        yield Path(name).name, encoder
+        yield Path(name).name, load_encoder(name).to(place)
 
 
 def _clips(options: argparse.Namespace) -> tuple[list[Clip], str | None]:
@@ -196,20 +193,18 @@ def _labels(clips: list) -> tuple[list[str], list[int]]:
 
 
 def _heard(options: argparse.Namespace, encoder: SoundEncoder, clips: list) -> Tensor:
-    from .. import audio
     from ..align.evaluate import embed_sounds
 
-    def load(clip: Clip):
-        return clip.load_sound() if hasattr(clip, "load_sound") else audio.load(clip.path)
-
     with progress("hearing", len(clips), options.json) as tick:
-        return embed_sounds(encoder, map(load, clips), tick)
+        return embed_sounds(encoder, (clip.load_sound() for clip in clips), tick)
 
 
 _towers: dict[str, TextTower] = {}
 
 
-def _vectors(options: argparse.Namespace, encoder: SoundEncoder, words: list[str], template: str) -> Tensor:
+def _vectors(
+    options: argparse.Namespace, encoder: SoundEncoder, words: list[str], template: str = "{label}"
+) -> Tensor:
     """The labels' text vectors [L, dim]: of the text tower, or of the encoder's own table."""
     import torch
 

@@ -175,7 +175,7 @@ def references(options: argparse.Namespace, encoder: SoundEncoder, f_a, model: P
     from ..library import retrieval
     from ..library.towers import tower_of
 
-    _, pictures = open_library(Path(options.refs), tower_of(encoder, options.clip), options.json)
+    _, pictures = open_library(Path(options.refs), tower_of(encoder, options.clip, "--clip"), options.json)
     found = retrieval.retrieve(f_a, pictures, options.k, retrieval.clip_of(options.sound))
     tell_left_out(found)
     names = ", ".join(f"{r.path.name} {r.score:.3f}" for r in found.references)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..errors import InputError
+from ..files import is_file
 from .inputs import (
     SOUNDWORLD,
     about_clip,
@@ -63,7 +65,7 @@ def index(options: argparse.Namespace) -> None:
 
     if options.output:
         check_output(options.output, "a library", (".safetensors",), is_ours, options.force)
-    tower = tower_of(load_encoder(options.encoder), options.clip)
+    tower = tower_of(load_encoder(options.encoder), options.clip, "--clip")
     seen, library = open_library(options.folder, tower, options.json, options.output, options.fast)
     report = {
         "file": None if library.file is None else str(library.file),
@@ -88,8 +90,10 @@ def search(options: argparse.Namespace) -> None:
     heard = encode_sound(
         encoder, audio.load(options.sound, options.start, options.length), Path(options.sound).name
     )
-    tower = tower_of(encoder, options.clip)
+    tower = tower_of(encoder, options.clip, "--clip")
     if options.library.suffix == ".safetensors":
+        if not is_file(options.library):
+            raise InputError(f"There is no index '{options.library}': make one with `aai library index`.")
         library = read(options.library, tower)
     else:
         _, library = open_library(options.library, tower, options.json)

@@ -16,11 +16,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..audio import SUFFIXES
+from .. import audio
 from ..errors import InputError
 from ..files import is_dir, is_file
-from .clips import FOLD as FOLDER
-from .clips import class_folders
+from .class_folders import FOLD as FOLDER
+from .class_folders import class_folders
 
 ESC50, URBANSOUND = "meta/esc50.csv", "metadata/UrbanSound8K.csv"
 FOLD = re.compile(r"(\d{1,2})-")
@@ -33,6 +33,10 @@ class Recording:
     path: Path
     label: str
     fold: int = 0
+
+    def load_sound(self) -> audio.Sound:
+        """The whole sound. Raises InputError where it cannot be read."""
+        return audio.load(self.path)
 
 
 def read_recordings(
@@ -49,22 +53,23 @@ def read_recordings(
         raise InputError(f"There is no folder '{folder}': give ESC-50's, UrbanSound8K's, or one of classes.")
     listed = _published(folder)
     if listed is None:
-        name, found = folder.name, _classes(folder)
+        name, recordings = folder.name, _classes(folder)
     elif listed.name == Path(ESC50).name:
-        name, found = "ESC-10" if esc10 else "ESC-50", _esc50(listed, esc10)
+        name, recordings = "ESC-10" if esc10 else "ESC-50", _esc50(listed, esc10)
     else:
-        name, found = "UrbanSound8K", _urbansound(listed)
+        name, recordings = "UrbanSound8K", _urbansound(listed)
     if folds is not None:
-        there = sorted({r.fold for r in found})
-        found = [r for r in found if r.fold in folds]
-        if not found:
+        there = sorted({r.fold for r in recordings})
+        recordings = [r for r in recordings if r.fold in folds]
+        if not recordings:
             raise InputError(f"'{folder}' has no recordings of folds {folds}: it has folds {there}.")
-    if len({r.label for r in found}) < 2:
+    classes = len({r.label for r in recordings})
+    if classes < 2:
         raise InputError(
-            f"'{folder}' holds {len({r.label for r in found})} classes of recordings: give ESC-50's folder, "
+            f"'{folder}' holds {classes} classes of recordings: give ESC-50's folder, "
             "UrbanSound8K's, or one with a subfolder for each of at least two classes."
         )
-    return name, found
+    return name, recordings
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[dict]:
@@ -106,7 +111,7 @@ def _recordings(listed: Path, rows: list[tuple[str, str, str]], published: str) 
     """The recordings of (file name, label, fold), in the folder that is `published` or wherever they lie."""
     set_of = listed.parent.parent if listed.parent.name in ("meta", "metadata") else listed.parent
     there: dict[str, list[Path]] | None = None
-    found = []
+    recordings = []
     for name, label, fold in rows:
         if not name.strip() or Path(name).name != name:
             raise InputError(f"'{listed}' names a file '{name}': take the list as it is published.")
@@ -118,15 +123,15 @@ def _recordings(listed: Path, rows: list[tuple[str, str, str]], published: str) 
         if not is_file(path):
             there = _by_name(set_of) if there is None else there
             path = _nearest(there.get(name, []), number, path, listed)
-        found.append(Recording(path, label.replace("_", " "), number))
-    return found
+        recordings.append(Recording(path, label.replace("_", " "), number))
+    return recordings
 
 
 def _nearest(paths: list[Path], fold: int, published: Path, listed: Path) -> Path:
     """The recording of that name in no other fold's folder; of copies, the one with the fewest folders above
     it (a mirror of ESC-50 keeps some at other rates in deeper ones)."""
     folds = [FOLDER.fullmatch(path.parent.name) for path in paths]
-    paths = [path for path, told in zip(paths, folds) if not told or int(told[1]) == fold]
+    paths = [path for path, own in zip(paths, folds) if not own or int(own[1]) == fold]
     if not paths:
         raise InputError(f"'{published}' is missing, which '{listed.name}' lists: unpack the set again.")
     depth = min(len(path.parts) for path in paths)
@@ -137,12 +142,12 @@ def _nearest(paths: list[Path], fold: int, published: Path, listed: Path) -> Pat
 
 
 def _by_name(folder: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+    paths: dict[str, list[Path]] = {}
     for above, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
-            found.setdefault(name, []).append(Path(above, name))
-    return found
+            paths.setdefault(name, []).append(Path(above, name))
+    return paths
 
 
 def _esc50(listed: Path, esc10: bool) -> list[Recording]:
@@ -158,12 +163,7 @@ def _urbansound(listed: Path) -> list[Recording]:
 
 
 def _classes(folder: Path) -> list[Recording]:
-    files = [
-        (path, group)
-        for group in class_folders(folder)
-        for path in sorted(group.path.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    ]
+    files = [(path, group) for group in class_folders(folder) for path in group.sounds]
     folds = [FOLD.match(path.name) for path, _ in files]
     if files and all(FOLDER.fullmatch(group.split) for _, group in files):
         folds = [FOLDER.fullmatch(group.split) for _, group in files]

@@ -1,11 +1,10 @@
-"""Makes the clips of `aai data prepare`, each in a folder of its own that is moved into place when it is
-whole."""
+"""Writing prepared clips: each is made in a work folder and moved into place when it is whole."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import audio
@@ -18,7 +17,7 @@ from .listing import Item
 from .shards import pack
 
 WORK = ".work"
-"""The folder in OUT for what is being made."""
+"""The folder, within the dataset's, for clips that are being made."""
 QUIETEST = 1 / 32768
 """A sound below the last bit of 16 is silent."""
 
@@ -41,72 +40,78 @@ class PrepareSettings:
 
     def __post_init__(self) -> None:
         if self.sound not in ("flac", "wav"):
-            raise InputError(f"'{self.sound}' is no kind of sound to write: choose flac or wav.")
+            raise InputError(f"'{self.sound}' is not a kind of sound to write: choose flac or wav.")
         if min(self.rate, self.seconds, self.frames, self.keep, self.size) <= 0 or self.shard < 0:
-            raise InputError("Rate, seconds, frames, keep and size are to be above 0: correct them.")
+            raise InputError("Rate, seconds, frames, keep and size must be above 0: correct them.")
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What is made in one go: a clip, or the clips of a shard. `name` is its folder's or file's in OUT."""
+    """What is made and moved at once: a clip, or the clips of a shard. `name` is its path in the dataset."""
 
     name: str
     items: tuple[Item, ...]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a unit: rows of the manifest, (id, label, reason) of bad clips, and the error that must
+    stop the run, "" for none."""
+
+    rows: list[dict] = field(default_factory=list)
+    bad: list[list[str]] = field(default_factory=list)
+    error: str = ""
+
+
 def full(out: Path, error: Exception) -> str:
-    """The sentence for a disk that does not take more."""
+    """Error text for a full disk."""
     reason = getattr(error, "strerror", None) or error
     return (
-        f"'{out}' does not take more ({reason}): make room, then run the same again; it goes on where it was."
+        f"'{out}' does not take more ({reason}): make room, then run the same again; it resumes where it "
+        "stopped."
     )
 
 
-def make_unit(
-    unit: Unit, out: Path, settings: PrepareSettings, device: str = "cpu"
-) -> tuple[list[dict], list[list[str]], str]:
-    """Makes a unit's clips and moves them into place: rows of the manifest, (id, label, reason) of bad
-    clips, and the sentence that is to stop the run, if any."""
+def make_unit(unit: Unit, out: Path, settings: PrepareSettings, device: str = "cpu") -> Outcome:
+    """Makes a unit's clips and moves them into place."""
     try:
         clip = fetch_clip(settings.clip, device) if settings.clip else None
     except InputError as error:
-        return [], [], str(error)
+        return Outcome(error=str(error))
     work = out / WORK / f"{Path(unit.name).name}.{os.getpid()}"
-    made, failed, scores = [], [], {}
+    made, bad, scores = [], [], {}
     try:
         shutil.rmtree(work, ignore_errors=True)
         for item in unit.items:
             try:
                 sound, pictures = _read(item, settings)
             except InputError as error:
-                failed.append([item.id, item.label, str(error)])
+                bad.append([item.id, item.label, str(error)])
                 continue
-            except Exception as error:  # Decoders fail in many ways, and one video is not to stop a set.
-                failed.append(
-                    [item.id, item.label, f"it cannot be decoded ({type(error).__name__}: {error})"]
-                )
+            except Exception as error:  # Decoders fail in many ways, and one video must not stop a set.
+                bad.append([item.id, item.label, f"it cannot be decoded ({type(error).__name__}: {error})"])
                 continue
             if clip:
-                told = clip.scores(pictures, item.label)
-                kept = best(told, settings.keep)
-                scores[item.id] = [round(told[i], 4) for i in kept]
+                cosines = clip.scores(pictures, item.label)
+                kept = best(cosines, settings.keep)
+                scores[item.id] = [round(cosines[i], 4) for i in kept]
             else:
                 kept = evenly(len(pictures), settings.keep)
             made.append(_write(item, sound, [pictures[i] for i in kept], work / item.id, settings))
         rows = _place(unit, made, work, out, settings) if made else []
     except (OSError, _NotWritten) as error:
-        return [], [], full(out, error)
+        return Outcome(error=full(out, error))
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return [{**row, "scores": scores[row["id"]]} if scores else row for row in rows], failed, ""
+    return Outcome([{**row, "scores": scores[row["id"]]} if scores else row for row in rows], bad)
 
 
 class _NotWritten(Exception):
-    """A sound that the disk did not take."""
+    """A sound could not be written."""
 
 
 def _read(item: Item, settings: PrepareSettings) -> tuple[audio.Sound, list]:
-    """The sound and the pictures of an item. Raises InputError where one is missing or worthless."""
+    """The sound and the pictures of an item. Raises InputError where one is missing, silent or damaged."""
     if item.why:
         raise InputError(item.why)
     sound = audio.load(item.media, item.start, settings.seconds).mono().resample(settings.rate)
@@ -149,22 +154,21 @@ def _write(item: Item, sound: audio.Sound, pictures: list, folder: Path, setting
         audio.save(sound, path)
     except InputError as error:
         raise _NotWritten(error.__context__.strerror if error.__context__ else error)
-    shown = []
-    for number, picture in enumerate(pictures):
-        shown.append(folder / f"{number}.jpg")
-        picture.save(shown[-1], quality=90)
-    return Clip(item.id, item.label, File(path), tuple(map(File, shown)), item.split)
+    files = [folder / f"{number}.jpg" for number in range(len(pictures))]
+    for picture, file in zip(pictures, files):
+        picture.save(file, quality=90)
+    return Clip(item.id, item.label, File(path), tuple(map(File, files)), item.split)
 
 
 def _place(unit: Unit, made: list[Clip], work: Path, out: Path, settings: PrepareSettings) -> list[dict]:
-    """Moves what was made into the dataset, whole; the rows of the manifest."""
+    """Moves finished clips into the dataset; returns the rows of the manifest."""
     final = out / unit.name
     if settings.shard:
         pack(made, work / "shard.tar")
         os.replace(work / "shard.tar", final)
         return [as_row(clip, out) for clip in shard_clips(final)]
     final.parent.mkdir(exist_ok=True)
-    # What stands there was never noted in the journal, or is to be made anew.
+    # An older folder is not in the journal, or is to be replaced.
     shutil.rmtree(final, ignore_errors=True)
     os.replace(work / made[0].id, final)
     (clip,) = made

@@ -1,7 +1,7 @@
 """Clips to train and measure on: a sound, its label and its pictures, wherever they are kept.
 
 `scan` reads three kinds of folder alike: a folder of classes (`class/clip.wav` beside `class/*.jpg`, or
-`train/class/`, `test/class/` ...), one that `aai data prepare` wrote (its manifest is `clips.jsonl`), and
+`train/class/`, `test/class/` ...), one that `prepare.prepare` wrote (its manifest is `clips.jsonl`), and
 WebDataset shards (`*.tar`).
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import stat
 import tarfile
 from collections import Counter
@@ -24,18 +23,14 @@ from .. import audio, image
 from ..audio import SUFFIXES
 from ..errors import InputError
 from ..files import is_dir, is_file
+from .class_folders import PICTURES, class_folders, pictures_by_sound
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PICTURES = image.suffixes()
 MANIFEST = "clips.jsonl"
 UNFINISHED = "progress.jsonl"
-"""The journal of an `aai data prepare` that has not come to its end."""
-SPLITS = {name: name for name in ("train", "test", "val", "valid", "validation", "dev", "eval", "evaluation")}
-SPLITS |= {"training": "train", "testing": "test"}
-"""Folders that are splits, by their names in small letters, and what the splits are called."""
-FOLD = re.compile(r"fold[ _-]?(\d{1,2})", re.IGNORECASE)
+"""The journal of a preparation that is not finished (`prepare.prepare`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +50,8 @@ class File:
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
     def open(self) -> Path | BinaryIO:
-        """What `audio.load` and `image.load` take. Raises InputError for a file that is missing or no plain
-        one, and for a shard that cannot be read."""
+        """Its path, or its content, as `audio.load` and `image.load` take it. Raises InputError for a file
+        that is missing or not a regular one, and for a shard that cannot be read."""
         try:
             if not is_plain(self.path):
                 again = "prepare the data again" if self.size is None else "make the shard again"
@@ -76,8 +71,8 @@ class File:
 class Clip:
     """A sound, its label, and the pictures that belong with it.
 
-    `id` is its own among the clips of one `scan`; `split` is "train", "test" or whatever its list calls it,
-    and "" where there is none. Picture i of a video is the i-th in time.
+    `id` is unique among the clips of one `scan`; `split` is "train", "test" or whatever its list calls it, ""
+    where there is none. The pictures of a video are in order of time.
     """
 
     id: str
@@ -97,7 +92,7 @@ class Clip:
 
     @property
     def middle(self) -> int:
-        """The number of the picture that evaluation takes: the middle one (CAV-MAE: 5 of 10)."""
+        """The index of the picture that evaluation takes: the middle one (CAV-MAE: 5 of 10)."""
         return len(self.pictures) // 2
 
 
@@ -118,18 +113,18 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
     if is_plain(folder / MANIFEST):
         clips = list(_listed(folder))
     elif is_plain(folder / UNFINISHED):
-        raise InputError(f"'{folder}' is not finished: run the same `aai data prepare` again.")
+        raise InputError(f"'{folder}' is not finished: prepare it again with the same settings.")
     elif shards := shards or sorted(folder.glob("*.tar")):
         clips = [clip for shard in shards for clip in shard_clips(shard)]
     else:
         clips = list(_classes(folder))
     if split is not None:
-        found = sorted({clip.split for clip in clips} - {""})
+        splits = sorted({clip.split for clip in clips} - {""})
         clips = [clip for clip in clips if clip.split == split]
         if not clips:
             raise InputError(
                 f"'{folder}' has no clips of the split '{split}': "
-                + (f"choose one of {', '.join(found)}." if found else "it is not split, so leave that out.")
+                + (f"choose one of {', '.join(splits)}." if splits else "it is not split, so leave that out.")
             )
     labels = {clip.label for clip in clips}
     if len(labels) < 2:
@@ -140,78 +135,9 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
     return clips
 
 
-@dataclass(frozen=True)
-class ClassFolder:
-    """A folder with the sounds of one class; `split` is "" where it lies in no split's folder."""
-
-    path: Path
-    label: str
-    split: str = ""
-
-
-def class_folders(folder: Path) -> list[ClassFolder]:
-    """The folders of classes within a folder, in the order of their names.
-
-    `train/`, `test/` and the like (SPLITS), and `fold1/` ..., are no classes but hold them, or lie within
-    them; only "train" beside other classes is one, the sound of a train. Raises InputError for a split or a
-    fold with sounds directly in it, and a folder that cannot be read.
-    """
-    groups = [(path, _hold_sounds(path), _subfolders(path)) for path in _subfolders(folder)]
-    plain = any(direct and not _split(path) for path, direct, _ in groups)
-    splits = [
-        path for path, direct, inner in groups if _split(path) and (direct or any(map(_hold_sounds, inner)))
-    ]
-    found = []
-    for path, direct, inner in groups:
-        split = _split(path)
-        if split and direct and not (plain and path.name.lower() == "train" and len(splits) == 1):
-            kind = "fold" if FOLD.fullmatch(path.name) else "split"
-            keep = ", or go by the set's own list" if kind == "fold" else ""
-            raise InputError(
-                f"'{path}' is a {kind} and no class, but has sounds directly in it: make a subfolder of it "
-                f"for each class{keep}."
-            )
-        if direct:
-            found.append(ClassFolder(path, _label_of(path)))
-        for part in filter(_hold_sounds, inner):
-            if split and not direct:
-                found.append(ClassFolder(part, _label_of(part), split))
-            elif not split and _split(part):
-                found.append(ClassFolder(part, _label_of(path), _split(part)))
-    return found
-
-
-def _split(folder: Path) -> str:
-    name = folder.name.lower()
-    return name if FOLD.fullmatch(name) else SPLITS.get(name, "")
-
-
-def _label_of(folder: Path) -> str:
-    """A folder's name as words; a name that is no UTF-8 has signs for what cannot be read."""
-    return os.fsencode(folder.name).decode(errors="replace").replace("_", " ")
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return [path for path in _contents(folder) if is_dir(path)]
-
-
-def _hold_sounds(folder: Path) -> bool:
-    return any(path.suffix.lower() in SUFFIXES and is_file(path) for path in _contents(folder))
-
-
-def _contents(folder: Path) -> list[Path]:
-    """What is in a folder and not hidden, in the order of its names."""
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"'{folder}' cannot be read ({error.strerror}): check whose it is.")
-
-
 def _classes(folder: Path) -> Iterator[Clip]:
     for group in class_folders(folder):
-        files = [path for path in _contents(group.path) if is_file(path)]
-        sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
-        pictures = [path for path in files if path.suffix.lower() in PICTURES]
+        sounds, pictures = group.sounds, group.pictures
         if not pictures:
             raise InputError(
                 f"'{group.path}' holds sounds but no pictures: add some, or take the folder out."
@@ -222,20 +148,6 @@ def _classes(folder: Path) -> Iterator[Clip]:
             kept = tuple(File(path) for path in own or pictures)
             name = sound.stem if names[sound.stem] == 1 else sound.name
             yield Clip(f"{place}/{name}", group.label, File(sound), kept, group.split)
-
-
-def pictures_by_sound(sounds: list[Path], pictures: list[Path]) -> Iterator[tuple[Path, list[Path]]]:
-    """Each sound of a folder with the pictures that are called like it: `7.jpg` and `7_*.jpg` are those of
-    `7.wav`, but `7_1.jpg` is that of `7_1.wav` where there is one."""
-    own: dict[str, list[Path]] = {sound.stem: [] for sound in sounds}
-    for picture in pictures:
-        name = picture.stem
-        while name and name not in own:
-            name = name.rpartition("_")[0]
-        if name:
-            own[name].append(picture)
-    for sound in sounds:
-        yield sound, own[sound.stem]
 
 
 def as_row(clip: Clip, folder: Path) -> dict:
@@ -286,14 +198,14 @@ def from_row(row: object, folder: Path) -> Clip:
 
 @lru_cache(maxsize=1024)
 def _shard(folder: Path, name: str) -> Path:
-    """One path for all members of a shard: a large set has millions."""
+    """The same path object for all members of a shard, since a large set has millions."""
     return folder / name
 
 
 def is_plain(path: Path) -> bool:
-    """Whether there is a file; reading anything else that may stand there could wait or go on without end.
+    """Whether there is a regular file; reading anything else (a pipe, a device) could go on without end.
 
-    Raises InputError where something else stands there.
+    Raises InputError where something else has that name.
     """
     try:
         mode = path.stat().st_mode
@@ -309,14 +221,14 @@ def is_plain(path: Path) -> bool:
 def read_rows(path: Path) -> list[dict]:
     """The lines of a manifest, each as `from_row` takes it.
 
-    Raises InputError, which tells the line, where one is not.
+    Raises InputError, which names the line, where one is not.
     """
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise InputError(f"'{path}' cannot be read ({error.strerror}): prepare the data again.")
 
-    def told(number: int, error: Exception) -> InputError:
+    def refusal(number: int, error: Exception) -> InputError:
         return InputError(f"Line {number} of '{path}' cannot be read ({error}): prepare the data again.")
 
     rows = []
@@ -324,12 +236,12 @@ def read_rows(path: Path) -> list[dict]:
         try:
             rows.append(json.loads(line.decode()))
         except (ValueError, RecursionError) as error:
-            raise told(number, error)
+            raise refusal(number, error)
     for number, row in enumerate(rows, 1):
         try:
             from_row(row, path.parent)
         except ValueError as error:
-            raise told(number, error)
+            raise refusal(number, error)
     return rows
 
 
@@ -342,7 +254,7 @@ def shard_clips(shard: Path) -> list[Clip]:
     """The clips of one WebDataset tar: members share the name before the first dot; a sound, pictures, and
     the label in a .json ("label", "split") or a .txt.
 
-    Raises InputError for a file that is no tar, or holds none.
+    Raises InputError for a file that is not a tar, or holds no clip.
     """
     members: dict[tuple[str, str], list[File]] = {}
     if not is_plain(shard):
@@ -358,18 +270,18 @@ def shard_clips(shard: Path) -> list[Clip]:
         raise InputError(f"'{shard}' cannot be read as a shard ({error}): make it again.")
     clips = []
     for (_, key), files in members.items():
-        told = _label(files)
+        labelled = _label(files)
         sounds = [file for file in files if Path(file.name).suffix.lower() in SUFFIXES]
         pictures = tuple(file for file in files if Path(file.name).suffix.lower() in PICTURES)
-        if told and sounds and pictures:
-            clips.append(Clip(key, told[0], sounds[0], pictures, told[1]))
+        if labelled and sounds and pictures:
+            clips.append(Clip(key, labelled[0], sounds[0], pictures, labelled[1]))
     if not clips:
         raise InputError(f"'{shard}' holds no clips: each needs a sound, pictures, and a .json with 'label'.")
     return clips
 
 
 def _label(files: list[File]) -> tuple[str, str] | None:
-    """The label and the split of a shard's clip."""
+    """The label and the split of a shard's clip; None where it has none."""
     for file in files:
         content = file.open().read() if Path(file.name).suffix.lower() in (".json", ".txt") else b""
         try:

@@ -1,13 +1,13 @@
-"""`aai data prepare`: videos, or sounds and frames, become clips to train on.
+"""Preparing a dataset: videos, or sounds and frames, become clips to train on.
 
     OUT/clips.jsonl        the clips, a line each: what `clips.scan` reads
     OUT/bad.csv            what could not be used, and why
     OUT/dataset.json       the settings
     OUT/clips/ID/          sound.flac, 0.jpg ... 9.jpg; or OUT/shard-000000.tar ...
 
-Clips are made in parallel, each in a folder of its own that is moved into place when it is whole, and noted
-in a journal (progress.jsonl). So a run that was stopped, however, goes on where it was, and ends with the
-same files. Where the list has changed since, clips follow it; one whose source alone is gone stays.
+Clips are made in parallel, each in a work folder that is moved into place when it is whole, and noted in a
+journal (progress.jsonl). So a run that was stopped, in whatever way, resumes, and ends with the same files.
+Where the list has changed since, clips follow it; a clip whose source is gone stays.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 
 from .. import files
 from ..errors import InputError
-from .clip_writer import WORK, PrepareSettings, Unit, full, make_unit
+from .clip_writer import WORK, Outcome, PrepareSettings, Unit, full, make_unit
 from .clips import MANIFEST, UNFINISHED, from_row, is_plain, read_rows
 from .listing import MISSING, Item, find
 
@@ -55,18 +55,18 @@ def prepare(
     device: str = "cpu",
     callback: Callable[[int, int, int], None] | None = None,
 ) -> Prepared:
-    """Makes the dataset `out` of `source` (`sources.find`), or what is left of it to make.
+    """Makes the dataset `out` of `source` (`listing.find`), or what is left to make of it.
 
     `workers` processes; `retry` tries what was bad before once more; `callback(done, total, bad)`, in clips,
     may raise to stop. Raises InputError for a source that names nothing, an `out` that holds something
     else or was begun with other settings, a CLIP that cannot be loaded, and a disk that does not take it:
-    then all that was done stays, and the next run goes on. So it does where not one clip can be used.
+    finished clips stay, and the next run resumes. So it is where not one clip can be used.
     """
     source, out, settings = Path(source), Path(out), settings or PrepareSettings()
     items = find(source, listed and Path(listed), labels and Path(labels))
     if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
         raise InputError(f"'{out}' lies within its own source: choose a folder outside of '{source}'.")
-    _begin(out, settings)
+    _begin(out, asdict(settings))
     rows, bad = _done(out, retry)
     _rename(items, rows, settings)
     units = _units(items, settings)
@@ -75,13 +75,15 @@ def prepare(
     if left:
         _restart_journal(out, rows, bad)
         with (out / UNFINISHED).open("a", encoding="utf-8", errors="replace") as journal:
-            for unit, made, failed in _make_all(left, out, settings, workers, device):
+            for unit, outcome in _make_all(left, out, settings, workers, device):
+                if outcome.error:
+                    raise InputError(outcome.error)
                 for item in unit.items:
                     rows.pop(item.id, None)
                     bad.pop(item.id, None)
-                rows.update({row["id"]: row for row in made})
-                bad.update({row[0]: row for row in failed})
-                _note(journal, made, failed, out)
+                rows.update({row["id"]: row for row in outcome.rows})
+                bad.update({row[0]: row for row in outcome.bad})
+                _note(journal, outcome, out)
                 done += len(unit.items)
                 if callback:
                     callback(done, total, len(bad))
@@ -95,8 +97,8 @@ def prepare(
     return made
 
 
-def _begin(out: Path, settings: PrepareSettings) -> None:
-    told = {name: value for name, value in asdict(settings).items()}
+def _begin(out: Path, settings: dict[str, object]) -> None:
+    """Makes the folder, or checks that it is a dataset begun with the same settings."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         there = sorted(path.name for path in out.iterdir())
@@ -109,21 +111,21 @@ def _begin(out: Path, settings: PrepareSettings) -> None:
             before = {}
         if not isinstance(before, dict):
             before = {}
-        changed = [name for name in told if before.get(name) != told[name]]
+        changed = next((name for name in settings if before.get(name) != settings[name]), None)
         if changed:
             raise InputError(
-                f"'{out}' was begun with {changed[0]} {before.get(changed[0])!r}, not {told[changed[0]]!r}: "
+                f"'{out}' was begun with {changed} {before.get(changed)!r}, not {settings[changed]!r}: "
                 "choose another folder, or the same settings."
             )
     elif [name for name in there if not name.startswith(".")]:
         raise InputError(f"'{out}' holds other files ({there[0]}): choose a folder that is new or empty.")
-    files.write(out / SETTINGS, json.dumps(told, indent=1).encode(), "The dataset's settings")
+    files.write(out / SETTINGS, json.dumps(settings, indent=1).encode(), "The dataset's settings")
     shutil.rmtree(out / WORK, ignore_errors=True)
     (out / WORK).mkdir(exist_ok=True)
 
 
 def _done(out: Path, retry: bool) -> tuple[dict[str, dict], dict[str, list[str]]]:
-    """Rows and bad clips by their ids, of a finished run and of one that was stopped."""
+    """Rows and bad clips by id, of a finished run and of one that was stopped."""
     rows, bad = {}, {}
     if is_plain(out / MANIFEST):
         rows = {row["id"]: row for row in read_rows(out / MANIFEST)}
@@ -152,12 +154,12 @@ def _journal(out: Path) -> Iterator[tuple[list[dict], list[list[str]]]]:
     lines = path.read_bytes().splitlines() if is_plain(path) else []
     for number, line in enumerate(lines, 1):
         try:
-            told = json.loads(line.decode())
+            entry = json.loads(line.decode())
         except (ValueError, RecursionError):
             # The line that was being written when the run was killed: its clips are made again.
             continue
         try:
-            made, failed = told
+            made, failed = entry
             for row in made:
                 from_row(row, out)
             yield made, [_bad(row) for row in failed]
@@ -169,21 +171,21 @@ def _journal(out: Path) -> Iterator[tuple[list[dict], list[list[str]]]]:
 
 
 def _bad(row: object) -> list[str]:
-    """A bad clip's id, label and reason. Raises ValueError where a list says something else."""
+    """A bad clip's id, label and reason. Raises ValueError for anything else."""
     if not isinstance(row, list) or len(row) != 3 or not all(isinstance(cell, str) for cell in row):
         raise ValueError("a bad clip has an id, a label and a reason")
     return row
 
 
 def _restart_journal(out: Path, rows: dict[str, dict], bad: dict[str, list[str]]) -> None:
-    """The journal with what is done and no torn line, to go on from."""
+    """Writes the journal anew, without torn lines, to append to."""
     content = json.dumps([list(rows.values()), list(bad.values())], ensure_ascii=False) + "\n"
     files.write(out / UNFINISHED, content.encode(errors="replace"), "The dataset's journal")
 
 
-def _note(journal: io.TextIOBase, made: list[dict], failed: list[list[str]], out: Path) -> None:
+def _note(journal: io.TextIOBase, outcome: Outcome, out: Path) -> None:
     try:
-        journal.write(json.dumps([made, failed], ensure_ascii=False) + "\n")
+        journal.write(json.dumps([outcome.rows, outcome.bad], ensure_ascii=False) + "\n")
         journal.flush()
     except OSError as error:
         raise InputError(full(out, error))
@@ -197,7 +199,7 @@ def _units(items: list[Item], settings: PrepareSettings) -> list[Unit]:
 
 
 def _rename(items: list[Item], rows: dict[str, dict], settings: PrepareSettings) -> None:
-    """Gives rows the labels and splits of the list where nothing else of a clip depends on them."""
+    """Updates the rows' labels and splits from the list where nothing else of a clip depends on them."""
     for item in () if settings.shard else items:
         row = rows.get(item.id)
         # With a CLIP, the label has chosen the frames.
@@ -242,18 +244,18 @@ def _finish(out: Path, items: list[Item], rows: dict[str, dict], bad: dict[str, 
 
 def _make_all(
     units: list[Unit], out: Path, settings: PrepareSettings, workers: int, device: str
-) -> Iterator[tuple[Unit, list[dict], list[list[str]]]]:
-    """Every unit with its rows and its bad clips, as they come."""
+) -> Iterator[tuple[Unit, Outcome]]:
+    """Every unit and its outcome, in the order in which they are finished."""
     if workers <= 1:
         for unit in units:
-            yield unit, *_outcome(make_unit(unit, out, settings, device))
+            yield unit, make_unit(unit, out, settings, device)
         return
-    # A new interpreter for each: a forked one may not touch a GPU, nor torch's threads.
+    # Spawned, since a forked process may use neither a GPU nor torch's threads.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _join_in)
     try:
         waiting, queue = {}, iter(units)
         while True:
-            # A few at a time: a large set is not to be queued whole.
+            # A few at a time, since a set may be large.
             for unit in queue:
                 waiting[pool.submit(make_unit, unit, out, settings, device)] = unit
                 if len(waiting) >= 4 * workers:
@@ -261,18 +263,18 @@ def _make_all(
             if not waiting:
                 return
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                yield waiting.pop(future), *_outcome(future.result())
+                yield waiting.pop(future), future.result()
     except BrokenProcessPool:
         raise InputError(
             "A process that made clips was ended from outside, for memory perhaps: use fewer workers and run "
-            "the same again; it goes on where it was."
+            "the same again; it resumes where it stopped."
         )
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _join_in() -> None:
-    """What a worker process does first: one thread, no interrupts of its own, and an end with its parent."""
+    """Starts a worker process: one thread, no interrupts of its own, and an end with its parent."""
     import torch
 
     torch.set_num_threads(1)
@@ -283,10 +285,3 @@ def _join_in() -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-def _outcome(made: tuple[list[dict], list[list[str]], str]) -> tuple[list[dict], list[list[str]]]:
-    rows, failed, fatal = made
-    if fatal:
-        raise InputError(fatal)
-    return rows, failed

@@ -18,8 +18,8 @@ def pack(clips: list[Clip], shard: Path) -> None:
     """
     with tarfile.open(shard, "w", format=tarfile.GNU_FORMAT) as tar:
         for clip in clips:
-            told = json.dumps({"label": clip.label, "split": clip.split}, ensure_ascii=False)
-            _add(tar, f"{clip.id}.json", told.encode())
+            content = json.dumps({"label": clip.label, "split": clip.split}, ensure_ascii=False)
+            _add(tar, f"{clip.id}.json", content.encode())
             _add(tar, clip.id + clip.sound.path.suffix, clip.sound.path.read_bytes())
             for number, file in enumerate(clip.pictures):
                 _add(tar, f"{clip.id}.{number}{file.path.suffix}", file.path.read_bytes())

@@ -1,8 +1,7 @@
-"""Sound encoders: what hears a sound and places it in the text encoder's space.
+"""Sound encoders: sounds as vectors in a text encoder's space.
 
-`SoundEncoder` is what every family offers; this file holds CAV-MAE's (CLAP's are in `clap.py` and
-`bridge.py`) and the file that an encoder of any family is kept in: one safetensors file with the weights, a
-table of labels and their text vectors, and the settings as metadata.
+`SoundEncoder` is what every family offers: CAV-MAE (`cavmae_encoder.py`), CLAP (`clap.py`) and CLAP behind a
+bridge (`bridged_clap.py`). `loaders.py` saves and loads them.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..audio import SHORTEST, SILENCE, Sound, loudness, sound_hash
@@ -20,11 +19,11 @@ from ..errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class SoundEmbedding:
-    """A sound as its encoder hears it: f_a [dim] of its own length, its loudness in LUFS, and where both come
-    from: the sound's name, its hash and the encoder's name.
+    """A sound's embedding: f_a [dim], not normalised, its loudness in LUFS, and where both come from: the
+    sound's name, its hash and the encoder's name.
 
-    `labels` and `label_vectors` [L, dim] are the words that the encoder knows, in f_a's space: what another
-    space's words can be fitted on. An encoder that is not aligned yet has none.
+    `labels` and `label_vectors` [L, dim] are the words that the encoder knows, in f_a's space: what a map
+    into another space can be fitted on. An encoder that is not aligned yet has none.
     """
 
     f_a: Tensor
@@ -37,16 +36,19 @@ class SoundEmbedding:
 
 
 class SoundEncoder(Protocol):
-    """Sounds as vectors in the text encoder's space, of length one, or of the length that they have there.
+    """Sounds as vectors in the text encoder's space.
 
-    It hears `seconds` at a time at `rate` Hz. `labels` and `label_vectors` [L, dim] are the words that it
-    knows (none before it is aligned: [] and [0, dim]); `tau` is the temperature of their scores. `space`
-    names the text encoder whose space it is, "" where that is not known. `notes` tell where it comes from.
+    A window is `seconds` long at `rate` Hz. `labels` and `label_vectors` [L, dim] are the words that the
+    encoder knows (none before it is aligned: [] and [0, dim]); `tau` is the temperature of their scores.
+    `space` names the text encoder whose space it is, "" where that is not known. `notes` say where the
+    encoder comes from. `family` names its kind in files.
 
-    A family that also sees has `embed_images(images [B, 3, H, W] in [0, 1]) -> [B, dim]`; CLAP's have not:
-    `hasattr` tells. Pictures are found for them through the CLIP of `space`.
+    A family that `sees` is a `VisualEncoder` too. For the others, pictures are found through the CLIP of
+    `space`.
     """
 
+    family: str
+    sees: bool
     name: str
     rate: int
     seconds: float
@@ -58,8 +60,27 @@ class SoundEncoder(Protocol):
     notes: dict[str, str]
 
     def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:
-        """[B, dim] of length one; with `own_length` as long as the features are before that, for eq. 6 to the
-        letter. CLAP's model, and a bridge, give nothing but length one."""
+        """Sounds of any rate, channel count and length to [B, dim] of length one; with `own_length` as long
+        as the features are before they are normalised, for eq. 6 to the letter. CLAP and a bridge only give
+        length one."""
+
+    def to(self, device: torch.device | str) -> SoundEncoder:
+        """Moves the towers to a device; returns the encoder. Embeddings come from there."""
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The family's own weights and settings, from which its `restore` makes the encoder again."""
+
+
+class VisualEncoder(SoundEncoder, Protocol):
+    """A sound encoder that embeds pictures in the same space. `image_size` is its tower's side in pixels."""
+
+    image_size: int
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [0, 1] to [B, dim] of length one."""
+
+    def visual_parameters(self) -> list[nn.Parameter]:
+        """The weights that pictures pass: training the audio branch leaves them as they are."""
 
 
 def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEmbedding:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..audio import Sound
 from ..errors import InputError
-from .clap import CLAPEncoder, restore_sound_tower, sound_tower_state
+from .clap import CLAPEncoder
 
 MEMORY_TAU = 0.01
 """DeCap's temperature of the softmax over caption embeddings."""
@@ -20,8 +20,8 @@ MEMORY_TAU = 0.01
 class Bridge(nn.Module):
     """CLAP's sounds [B, d] to a text space [B, e], both of length one.
 
-    With `memory` [N, d] a sound becomes the texts it is near to; else the clouds' means, `mean_a` and
-    `mean_x`, change places.
+    With `memory` [N, d] (DeCap) a sound becomes a mean of the texts near it; without, the sounds' mean
+    `mean_a` is replaced by the texts', `mean_x`.
     """
 
     def __init__(self, d: int, e: int, memory: int = 0, hidden: int = 0):
@@ -32,7 +32,7 @@ class Bridge(nn.Module):
             ("mean_x", (d,)),
             ("mean_y", (e,)),
             ("memory", (memory, d)),
-            # How far the map's answers are spread out about mean_y, so that they spread as the words do.
+            # Scales the predictions about mean_y, so that they spread as the words do.
             ("stretch", ()),
         ):
             self.register_buffer(name, torch.zeros(shape))
@@ -43,7 +43,7 @@ class Bridge(nn.Module):
             nn.init.zeros_(self.mlp[-1].bias)
 
     def cross(self, x: Tensor) -> Tensor:
-        """Texts [B, d] of CLAP, less their mean, to y less its mean, [B, e]."""
+        """Centred texts [B, d] of CLAP to centred y [B, e]."""
         y = x @ self.weight.T
         return y if self.mlp is None else y + self.mlp(x)
 
@@ -63,10 +63,11 @@ class Bridge(nn.Module):
 class BridgedCLAP:
     """CLAP's sound tower and a bridge, as a SoundEncoder of a picture model's text space.
 
-    A sound's windows are averaged in CLAP's space, then cross. It sees no pictures.
+    A sound's windows are averaged in CLAP's space, then mapped.
     """
 
     family = "clap-bridge"
+    sees = False
 
     def __init__(
         self,
@@ -89,9 +90,14 @@ class BridgedCLAP:
         here."""
         return self.bridge(self.clap.embed(sounds))
 
+    def to(self, device: torch.device | str) -> BridgedCLAP:
+        """Moves the sound tower; its embeddings come to the CPU, where the bridge stays."""
+        self.clap.to(device)
+        return self
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """What only this family's files hold: weights, and settings."""
-        tower, settings = sound_tower_state(self.clap)
+        """This family's own weights and settings, as its files hold them."""
+        tower, settings = self.clap.state()
         weights = {f"clap.{k}": v for k, v in tower.items()}
         weights |= {f"bridge.{k}": v for k, v in self.bridge.state_dict().items()}
         hidden = 0 if self.bridge.mlp is None else self.bridge.mlp[0].out_features
@@ -102,7 +108,10 @@ class BridgedCLAP:
     def restore(
         cls, weights: dict[str, Tensor], settings: Mapping[str, str], file: str, **common
     ) -> BridgedCLAP:
-        """What `state` gave, as an encoder again; `common` is what every family's files hold."""
+        """An encoder from its `state`; `common` is what the files of every family hold.
+
+        Raises InputError where weights are missing; KeyError, TypeError or ValueError for bad settings.
+        """
         tower = {k.removeprefix("clap."): v for k, v in weights.items() if k.startswith("clap.")}
         own = {k.removeprefix("bridge."): v for k, v in weights.items() if k.startswith("bridge.")}
         bridge = Bridge(**json.loads(settings["bridge"]))
@@ -110,4 +119,4 @@ class BridgedCLAP:
             bridge.load_state_dict(own)
         except RuntimeError as error:
             raise InputError(f"'{file}' lacks a part of its bridge: save or download it again.") from error
-        return cls(restore_sound_tower(tower, settings, file), bridge, **common)
+        return cls(CLAPEncoder.restore(tower, settings, file), bridge, **common)

@@ -1,10 +1,10 @@
 """CAV-MAE's towers (Gong et al., ICLR 2023; YuanGongND/cav-mae), the encoder that the paper tunes.
 
 One transformer for sound and one for pictures, then a block that both share. The keys of the weights are the
-published ones; the decoder, which only pre-training uses, is in `cavmae_decoder.py`; `checkpoint.py` reads
-public files.
+published ones; `cavmae_checkpoint.py` reads public files.
 
-The shared block is kept twice: `blocks_u` hears, `blocks_u_v` sees. They start equal (`load_published`), and
+The shared block is kept twice: `blocks_u` for sounds, `blocks_u_v` for pictures. They start equal
+(`load_published`), and
 tuning the first cannot move the visual features. `share_unified` gives the published single block back, for
 `momentum="literal_shared"`: then both names stand for one block.
 """
@@ -130,7 +130,7 @@ class CAVMAE(nn.Module):
             nn.init.normal_(parameter, std=0.02)
 
     def shared(self) -> CAVMAE:
-        """A copy in which one block hears and sees, for momentum "literal_shared".
+        """A copy in which sounds and pictures share one block, for momentum "literal_shared".
 
         Raises InputError where tuning has already moved the two apart.
         """
@@ -138,7 +138,7 @@ class CAVMAE(nn.Module):
         twins = {
             key: key.replace("blocks_u.", "blocks_u_v.") for key in weights if key.startswith("blocks_u.")
         }
-        if any(not torch.equal(weights[hears], weights[sees]) for hears, sees in twins.items()):
+        if any(not torch.equal(weights[audio], weights[visual]) for audio, visual in twins.items()):
             raise InputError(
                 "This encoder's last block hears otherwise than it sees, since it was aligned already: start "
                 "from a public CAV-MAE file, or choose another momentum."

@@ -1,14 +1,13 @@
 """Public CAV-MAE files: what parts they hold, and an encoder from one.
 
 A file is a `.pth` of tensors alone, as upstream publishes it (a pickle, so nothing in it is executed), or the
-same tensors as safetensors. Three layouts are public: pre-trained (towers and decoder, 647 tensors),
+same tensors as safetensors. Three layouts are published: pre-trained (towers and decoder, 647 tensors),
 fine-tuned (towers and classifier), and fine-tuned on sound alone, which has no visual tower and is refused.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import check_pickle, is_file
+from ..files import Unreadable, is_file, read_weights
 from .cavmae import CAVMAE, CLASSIFIER, DECODER, CAVMAEConfig
 from .cavmae_encoder import CAVMAEEncoder
 
@@ -39,7 +38,7 @@ class Published:
 
     @property
     def parts(self) -> dict[str, int]:
-        """How many tensors the file holds of each of PARTS that it has."""
+        """{part: number of tensors} of those PARTS that the file has."""
         counts = {part: sum(k.startswith(keys) for k in self.tensors) for part, keys in PARTS.items()}
         return {part: count for part, count in counts.items() if count}
 
@@ -59,32 +58,14 @@ def read(path: str | os.PathLike) -> Published:
     Raises InputError for a missing file, one that cannot be read as tensors alone, and one that holds nothing
     of CAV-MAE.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = Path(path)
     if not is_file(path):
         raise InputError(f"There is no CAV-MAE file '{path}': check its name and folder.")
-    if path.suffix.lower() != ".safetensors":
-        check_pickle(path)
     try:
-        if path.suffix.lower() == ".safetensors":
-            tensors = load_file(str(path))
-        else:
-            tensors = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
-    # torch reports a damaged file, a pickle of more than tensors and one of its oldest format by many types.
-    except (
-        SafetensorError,
-        OSError,
-        RuntimeError,
-        ValueError,
-        EOFError,
-        KeyError,
-        pickle.UnpicklingError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        tensors = read_weights(path, mapped=True)
+    except Unreadable as error:
         raise InputError(
-            f"'{path.name}' cannot be read as a file of tensors alone ({reason}): download it again; a "
+            f"'{path.name}' cannot be read as a file of tensors alone ({error}): download it again; a "
             "pickle that holds more is never opened."
         ) from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
@@ -112,7 +93,7 @@ def load_published(path: str | os.PathLike, config: CAVMAEConfig | None = None) 
 
 
 def encoder_of(published: Published, config: CAVMAEConfig | None = None) -> CAVMAEEncoder:
-    """The same of a file that has been read."""
+    """As `load_published`, for tensors already in memory."""
     absent = [part for part in TOWERS if part not in published.parts]
     if absent:
         raise InputError(
@@ -126,6 +107,6 @@ def encoder_of(published: Published, config: CAVMAEConfig | None = None) -> CAVM
 
 
 def published_tensors(model: CAVMAE) -> dict[str, Tensor]:
-    """The towers as a public file names them: one shared block, which is the one that sounds pass."""
+    """The towers as a public file names them, with one shared block: the one of the audio branch."""
     towers = {k: v for k, v in model.state_dict().items() if not k.startswith("blocks_u_v.")}
     return {f"module.{k}": v for k, v in towers.items()}

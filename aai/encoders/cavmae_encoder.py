@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..audio import Sound, windows
@@ -27,6 +27,7 @@ class CAVMAEEncoder:
     """
 
     family = "cavmae"
+    sees = True
 
     def __init__(
         self,
@@ -47,6 +48,17 @@ class CAVMAEEncoder:
     def device(self) -> torch.device:
         return self.model.modality_a.device
 
+    @property
+    def image_size(self) -> int:
+        return self.model.config.image_size
+
+    def to(self, device: torch.device | str) -> CAVMAEEncoder:
+        self.model.to(device)
+        return self
+
+    def visual_parameters(self) -> list[nn.Parameter]:
+        return self.model.visual_parameters()
+
     def fbanks(self, waveforms: Tensor) -> Tensor:
         """Waveforms [B, T] at `rate` to normalised filter banks [B, frames, mel_bins]; padded frames are
         zeros first."""
@@ -61,8 +73,8 @@ class CAVMAEEncoder:
 
     @torch.no_grad()
     def embed(self, sounds: list[Sound], first_window: bool = False, *, own_length: bool = False) -> Tensor:
-        """Sounds of any rate, channel count and length to [B, dim] of length one; `first_window` hears no
-        more than their first `seconds`, as CAV-MAE does. With `own_length` they are as long as their windows'
+        """Sounds of any rate, channel count and length to [B, dim] of length one; `first_window` takes only
+        their first `seconds`, as CAV-MAE does. With `own_length` they are as long as their windows'
         features are on average."""
         windows = [self.windows(sound)[: 1 if first_window else None] for sound in sounds]
         if not windows:
@@ -102,11 +114,11 @@ class CAVMAEEncoder:
 
     def image_batches(self, images: Tensor) -> Iterator[Tensor]:
         """Pictures [B, 3, H, W] in [0, 1] as the visual tower takes them: [up to 64, 3, S, S] at a time."""
-        size = self.model.config.image_size
+        size = self.image_size
         images = images.float()
         height, width = images.shape[-2:]
         if (height, width) != (size, size):
-            # Cut off, not rounded, and cropped as torchvision does, through which CAV-MAE sees.
+            # Truncated, not rounded, and cropped as in torchvision, which CAV-MAE uses.
             shape = [side * size // min(height, width) for side in (height, width)]
             images = F.interpolate(images, shape, mode="bicubic", antialias=True).clamp(0, 1)
             top, left = (round((side - size) / 2) for side in shape)
@@ -116,14 +128,17 @@ class CAVMAEEncoder:
             yield ((part - mean) / std).to(self.device)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """What only this family's files hold: weights, and settings."""
+        """This family's own weights and settings, as its files hold them."""
         return self.model.state_dict(), {"config": json.dumps(asdict(self.model.config))}
 
     @classmethod
     def restore(
         cls, weights: dict[str, Tensor], settings: Mapping[str, str], file: str, **common
     ) -> CAVMAEEncoder:
-        """What `state` gave, as an encoder again; `common` is what every family's files hold."""
+        """An encoder from its `state`; `common` is what the files of every family hold.
+
+        Raises InputError where weights are missing; KeyError, TypeError or ValueError for bad settings.
+        """
         model = CAVMAE(CAVMAEConfig(**json.loads(settings["config"])))
         model.take(weights, file)
         return cls(model.requires_grad_(False), **common)

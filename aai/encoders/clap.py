@@ -1,7 +1,7 @@
 """CLAP (Wu et al., ICASSP 2023) through transformers: a sound and a text tower that share a space.
 
-The folders that LAION publishes are read (`ClapModel`, with or without fusion). CLAP's space is no text
-encoder's of a picture model: `bridge.py` carries it there.
+The folders that LAION publishes are read (`ClapModel`, with or without fusion). CLAP's space is not
+that of a picture model's text encoder: `bridged_clap.py` carries it there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..files import is_dir
 
 LONGEST = 77
-"""Tokens of a text that CLAP was trained to read; the rest is cut."""
+"""Tokens of a text; CLAP was trained with no more, and the rest is cut."""
 CONFIG = (
     "window_size",
     "num_mel_bins",
@@ -66,17 +66,20 @@ LICENCE = re.compile(r"^license:\s*(\S+)", re.MULTILINE)
 
 
 class CLAPEncoder:
-    """CLAP's sound tower as a SoundEncoder of CLAP's own space: no text encoder's, so it knows no words.
+    """CLAP's sound tower as a SoundEncoder in CLAP's own space, so it knows no words of a text encoder.
 
     A sound is mixed to mono, resampled to 48 kHz and cut into windows of 10 seconds as for CAV-MAE; its
     embedding is the mean over its windows, of length one. CLAP takes a random part of a long sound (or, with
-    fusion, three and a summary) instead: here the same sound is always heard the same, so a window is never
-    "longer" and the fusion's second branch rests. A window that is short is repeated until it is full, then
+    fusion, three and a summary) instead: here a sound always has the same embedding, so a window is never
+    "longer" and the fusion's second branch is unused. A short window is repeated until it is full, then
     padded, as CLAP was trained.
 
     Its level is not normalised: CLAP's filter bank is in dB, so a gain is a constant added to every band of
     every frame, and CLAP's batch norm, whose statistics are fixed, lets it through to the embedding.
     """
+
+    family = "clap"
+    sees = False
 
     def __init__(self, model: nn.Module, extractor, name: str = "CLAP", notes: dict[str, str] | None = None):
         self.model, self.extractor, self.name = model.eval().requires_grad_(False), extractor, name
@@ -92,10 +95,45 @@ class CLAPEncoder:
         here."""
         if not sounds:
             return torch.zeros(0, self.dim)
-        heard = [[self._hear(part) for part in windows(s, self.rate, self.seconds)] for s in sounds]
-        return F.normalize(torch.stack([torch.cat(parts).mean(0) for parts in heard]), dim=-1)
+        embeddings = [[self._embed_window(w) for w in windows(s, self.rate, self.seconds)] for s in sounds]
+        return F.normalize(torch.stack([torch.cat(parts).mean(0) for parts in embeddings]), dim=-1)
 
-    def _hear(self, waveform: Tensor) -> Tensor:
+    def to(self, device: torch.device | str) -> CLAPEncoder:
+        self.model.to(device)
+        return self
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """What restores the sound tower without its folder: weights, and "config" and "extractor" as JSON."""
+        # Whole numbers are no weights: transformers makes them from the settings, each version its own.
+        weights = {k: v for k, v in self.model.state_dict().items() if v.is_floating_point()}
+        config = {key: getattr(self.model.config, key) for key in CONFIG}
+        extractor = {key: getattr(self.extractor, key) for key in EXTRACTOR}
+        return weights, {"config": json.dumps(config), "extractor": json.dumps(extractor)}
+
+    @classmethod
+    def restore(cls, weights: dict[str, Tensor], settings: Mapping[str, str], file: str) -> CLAPEncoder:
+        """An encoder from its `state`.
+
+        Raises InputError where weights are missing, unknown or of another size; KeyError, TypeError or
+        ValueError for bad settings.
+        """
+        library = _transformers()
+        model = library.ClapAudioModelWithProjection(
+            library.ClapAudioConfig(**json.loads(settings["config"]))
+        )
+        own = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
+        wrong = sorted(own.keys() ^ weights.keys()) or sorted(
+            k for k in own if own[k].shape != weights[k].shape
+        )
+        if wrong:
+            raise InputError(
+                f"'{file}' does not hold CLAP's sound tower as its settings say ({wrong[0]}, ...): save or "
+                "download it again."
+            )
+        model.load_state_dict(weights, strict=False)
+        return cls(model, library.ClapFeatureExtractor(**json.loads(settings["extractor"])))
+
+    def _embed_window(self, waveform: Tensor) -> Tensor:
         """One window [up to rate * seconds] to [1, dim] of length one."""
         mel = self.extractor([waveform.numpy()], sampling_rate=self.rate, return_tensors="pt")
         where = next(self.model.parameters())
@@ -130,7 +168,7 @@ class CLAPText:
         return torch.cat(parts)[torch.tensor(order, dtype=torch.long).argsort()]
 
 
-# Not in inference mode, where a node runs: the weights are ordinary ones.
+# Also for callers in inference mode: the weights are ordinary tensors.
 @torch.inference_mode(False)
 def load_folder(folder: str | os.PathLike) -> tuple[CLAPEncoder, CLAPText]:
     """Both towers of a CLAP folder as transformers keeps it: config.json, preprocessor_config.json, the
@@ -170,35 +208,6 @@ def load_folder(folder: str | os.PathLike) -> tuple[CLAPEncoder, CLAPText]:
     text.text_model, text.text_projection = model.text_model, model.text_projection
     notes = {"source": kind.get("_name_or_path") or folder.name, "licence": _licence(folder)}
     return CLAPEncoder(audio, extractor, folder.resolve().name, notes), CLAPText(text, tokenizer)
-
-
-def sound_tower_state(encoder: CLAPEncoder) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What brings the sound tower back without its folder: weights, and "config" and "extractor" as JSON."""
-    # Whole numbers are no weights: transformers makes them from the settings, each version its own.
-    weights = {k: v for k, v in encoder.model.state_dict().items() if v.is_floating_point()}
-    config = {key: getattr(encoder.model.config, key) for key in CONFIG}
-    extractor = {key: getattr(encoder.extractor, key) for key in EXTRACTOR}
-    return weights, {"config": json.dumps(config), "extractor": json.dumps(extractor)}
-
-
-def restore_sound_tower(weights: dict[str, Tensor], settings: Mapping[str, str], file: str) -> CLAPEncoder:
-    """What `sound_tower_state` gave, as an encoder again.
-
-    Raises InputError where weights are missing, unknown or of another size; KeyError, TypeError or ValueError
-    for settings that are none.
-    """
-    library = _transformers()
-    model = library.ClapAudioModelWithProjection(library.ClapAudioConfig(**json.loads(settings["config"])))
-    own = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
-    wrong = sorted(own.keys() ^ weights.keys()) or sorted(k for k in own if own[k].shape != weights[k].shape)
-    if wrong:
-        raise InputError(
-            f"'{file}' does not hold CLAP's sound tower as its settings say ({wrong[0]}, ...): save or "
-            "download it again."
-        )
-    model.load_state_dict(weights, strict=False)
-    extractor = library.ClapFeatureExtractor(**json.loads(settings["extractor"]))
-    return CLAPEncoder(model, extractor)
 
 
 def clap_config(folder: Path) -> dict:
@@ -241,9 +250,9 @@ def _transformers():
 
 
 def _licence(folder: Path) -> str:
-    """What the model card's header says, as the hub writes it."""
+    """The licence in the header of the model card."""
     try:
-        found = LICENCE.search((folder / "README.md").read_text(encoding="utf-8", errors="replace"))
+        stated = LICENCE.search((folder / "README.md").read_text(encoding="utf-8", errors="replace"))
     except OSError:
-        found = None
-    return found[1] if found else "not stated in the folder; LAION publishes its CLAPs as apache-2.0"
+        stated = None
+    return stated[1] if stated else "not stated in the folder; LAION publishes its CLAPs as apache-2.0"

@@ -1,10 +1,10 @@
-"""CLIP: its text tower by itself, and the whole of it, which sees pictures too."""
+"""CLIP: its text tower alone, and the whole model, which embeds pictures too."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -26,7 +26,7 @@ CLIP_FILES = [
     *("tokenizer/*", "text_encoder/config.json", "text_encoder/model.safetensors"),
     *("*.json", "*.txt", "model.safetensors"),
 ]
-"""What a hub name is fetched for: a Stable Diffusion's text tower, or a CLIP by itself."""
+"""The files to download from a hub repository: Stable Diffusion's text tower, or a CLIP's."""
 
 
 class CLIPText:
@@ -77,8 +77,8 @@ class CLIP:
         if images.shape[-2:] != size:
             images = F.interpolate(images.float(), size, mode="bicubic", antialias=True).clamp(0, 1)
         mean, std = torch.tensor(CLIP_MEAN).view(3, 1, 1), torch.tensor(CLIP_STD).view(3, 1, 1)
-        seen = self.model.vision_model(((images.cpu() - mean) / std).to(weight)).pooler_output
-        return F.normalize(self.model.visual_projection(seen).float().cpu(), dim=-1)
+        pooled = self.model.vision_model(((images.cpu() - mean) / std).to(weight)).pooler_output
+        return F.normalize(self.model.visual_projection(pooled).float().cpu(), dim=-1)
 
     @cached_property
     def tokenizer(self):
@@ -106,9 +106,9 @@ class CLIP:
     @torch.no_grad()
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Texts to [B, dim] of length one."""
-        read = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
-        read = {key: read[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
-        state = self.model.text_model(**read).pooler_output
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        tokens = {key: tokens[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
+        state = self.model.text_model(**tokens).pooler_output
         return F.normalize(self.model.text_projection(state).float().cpu(), dim=-1)
 
     @torch.no_grad()
@@ -130,9 +130,9 @@ class CLIP:
         """The cosine of each picture and the label, as it is written."""
         pixels = self.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
         weight = self.model.visual_projection.weight
-        seen = self.model.vision_model(pixels.to(weight)).pooler_output
-        seen = F.normalize(self.model.visual_projection(seen).float().cpu(), dim=-1)
-        return (seen @ self.embed_text([label])[0]).tolist()
+        pooled = self.model.vision_model(pixels.to(weight)).pooler_output
+        features = F.normalize(self.model.visual_projection(pooled).float().cpu(), dim=-1)
+        return (features @ self.embed_text([label])[0]).tolist()
 
 
 def load_clip_text(source: str | os.PathLike) -> CLIPText:
@@ -143,9 +143,11 @@ def load_clip_text(source: str | os.PathLike) -> CLIPText:
     """
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    with _named(
-        f"'{source}' gives no CLIP text encoder ({{reason}}): name a Stable Diffusion folder in diffusers' "
-        "layout, or check the hub name and the network."
+    with _refused(
+        lambda reason: (
+            f"'{source}' gives no CLIP text encoder ({reason}): name a Stable Diffusion folder in "
+            "diffusers' layout, or check the hub name and the network."
+        )
     ):
         folder = _fetched(source)
         inside = (folder / "text_encoder").is_dir()
@@ -175,8 +177,10 @@ def load_clip(folder: str | os.PathLike) -> CLIP:
         )
     from transformers import CLIPModel
 
-    with _named(
-        f"The CLIP model in '{folder}' cannot be loaded ({{reason}}): download it again, as safetensors."
+    with _refused(
+        lambda reason: (
+            f"The CLIP model in '{folder}' cannot be loaded ({reason}): download it again, as safetensors."
+        )
     ):
         model = CLIPModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
     return CLIP(model.float(), folder.name, folder)
@@ -188,9 +192,11 @@ def fetch_clip(source: str, device: str = "cpu") -> CLIP:
 
     Raises InputError where there is none, or no network to fetch it.
     """
-    with _named(
-        f"'{source}' gives no CLIP ({{reason}}): name a CLIP's folder in transformers' layout, or "
-        "check the hub name and the network."
+    with _refused(
+        lambda reason: (
+            f"'{source}' gives no CLIP ({reason}): name a CLIP's folder in transformers' layout, "
+            "or check the hub name and the network."
+        )
     ):
         clip = load_clip(_fetched(source))
     clip.model.to(device)
@@ -207,12 +213,12 @@ def _fetched(source: str | os.PathLike) -> Path:
 
 
 @contextmanager
-def _named(sentence: str) -> Iterator[None]:
-    """Gives whatever transformers and the hub raise as one sentence, with its first line as {reason}."""
+def _refused(sentence: Callable[[str], str]) -> Iterator[None]:
+    """Turns whatever transformers and the hub raise into InputError: sentence(its first line)."""
     try:
         yield
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(sentence.format(reason=reason)) from error
+        raise InputError(sentence(reason)) from error

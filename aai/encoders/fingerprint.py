@@ -1,4 +1,4 @@
-"""Short names for weights and settings."""
+"""Fingerprints of weights and settings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 
 def fingerprint(weights: Iterable[Tensor], name: str) -> str:
-    """16 letters and digits that other weights would not give: of every weight its shape and 64 numbers
-    spread over it (training moves nearly all of them)."""
+    """16 hex digits that identify weights: a hash of every weight's shape and of 64 numbers spread over it
+    (training moves nearly all of them)."""
     digest = hashlib.sha256(name.encode())
     for weight in weights:
         flat = weight.detach().flatten()
@@ -21,10 +21,10 @@ def fingerprint(weights: Iterable[Tensor], name: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def digest(*what: object) -> str:
-    """A short name for settings and weights (tensors), another for other ones."""
+def digest(*parts: object) -> str:
+    """16 hex digits that identify settings and whole tensors."""
     sha = hashlib.sha256()
-    for part in what:
+    for part in parts:
         tensor = isinstance(part, Tensor)
         sha.update(part.detach().cpu().contiguous().numpy().tobytes() if tensor else repr(part).encode())
     return sha.hexdigest()[:16]

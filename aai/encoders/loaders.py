@@ -1,9 +1,8 @@
-"""Sound encoders in and out of files, whatever their family: one safetensors file with the weights, a table
+"""Saving and loading sound encoders of any family: one safetensors file with the weights, a table
 of labels and their text vectors, and the settings as metadata."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -15,12 +14,16 @@ from .. import files
 from ..errors import InputError
 from ..files import is_dir, is_file
 from .base import SoundEncoder
+from .bridged_clap import BridgedCLAP
 from .cavmae_checkpoint import load_published
 from .cavmae_encoder import CAVMAEEncoder
+from .clap import load_folder
 
 FORMAT = "aai-sound-encoder-1"
+FAMILIES = {family.family: family for family in (CAVMAEEncoder, BridgedCLAP)}
+"""The families that have files of ours."""
 SETTINGS = ("format", "family", "name", "labels", "tau", "space", "config", "extractor", "bridge")
-"""The metadata that are read back as what they are; all others are notes."""
+"""The keys of the metadata that are settings; all others are notes."""
 SOURCES = (
     "Public ones: CAV-MAE (audio_model.21.pth, github.com/YuanGongND/cav-mae, BSD-2-Clause) and LAION-CLAP "
     "(the folder of huggingface.co/laion/clap-htsat-unfused, Apache-2.0)."
@@ -34,22 +37,18 @@ def save(
 
     Raises InputError for a family that has no file of its own, and where the disk does not take it.
     """
-    from safetensors.torch import save
-
-    if not hasattr(encoder, "state"):
+    if encoder.family not in FAMILIES:
         raise InputError(
             f"'{encoder.name}' is in no text encoder's space yet, and its folder keeps it: bridge it, "
             "then save that."
         )
     weights, settings = encoder.state()
-    # Copies: a block that both modalities share stands under two names, and safetensors takes no aliases.
+    # Copies: a shared block has two names, and safetensors takes no aliases.
     tensors = {
-        f"model.{k}": v.detach()
-        .to("cpu", dtype if v.is_floating_point() else v.dtype, copy=True)
-        .contiguous()
+        f"model.{k}": v.detach().to("cpu", dtype if v.is_floating_point() else v.dtype, copy=True)
         for k, v in weights.items()
     }
-    tensors["label_vectors"] = encoder.label_vectors.float().cpu().contiguous()
+    tensors["label_vectors"] = encoder.label_vectors.float()
     metadata = {
         **encoder.notes,
         **notes,
@@ -61,7 +60,7 @@ def save(
         "tau": str(encoder.tau),
         "space": encoder.space,
     }
-    files.write(path, save(tensors, metadata), "The sound encoder")
+    files.write_safetensors(path, tensors, metadata, "The sound encoder")
 
 
 def is_ours(path: str | os.PathLike) -> bool:
@@ -73,55 +72,37 @@ def load(path: str | os.PathLike) -> SoundEncoder:
     """Reads an encoder: a file that `save` wrote, a public CAV-MAE file (.pth or safetensors), or the folder
     of a CLAP as transformers keeps it.
 
-    The last two are not aligned yet: they have no words. Raises InputError for a missing file, one that is
+    The last two are not aligned yet: they know no words. Raises InputError for a missing file, one that is
     none of these, and one that lacks weights.
     """
     path = Path(path)
     if is_dir(path):
-        from .clap import load_folder
-
         return load_folder(path)[0]
     if not is_file(path):
         raise InputError(
             f"There is no sound encoder '{path}': check its name, or use SoundWorld's. {SOURCES}"
         )
     if path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt"):
-        from .cavmae_checkpoint import load_published
-
         return load_published(path)
-    tensors, metadata = _read(path)
-    if metadata.get("format") != FORMAT:
-        from .cavmae_checkpoint import load_published
-
-        return load_published(path)
-    return _ours(tensors, metadata, path.name)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(str(path), "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+        tensors, metadata = files.read_safetensors(path, mapped=True)
+    except files.Unreadable as error:
         raise InputError(
             f"'{path.name}' is no readable safetensors file ({error}): convert it, others are never opened."
         ) from error
-    # Copies: a tensor holds its file open, which Windows then lets nobody replace.
+    if metadata.get("format") != FORMAT:
+        return load_published(path)
     kinds = {k: torch.float32 if v.is_floating_point() else v.dtype for k, v in tensors.items()}
-    return {k: v.to(kinds[k], copy=True) for k, v in tensors.items()}, metadata
+    # Copies, so that the file is not held open.
+    return _restored({k: v.to(kinds[k], copy=True) for k, v in tensors.items()}, metadata, path.name)
 
 
-def _ours(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -> SoundEncoder:
-    from .bridged_clap import BridgedCLAP
-
-    families = {family.family: family for family in (CAVMAEEncoder, BridgedCLAP)}
-    family = families.get(metadata.get("family", ""))
+def _restored(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -> SoundEncoder:
+    family = FAMILIES.get(metadata.get("family", ""))
     if family is None or "label_vectors" not in tensors:
         raise InputError(
             f"'{file}' holds a sound encoder of the family '{metadata.get('family')}', not one of "
-            f"{', '.join(families)}: take a newer version of this pack, or another file."
+            f"{', '.join(FAMILIES)}: take a newer version of this pack, or another file."
         )
     vectors = tensors.pop("label_vectors")
     weights = {key.removeprefix("model."): value for key, value in tensors.items()}
@@ -154,18 +135,12 @@ def _ours(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -> So
 
 
 def load_start(path: str | os.PathLike) -> CAVMAEEncoder:
-    """What a training starts from: an encoder that this pack saved, or a public CAV-MAE file.
+    """The encoder that a training starts from: one that this pack saved, or a public CAV-MAE file.
 
     Raises InputError where either does, and for an encoder of another family.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
-    ours = False
-    if path.suffix.lower() == ".safetensors" and is_file(path):
-        with contextlib.suppress(SafetensorError, OSError), safe_open(str(path), "pt") as file:
-            ours = (file.metadata() or {}).get("format") == FORMAT
-    if not ours:
+    if not is_ours(path):
         return load_published(path)
     encoder = load(path)
     if not isinstance(encoder, CAVMAEEncoder):

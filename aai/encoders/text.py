@@ -1,7 +1,7 @@
-"""The text towers that sounds are aligned with: what makes a label or a caption a vector.
+"""Text towers that sounds are aligned with: labels and captions as vectors.
 
-`TextTower` is all that alignment asks of one. `CLIPText` is a Stable Diffusion checkpoint's own; ComfyUI's
-CLIP and SoundWorld's reader fit the same protocol.
+`TextTower` is the protocol that alignment needs. `clip.CLIPText` is that of a Stable Diffusion checkpoint;
+ComfyUI's CLIP and SoundWorld's caption encoder implement it too.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ TEMPLATES = {
     "sound": ("the sound of {label}",),
     "both": ("{label}", "the sound of {label}"),
 }
-"""How a label is said to the text tower: as it is (the paper), as zero-shot prompts say it, or both."""
+"""Phrases for a label: the label itself (the paper), a zero-shot prompt, or both."""
 
 
 class TextTower(Protocol):
     """Texts as vectors: a CLIP's hidden state at the end token, after the final LayerNorm, not projected.
 
-    `name` tells two towers apart in messages and in an encoder's metadata; `dim` is the width of a vector.
+    `name` identifies the tower in messages and in an encoder's metadata; `dim` is the width of a vector.
     """
 
     name: str
     dim: int
 
     def embed(self, texts: list[str]) -> Tensor:
-        """B texts to [B, dim], float32, without gradient; of any length (norm near 28 for CLIP ViT-L/14)."""
+        """B texts to [B, dim], float32, without gradient, not normalised (norm near 28 for CLIP ViT-L/14)."""
 
 
 def label_vectors(tower: TextTower, labels: list[str], template: str = "label") -> Tensor:

@@ -117,15 +117,12 @@ class Trajectory:
 
         Raises InputError where the disk does not take it.
         """
-        from safetensors.torch import save
-
         held = {"sigmas": self.sigmas, "latents": self.latents, "nulls": self.nulls}
-        tensors = {name: value.cpu().contiguous() for name, value in held.items() if value is not None}
+        tensors = {name: value for name, value in held.items() if value is not None}
         told = {METADATA: prompt, MODEL: self.model}
         if self.guidance is not None:
             told[GUIDANCE] = repr(float(self.guidance))
-        content = save(tensors, metadata=told)
-        files.write(path, content, "The inverted picture")
+        files.write_safetensors(path, tensors, told, "The inverted picture")
 
     def leave(self, clean: Tensor, rows: int) -> Tensor:
         """What the U-Net made of them, every source as the picture's latents, where every sampler ends."""
@@ -136,16 +133,11 @@ class Trajectory:
 
 def load(path: str | os.PathLike) -> tuple[Trajectory, str]:
     """A saved way and its prompt. Raises InputError for a file that is missing or another's."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(str(path), "pt") as file:
-            told = file.metadata() or {}
-            # Copies: a tensor holds its file open, which Windows then lets nobody replace.
-            held = {name: file.get_tensor(name).clone() for name in file.keys()}
-            guidance = float(told[GUIDANCE]) if GUIDANCE in told else None
-            return Trajectory(**held, model=told.get(MODEL, ""), guidance=guidance), told[METADATA]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        tensors, metadata = files.read_safetensors(path)
+        guidance = float(metadata[GUIDANCE]) if GUIDANCE in metadata else None
+        return Trajectory(**tensors, model=metadata.get(MODEL, ""), guidance=guidance), metadata[METADATA]
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is no inverted picture ({error}): make one with `aai invert`.") from error
 
 

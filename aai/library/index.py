@@ -1,7 +1,7 @@
-"""A folder of pictures as a library, kept in one file: features that are mapped, not read, and the list of
-files with their stamps, so that only what has changed is seen again.
+"""A library's index: the features of a folder's pictures in one file, and the list of the pictures with their
+sizes and times, so that only what has changed is embedded again.
 
-The file stands beside the pictures, one for each visual tower, or where it is told to.
+The features are mapped, not read. The file lies beside the pictures, one for each visual tower, or anywhere.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ log = logger(__name__)
 
 FORMAT = "aai-picture-library-1"
 ODD_NAMES = "surrogatepass"
-"""How a file's name that is no Unicode is kept: Python stands surrogates in for what it cannot read."""
+"""How names of files that are not Unicode are encoded: Python has surrogates for what it cannot decode."""
 SAVE_EVERY = 60.0
-"""Seconds after which what was seen is written, for whoever ends the process: the next run goes on there."""
+"""Seconds after which new features are written, so that a killed run resumes there."""
 SAVING = 0.05
-"""How much of the time may go into that, where the library is large."""
+"""The share of the time that this may take, where the library is large."""
 FAST_FROM = 300_000
-"""Pictures from which a plain product is slower than one would wait for."""
+"""The number of pictures from which a plain product is slow."""
 
 
 def index(
@@ -48,115 +48,114 @@ def index(
     batch: int = 32,
     callback: Callable[[int, int], None] | None = None,
 ) -> Library:
-    """A folder's pictures (and those of the folders below it) as a tower sees them.
+    """The library of a folder's pictures, those of its subfolders included, embedded by a tower.
 
-    What the index in `file` (None: beside the pictures) holds of them is kept; new and changed pictures are
-    seen, those that are gone are dropped, and the file is replaced in one move. Files that are no pictures
-    are left out, with a warning. Where the folder takes no file, the library stays in memory, with a warning.
-    `fast` makes FAISS's index beside it, which is then kept up to date.
+    Features in the index `file` (None: beside the pictures) are reused; new and changed pictures are
+    embedded, those that are gone are dropped, and the file is replaced in one move. Other files are left out,
+    with a warning. Where the folder cannot be written, the library stays in memory, with a warning. `fast`
+    makes FAISS's index beside the file, which is then kept up to date.
 
-    callback(done, total) counts the pictures that had to be seen; it may raise to cancel, and what was seen
-    until then is kept. Raises InputError where no picture is left, for a `file` of another tower or folder,
-    and for `fast` without FAISS.
+    callback(done, total) counts the pictures that had to be embedded; it may raise to cancel, and the
+    features so far are kept. Raises InputError where no picture is left, for a `file` of another tower or
+    folder, and for `fast` without FAISS.
     """
     folder = Path(folder)
     present, others = _scan(folder)
     if others:
         log.warning(
             "Left out of '%s', since their endings are no pictures': %d ('%s' for one).",
-            *(files.shown(folder), len(others), files.shown(others[0])),
+            *(folder, len(others), others[0]),
         )
     place = default_file(folder, tower) if file is None else Path(file)
-    held = _read(place, tower, folder) if files.is_file(place) else None
+    stored = _read(place, tower, folder) if files.is_file(place) else None
     if fast:
         nearest.available()
-    stamps = {} if held is None else dict(zip(held.names, held.rows_and_stamps()))
+    stamps = {} if stored is None else dict(zip(stored.names, stored.rows_and_stamps()))
     kept = {name: stamps[name][0] for name, stamp in present.items() if stamps.get(name, (0, 0))[1] == stamp}
     waiting = [name for name in present if name not in kept]
-    if held is not None and not waiting and len(kept) == len(held.names):
-        return _library(held, tower, folder, place, fast)
-    seen: dict[str, Tensor] = {}
+    if stored is not None and not waiting and len(kept) == len(stored.names):
+        return _library(stored, tower, folder, place, fast)
+    new: dict[str, Tensor] = {}
     saves, due = True, time.monotonic() + SAVE_EVERY
-    # Before the file is written, `held` is let go: a mapped file cannot be replaced on every system.
+    # `stored` is dropped before the file is written: some systems cannot replace a mapped file.
     try:
-        for name, feature in _see(folder, waiting, tower, batch, callback):
-            if kept and len(feature) != held.features.shape[1]:
+        for name, feature in _embed(folder, waiting, tower, batch, callback):
+            if kept and len(feature) != stored.features.shape[1]:
                 raise InputError(
-                    f"'{place}' holds {held.features.shape[1]} numbers of a picture, not {len(feature)}: "
+                    f"'{place}' holds {stored.features.shape[1]} numbers of a picture, not {len(feature)}: "
                     "delete it, and it is made again."
                 )
-            seen[name] = feature
+            new[name] = feature
             if saves and time.monotonic() >= due:
-                began, merged = time.monotonic(), _merged(held, kept, seen, present)
-                held = None
+                began, merged = time.monotonic(), _merged(stored, kept, new, present)
+                stored = None
                 saves = _write(place, merged, tower, folder, file is None)
-                held = (_read(place, tower, folder) if saves else None) or merged
-                kept, seen = {name: row for row, name in enumerate(held.names)}, {}
+                stored = (_read(place, tower, folder) if saves else None) or merged
+                kept, new = {name: row for row, name in enumerate(stored.names)}, {}
                 due = time.monotonic() + max(SAVE_EVERY, (time.monotonic() - began) / SAVING)
     except BaseException:
-        if seen and saves:
-            merged = _merged(held, kept, seen, present)
-            held = None
-            # What is on its way up tells more than that this failed, too.
+        if new and saves:
+            merged = _merged(stored, kept, new, present)
+            stored = None
+            # The exception on its way up matters more than that this failed too.
             with contextlib.suppress(InputError):
                 _write(place, merged, tower, folder, file is None)
         raise
-    if not kept and not seen:
+    if not kept and not new:
         raise InputError(f"None of the {len(present)} pictures in '{folder}' can be read: put others in it.")
-    merged = _merged(held, kept, seen, present)
-    held = None
-    held = _read(place, tower, folder) if _write(place, merged, tower, folder, file is None) else None
-    if held is None:
+    merged = _merged(stored, kept, new, present)
+    stored = None
+    stored = _read(place, tower, folder) if _write(place, merged, tower, folder, file is None) else None
+    if stored is None:
         return Library(tower, folder, merged.names, merged.features)
-    return _library(held, tower, folder, place, fast)
+    return _library(stored, tower, folder, place, fast)
 
 
 def read(file: str | os.PathLike, tower: VisualTower) -> Library:
-    """A library as its index has it, whatever has become of the pictures since.
+    """A library from its index alone, without looking at the pictures.
 
     Raises InputError for a file that is no index, and for one of another tower.
     """
     file = Path(file)
     if not files.is_file(file):
-        raise InputError(f"There is no index '{file}': make one with `aai library index`.")
-    held = _read(file, tower, None)
-    if held is None:
-        raise InputError(f"'{file}' is no whole index of a library: make it again with `aai library index`.")
-    return _library(held, tower, held.folder, file, False)
+        raise InputError(f"There is no index '{file}': index the folder of pictures first.")
+    stored = _read(file, tower, None)
+    if stored is None:
+        raise InputError(f"'{file}' is no whole index of a library: index the folder again.")
+    return _library(stored, tower, stored.folder, file, False)
 
 
 def default_file(folder: Path, tower: VisualTower) -> Path:
-    """Where the index of a folder stands for a tower: beside the pictures."""
+    """The path of a folder's index for a tower: beside the pictures."""
     return folder / f".aai-library-{tower.key}.safetensors"
 
 
 def scan(folder: str | os.PathLike) -> dict[str, tuple[int, int]]:
-    """{path within the folder: (bytes, time of change in ns)} of its pictures, by name, linked ones
-    and those of linked folders too; hidden files and folders are passed over, and so, with a warning, are
-    folders that cannot be read. Raises InputError where
-    there is none."""
+    """{path within the folder: (bytes, time of change in ns)} of its pictures, by name, those behind links
+    included. Hidden files and folders are left out, and so, with a warning, are folders that cannot be read.
+    Raises InputError where there is no picture."""
     return _scan(Path(folder))[0]
 
 
 def _scan(folder: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
-    """What `scan` gives, and the files that are left out since their endings are no pictures'."""
+    """What `scan` gives, and the files that are left out because of their endings."""
     if not files.is_dir(folder):
         raise InputError(f"There is no folder of pictures '{folder}': check its name.")
     suffixes = image.suffixes()
-    found, others, waiting, linked, seen = {}, [], [folder], [], set()
-    # Links come last: a folder that is in the library by itself keeps its own name, and none is gone
-    # through twice, however links lead around.
+    pictures, others, waiting, linked, visited = {}, [], [folder], [], set()
+    # Links come last: a folder that is in the library by itself keeps its own name, and none is visited
+    # twice, wherever links lead.
     while waiting or linked:
         place = waiting.pop() if waiting else linked.pop(0)
         try:
             stat = os.stat(place)
-            if (stat.st_dev, stat.st_ino) in seen:
+            if (stat.st_dev, stat.st_ino) in visited:
                 continue
-            seen.add((stat.st_dev, stat.st_ino))
+            visited.add((stat.st_dev, stat.st_ino))
             with os.scandir(place) as opened:
                 entries = list(opened)
         except OSError as error:
-            log.warning("'%s' is left out of the library: %s.", files.shown(place), error.strerror)
+            log.warning("'%s' is left out of the library: %s.", place, error.strerror)
             continue
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.startswith("."):
@@ -169,27 +168,27 @@ def _scan(folder: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
                     # It may be gone by now.
                     with contextlib.suppress(OSError):
                         stat = entry.stat()
-                        found[name] = stat.st_size, stat.st_mtime_ns
+                        pictures[name] = stat.st_size, stat.st_mtime_ns
                 else:
                     others.append(name)
-    if not found:
+    if not pictures:
         raise InputError(
             f"The folder '{folder}' holds no pictures{_counted(others)}: put some in it (png, jpg, webp, "
             "avif, gif, bmp, tif)."
         )
-    return dict(sorted(found.items())), sorted(others)
+    return dict(sorted(pictures.items())), sorted(others)
 
 
 def _counted(names: Sequence[str]) -> str:
-    """How many files are no pictures, with the first of them; "" for none."""
+    """How many other files there are, with the first of them; "" for none."""
     if not names:
         return ""
     return f", by their endings, among its files ({len(names)}, '{min(names)}' for one)"
 
 
 @dataclass(frozen=True, eq=False)
-class _Held:
-    """What an index file holds; features [N, dim] and stamps [N, 2] may be mapped."""
+class _Index:
+    """The content of an index; features [N, dim] and stamps (bytes, ns) [N, 2] may be mapped."""
 
     folder: Path
     names: list[str]
@@ -201,30 +200,30 @@ class _Held:
 
     @property
     def digest(self) -> str:
-        held = hashlib.sha256(_bytes_of(self.names))
-        held.update(self.stamps.numpy().tobytes())
-        return held.hexdigest()[:12]
+        digest = hashlib.sha256(_bytes_of(self.names))
+        digest.update(self.stamps.numpy().tobytes())
+        return digest.hexdigest()[:12]
 
 
 def _merged(
-    held: _Held | None, kept: dict[str, int], seen: dict[str, Tensor], present: dict[str, tuple[int, int]]
-) -> _Held:
-    names = [name for name in present if name in kept or name in seen]
-    dim = len(next(iter(seen.values()))) if seen else held.features.shape[1]
+    stored: _Index | None, kept: dict[str, int], new: dict[str, Tensor], present: dict[str, tuple[int, int]]
+) -> _Index:
+    names = [name for name in present if name in kept or name in new]
+    dim = len(next(iter(new.values()))) if new else stored.features.shape[1]
     features = torch.empty(len(names), dim)
     for row, name in enumerate(names):
-        features[row] = seen[name] if name in seen else held.features[kept[name]]
-    return _Held(Path(), names, torch.tensor([present[name] for name in names]), features)
+        features[row] = new[name] if name in new else stored.features[kept[name]]
+    return _Index(Path(), names, torch.tensor([present[name] for name in names]), features)
 
 
-def _see(
+def _embed(
     folder: Path,
     names: Sequence[str],
     tower: VisualTower,
     batch: int,
     callback: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[str, Tensor]]:
-    """(name, feature [dim]) of every picture that can be read; the next are decoded while a batch is seen."""
+    """(name, feature [dim]) of every picture that can be read; decoded ahead of the tower."""
 
     def decode(name: str) -> Tensor | InputError:
         try:
@@ -245,7 +244,7 @@ def _see(
             decoded = [(name, future.result()) for name, future in now]
             for _, picture in decoded:
                 if isinstance(picture, InputError):
-                    log.warning("%s", files.shown(str(picture)))
+                    log.warning("%s", picture)
             good = [(name, picture) for name, picture in decoded if isinstance(picture, Tensor)]
             if good:
                 features = tower.embed_images(torch.stack([picture for _, picture in good]))
@@ -253,8 +252,7 @@ def _see(
                     if feature.isfinite().all():
                         yield name, feature
                     else:
-                        where = files.shown(folder / name)
-                        log.warning("'%s' is left out: %s makes no numbers of it.", where, tower.name)
+                        log.warning("'%s' is left out: %s makes no numbers of it.", folder / name, tower.name)
             done += len(now)
             if callback is not None:
                 callback(done, len(names))
@@ -262,15 +260,13 @@ def _see(
         pool.shutdown(cancel_futures=True)
 
 
-def _write(place: Path, held: _Held, tower: VisualTower, folder: Path, beside: bool) -> bool:
-    """Whether the index could be written; beside the pictures, a disk that does not take it is no error."""
-    from safetensors.torch import save_file
-
+def _write(place: Path, stored: _Index, tower: VisualTower, folder: Path, beside: bool) -> bool:
+    """Whether the index could be written; beside the pictures, it is not an error if it could not."""
     tensors = {
-        "features": held.features,
-        "stamps": held.stamps,
-        # A tensor, because a safetensors header ends at 100 MB.
-        "names": torch.frombuffer(bytearray(_bytes_of(held.names)), dtype=torch.uint8),
+        "features": stored.features,
+        "stamps": stored.stamps,
+        # A tensor, because a safetensors header may have 100 MB at most.
+        "names": torch.frombuffer(bytearray(_bytes_of(stored.names)), dtype=torch.uint8),
     }
     metadata = {
         "format": FORMAT,
@@ -279,8 +275,7 @@ def _write(place: Path, held: _Held, tower: VisualTower, folder: Path, beside: b
         "folder": "." if place.parent.resolve() == folder.resolve() else str(folder.resolve()),
     }
     try:
-        with files.placed(place, "The library's index") as part:
-            save_file(tensors, str(part), metadata)
+        files.write_safetensors(place, tensors, metadata, "The library's index")
     except InputError as error:
         if not beside:
             raise
@@ -298,36 +293,32 @@ def _bytes_of(names: Sequence[str]) -> bytes:
     return "\0".join(names).encode(errors=ODD_NAMES)
 
 
-def _read(place: Path, tower: VisualTower, folder: Path | None) -> _Held | None:
+def _read(place: Path, tower: VisualTower, folder: Path | None) -> _Index | None:
     """An index, its features mapped; None, with a warning, where the file is damaged. Raises InputError for
     another tower's or folder's."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(str(place), "pt") as file:
-            notes = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors, notes = files.read_safetensors(place, mapped=True)
         if notes.get("format") != FORMAT:
             raise ValueError("another format")
         features, stamps, names = _checked(tensors)
-        key, whose, seen_by = notes["key"], notes["folder"], notes["tower"]
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        log.warning("'%s' is no whole index of a library (%s).", files.shown(place), error)
+        key, indexed, tower_name = notes["key"], notes["folder"], notes["tower"]
+    except (KeyError, ValueError) as error:
+        log.warning("'%s' is no whole index of a library (%s).", place, error)
         return None
     if key != tower.key:
         raise InputError(
-            f"'{place}' is the index of another visual tower ({seen_by}): choose another file, or "
+            f"'{place}' is the index of another visual tower ({tower_name}): choose another file, or "
             "the encoder that it was made with."
         )
-    whose = (place.parent / whose).resolve()
-    if folder is not None and whose != folder.resolve():
-        raise InputError(f"'{place}' is the index of another folder ({whose}): choose another file.")
-    return _Held(whose, names, stamps, features)
+    indexed = (place.parent / indexed).resolve()
+    if folder is not None and indexed != folder.resolve():
+        raise InputError(f"'{place}' is the index of another folder ({indexed}): choose another file.")
+    return _Index(indexed, names, stamps, features)
 
 
 def _checked(tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, list[str]]:
-    """The features, stamps and names of an index. Raises KeyError and ValueError where they are none; whether
-    the features are numbers is seen when they are searched, since they are mapped."""
+    """The features, stamps and names of an index. Raises KeyError and ValueError where they are not that;
+    whether the features are finite is left to a search, since they are mapped."""
     features, stamps, listed = tensors["features"], tensors["stamps"], tensors["names"]
     if features.dtype != torch.float32 or features.ndim != 2 or not features.numel():
         raise ValueError("its features are no list of vectors")
@@ -344,24 +335,24 @@ def _checked(tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, list[str]]:
     return features, stamps, names
 
 
-def _library(held: _Held, tower: VisualTower, folder: Path, place: Path, fast: bool) -> Library:
+def _library(stored: _Index, tower: VisualTower, folder: Path, place: Path, fast: bool) -> Library:
     shortcut = None
-    made = place.with_name(f"{place.stem}.{held.digest}.faiss")
-    others = [p for p in place.parent.glob(f"{glob.escape(place.stem)}.*.faiss") if p != made]
+    current = place.with_name(f"{place.stem}.{stored.digest}.faiss")
+    others = [p for p in place.parent.glob(f"{glob.escape(place.stem)}.*.faiss") if p != current]
     try:
-        if files.is_file(made):
-            shortcut = nearest.load(made)
+        if files.is_file(current):
+            shortcut = nearest.load(current)
         elif fast or others:
-            shortcut = nearest.build(held.features)
-            shortcut.save(made)
+            shortcut = nearest.build(stored.features)
+            shortcut.save(current)
             for old in others:
                 old.unlink()
-        elif len(held.names) >= FAST_FROM:
+        elif len(stored.names) >= FAST_FROM:
             log.warning(
-                "The library holds %d pictures: `aai library index --fast` answers sooner.", len(held.names)
+                "The library holds %d pictures: a fast index (FAISS) answers sooner.", len(stored.names)
             )
     except InputError as error:
         if fast:
             raise
         log.warning("%s (until then the plain product answers).", error)
-    return Library(tower, folder, held.names, held.features, place, shortcut)
+    return Library(tower, folder, stored.names, stored.features, place, shortcut)

@@ -1,4 +1,4 @@
-"""The nearest rows of many: a plain product, and past some hundred thousand rows FAISS, an optional extra."""
+"""Nearest rows: a plain product, and beyond some hundred thousand rows FAISS, an optional extra."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install faiss-cpu"
 PROBES = 32
-"""How many of the inverted lists a search looks into."""
-
+"""How many of the inverted lists a search visits."""
 CANDIDATES = 256
 """How many rows FAISS names, at least; their cosines are then computed as the plain product does."""
 
@@ -48,13 +47,13 @@ class Inverted:
         wanted = min(max(count, CANDIDATES), self.index.ntotal)
         settings = faiss.SearchParametersIVF(nprobe=PROBES)
         _, rows = self.index.search(query[None].float().numpy(), wanted, params=settings)
-        found = torch.from_numpy(rows[0])
-        return found[found >= 0].sort().values
+        candidates = torch.from_numpy(rows[0])
+        return candidates[candidates >= 0].sort().values
 
     def save(self, path: Path) -> None:
         import faiss
 
-        with files.placed(path, "The search index") as part:
+        with files.writing(path, "The search index") as part:
             faiss.write_index(self.index, str(part))
 
 
@@ -78,7 +77,9 @@ def load(path: str | os.PathLike) -> Inverted:
     try:
         return Inverted(faiss.read_index(str(path)))
     except RuntimeError as error:
-        raise InputError(f"'{path}' is no whole search index: make it again with --fast.") from error
+        raise InputError(
+            f"'{path}' is no whole search index: delete it and index the library again."
+        ) from error
 
 
 def available() -> None:

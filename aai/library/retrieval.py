@@ -1,4 +1,4 @@
-"""Reference pictures: a sound finds in a library the pictures that it sounds like.
+"""Retrieving reference pictures: those of a library whose embeddings are nearest to a sound's.
 
 `index.index` makes a library of a folder.
 """
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import files, image
-from ..errors import InputError
+from .. import image
+from ..errors import InputError, encodable
 from .nearest import top
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Library:
-    """Pictures as a visual tower sees them: their names within `folder`, and features [N, dim] of length one.
+    """Pictures embedded by a visual tower: their names within `folder`, and features [N, dim] of length one.
 
-    `file` is the index that the features are mapped from, None where they are in memory only; `fast` stands
-    in for the plain product where there are very many.
+    `file` is the index that the features are mapped from, None where they are in memory only; `fast` replaces
+    the plain product where there are very many.
     """
 
     tower: VisualTower
@@ -50,7 +50,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What a sound found in a library, best first, and the names of the nearer pictures that were left out
+    """The pictures retrieved for a sound, best first, and the names of the nearer ones that were left out
     since they belong to its own `clip`."""
 
     references: list[Reference]
@@ -62,10 +62,10 @@ class Retrieval:
         """One sentence on what was left out; "" where nothing was."""
         if not self.left_out:
             return ""
-        count, first = len(self.left_out), files.shown(self.left_out[0])
+        count, first = len(self.left_out), encodable(self.left_out[0])
         which = f"'{first}' is" if count == 1 else f"{count} pictures ('{first}' for one) are"
         return (
-            f"{which} left out as the sound's own clip '{files.shown(self.clip)}', to judge by its name: "
+            f"{which} left out as the sound's own clip '{encodable(self.clip)}', to judge by its name: "
             "rename the sound or the picture to use it all the same."
         )
 
@@ -85,29 +85,29 @@ def references(f_a: Tensor, library: Library, k: int = 4, clip: str = "") -> lis
 def retrieve(f_a: Tensor, library: Library, k: int = 4, clip: str = "") -> Retrieval:
     """The k pictures of a library that a sound's embedding f_a [d] is nearest to, best first.
 
-    `clip` is the name of the clip that the sound is of (`clip_of` tells it from a file's name): its own
+    `clip` is the name of the clip that the sound is from (`clip_of` a file's name): its own
     pictures are left out (`is_own`). Raises InputError for another width than the library's, for k below 1,
     for values that are not numbers, and where no other picture is left.
     """
     query = library.tower.query(f_a)
     _check(query, library.features, k)
-    found, own = _best_of_candidates(query, library, k, clip) if library.fast else ([], [])
-    if len(found) < k:
-        found, own = _best(query, library, k, clip)
-    if not found:
+    chosen, own = _best_of_candidates(query, library, k, clip) if library.fast else ([], [])
+    if len(chosen) < k:
+        chosen, own = _best(query, library, k, clip)
+    if not chosen:
         raise InputError(
             f"Every picture in '{library.folder}' belongs to the sound's own clip ({clip}): add others."
         )
     return Retrieval(
-        [Reference(library.folder / library.names[row], score) for row, score in found], own, clip
+        [Reference(library.folder / library.names[row], score) for row, score in chosen], own, clip
     )
 
 
 def clip_of(sound: str) -> str:
-    """The clip that a sound file is of, to judge by its name: its stem where that has a digit in it, as a
+    """The clip that a sound file is from, judging by its name: its stem where that has a digit in it, as a
     clip's id has (`7.wav`, `dQw4w9WgXcQ_000030.wav`), else "".
 
-    A name without digits says what is heard, and so does a picture of that name: `thunder.jpg` is meant for
+    A name without digits describes the sound, and so does a picture's: `thunder.jpg` is meant for
     `thunder.wav`.
     """
     stem = PurePosixPath(sound.replace("\\", "/")).stem
@@ -119,7 +119,7 @@ def is_own(picture: str, sound: str) -> bool:
 
     It does where it is called like the sound: `7.jpg` for `7.wav`. Where the sound's name has a digit in it,
     as a clip's id has, so do its frames (`7_03.jpg`, `7-03.jpg`) and all that lies in a folder of that name
-    (`7/03.jpg`). A name without digits says what is heard, not which clip it is: `rain_1.jpg` may serve
+    (`7/03.jpg`). A name without digits describes the sound, not the clip: `rain_1.jpg` may serve
     `rain.wav`.
     """
     clip = PurePosixPath(sound.replace("\\", "/")).stem.casefold()
@@ -156,7 +156,7 @@ def _check(f_a: Tensor, features: Tensor, k: int) -> None:
 
 
 def _cosines(query: Tensor, features: Tensor, library: Library | None = None) -> Tensor:
-    """[N]. Raises InputError where one is no number: no order could be made of them."""
+    """[N]. Raises InputError where one is not finite, since those have no order."""
     cosines = features @ query.to(features)
     if not cosines.isfinite().all():
         if not query.isfinite().all():
@@ -172,9 +172,9 @@ def _best(query: Tensor, library: Library, k: int, clip: str) -> tuple[list[tupl
     cosine, wanted = _cosines(query, library.features, library), k + 32
     while True:
         rows, scores = top(cosine, wanted)
-        found, own = _others(rows, scores, library, k, clip)
-        if len(found) == k or len(rows) == len(cosine):
-            return found, own
+        chosen, own = _others(rows, scores, library, k, clip)
+        if len(chosen) == k or len(rows) == len(cosine):
+            return chosen, own
         wanted *= 8
 
 
@@ -191,12 +191,12 @@ def _others(
 ) -> tuple[list[tuple[int, float]], list[str]]:
     """The first k rows that are not the clip's own, with their scores, and the names of those that are and
     came before."""
-    found, own = [], []
+    chosen, own = [], []
     for row, score in zip(rows.tolist(), scores.tolist()):
         if is_own(library.names[row], clip):
             own.append(library.names[row])
         else:
-            found.append((row, score))
-        if len(found) == k:
+            chosen.append((row, score))
+        if len(chosen) == k:
             break
-    return found, own
+    return chosen, own

@@ -1,4 +1,4 @@
-"""What sees a library's pictures: a sound encoder's own visual tower, or CLIP for encoders that have none."""
+"""Visual towers for a library's pictures: a sound encoder's own, or CLIP for encoders that have none."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..encoders.fingerprint import fingerprint
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..encoders.base import SoundEncoder
+    from ..encoders.base import SoundEncoder, VisualEncoder
 
 
 class VisualTower(Protocol):
-    """Sees pictures, and brings a sound's embedding to where they lie.
+    """Embeds pictures, and brings a sound's embedding into their space.
 
-    `key` tells its weights from all others'; `image_size` is the side in pixels that it sees.
+    `key` identifies its weights; `image_size` is the side of its pictures in pixels.
     """
 
     name: str
@@ -40,12 +40,9 @@ class OwnTower:
     as it is.
     """
 
-    def __init__(self, encoder: SoundEncoder):
-        self.encoder, self.name = encoder, encoder.name
-        model = encoder.model
-        self.image_size = getattr(getattr(model, "config", None), "image_size", 224)
-        seen = getattr(model, "visual_parameters", model.parameters)
-        self.key = fingerprint(seen(), self.name)
+    def __init__(self, encoder: VisualEncoder):
+        self.encoder, self.name, self.image_size = encoder, encoder.name, encoder.image_size
+        self.key = fingerprint(encoder.visual_parameters(), self.name)
 
     def embed_images(self, images: Tensor) -> Tensor:
         return F.normalize(self.encoder.embed_images(images).detach().float().cpu(), dim=-1)
@@ -54,17 +51,18 @@ class OwnTower:
         return F.normalize(f_a.detach().float().cpu(), dim=-1)
 
 
-def tower_of(encoder: SoundEncoder, clip: str | os.PathLike | None = None) -> VisualTower:
-    """What sees pictures for a sound encoder: the CLIP in the folder `clip` where one is named, else the
-    encoder's own visual tower.
+def tower_of(encoder: SoundEncoder, clip: str | os.PathLike | None = None, option: str = "") -> VisualTower:
+    """The visual tower for a sound encoder's library: the CLIP in the folder `clip` where one is named, else
+    the encoder's own.
 
-    Raises InputError for an encoder that has none, and no CLIP to stand in.
+    Raises InputError for an encoder that has none, and no CLIP to stand in; the sentence names the caller's
+    `option` for one.
     """
     if clip:
         return load_clip(clip)
-    if not hasattr(encoder, "embed_images"):
+    if not encoder.sees:
         raise InputError(
-            f"The sound encoder {encoder.name} cannot see pictures: name the folder of a CLIP model that "
-            "can (--clip, or the node's widget clip_model)."
+            f"The sound encoder {encoder.name} cannot see pictures: name the folder of a CLIP model that can"
+            + (f" ({option})." if option else ".")
         )
     return OwnTower(encoder)

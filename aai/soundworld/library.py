@@ -37,7 +37,7 @@ def library_features(encoder) -> Tensor:
 
     Raises InputError for an encoder that cannot see pictures.
     """
-    if not hasattr(encoder, "embed_images"):
+    if not encoder.sees:
         raise InputError(
             f"The sound encoder {encoder.name} cannot see SoundWorld's pictures: give a folder of your own "
             "and a CLIP model that sees it."

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..files import Unreadable, read_safetensors
 from .text import build_text_tower, load_tokenizer
 
 if TYPE_CHECKING:
@@ -34,10 +35,15 @@ def weights_file(name: str, folder: Path = WEIGHTS) -> Path:
 
 
 def read_weights(name: str, folder: Path = WEIGHTS) -> dict[str, Tensor]:
-    """A weight file's tensors, as float32."""
-    from safetensors.torch import load_file
-
-    return {key: value.float() for key, value in load_file(str(weights_file(name, folder))).items()}
+    """A weight file's tensors, as float32. Raises InputError for a file that is missing or damaged."""
+    path = weights_file(name, folder)
+    try:
+        tensors, _ = read_safetensors(path, mapped=True)
+    except Unreadable as error:
+        raise InputError(
+            f"SoundWorld's weights '{path}' cannot be read ({error}): fetch the project whole."
+        ) from error
+    return {key: value.float() for key, value in tensors.items()}
 
 
 def load_sound_encoder(folder: Path = WEIGHTS) -> CAVMAEEncoder:
@@ -50,8 +56,6 @@ def load_picture_model(folder: Path = WEIGHTS) -> DiffusersPictureModel:
     """SoundWorld's Stable Diffusion through diffusers and transformers."""
     from ..picture.diffusers import DiffusersPictureModel
     from .models import SCHEDULER_CONFIG, PatchAutoencoder, build_unet
-
-    pass
 
     unet = build_unet()
     unet.load_state_dict(read_weights("unet", folder))

@@ -43,7 +43,7 @@ def run(
 def about(setting: Setting, settings: TrainSettings) -> dict[str, object]:
     """What cells of one folder must have in common, besides the subjects: a study may be given more."""
     encoder = setting.encoder
-    weights = encoder.state()[0].values() if hasattr(encoder, "state") else ()
+    weights = encoder.state()[0].values()
     return {
         "model": setting.model.fingerprint,
         "encoder": f"{encoder.name} {fingerprint([encoder.label_vectors, *weights], encoder.name)}",
@@ -115,8 +115,7 @@ def _report(setting, folder: Path, cells: list[Cell], steps, references, told) -
             log_x=True,
             y_range=(0.0, 1.0) if measure.yes_or_no else None,
         )
-        slug = "".join(c if c.isalnum() else "_" for c in measure.name.casefold()).strip("_")
-        sheets.append(save_sheet(drawn, folder, f"plot_{slug}.png"))
+        sheets.append(save_sheet(drawn, folder, f"plot_{figures.slug(measure.name)}.png"))
     most, fewest = steps[-1], steps[0]
     pairs = [(name_of(k, most), name_of(k, fewest)) for k in references if most != fewest]
     pairs += [(name_of(references[-1], s), name_of(references[0], s)) for s in steps if len(references) > 1]

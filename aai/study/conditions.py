@@ -69,8 +69,7 @@ def report(
                 f"{measure.text}; {figures.counted(setting, told['seeds'])}",
                 [(f.condition, f.value, f.low, f.high) for f in found if f],
             )
-            slug = "".join(c if c.isalnum() else "_" for c in measure.name.casefold()).strip("_")
-            sheets.append(save_sheet(drawn, folder, f"bars_{slug}.png"))
+            sheets.append(save_sheet(drawn, folder, f"bars_{figures.slug(measure.name)}.png"))
     comparisons, words = figures.compare_all(cells, pairs, measures)
     text = figures.table(title, conditions, measures, cells)
     rows = [figures.figure(cells, name, measure) for name in conditions for measure in measures]

@@ -54,6 +54,11 @@ class Comparison:
     verdict: str
 
 
+def slug(text: str) -> str:
+    """A name as a part of a file's name: small letters, digits and _."""
+    return "".join(c if c.isalnum() else "_" for c in text.casefold()).strip("_")
+
+
 def counted(setting: Setting, seeds: int) -> str:
     """What stands below a plot's title."""
     return f"sounds: {len(setting.subjects)}, seeds: {seeds}, 95 % intervals"

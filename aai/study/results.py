@@ -54,7 +54,7 @@ class Cells:
             raise InputError(
                 f"There can be no folder '{folder}' ({error.strerror}): choose another with -o."
             ) from error
-        files.settle(self.folder / "settings.json", settings)
+        files.check_same_settings(self.folder / "settings.json", settings)
 
     def get(self, condition: str, subject: Subject, seed: int) -> Cell | None:
         """A cell that is there already."""

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from .. import audio, image
+from ..data.class_folders import class_folders
 from ..encoders.base import SoundEncoder, encode_sound
 from ..errors import InputError
-from ..files import is_dir, is_file
+from ..files import is_dir
 from ..library.index import index, scan
 from ..library.retrieval import Library, is_own, load_pictures, rank, references
 from ..library.towers import tower_of
@@ -118,9 +119,8 @@ def folder_setting(
     unknown = [name for name in classes if name not in found]
     if unknown:
         raise InputError(f"There is no class '{unknown[0]}' in '{sounds}': choose among {', '.join(found)}.")
-    sees = hasattr(encoder, "embed_images")
-    library = index(pictures, tower_of(encoder, None if sees else clip), callback=callback)
-    spaces = {"own encoder": encoder_space(encoder, list(found))} if sees else {}
+    library = index(pictures, tower_of(encoder, None if encoder.sees else clip), callback=callback)
+    spaces = {"own encoder": encoder_space(encoder, list(found))} if encoder.sees else {}
     if clip:
         spaces[Path(clip).name] = clip_space(clip, wav2clip)
     subjects = []
@@ -161,16 +161,14 @@ def sounds_of_classes(folder: str | os.PathLike) -> dict[str, list[Path]]:
         raise InputError(
             f"There is no folder of sounds '{folder}': give one with a subfolder for each class."
         )
-    found = {}
-    for group in sorted(path for path in folder.iterdir() if is_dir(path)):
-        files = sorted(p for p in group.iterdir() if p.suffix.lower() in audio.SUFFIXES and is_file(p))
-        if files:
-            found[group.name.replace("_", " ")] = files
-    if not found:
+    sounds: dict[str, list[Path]] = {}
+    for group in class_folders(folder):
+        sounds.setdefault(group.label, []).extend(group.sounds)
+    if not sounds:
         raise InputError(
             f"No subfolder of '{folder}' holds sounds: give one with a subfolder for each class."
         )
-    return found
+    return sounds
 
 
 def _frame(library: Library, sound: str) -> Tensor | None:

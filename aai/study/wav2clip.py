@@ -7,7 +7,6 @@ Takes the published checkpoint's keys: `audio_encoder.*`, `audio_transform.*`.
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 
 from ..audio import Sound
 from ..errors import InputError
-from ..files import check_pickle, is_file
+from ..files import Unreadable, is_file, read_weights
 
 RATE = 16000
 N_FFT, HOP = 512, 353
@@ -88,17 +87,8 @@ def load(path: str | os.PathLike) -> Wav2CLIP:
     path = Path(path)
     if not is_file(path):
         raise InputError(f"There is no file '{path}' with Wav2CLIP's weights: check its name.")
-    from safetensors import SafetensorError
-
-    if path.suffix != ".safetensors":
-        check_pickle(path)
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(str(path))
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_weights(path)
         state = state.get("state_dict", state)
         model = Wav2CLIP()
         own = model.state_dict()
@@ -106,7 +96,7 @@ def load(path: str | os.PathLike) -> Wav2CLIP:
         if missing:
             raise KeyError(f"it lacks {missing[0]}")
         model.load_state_dict({key: state[key] for key in own})
-    except (SafetensorError, pickle.UnpicklingError, OSError, EOFError, RuntimeError, KeyError) as error:
+    except (Unreadable, AttributeError, RuntimeError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"'{path.name}' cannot be read as Wav2CLIP's weights ({reason}): take the published checkpoint, "

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from aai import token
-from aai.adapt.settings import TEMPLATES, TrainSettings
+from aai.adapt.settings import TrainSettings
 from aai.adapt.train import train_token
 from aai.errors import InputError
 from aai.picture.diffusers import DiffusersPictureModel
@@ -250,13 +250,6 @@ def test_a_preview_is_what_sampling_draws(model):
     assert_close(preview(model, cond, uncond, whole, seed=3, steps=4), whole, atol=1e-3, rtol=1e-3)
 
 
-def test_timesteps_stay_within_their_bounds(model, f_a, images, monkeypatch):
-    given, step = [], model.denoising_loss
-    monkeypatch.setattr(model, "denoising_loss", lambda *g: (given.append(g[3]), step(*g))[1])
-    train_token(model, f_a, images, TrainSettings(steps=5, earliest=0.2, latest=0.6))
-    assert 200 <= torch.cat(given).min() and torch.cat(given).max() < 600
-
-
 def test_templates_are_drawn_at_random(model, f_a, images, monkeypatch):
     given, encode = [], model.encode_prompt
     monkeypatch.setattr(model, "encode_prompt", lambda p, *v: (given.append(p.text), encode(p, *v))[1])
@@ -264,8 +257,6 @@ def test_templates_are_drawn_at_random(model, f_a, images, monkeypatch):
         model, f_a, images, TrainSettings(steps=12, batch=1, template="a photo of *\nthe *, at night")
     )
     assert set(given) == {"a photo of *", "the *, at night"}
-    assert len(TEMPLATES["objects"]) == 27 and len(TEMPLATES["styles"]) == 19
-    assert all(text.count("*") == 1 for held in TEMPLATES.values() for text in held)
     with pytest.raises(InputError, match="'the night' has no"):
         train_token(model, f_a, images, TrainSettings(template="a photo of *\nthe night"))
 
@@ -289,18 +280,3 @@ def test_an_inpainting_unet_reads_a_whole_mask(make_parts, f_a, images):
     with pytest.raises(InputError, match="8 channels"):
         parts.unet = UNet2DConditionModel(**{**parts.unet.config, "in_channels": 8})
         DiffusersPictureModel(**vars(parts))
-
-
-@pytest.mark.parametrize(
-    "change, sentence",
-    [
-        (dict(norm="long"), "'long'"),
-        (dict(earliest=0.5, latest=0.5), "0.5 to 0.5"),
-        (dict(chunk=-1), "-1"),
-        (dict(validate=-1), "-1"),
-        (dict(patience=2), "needs a validation"),
-    ],
-)
-def test_options_that_cannot_be_are_refused(change, sentence):
-    with pytest.raises(InputError, match=sentence):
-        TrainSettings(**change)

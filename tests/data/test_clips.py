@@ -57,60 +57,6 @@ def test_webdataset_shards_of_other_makers(files, tmp_path):
     assert dog.middle == 1
 
 
-def lay(folder, *paths):
-    for path in paths:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).touch()
-    return folder
-
-
-@pytest.mark.parametrize("train, test", [("train", "test"), ("Training", "testing"), ("train", "Validation")])
-def test_folders_of_splits_are_splits_and_no_labels(tmp_path, train, test):
-    folder = lay(
-        tmp_path,
-        *(f"{s}/{c}/1.{e}" for s in (train, test) for c in ("dog", "sea_waves") for e in ("wav", "jpg")),
-    )
-    lay(folder, f"{test}/dog/2.wav", "meta/notes.txt")
-    clips = scan(folder)
-    other = {"testing": "test", "Validation": "validation"}.get(test, test)
-    assert sorted((clip.split, clip.label) for clip in clips) == sorted(
-        [("train", "dog"), ("train", "sea waves"), (other, "dog"), (other, "dog"), (other, "sea waves")]
-    )
-    assert len({clip.id for clip in clips}) == 5
-    assert {clip.sound.path.parent.parent.name for clip in scan(folder, other)} == {test}
-
-
-def test_splits_within_classes_are_splits(tmp_path):
-    lay(
-        tmp_path,
-        *(f"{c}/{s}/1.{e}" for s in ("train", "test") for c in ("dog", "cat") for e in ("wav", "jpg")),
-    )
-    assert [(clip.label, clip.split) for clip in scan(tmp_path)] == [
-        ("cat", "test"), ("cat", "train"), ("dog", "test"), ("dog", "train"),
-    ]  # fmt: skip
-
-
-def test_a_train_among_other_classes_is_a_train(tmp_path):
-    lay(tmp_path, *(f"{c}/1.{e}" for c in ("dog", "train", "siren") for e in ("wav", "jpg")))
-    assert [(clip.label, clip.split) for clip in scan(tmp_path)] == [
-        ("dog", ""),
-        ("siren", ""),
-        ("train", ""),
-    ]
-    inner = lay(tmp_path / "in", *(f"test/{c}/1.{e}" for c in ("dog", "train") for e in ("wav", "jpg")))
-    assert [(clip.label, clip.split) for clip in scan(inner)] == [("dog", "test"), ("train", "test")]
-
-
-@pytest.mark.parametrize(
-    "names", ["train test", "train val", "fold1 fold2", "test dog", "train test dog", "fold3 dog"]
-)
-def test_splits_and_folds_without_classes_are_refused(tmp_path, names):
-    lay(tmp_path, *(f"{name}/1.{e}" for name in names.split() for e in ("wav", "jpg")))
-    kind = "fold" if "fold" in names else "split"
-    with pytest.raises(InputError, match=f"is a {kind} and no class"):
-        scan(tmp_path)
-
-
 def test_what_cannot_be_read_is_told(files, tmp_path):
     sound, picture = files
     with pytest.raises(InputError, match="holds no clips"):

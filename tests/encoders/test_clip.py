@@ -2,10 +2,8 @@
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from aai.encoders.clip import CLIPText, load_clip_text
-from aai.encoders.text import TEMPLATES, label_vectors
 from aai.errors import InputError
 
 
@@ -55,28 +53,3 @@ def test_what_holds_no_clip_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="nobody/no-such-model.*network"):
         load_clip_text("nobody/no-such-model")
-
-
-def test_labels_are_said_raw_or_as_sounds(parts):
-    tower = CLIPText(parts.tokenizer, parts.text_encoder)
-    raw, sound, both = (label_vectors(tower, ["rain", "dog"], template) for template in TEMPLATES)
-    torch.testing.assert_close(raw, F.normalize(tower.embed(["rain", "dog"]), dim=-1))
-    torch.testing.assert_close(
-        sound, F.normalize(tower.embed(["the sound of rain", "the sound of dog"]), dim=-1)
-    )
-    torch.testing.assert_close(both, F.normalize(raw + sound, dim=-1))
-    with pytest.raises(InputError, match="loud"):
-        label_vectors(tower, ["rain"], "loud")
-    with pytest.raises(InputError, match="Label 2 of 2"):
-        label_vectors(tower, ["rain", " "])
-
-
-def test_soundworlds_reader_is_a_text_tower():
-    from aai.soundworld.loaders import WEIGHTS, load_sound_encoder, load_text
-    from aai.soundworld.text import CaptionEncoder
-
-    encoder, reader = load_sound_encoder(), CaptionEncoder(*load_text(WEIGHTS))
-    assert (reader.name, reader.dim) == ("SoundWorld", encoder.dim)
-    vectors = label_vectors(reader, encoder.labels)
-    assert not vectors.requires_grad
-    torch.testing.assert_close(vectors, encoder.label_vectors, rtol=0, atol=2e-3)

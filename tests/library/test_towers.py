@@ -84,7 +84,7 @@ def test_clip_sees_and_hears_as_transformers_does(clip, clip_folder):
 
 
 def test_a_deaf_tower_and_wrong_folders_get_a_sentence(tmp_path, clip, clip_folder):
-    blind = SimpleNamespace(name="CLAP", embed=None)
+    blind = SimpleNamespace(name="CLAP", sees=False)
     with pytest.raises(InputError, match="CLAP cannot see pictures"):
         tower_of(blind)
     assert_close(tower_of(blind, clip_folder).query(torch.ones(24)).norm(), torch.tensor(1.0))

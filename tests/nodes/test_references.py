@@ -150,7 +150,7 @@ def test_an_encoder_that_cannot_see_goes_through_clip(run, pack, comfy, folder, 
                   image_size=32, patch_size=8)  # fmt: skip
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12))
     model.save_pretrained(f"{folder_paths.get_folder_paths('clip_vision')[0]}/tiny-clip")
-    blind = SimpleNamespace(name="CLAP")
+    blind = SimpleNamespace(name="CLAP", sees=False)
     inputs = dict(embedding=embedding, sound_encoder=blind, library="weather", k=2)
     with pytest.raises(pack.part("aai.errors").InputError, match="CLAP cannot see"):
         run("AAI_RetrieveReferenceImages", **inputs)

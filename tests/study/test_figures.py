@@ -16,13 +16,6 @@ def cells(condition, *values, name="event"):
     return [Cell(condition, "rain", i, torch.zeros(0), {name: list(row)}) for i, row in enumerate(values)]
 
 
-def test_student_by_hand():
-    # Mean 2, standard error 1/sqrt(3), t(0.975, 2) = 4.302653.
-    low, high = student([1.0, 2.0, 3.0])
-    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-5)
-    assert student([5.0]) == (5.0, 5.0)
-
-
 def test_intervals_end_where_the_measure_does():
     found = figure(cells("a", (0.0,), (0.5,), name="off"), "a", ERROR)
     assert (found.value, found.low, found.high) == (0.25, 0.0, 1.0)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ... import files
 from ...audio import load, loudness
 from ...encoders.cavmae import CAVMAE
 from ...encoders.loaders import save as save_encoder
@@ -251,8 +252,6 @@ class Build:
     def export(self, folder: Path) -> None:
         """Writes every finished part as float16 safetensors; the encoder that fold 4 measures stays in the
         work folder."""
-        from safetensors.torch import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(self.work / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
         text = {
@@ -266,10 +265,9 @@ class Build:
             "oracle": self.oracle().state_dict(),
         }
         for name, tensors in parts.items():
-            path = folder / f"{name}.safetensors"
-            tensors = {k: v.half().contiguous() for k, v in tensors.items()}
-            save_file(tensors, str(path.with_suffix(".part")), {"made_by": "python -m aai.soundworld.build"})
-            path.with_suffix(".part").replace(path)
+            tensors = {k: v.half() for k, v in tensors.items()}
+            metadata = {"made_by": "python -m aai.soundworld.build"}
+            files.write_safetensors(folder / f"{name}.safetensors", tensors, metadata, "SoundWorld's weights")
         encoder = as_encoder(self.final_hearing(), self.reader())
         save_encoder(encoder, folder / "sound_encoder.safetensors", made_by="python -m aai.soundworld.build")
         measured = as_encoder(self.measured_hearing(), self.reader())

@@ -55,19 +55,19 @@ class Study:
         models = [weights_file(name).read_bytes() for name in ("sound_encoder", "text")]
         told = {"sounds": sounds, "pictures": pictures, "tests": tests, "batch": batch}
         told |= {"recordings": recordings is not None}
-        files.settle(out / "settings.json", told | {"models": sha256(b"".join(models)).hexdigest()[:16]})
+        files.check_same_settings(
+            out / "settings.json", told | {"models": sha256(b"".join(models)).hexdigest()[:16]}
+        )
 
     def say(self, text: str) -> None:
         print(f"{time.monotonic() - self.start:7.0f} s  {text}", flush=True)
 
     def keep(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        from safetensors.torch import load_file, save
-
         path = self.out / f"{name}.safetensors"
         if not path.exists():
             self.say(f"making {path}")
-            files.write(path, save({k: v.contiguous() for k, v in make().items()}), f"The study's {name}")
-        return load_file(str(path))
+            files.write_safetensors(path, make(), {}, f"The study's {name}")
+        return files.read_safetensors(path)[0]
 
     def run(self, name: str, make: Callable[[], dict]) -> dict:
         """What `make` gives, kept as JSON."""

@@ -1,0 +1,107 @@
+"""Lists of clips: csv files with a line for each, as VGGSound, AudioSet and others publish them."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from ..audio import SUFFIXES
+from ..errors import InputError
+from .clips import is_plain
+
+COLUMNS = {
+    # A path says more than an id, and a class's name more than its number.
+    "id": (
+        *("path", "filepath", "file path", "relative path", "file", "filename", "file name", "fname"),
+        *("slice file name", "audio file", "audio filename", "audio file name", "audio path", "audio"),
+        *("wav", "video file", "video path", "id", "youtube id", "youtubeid", "ytid", "yt id", "video id"),
+        *("video", "clip id", "clip"),
+    ),
+    "start": ("start", "start second", "start seconds", "start time", "begin"),
+    "label": (
+        *("label name", "labelname", "class name", "classname", "category name", "class label", "label"),
+        *("class", "category", "caption", "labels", "classes", "categories"),
+    ),
+    "split": ("split", "set", "train/test split", "subset"),
+}
+CUT_ALREADY = "slice file name"
+"""A column of UrbanSound8K: there, `start` is where a file was cut out of a longer recording."""
+
+
+class ListedClip(NamedTuple):
+    """A line of a list: what it calls the clip, the second at which it starts (None: not given), its label
+    and its split."""
+
+    name: str
+    start: float | None
+    label: str
+    split: str
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    """The rows of a csv that hold anything. Raises InputError for a file that is missing or not one."""
+    if not is_plain(path):
+        raise InputError(f"There is no file '{path}': check its name and folder.")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return [row for row in csv.reader(file, skipinitialspace=True) if any(row)]
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read ({error.strerror}): check its name and folder.")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"'{path}' is no csv file ({error}): save it as UTF-8 text with commas.")
+
+
+def read_list(path: Path) -> list[ListedClip]:
+    """Every clip of a csv.
+
+    Raises InputError where no first line names the columns and they are not VGGSound's.
+    """
+    rows = read_csv(path)
+    if not rows:
+        raise InputError(f"'{path}' is empty: give a csv with a line for each clip.")
+    # AudioSet's lists begin with comments, the last of which names the columns.
+    comments = next((n for n, row in enumerate(rows) if not row[0].startswith("#")), len(rows))
+    heads = [_columns(row) for row in rows[: comments + 1]]
+    line = next((n for n, places in enumerate(heads) if places["id"] and places["label"]), None)
+    first = rows[min(comments, len(rows) - 1)]
+    if line is not None:
+        places, rows = heads[line], rows[max(line + 1, comments) :]
+    elif len(first) >= 3 and _number(first[1]) is not None:
+        places, rows = {"id": [0], "start": [1], "label": [2], "split": [3]}, rows[comments:]
+    elif len(first) == 2 and Path(first[0]).suffix.lower() in SUFFIXES:
+        places, rows = {"id": [0], "start": [], "label": [1], "split": []}, rows[comments:]
+    else:
+        raise InputError(
+            f"'{path}' has the columns {', '.join(first)[:200]}: give id, start second, label, split as "
+            "VGGSound does, or a first line that names 'id' and 'label'."
+        )
+
+    def cell(row: list[str], name: str) -> str:
+        """The first column of the kind that is not empty."""
+        return next((row[i].strip() for i in places[name] if i < len(row) and row[i].strip()), "")
+
+    return [
+        ListedClip(cell(row, "id"), _number(cell(row, "start")), cell(row, "label"), cell(row, "split"))
+        for row in rows
+    ]
+
+
+def _columns(row: list[str]) -> dict[str, list[int]]:
+    """Where a first line names each of COLUMNS, the likeliest first."""
+    heads = [re.sub(r"[#_\s-]+", " ", cell).strip().lower() for cell in row]
+    places = {
+        name: [heads.index(known) for known in names if known in heads] for name, names in COLUMNS.items()
+    }
+    return places | ({"start": []} if CUT_ALREADY in heads else {})
+
+
+def _number(text: str) -> float | None:
+    """None for text that is not a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,83 @@
+"""The files of sound encoders, whole and damaged."""
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from aai.audio import Sound
+from aai.encoders import cavmae_encoder, loaders
+from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
+from aai.errors import InputError
+
+TINY = CAVMAEConfig(dim=16, depth_a=2, depth_v=1, heads=2, frames=96, image_size=32, patch=16, seconds=0.96)
+
+
+@pytest.fixture
+def encoder():
+    torch.manual_seed(0)
+    return cavmae_encoder.CAVMAEEncoder(
+        CAVMAE(TINY), ["rain", "dog", "clock"], torch.randn(3, 16), name="tiny"
+    )
+
+
+def noise(seconds, rate=16000, seed=0, channels=1):
+    return Sound(
+        0.1 * torch.randn(channels, int(seconds * rate), generator=torch.Generator().manual_seed(seed)), rate
+    )
+
+
+def test_a_file_brings_the_encoder_back(encoder, tmp_path):
+    loaders.save(encoder, tmp_path / "tiny.safetensors", dtype=torch.float32, made_by="a test")
+    again = loaders.load(tmp_path / "tiny.safetensors")
+    assert (again.labels, again.name, again.model.config) == (encoder.labels, "tiny", TINY)
+    torch.testing.assert_close(again.embed([noise(1)]), encoder.embed([noise(1)]))
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.safetensors"]
+
+
+def test_what_is_no_encoder_is_refused_by_name(encoder, tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        loaders.load(tmp_path / "nowhere.safetensors")
+    (tmp_path / "pickle.safetensors").write_bytes(b"\x80\x04not weights")
+    with pytest.raises(InputError, match=r"pickle\.safetensors"):
+        loaders.load(tmp_path / "pickle.safetensors")
+    save_file({"x": torch.zeros(1)}, str(tmp_path / "other.safetensors"))
+    with pytest.raises(InputError, match=r"other\.safetensors"):
+        loaders.load(tmp_path / "other.safetensors")
+    loaders.save(encoder, tmp_path / "whole.safetensors")
+    with safe_open(str(tmp_path / "whole.safetensors"), "pt") as file:
+        metadata = file.metadata()
+        tensors = {k: file.get_tensor(k) for k in file.keys() if "blocks_u.0.attn" not in k}
+    save_file(tensors, str(tmp_path / "part.safetensors"), metadata)
+    with pytest.raises(InputError, match=r"part\.safetensors.*lacks"):
+        loaders.load(tmp_path / "part.safetensors")
+
+
+def test_settings_that_do_not_fit_are_refused_by_name(encoder, tmp_path):
+    loaders.save(encoder, tmp_path / "whole.safetensors")
+    with safe_open(str(tmp_path / "whole.safetensors"), "pt") as file:
+        metadata, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    for changed, words in (
+        ({"config": '{"dim": 16, "colour": 3}'}, "settings"),
+        ({"config": "{"}, "settings"),
+        ({"labels": '["rain"]'}, "1 labels"),
+        ({"config": metadata["config"].replace('"frames": 96', '"frames": 64')}, "other sizes"),
+    ):
+        save_file(tensors, str(tmp_path / "odd.safetensors"), metadata | changed)
+        with pytest.raises(InputError, match=rf"odd\.safetensors.*{words}"):
+            loaders.load(tmp_path / "odd.safetensors")
+
+
+def test_an_encoder_with_one_shared_block_is_saved_as_two(tmp_path):
+    torch.manual_seed(0)
+    shared = cavmae_encoder.CAVMAEEncoder(CAVMAE(TINY, share_unified=True), ["rain"], torch.randn(1, 16))
+    loaders.save(shared, tmp_path / "shared.safetensors", dtype=torch.float32)
+    again = loaders.load(tmp_path / "shared.safetensors")
+    images = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(again.embed_images(images), shared.embed_images(images))
+    assert again.model.blocks_u_v[0] is not again.model.blocks_u[0]
+
+
+def test_a_folder_that_takes_nothing_gives_a_sentence(encoder, tmp_path):
+    with pytest.raises(InputError, match="cannot be saved"):
+        loaders.save(encoder, tmp_path / "missing" / "tiny.safetensors")
