@@ -168,9 +168,11 @@ class AlignAudioEncoder(io.ComfyNode):
     ) -> io.NodeOutput:
         import torch
 
-        from ..aai.align.augment import PAPERS, Augment
-        from ..aai.align.pipeline import align_folder
+        from ..aai.align.augment import Augment
+        from ..aai.align.distributed import Distributed
+        from ..aai.align.pipeline import AlignData, Callbacks, align_clips, copy_for, hold_out, train_split
         from ..aai.align.settings import AlignSettings
+        from ..aai.data.clips import scan
         from .comfy.clip import ClipTower
         from .comfy.progress import Bar, LossCurve
         from .comfy.training import room_to_train
@@ -190,24 +192,27 @@ class AlignAudioEncoder(io.ComfyNode):
             ramp_steps=max(1, steps // 10),
         )
 
-        def keep(encoder, done: int) -> None:
-            file = encoders.save(encoder, f"{name}-step{done}")
+        show = LossCurve(steps)
+
+        def step(done: int, total: int, figures: dict) -> None:
+            show(done, total, figures["loss"])
+
+        def keep(stopped) -> None:
+            file = encoders.save(aligned, f"{name}-step{len(stopped.curve)}")
             log.info("Aligning stopped; the best encoder so far is models/audio_encoders/%s.", file)
 
         # The executor's inference mode has no gradients; what is made outside of it is ordinary.
         with room_to_train() as device, torch.inference_mode(False), torch.enable_grad():
-            aligned, report = align_folder(
-                sound_encoder,
-                ClipTower(clip),
-                _dataset(dataset),
+            tower = ClipTower(clip)
+            aligned = copy_for(sound_encoder, tower, name, {"made_by": "Align Audio Encoder"})
+            clips = hold_out(train_split(scan(_dataset(dataset))), held_out, settings.seed)
+            report = align_clips(
+                aligned,
+                AlignData(*clips, tower, compare=True),
                 settings,
-                held_out,
-                {"noise": PAPERS, "hide": Augment(), "none": None}[augment],
-                name,
-                device,
-                Bar(),
-                LossCurve(steps),
-                keep,
+                Augment.named(augment),
+                Callbacks(Bar(), step, keep),
+                distributed=Distributed(device=torch.device(device)),
             )
         curve = as_image(loss_curve(report.losses, steps))
         shown = {"text": [str(report)], "curve": [curve_points(report.losses, steps)]}

@@ -11,8 +11,9 @@ from aai import image
 from aai.align.augment import Augment
 from aai.align.batches import Batches
 from aai.align.distributed import Distributed
+from aai.align.evaluate import label_accuracy
 from aai.align.features import encode
-from aai.align.pipeline import align_encoder, label_accuracy, split
+from aai.align.pipeline import align_encoder, hold_out
 from aai.align.settings import AlignSettings
 from aai.audio import Sound, save
 from aai.data.clips import scan
@@ -68,10 +69,10 @@ def test_clips_find_their_label_and_pictures(folder):
 
 def test_held_out_clips_are_apart_and_every_class_keeps_one(folder):
     clips = scan(folder)
-    train, held_out = split(clips, 0.25)
+    train, held_out = hold_out(clips, 0.25)
     assert sorted(c.label for c in held_out) == ["high whistle", "low hum"]
     assert set(train).isdisjoint(held_out) and set(train) | set(held_out) == set(clips)
-    train, _ = split(clips, 1.0)
+    train, _ = hold_out(clips, 1.0)
     assert len(train) == 2
 
 
@@ -142,7 +143,7 @@ def test_a_store_gives_what_memory_gives_and_makes_nothing_twice(folder, example
 
 def test_every_clip_comes_once_an_epoch_and_ranks_share_a_batch(examples):
     alone, ranks = Batches(examples, TINY, Augment(noise=True)), [Distributed(i, 2) for i in range(2)]
-    shared = [Batches(examples, TINY, Augment(noise=True), ranks=rank) for rank in ranks]
+    shared = [Batches(examples, TINY, Augment(noise=True), distributed=rank) for rank in ranks]
     drawn = []
     for _ in range(6):
         generators = [torch.Generator().manual_seed(5) for _ in range(3)]
@@ -203,7 +204,7 @@ def test_gain_is_what_a_louder_recording_would_give(folder):
 
 def test_an_encoder_learns_its_classes(folder):
     encoder, clips = make_encoder(), scan(folder)
-    train, held_out = split(clips, 0.25)
+    train, held_out = hold_out(clips, 0.25)
     examples, test = encode(encoder, train), encode(encoder, held_out)
     seen = encoder.embed_images(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     assert label_accuracy(encoder.model, test).value < 1
