@@ -259,7 +259,7 @@ class BridgeSoundEncoder(io.ComfyNode):
                     "kind",
                     options=["ridge", "mlp"],
                     default="ridge",
-                    tooltip="ridge: closed form. mlp: a small network corrects it.",
+                    tooltip="ridge: closed form. mlp is no longer fitted, and gives the ridge.",
                 ),
             ],
             outputs=[
@@ -287,16 +287,19 @@ class BridgeSoundEncoder(io.ComfyNode):
 
     @classmethod
     def execute(cls, clap, clip, sounds, labels, kind) -> io.NodeOutput:
-        from ..aai.align.bridge import BridgeSettings, bridge_clap, load_sounds
+        from ..aai.align.bridge import bridge_clap, load_sounds
         from ..aai.align.labels import LABELS
         from ..aai.encoders.clap import load_folder
         from .comfy.clip import ClipTower
         from .comfy.progress import Bar
 
-        heard = None if sounds == NONE else load_sounds(folders.input_folder(sounds))
-        known = [*LABELS, *labels.splitlines()]
+        if kind == "mlp":
+            log.warning("The bridge's network (mlp) is no longer fitted: this is the ridge.")
+        loaded = None if sounds == NONE else load_sounds(folders.input_folder(sounds))
+        words = [*LABELS, *labels.splitlines()]
         towers = load_folder(encoders.found(clap))
-        encoder, report = bridge_clap(*towers, ClipTower(clip), known, heard, BridgeSettings(kind), Bar())
+        notes = {"made_by": "Bridge Sound Encoder"}
+        encoder, report = bridge_clap(*towers, ClipTower(clip), words, loaded, Bar(), notes)
         return io.NodeOutput(encoder, str(report), ui={"text": [str(report)]})
 
 
