@@ -1,8 +1,8 @@
 """Stage 1: tunes the audio branch by eq. 1, everything else frozen.
 
-The frozen towers are encoded once, before training: a step sees sounds as filter banks, and texts and
-pictures as the vectors they have become. Only `momentum="literal_shared"` sends pictures through the last
-block at every step, from the tokens that come before it.
+What the frozen towers give is computed once, before training: a step takes sounds as filter banks, and texts
+and pictures as vectors. Only `momentum="literal_shared"` sends pictures through the last block at every step,
+from the tokens before it.
 
 Many processes share a batch (`distributed.py`): each encodes its own sounds, and all compare all of them, so
 that the loss and the gradients are those of one process with the whole batch.
