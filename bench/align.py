@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from aai.align.augment import PAPERS
+from aai.align.augment import Augment
 from aai.align.batches import Batches
 from aai.align.features import encode
 from aai.align.settings import AlignSettings
@@ -26,6 +26,7 @@ from aai.encoders.text import TextTower, label_vectors
 from bench import fbank
 
 RATE, SECONDS = 44100, 10
+NOISE = Augment.named("noise")
 
 
 def make_clips(folder: Path, count: int, pictures: int = 10) -> list[Clip]:
@@ -64,14 +65,14 @@ def jobs(encoder: CAVMAEEncoder, tower: TextTower, clips: list[Clip]) -> dict[st
     step, random, size = stepper(encoder), torch.Generator().manual_seed(0), len(clips)
     config, words = encoder.model.config, sorted({clip.label for clip in clips})
     vectors = dict(zip(words, label_vectors(tower, words)))
-    stored = Batches(encode(encoder, clips, vectors), config, PAPERS)
+    stored = Batches(encode(encoder, clips, vectors), config, NOISE)
 
     def recomputed() -> None:
-        # Text is said again for every sound of the batch, as a loop that keeps nothing does.
+        # Text is encoded again for every sound of the batch, as a loop that keeps nothing does.
         tower.embed([clip.label for clip in clips])
         which = torch.randint(10, (size,), generator=random).tolist()
         seen = [Clip(c.id, c.label, c.sound, (c.pictures[i],)) for c, i in zip(clips, which)]
-        step(Batches(encode(encoder, seen, vectors), config, PAPERS)(random, size))
+        step(Batches(encode(encoder, seen, vectors), config, NOISE)(random, size))
 
     return {"stored": lambda: step(stored(random, size)), "recomputed": recomputed}
 

@@ -1,7 +1,8 @@
 """`python -m bench.bridge`: how long it takes to bridge a CLAP of the published size to Stable Diffusion 1's
 text encoder, with random weights and one token a word.
 
-Beside it, the same with texts padded to 77 tokens, as ComfyUI encodes them, and hearing 10 s with the result.
+Beside it, the same with texts padded to 77 tokens, as ComfyUI encodes them, and embedding 10 s of sound with
+the result.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from aai.encoders.loaders import load, save
 
 
 class OneTokenAWord:
-    """Stands for a tokenizer, which costs nothing beside the model: ids of the right number."""
+    """Stands in for a tokenizer, whose time is negligible beside the model's: the right number of ids."""
 
     def __init__(self, vocabulary: int, end: int, padded: bool):
         self.vocabulary, self.end, self.padded = vocabulary, end, padded

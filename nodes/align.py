@@ -145,8 +145,10 @@ class AlignAudioEncoder(io.ComfyNode):
     def execute(cls, sound_encoder, clip, dataset, held_out, augment, name, **widgets) -> io.NodeOutput:
         import torch
 
-        from ..aai.align.augment import PAPERS, Augment
-        from ..aai.align.pipeline import align_folder
+        from ..aai.align.augment import Augment
+        from ..aai.align.distributed import Distributed
+        from ..aai.align.pipeline import AlignData, Callbacks, align_clips, copy_for, hold_out, train_split
+        from ..aai.data.clips import scan
         from .comfy.clip import ClipTower
         from .comfy.progress import Bar, LossCurve
         from .comfy.training import room_to_train
@@ -156,24 +158,27 @@ class AlignAudioEncoder(io.ComfyNode):
         encoders.check_name(name)
         settings = align_settings(**widgets)
 
-        def keep(encoder, done: int) -> None:
-            file = encoders.save(encoder, f"{name}-step{done}")
+        show = LossCurve(settings.steps)
+
+        def step(done: int, total: int, figures: dict) -> None:
+            show(done, total, figures["loss"])
+
+        def keep(stopped) -> None:
+            file = encoders.save(aligned, f"{name}-step{len(stopped.curve)}")
             log.info("Aligning stopped; the best encoder so far is models/audio_encoders/%s.", file)
 
         # The executor's inference mode has no gradients; what is made outside of it is ordinary.
         with room_to_train() as device, torch.inference_mode(False), torch.enable_grad():
-            aligned, report = align_folder(
-                sound_encoder,
-                ClipTower(clip),
-                _dataset(dataset),
+            tower = ClipTower(clip)
+            aligned = copy_for(sound_encoder, tower, name, {"made_by": "Align Audio Encoder"})
+            clips = hold_out(train_split(scan(_dataset(dataset))), held_out, settings.seed)
+            report = align_clips(
+                aligned,
+                AlignData(*clips, tower, compare=True),
                 settings,
-                held_out,
-                {"noise": PAPERS, "hide": Augment(), "none": None}[augment],
-                name,
-                device,
-                Bar(),
-                LossCurve(settings.steps),
-                keep,
+                Augment.named(augment),
+                Callbacks(Bar(), step, keep),
+                distributed=Distributed(device=torch.device(device)),
             )
         curve, shown = draw_curve(report.losses, settings.steps)
         return io.NodeOutput(aligned, curve, str(report), ui={"text": [str(report)], **shown})
@@ -219,7 +224,7 @@ class BridgeSoundEncoder(io.ComfyNode):
                     "kind",
                     options=["ridge", "mlp"],
                     default="ridge",
-                    tooltip="ridge: closed form. mlp: a small network corrects it.",
+                    tooltip="ridge: closed form. mlp is no longer fitted, and gives the ridge.",
                 ),
             ],
             outputs=[
@@ -248,16 +253,19 @@ class BridgeSoundEncoder(io.ComfyNode):
 
     @classmethod
     def execute(cls, clap, clip, sounds, labels, kind) -> io.NodeOutput:
-        from ..aai.align.bridge import BridgeSettings, bridge_clap, load_sounds
+        from ..aai.align.bridge import bridge_clap, load_sounds
         from ..aai.align.labels import LABELS
         from ..aai.encoders.clap import load_folder
         from .comfy.clip import ClipTower
         from .comfy.progress import Bar
 
+        if kind == "mlp":
+            log.warning("The bridge's network (mlp) is no longer fitted: this is the ridge.")
         examples = None if sounds == NONE else load_sounds(folders.input_folder(sounds))
         towers = load_folder(encoders.require(clap))
         labels = [*LABELS, *labels.splitlines()]
-        encoder, report = bridge_clap(*towers, ClipTower(clip), labels, examples, BridgeSettings(kind), Bar())
+        notes = {"made_by": "Bridge Sound Encoder"}
+        encoder, report = bridge_clap(*towers, ClipTower(clip), labels, examples, Bar(), notes)
         return io.NodeOutput(encoder, str(report), ui={"text": [str(report)]})
 
 

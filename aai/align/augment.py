@@ -1,4 +1,4 @@
-"""What a training step changes in the sounds that it is given."""
+"""Augmentation: what a training step changes in the filter banks that it is given."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from ..fbank import EPSILON
 
 
 def spec_augment(fbanks: Tensor, generator: torch.Generator, floor: float) -> Tensor:
-    """Hides two bands of mel bins and two spans of frames of each [B, frames, mel] behind `floor`, and
-    turns it in time."""
+    """SpecAugment: [B, frames, mel] with two bands of mel bins and two spans of frames of each set to
+    `floor`, and each rolled in time."""
     fbanks = fbanks.clone()
     batch, frames, mel = fbanks.shape
     for row in range(batch):
-        turn = int(torch.randint(frames, (), generator=generator))
-        fbanks[row] = fbanks[row].roll(turn, 0)
+        fbanks[row] = fbanks[row].roll(int(torch.randint(frames, (), generator=generator)), 0)
         for _ in range(2):
             width, start = (
                 int(v) for v in (torch.rand(2, generator=generator) * torch.tensor([mel // 6, mel]))
@@ -34,10 +33,10 @@ def spec_augment(fbanks: Tensor, generator: torch.Generator, floor: float) -> Te
 
 @dataclass(frozen=True)
 class Augment:
-    """How a training step changes what it hears.
+    """How a training step changes its filter banks.
 
-    `hide` hides bands and spans and turns the clip in time (SpecAugment); `noise` adds CAV-MAE's noise and
-    `turn` its turn in time, which together are what the paper's "noise augmentation" does; `gain` makes the
+    `hide` masks bands and spans and rolls the clip in time (SpecAugment); `noise` adds CAV-MAE's noise and
+    `turn` its roll in time, which together are what the paper's "noise augmentation" does; `gain` makes the
     clip louder or softer by up to so many dB. Leave it at 0 where the level means something: loudness is part
     of what an embedding says.
     """
@@ -47,8 +46,23 @@ class Augment:
     gain: float = 0.0
     turn: bool = False
 
+    @classmethod
+    def named(cls, name: str, gain: float = 0.0) -> Augment | None:
+        """One of AUGMENTATIONS; None where nothing is changed."""
+        if name == "none" and not gain:
+            return None
+        noise = name in ("noise", "both")
+        return cls(hide=name in ("hide", "both"), noise=noise, gain=gain, turn=noise)
+
+    @property
+    def name(self) -> str:
+        """Which of AUGMENTATIONS this is nearest to."""
+        if self.hide:
+            return "both" if self.noise else "hide"
+        return "noise" if self.noise else "none"
+
     def __call__(self, fbanks: Tensor, config: CAVMAEConfig, generator: torch.Generator) -> Tensor:
-        """Normalised filter banks [B, frames, mel], changed."""
+        """Normalised filter banks [B, frames, mel] to as many augmented ones."""
         floor = (math.log(EPSILON) - config.fbank_mean) / config.fbank_std
         batch = len(fbanks)
         if self.gain:
@@ -64,5 +78,5 @@ class Augment:
         return spec_augment(fbanks, generator, floor) if self.hide else fbanks
 
 
-PAPERS = Augment(hide=False, noise=True, turn=True)
-"""CAV-MAE's own augmentation, which the paper keeps: noise on, mixup and SpecAugment off."""
+AUGMENTATIONS = ("noise", "hide", "both", "none")
+"""What `Augment.named` takes. "noise" is CAV-MAE's own, which the paper keeps: mixup and SpecAugment off."""

@@ -19,26 +19,80 @@ if TYPE_CHECKING:
 FORMAT = "aai-align-training-2"
 FIGURES = ("loss", "a_t", "a_v", "l_t")
 ROUNDING = 1e-3
-"""How far a label's vector, made anew on another machine, may lie from itself, as a share of its length."""
+"""How far a label's vector may lie from the same label's on another machine, as a share of its length."""
+
+
+def _same(begun: Tensor, now: Tensor) -> bool:
+    """Whether these are the same vectors [L, D], up to rounding."""
+    if begun.shape != now.shape:
+        return False
+    return bool(((begun - now).norm(dim=-1) <= ROUNDING * begun.norm(dim=-1)).all())
+
+
+def read(path: Path, anew: str = "begin anew") -> tuple[dict[str, Tensor], dict]:
+    """A state's tensors and facts. Raises InputError, with `anew` as the way out, for a file that is not
+    one."""
+    try:
+        tensors, metadata = files.read_safetensors(path)
+        if metadata.get("format") == FORMAT:
+            return tensors, json.loads(metadata["facts"])
+    except ValueError as error:
+        raise InputError(
+            f"'{path}' is no readable training state ({error}): delete it, or {anew}."
+        ) from error
+    raise InputError(f"'{path}' is no training state: choose another place for it, or {anew}.")
+
+
+def curve_of(tensors: dict[str, Tensor]) -> list[dict[str, float]]:
+    """Every step's losses."""
+    return [dict(zip(FIGURES, row)) for row in tensors["curve"].tolist()]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """Where a training is kept, every so many steps; `about` names what it starts from and learns (the
-    encoder, the data), and `f_t` [L, D] are its labels' vectors: a training goes on only with the same, the
-    vectors but for how another machine rounds them."""
+    encoder, the data), and `f_t` [L, D] are its labels' vectors: a training resumes only with the same, the
+    vectors up to another machine's rounding. `restart` is how the caller's users ask for a new beginning, for
+    the errors' texts."""
 
     path: Path
     every: int = 200
     about: str = ""
     f_t: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    restart: str = ""
+
+    def anew(self, how: str = "") -> str:
+        """ "begin anew ..." as an error's text advises it."""
+        return " ".join(filter(None, ("begin anew", how, self.restart and f"({self.restart})")))
+
+
+@dataclass(frozen=True)
+class Best:
+    """Weights that are worth keeping, the step (counted from 1) that led to them, the temperature there and,
+    where it was taken, their measured quality."""
+
+    weights: list[Tensor]
+    step: int
+    tau: float
+    measured: float | None = None
+
+    @classmethod
+    def copied(cls, parameters: list[Tensor], step: int, tau: float, measured: float | None = None) -> Best:
+        """Of parameters that will move on."""
+        return cls([parameter.detach().clone() for parameter in parameters], step, tau, measured)
+
+    @torch.no_grad()
+    def put(self, parameters: list[Tensor]) -> None:
+        """Gives the parameters these weights."""
+        for parameter, value in zip(parameters, self.weights, strict=True):
+            parameter.copy_(value)
 
 
 @dataclass
-class Training:
+class TrainingState:
     """What a step of `align` changes: the tuned weights, their twin's, Adam's moments, the temperature, the
-    random numbers and, where the batches have one, their place in the data; the curve, and the best so far
-    (measured, if it was, step, tau, weights)."""
+    random numbers and, where the batches have one, their place in the data; the losses of every step, and the
+    weights that measured best so far."""
 
     parameters: list[Tensor]
     followers: list[Tensor]
@@ -47,14 +101,14 @@ class Training:
     generator: torch.Generator
     batches: object
     curve: list[dict[str, float]] = field(default_factory=list)
-    best: tuple[float | None, int, float, list[Tensor]] | None = None
+    best: Best | None = None
 
     def save(self, checkpoint: Checkpoint, settings: AlignSettings) -> None:
-        """Writes the state in one move. Raises InputError where the disk does not take it."""
+        """Writes the state in one move. Raises InputError where it cannot be written."""
         rows = {
             "parameter": self.parameters,
             "follower": self.followers,
-            "best": self.best[3] if self.best else [],
+            "best": self.best.weights if self.best else [],
         }
         tensors = {f"{name}.{i}": value for name, values in rows.items() for i, value in enumerate(values)}
         for i, moments in self.optimizer.state_dict()["state"].items():
@@ -66,7 +120,7 @@ class Training:
         facts = {
             "settings": asdict(settings),
             "about": checkpoint.about,
-            "best": list(self.best[:3]) if self.best else None,
+            "best": [self.best.measured, self.best.step, self.best.tau] if self.best else None,
         }
         # Copies: safetensors takes no two names for one memory.
         tensors = {k: v.detach().to("cpu", copy=True) for k, v in tensors.items()}
@@ -74,15 +128,15 @@ class Training:
         files.write_safetensors(checkpoint.path, tensors, metadata, "The training's state")
 
     def restore(self, checkpoint: Checkpoint, settings: AlignSettings) -> None:
-        """Takes the state of an earlier run up, where there is one. Its rate may be another, as after a
-        training diverged: every step sets its own, and Adam's moments are the gradients' alone.
+        """Loads the state of an earlier run, where there is one. Its rate may differ, as after a training
+        diverged: every step sets its own, and Adam's moments are the gradients' alone.
 
         Raises InputError for a file that is not such a state, for one of other settings or other data, and
         for another rate where there is no step left to take with it.
         """
         if not checkpoint.path.exists():
             return
-        tensors, facts = read(checkpoint.path)
+        tensors, facts = read(checkpoint.path, checkpoint.anew())
         # Older states lack the settings that came later: theirs are the defaults.
         begun = {**asdict(type(settings)()), **facts["settings"]}
         changed = [name for name, value in asdict(settings).items() if begun.get(name) != value]
@@ -91,12 +145,12 @@ class Training:
         if changed:
             raise InputError(
                 f"'{checkpoint.path}' was begun with {changed[0]} {begun.get(changed[0])}, not "
-                f"{getattr(settings, changed[0])}: go on with the same settings, or begin anew (--restart)."
+                f"{getattr(settings, changed[0])}: go on with the same settings, or {checkpoint.anew()}."
             )
         if facts["about"] != checkpoint.about or not _same(tensors["f_t"], checkpoint.f_t):
             raise InputError(
                 f"'{checkpoint.path}' was begun with another encoder, text encoder or other data: go on with "
-                "the same, or begin anew (--restart)."
+                f"the same, or {checkpoint.anew()}."
             )
 
         def rows(name: str) -> list[Tensor]:
@@ -120,31 +174,5 @@ class Training:
         self.curve = curve_of(tensors)
         if facts["best"]:
             device = self.parameters[0].device
-            self.best = (*facts["best"], [value.to(device) for value in rows("best")])
-
-
-def _same(begun: Tensor, now: Tensor) -> bool:
-    """Whether these are the same vectors [L, D], but for rounding."""
-    if begun.shape != now.shape:
-        return False
-    return bool(((begun - now).norm(dim=-1) <= ROUNDING * begun.norm(dim=-1)).all())
-
-
-def read(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """A state's tensors and facts. Raises InputError for a file that is none."""
-    try:
-        tensors, metadata = files.read_safetensors(path)
-        if metadata.get("format") == FORMAT:
-            return tensors, json.loads(metadata["facts"])
-    except ValueError as error:
-        raise InputError(
-            f"'{path}' is no readable training state ({error}): delete it, or begin anew (--restart)."
-        ) from error
-    raise InputError(
-        f"'{path}' is no training state: choose another place for it, or begin anew (--restart)."
-    )
-
-
-def curve_of(tensors: dict[str, Tensor]) -> list[dict[str, float]]:
-    """Every step's losses."""
-    return [dict(zip(FIGURES, row)) for row in tensors["curve"].tolist()]
+            measured, step, tau = facts["best"]
+            self.best = Best([value.to(device) for value in rows("best")], step, tau, measured)

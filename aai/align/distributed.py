@@ -1,5 +1,5 @@
-"""The processes of one training, as `accelerate launch` or `torchrun` starts them: who this one is, and how
-rows and figures cross between them. Alone, a process is rank 0 of 1 and nothing crosses."""
+"""The processes of one training, as `accelerate launch` or `torchrun` starts them: this one's rank, and what
+they exchange. A process alone is rank 0 of 1 and exchanges nothing."""
 
 from __future__ import annotations
 
@@ -10,26 +10,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
 
 from ..errors import InputError
-
-
-class _Gather(torch.autograd.Function):
-    """Rows of all ranks, in their order; a row's gradient is the sum of what every rank's loss says of it."""
-
-    @staticmethod
-    def forward(context, rows: Tensor) -> Tensor:
-        context.size = len(rows)
-        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(context, gradient: Tensor) -> Tensor:
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)
-        first = dist.get_rank() * context.size
-        return gradient[first : first + context.size]
 
 
 @dataclass(frozen=True)
@@ -46,11 +29,13 @@ class Distributed:
         return slice(self.rank * size, (self.rank + 1) * size)
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Every rank's rows [B, ...] as [count * B, ...], on all ranks, with gradients."""
-        return _Gather.apply(rows) if self.count > 1 else rows
+        """Every rank's rows [B, ...] as [count * B, ...], on all ranks; a row's gradient is the sum of those
+        of every rank's loss."""
+        return torch.cat(all_gather(rows)) if self.count > 1 else rows
 
     def averaging(self, module: nn.Module) -> nn.Module:
-        """The module, whose backward pass leaves the mean of all ranks' gradients; alone, as it is.
+        """The module, whose backward pass leaves the mean of all ranks' gradients; unwrapped where this
+        process is alone.
 
         A gathered row's gradient is the sum over all ranks' losses; with the same loss on all of them, this
         mean is the gradient of one process with all rows.
@@ -65,17 +50,17 @@ class Distributed:
         """Rank 0's value, on all ranks."""
         if self.count == 1:
             return value
-        held = torch.tensor([value], dtype=torch.float64, device=self.device)
-        dist.broadcast(held, 0)
-        return held.item()
+        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(shared, 0)
+        return shared.item()
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Waits until all ranks are here."""
         if self.count > 1:
             dist.barrier()
 
     def check(self, batch: int) -> None:
-        """Raises InputError where a batch cannot be dealt out evenly."""
+        """Raises InputError where a batch cannot be shared evenly."""
         if batch % self.count:
             raise InputError(
                 f"A batch of {batch} cannot be shared by {self.count} processes: take a multiple of "
@@ -96,7 +81,7 @@ def join() -> Distributed:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
-    # Reading a large set may take one rank much longer than another.
+    # Encoding a large data set may take one rank much longer than another.
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(hours=2))
     return Distributed(dist.get_rank(), dist.get_world_size(), device)
 

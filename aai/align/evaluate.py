@@ -1,4 +1,4 @@
-"""How well sounds land: retrieval and nearest labels, ties counted against the model."""
+"""How well an encoder places sounds: retrieval and nearest labels, ties counted against the model."""
 
 from __future__ import annotations
 
@@ -8,16 +8,35 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from ..metrics import retrieval
+from ..metrics import Share, nearest_label, retrieval
 
 if TYPE_CHECKING:
     from ..audio import Sound
     from ..encoders.base import SoundEncoder
+    from ..encoders.cavmae import CAVMAE
+    from .features import Features
+
+
+@torch.no_grad()
+def label_accuracy(model: CAVMAE, features: Features) -> Share:
+    """How many clips, each the mean of its windows, lie nearest to their own label's vector."""
+    device = model.modality_a.device
+    rows = torch.tensor([row for windows in features.windows for row in windows])
+    # An hour of sound is hundreds of windows: they go in parts, whatever clip they are of.
+    f_a = torch.cat(
+        [
+            F.normalize(model.audio_features(features.fbanks[part.tolist()].float().to(device)), dim=-1).cpu()
+            for part in rows.split(64)
+        ]
+    )
+    means = [part.mean(0) for part in f_a.split([len(windows) for windows in features.windows])]
+    return nearest_label(torch.stack(means), features.f_t, features.labels)
 
 
 def per_class(labels: Tensor, count: int | None, seed: int = 0) -> Tensor:
-    """The rows of at most `count` clips of every label [N], drawn by `seed`; None takes all.
+    """The rows of at most `count` random clips of every label [N]; None takes all.
 
     CAV-MAE's retrieval takes 5 clips of each of VGGSound's classes (the 1.4K of Table 1; 10 are its 2.8K).
     """
@@ -36,9 +55,9 @@ def retrieval_tables(
 ) -> list[dict]:
     """Table 1's protocol, both directions: sounds and pictures [N, D] of N clips, label vectors [L, D].
 
-    A sound's picture is its own clip's; a sound's text is its label among all labels, and a label's sound
-    whichever clip of it lies nearest. One dict for each of SUBSETS, as far as they differ: a subset that
-    takes all clips is "all".
+    The right picture for a sound is its own clip's; the right text is its label, among all labels; the right
+    sound for a label is any clip of it. One dict for each of SUBSETS that differs: the first that takes all
+    clips is "all", and the last.
     """
     tables = []
     for name, count in SUBSETS.items():
@@ -71,9 +90,9 @@ def embed_sounds(
 ) -> Tensor:
     """Sounds, read as they are needed, to [N, dim]; `callback(done)` may raise to stop."""
     sounds, parts, done = iter(sounds), [], 0
-    while some := list(islice(sounds, batch)):
-        parts.append(encoder.embed(some).float().cpu())
-        done += len(some)
+    while part := list(islice(sounds, batch)):
+        parts.append(encoder.embed(part).float().cpu())
+        done += len(part)
         if callback:
             callback(done)
     return torch.cat(parts)

@@ -1,9 +1,9 @@
-"""What the frozen towers made of files, kept on the disk: an epoch then runs the audio tower only.
+"""The frozen towers' features of files, kept on disk or in memory: an epoch then runs the audio tower only.
 
-A `Rows` is a growing array [N, ...] in a folder: raw numbers that are memory-mapped, and a journal that says
-which file gave which rows. A row counts once its line is in the journal, so whoever stops in the middle loses
-a few files' work. Each process writes parts of its own and all read all parts: several trainings may share
-one store, at the same time too.
+A `DiskStore` is a growing array [N, ...] in a folder: raw numbers that are memory-mapped, and a journal that
+says which file gave which rows. A row counts once its line is in the journal, so a process that is killed
+loses a few files' work. Each process writes parts of its own and all read all parts: several trainings may
+share one store, at the same time too.
 """
 
 from __future__ import annotations
@@ -29,18 +29,29 @@ Entry = tuple[str, Tensor]
 
 
 def stamp(file: File, folder: Path | None = None) -> str:
-    """What names a file, or a member of a shard, as it is now; within `folder`, where one is given, so that
-    a copy of that folder has the same names, if it kept the times. Raises InputError where there is none."""
+    """Names a file, or a member of a shard, in its present version: by its path, size and time. The path is
+    relative to `folder`, where one is given, so that a copy of that folder with the same times has the same
+    names. Raises InputError for a file that is missing."""
     try:
         state = file.path.stat()
     except OSError as error:
         raise InputError(f"'{file}' cannot be read ({error.strerror}): prepare the data again.") from error
-    place = Path(os.path.relpath(file.path, folder)) if folder else file.path.resolve()
-    return f"{place.as_posix()} {file.offset} {file.size} {state.st_size} {state.st_mtime_ns}"
+    path = Path(os.path.relpath(file.path, folder)) if folder else file.path.resolve()
+    return f"{path.as_posix()} {file.offset} {file.size} {state.st_size} {state.st_mtime_ns}"
+
+
+def _lines(journal: Path) -> list[bytes]:
+    """The complete lines of a journal, without what a killed process left after the last."""
+    return journal.read_bytes().split(b"\n")[:-1]
+
+
+def _key(stamp: str) -> bytes:
+    # There may be millions of pictures: their paths would take gigabytes.
+    return hashlib.blake2b(stamp.encode(), digest_size=12).digest()
 
 
 class MemoryStore:
-    """Rows in memory: for a folder that is encoded for one training and no more."""
+    """Rows in memory: for a data set that is encoded for a single training."""
 
     def __init__(self) -> None:
         self.known: dict[str, range] = {}
@@ -62,10 +73,10 @@ class MemoryStore:
 
 
 class DiskStore:
-    """Rows of one shape on the disk, by the file that they come from, as `stamp` names it.
+    """Rows of one shape on disk, by the file that they come from, as `stamp` names it.
 
-    `folder` is this array's own; `shape` a row's. Rows are float16 or float32 there. Indexing with a list of
-    row numbers reads them as [n, *shape], float32.
+    `folder` is this array's own; `shape` a row's. Rows are stored as float16 or float32. Indexing with a list
+    of row numbers reads them as [n, *shape], float32. Raises InputError where the folder cannot be made.
     """
 
     def __init__(self, folder: Path, shape: Sequence[int], dtype: torch.dtype):
@@ -74,7 +85,7 @@ class DiskStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise self._full(error) from error
+            raise self._write_error(error) from error
         self._begin_part()
         self.reopen()
 
@@ -83,7 +94,7 @@ class DiskStore:
         self.data, self.journal = part.with_suffix(".bin"), part.with_suffix(".jsonl")
 
     def reopen(self) -> DiskStore:
-        """Reads the journals again: what any process has added counts from now on, under new numbers."""
+        """Reads the journals again, and with them the rows of every process; all rows get new numbers."""
         self.known: dict[bytes, range] = {}
         self.maps: list[np.ndarray] = []
         self.first = [0]
@@ -105,19 +116,19 @@ class DiskStore:
     def __getitem__(self, rows: Sequence[int]) -> Tensor:
         places = np.asarray(rows, dtype=np.int64)
         parts = np.searchsorted(self.first, places, side="right") - 1
-        made = np.empty((len(places), self.width), np.float32)
+        read = np.empty((len(places), self.width), np.float32)
         for i, (part, place) in enumerate(zip(parts.tolist(), places.tolist())):
-            made[i] = self.maps[part][place - self.first[part]]
-        return torch.from_numpy(made).view(len(places), *self.shape)
+            read[i] = self.maps[part][place - self.first[part]]
+        return torch.from_numpy(read).view(len(places), *self.shape)
 
     def find(self, stamp: str) -> range | None:
-        """The numbers of the rows that this file gave, as it is now."""
+        """The numbers of the rows of this file in this version; None where they are not stored."""
         return self.known.get(_key(stamp))
 
     def add(self, entries: list[Entry]) -> None:
-        """Adds the entries to this process's part; they are found after `reopen`.
+        """Adds the entries to this process's part; `find` knows them after `reopen`.
 
-        Raises InputError where the disk does not take them; what was stored before stays.
+        Raises InputError where they cannot be written; what was stored before stays.
         """
         try:
             with self.data.open("ab") as file:
@@ -130,22 +141,12 @@ class DiskStore:
                 for name, rows in entries:
                     file.write(json.dumps({"file": name, "rows": len(rows)}) + "\n")
         except OSError as error:
-            # Behind what was written in part, rows would stand elsewhere than the journal says.
+            # After a partial write, the next rows would not be where the journal says.
             self._begin_part()
-            raise self._full(error) from error
+            raise self._write_error(error) from error
 
-    def _full(self, error: OSError) -> InputError:
+    def _write_error(self, error: OSError) -> InputError:
         return InputError(
             f"The towers' features cannot be stored in '{self.folder}' ({error.strerror or error}): make "
             "room there, or give another folder; what is stored already will be used."
         )
-
-
-def _lines(journal: Path) -> list[bytes]:
-    """The whole lines of a journal, without what a stop left behind the last."""
-    return journal.read_bytes().split(b"\n")[:-1]
-
-
-def _key(stamp: str) -> bytes:
-    # Millions of pictures are known by these: a path each would take gigabytes.
-    return hashlib.blake2b(stamp.encode(), digest_size=12).digest()

@@ -1,4 +1,4 @@
-"""Clips as the frozen towers leave them: what training sees of sounds, pictures and labels, made once."""
+"""What training needs of clips, encoded once: filter banks, picture features and label vectors."""
 
 from __future__ import annotations
 
@@ -24,28 +24,6 @@ CHUNK = 8
 """Clips that are encoded together, and lost together where a process is killed."""
 
 
-@dataclass(frozen=True)
-class Features:
-    """Clips as the frozen towers left them.
-
-    `fbanks` [W, frames, mel], normalised, float16: every window of every clip; `f_v` [P, D]: every picture;
-    `windows` and `pictures`: each clip's rows in them; `labels` [N]: each clip's number in `words`, whose
-    vectors are `f_t` [L, D]. For momentum "literal_shared", `tokens_v` [P, n, D], float16, are the pictures
-    and `token_rows` each clip's rows in them. The arrays are tensors, or `Rows` on the disk: both give the
-    rows of a list of numbers.
-    """
-
-    fbanks: Tensor | DiskStore
-    windows: tuple[Sequence[int], ...]
-    f_v: Tensor | DiskStore
-    pictures: tuple[Sequence[int], ...]
-    labels: Tensor
-    words: list[str]
-    f_t: Tensor
-    tokens_v: Tensor | DiskStore | None = None
-    token_rows: tuple[Sequence[int], ...] = ()
-
-
 @torch.no_grad()
 def encode(
     encoder: CAVMAEEncoder,
@@ -54,70 +32,55 @@ def encode(
     keep_tokens: bool = False,
     callback: Callable[[int, int], None] | None = None,
     store: Path | None = None,
-    ranks: Distributed = ALONE,
+    distributed: Distributed = ALONE,
     folder: Path | None = None,
 ) -> Features:
-    """Sounds to filter banks, pictures to features, labels to text vectors: what training needs, once.
+    """Sounds to filter banks, pictures to features, labels to text vectors.
 
     `vectors` holds the text tower's vector [D] of every label; without it the encoder's own table serves.
     `keep_tokens` keeps what momentum "literal_shared" needs. `callback(clips done, clips)` may raise to stop.
-    With a `store`, a folder that all `ranks` see, the work is shared among them and kept: what it holds of a
-    file as it is now is not made again, and `folder`, where the data lies, may be a copy of the one it was
-    made of. Raises InputError for a file that cannot be read, a label without a vector, and a disk that is
-    full.
+    With a `store`, a folder that all processes see, they share the work and its results are kept: a file that
+    has not changed is not encoded again, and `folder`, where the data is, may be a copy of the one that it
+    was encoded from. Raises InputError for a file that cannot be read, a label without a vector, and a full
+    disk.
     """
     words, f_t = _label_table(encoder, clips, vectors)
-    if store is None and ranks.count > 1:
+    if store is None and distributed.count > 1:
         raise InputError("Several processes share their work through a store: name a folder for it.")
-    sounds, pictures, tokens = _arrays(encoder, store, keep_tokens, ranks)
-    marks = {file: stamp(file, folder) for clip in clips for file in (clip.sound, *clip.pictures)}
-    jobs = _jobs(clips, marks, sounds, [array for array in (pictures, tokens) if array is not None])
-    own = jobs[ranks.rank :: ranks.count]
+    stores = _open_stores(encoder, store, keep_tokens, distributed)
+    stamps = {file: stamp(file, folder) for clip in clips for file in (clip.sound, *clip.pictures)}
+    jobs = _jobs(clips, stamps, stores)
     done = len(clips) - len(jobs)
-    for chunk in _prepared(encoder, own):
-        heard, seen, seen_tokens = [], [], []
-        for (clip, _, numbers), waveforms, images in chunk:
-            if waveforms is not None:
-                heard.append((marks[clip.sound], encoder.fbanks(waveforms.to(encoder.device)).half().cpu()))
-            seen += [(marks[clip.pictures[i]], image) for i, image in zip(numbers, images)]
-        features = []
-        for part in torch.cat([image for _, image in seen]).split(64) if seen else ():
-            made = encoder.model.visual_tokens(part)
-            features.append(F.normalize(pool(encoder.model.see(made)), dim=-1).cpu())
-            if tokens is not None:
-                seen_tokens.append(made.half().cpu())
-        names = [mark for mark, _ in seen]
-        for array, rows in ((pictures, features), (tokens, seen_tokens)):
-            if rows:
-                array.add(list(zip(names, torch.cat(rows).split(1))))
-        sounds.add(heard)
+    for chunk in _prefetched(encoder, jobs[distributed.rank :: distributed.count]):
+        _encode_chunk(encoder, chunk, stamps, stores)
         for _ in chunk:
-            done += ranks.count
+            done += distributed.count
             if callback:
                 callback(min(done, len(clips)), len(clips))
-    ranks.wait()
-    held = [None if array is None else array.reopen() for array in (sounds, pictures, tokens)]
-    number = {word: i for i, word in enumerate(words)}
+    distributed.wait()
+    fbanks, f_v = stores.sounds.reopen(), stores.pictures.reopen()
+    tokens_v = None if stores.tokens is None else stores.tokens.reopen()
+    index = {word: i for i, word in enumerate(words)}
 
     def rows(array: MemoryStore | DiskStore, file: File) -> range:
-        found = array.find(marks[file])
-        if found is None:
+        stored = array.find(stamps[file])
+        if stored is None:
             raise InputError(f"'{store}' does not hold '{file}': name a folder that all processes see.")
-        return found
+        return stored
 
     def picture_rows(array: MemoryStore | DiskStore) -> tuple[tuple[int, ...], ...]:
         return tuple(tuple(rows(array, file)[0] for file in clip.pictures) for clip in clips)
 
     return Features(
-        held[0],
-        tuple(rows(sounds, clip.sound) for clip in clips),
-        held[1],
-        picture_rows(pictures),
-        torch.tensor([number[clip.label] for clip in clips]),
+        fbanks,
+        tuple(rows(stores.sounds, clip.sound) for clip in clips),
+        f_v,
+        picture_rows(stores.pictures),
+        torch.tensor([index[clip.label] for clip in clips]),
         words,
         f_t,
-        held[2],
-        () if tokens is None else picture_rows(tokens),
+        tokens_v,
+        () if stores.tokens is None else picture_rows(stores.tokens),
     )
 
 
@@ -144,66 +107,129 @@ def _label_table(
     return words, f_t
 
 
-def _arrays(
-    encoder: CAVMAEEncoder, store: Path | None, keep_tokens: bool, ranks: Distributed
-) -> tuple[MemoryStore | DiskStore, MemoryStore | DiskStore, MemoryStore | DiskStore | None]:
-    """Where filter banks, pictures' features and, if they are wanted, pictures' tokens are kept."""
+def _open_stores(
+    encoder: CAVMAEEncoder, store: Path | None, keep_tokens: bool, distributed: Distributed
+) -> _Stores:
     if store is None:
-        return MemoryStore(), MemoryStore(), MemoryStore() if keep_tokens else None
+        return _Stores(MemoryStore(), MemoryStore(), MemoryStore() if keep_tokens else None)
     c = encoder.model.config
-    listens = digest(c.rate, c.seconds, c.mel_bins, c.frames, c.fbank_mean, c.fbank_std)
-    sees = digest(astuple(c), *encoder.model.visual_parameters())
-    sounds = DiskStore(store / f"sounds-{listens}", (c.frames, c.mel_bins), torch.float16)
-    pictures = DiskStore(store / f"pictures-{sees}", (c.dim,), torch.float32)
+    fbank_digest = digest(c.rate, c.seconds, c.mel_bins, c.frames, c.fbank_mean, c.fbank_std)
+    visual_digest = digest(astuple(c), *encoder.model.visual_parameters())
+    sounds = DiskStore(store / f"sounds-{fbank_digest}", (c.frames, c.mel_bins), torch.float16)
+    pictures = DiskStore(store / f"pictures-{visual_digest}", (c.dim,), torch.float32)
     shape = (c.image_tokens, c.dim)
-    tokens = DiskStore(store / f"tokens-{sees}", shape, torch.float16) if keep_tokens else None
-    # What one rank finds, all must find, or they would not share the same work.
-    ranks.wait()
-    return sounds, pictures, tokens
+    tokens = DiskStore(store / f"tokens-{visual_digest}", shape, torch.float16) if keep_tokens else None
+    # All processes must know the same rows, or they would not share the same work.
+    distributed.wait()
+    return _Stores(sounds, pictures, tokens)
 
 
-Job = tuple[Clip, bool, list[int]]
-"""A clip of which something is to be encoded: whether its sound, and which of its pictures."""
-
-
-def _jobs(
-    clips: list[Clip],
-    marks: dict[File, str],
-    sounds: MemoryStore | DiskStore,
-    pictures: MemoryStore | DiskStore,
-) -> list[Job]:
-    """What is not known yet, each file once."""
+def _jobs(clips: list[Clip], stamps: dict[File, str], stores: _Stores) -> list[_Job]:
+    """What is not stored yet, each file once."""
     planned: set[File] = set()
     jobs = []
     for clip in clips:
-        hear = clip.sound not in planned and sounds.find(marks[clip.sound]) is None
+        sound = clip.sound not in planned and stores.sounds.find(stamps[clip.sound]) is None
         numbers = []
         for i, file in enumerate(clip.pictures):
-            known = all(array.find(marks[file]) is not None for array in pictures)
-            if file not in planned and not known:
+            if file not in planned and not stores.has_picture(stamps[file]):
                 planned.add(file)
                 numbers.append(i)
         planned.add(clip.sound)
-        if hear or numbers:
-            jobs.append((clip, hear, numbers))
+        if sound or numbers:
+            jobs.append(_Job(clip, sound, numbers))
     return jobs
 
 
-def _prepared(
-    encoder: CAVMAEEncoder, jobs: list[Job]
-) -> Iterator[list[tuple[Job, Tensor | None, list[Tensor]]]]:
+def _prefetched(encoder: CAVMAEEncoder, jobs: list[_Job]) -> Iterator[list[_Loaded]]:
     """The jobs in chunks, their files read and resampled in threads, one chunk ahead of the towers."""
 
-    def prepare(job: Job) -> tuple[Job, Tensor | None, list[Tensor]]:
-        clip, hear, numbers = job
-        waveforms = encoder.windows(clip.load_sound()) if hear else None
-        return job, waveforms, [next(encoder.image_batches(clip.load_picture(i)[None])) for i in numbers]
+    def load(job: _Job) -> _Loaded:
+        waveforms = encoder.windows(job.clip.load_sound()) if job.sound else None
+        images = [next(encoder.image_batches(job.clip.load_picture(i)[None])) for i in job.pictures]
+        return _Loaded(job, waveforms, images)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         waiting = []
         for begin in range(0, len(jobs), CHUNK):
-            waiting.append([threads.submit(prepare, job) for job in jobs[begin : begin + CHUNK]])
+            waiting.append([threads.submit(load, job) for job in jobs[begin : begin + CHUNK]])
             if len(waiting) > 1:
                 yield [future.result() for future in waiting.pop(0)]
         for chunk in waiting:
             yield [future.result() for future in chunk]
+
+
+def _encode_chunk(
+    encoder: CAVMAEEncoder, chunk: list[_Loaded], stamps: dict[File, str], stores: _Stores
+) -> None:
+    """Runs the frozen towers on a chunk and stores what they give."""
+    fbanks, images = [], []
+    for loaded in chunk:
+        clip = loaded.job.clip
+        if loaded.waveforms is not None:
+            windows = encoder.fbanks(loaded.waveforms.to(encoder.device))
+            fbanks.append((stamps[clip.sound], windows.half().cpu()))
+        names = (stamps[clip.pictures[i]] for i in loaded.job.pictures)
+        images += zip(names, loaded.images)
+    features, tokens = [], []
+    for part in torch.cat([image for _, image in images]).split(64) if images else ():
+        tokens_v = encoder.model.visual_tokens(part)
+        features.append(F.normalize(pool(encoder.model.see(tokens_v)), dim=-1).cpu())
+        if stores.tokens is not None:
+            tokens.append(tokens_v.half().cpu())
+    for array, rows in ((stores.pictures, features), (stores.tokens, tokens)):
+        if rows:
+            array.add(list(zip((name for name, _ in images), torch.cat(rows).split(1))))
+    stores.sounds.add(fbanks)
+
+
+@dataclass(frozen=True)
+class Features:
+    """N clips through the frozen towers.
+
+    `fbanks` [W, frames, mel], normalised, float16: every window of every clip; `f_v` [P, D]: every picture;
+    `windows` and `pictures`: each clip's rows in them; `labels` [N]: each clip's index in `words`, whose
+    vectors are `f_t` [L, D]. For momentum "literal_shared", `tokens_v` [P, n, D], float16, are the pictures'
+    tokens and `token_rows` each clip's rows in them. The arrays are tensors or `DiskStore`s: both are indexed
+    by a list of row numbers.
+    """
+
+    fbanks: Tensor | DiskStore
+    windows: tuple[Sequence[int], ...]
+    f_v: Tensor | DiskStore
+    pictures: tuple[Sequence[int], ...]
+    labels: Tensor
+    words: list[str]
+    f_t: Tensor
+    tokens_v: Tensor | DiskStore | None = None
+    token_rows: tuple[Sequence[int], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Stores:
+    """Where filter banks, the pictures' features and, for "literal_shared", their tokens are kept."""
+
+    sounds: MemoryStore | DiskStore
+    pictures: MemoryStore | DiskStore
+    tokens: MemoryStore | DiskStore | None
+
+    def has_picture(self, name: str) -> bool:
+        return all(array is None or array.find(name) is not None for array in (self.pictures, self.tokens))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A clip of which something is to be encoded: whether its sound, and the numbers of its pictures."""
+
+    clip: Clip
+    sound: bool
+    pictures: list[int]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A job's files as the towers take them."""
+
+    job: _Job
+    waveforms: Tensor | None
+    images: list[Tensor]

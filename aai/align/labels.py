@@ -1,6 +1,6 @@
-"""Words for things that sound: what a bridge is learned on, and what its encoder then calls sounds by.
+"""Words for things that make sounds: a bridge is fitted on them, and they are its encoder's labels.
 
-Our own list, of everyday sounds from all over, each as one would ask a picture model for it.
+Our own list of everyday sounds from all over the world, each worded as in a prompt for a picture model.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ..errors import InputError
 
-WAYS = ("{label}", "this is a sound of {label}", "{label} can be heard")
-"""How labels are spoken of where sounds are described: what CLAP's text tower is given."""
+TEMPLATES = ("{label}", "this is a sound of {label}", "{label} can be heard")
+"""A label in captions of sounds, for CLAP's text tower."""
 
 _BY_KIND = {
     "weather": """
@@ -110,7 +110,7 @@ _BY_KIND = {
 
 
 def unique(labels: list[str] | tuple[str, ...]) -> list[str]:
-    """Labels without blanks around them and full stops behind them, each once, empty ones left out."""
+    """The labels stripped of surplus spaces and final full stops, each once, without empty ones."""
     cleaned = (" ".join(label.split()).rstrip(".") for label in labels)
     return list({label.lower(): label for label in cleaned if label}.values())
 
@@ -119,9 +119,9 @@ LABELS = tuple(unique([label for kind in _BY_KIND.values() for label in kind.spl
 
 
 def read(path: str | os.PathLike) -> list[str]:
-    """The labels or captions of a text file, one a line; lines that begin with # are remarks.
+    """The labels or captions of a text file, one a line; lines that begin with # are comments.
 
-    Raises InputError for a file that is missing, no text, or empty.
+    Raises InputError for a file that is missing, not UTF-8, or empty.
     """
     path = Path(path)
     try:
@@ -130,7 +130,7 @@ def read(path: str | os.PathLike) -> list[str]:
         raise InputError(
             f"'{path}' cannot be read as captions ({error}): give a text file in UTF-8."
         ) from error
-    found = unique([line for line in lines if not line.lstrip().startswith("#")])
-    if not found:
+    captions = unique([line for line in lines if not line.lstrip().startswith("#")])
+    if not captions:
         raise InputError(f"'{path}' holds no captions: write one a line.")
-    return found
+    return captions

@@ -1,4 +1,4 @@
-"""A training's figures, step by step: a line of JSON each, and TensorBoard's where it is installed."""
+"""The log of a training: a line of JSON for each step, and TensorBoard's events where it is installed."""
 
 from __future__ import annotations
 
@@ -18,41 +18,42 @@ LOG = "log.jsonl"
 
 
 @contextlib.contextmanager
-def _log(work: Path, ranks: Distributed) -> Iterator[Callable[[int, dict], None]]:
-    """Gives what takes every step's figures down, on rank 0: as a line of LOG, and for TensorBoard, where it
-    is installed. A training that goes on takes back what was written after its last state."""
+def figures_log(folder: Path, distributed: Distributed) -> Iterator[Callable[[int, dict], None]]:
+    """A function `log(step, figures)` that writes a step's figures, on rank 0 alone, to LOG in `folder` and
+    for TensorBoard, where it is installed. The first step that it is given cuts off what an earlier run wrote
+    of this step and later ones. It raises InputError where the log cannot be written."""
     SummaryWriter = None
-    if ranks.rank == 0:
+    if distributed.rank == 0:
         with contextlib.suppress(ImportError):
-            from torch.utils.tensorboard import SummaryWriter
+            from torch.utils.tensorboard import SummaryWriter  # not everyone has it
     with contextlib.ExitStack() as opened:
         lines = writer = None
 
         def log(step: int, figures: dict) -> None:
             nonlocal lines, writer
-            if ranks.rank:
+            if distributed.rank:
                 return
             try:
                 if lines is None:
-                    lines = opened.enter_context((work / LOG).open("a+b"))
-                    _take_back(lines, step)
+                    lines = opened.enter_context((folder / LOG).open("a+b"))
+                    _truncate(lines, step)
                 lines.write(json.dumps({"step": step, **figures}).encode() + b"\n")
                 lines.flush()
             except OSError as error:
                 raise InputError(
-                    f"'{work / LOG}' cannot be written ({error.strerror or error}): make room there, or "
-                    "choose another --work."
+                    f"'{folder / LOG}' cannot be written ({error.strerror or error}): make room there, or "
+                    "choose another folder."
                 ) from error
             if SummaryWriter and writer is None:
-                writer = opened.enter_context(SummaryWriter(str(work / "tensorboard"), purge_step=step))
+                writer = opened.enter_context(SummaryWriter(str(folder / "tensorboard"), purge_step=step))
             for name, value in figures.items() if writer else ():
                 writer.add_scalar(f"align/{name}", value, step)
 
         yield log
 
 
-def _take_back(lines: BinaryIO, step: int) -> None:
-    """Cuts a log off before the lines of this step and later ones, and before half a line."""
+def _truncate(lines: BinaryIO, step: int) -> None:
+    """Cuts a log off before the lines of this step and later ones, and before an incomplete line."""
     lines.seek(0)
     kept = 0
     for line in lines:

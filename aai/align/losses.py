@@ -24,8 +24,8 @@ def same_label_targets(labels: Tensor, dtype: torch.dtype = torch.float32) -> Te
 def info_nce(f_a: Tensor, f_m: Tensor, tau: float | Tensor, targets: Tensor | None = None) -> Tensor:
     """L_c, eq. 2-4: the mean of the cross-entropies from sound to the other modality and back.
 
-    f_a, f_m [N, D]. The positive stands in the denominator too (InfoNCE; eq. 2 as printed leaves it out).
-    `targets` [N, N] replaces the one-hot y, for batches in which a label comes twice.
+    f_a, f_m [N, D]. The denominator includes the positive (InfoNCE; eq. 2 as printed leaves it out).
+    `targets` [N, N] replaces the one-hot y, for batches in which a label occurs twice.
     """
     logits = similarity(f_a, f_m, tau)
     if targets is None:
@@ -36,9 +36,9 @@ def info_nce(f_a: Tensor, f_m: Tensor, tau: float | Tensor, targets: Tensor | No
 def momentum_contrastive(f_a: Tensor, f_v: Tensor, q_a: Tensor, q_v: Tensor, tau: float | Tensor) -> Tensor:
     """L_t, eq. 5: KL(q || p) from sound to picture and back, averaged over the batch.
 
-    p comes from f_a, f_v [N, D]; q from the momentum encoder's q_a, q_v [N, D], without gradient. What the
-    momentum encoder is a twin of decides what q_a and q_v are (`train.py`): with a frozen visual encoder's
-    twin (the paper's words) q = p and the loss is exactly 0.
+    p comes from f_a, f_v [N, D]; q from the momentum encoder's q_a, q_v [N, D], without gradient. q_a and q_v
+    depend on which branch the momentum encoder is a twin of (`AlignSettings.momentum`): with a twin of the
+    frozen visual encoder (the paper's words) q = p and the loss is exactly 0.
     """
     with torch.no_grad():
         q = similarity(q_a, q_v, tau)

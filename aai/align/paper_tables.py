@@ -1,6 +1,6 @@
-"""The paper's Tables 1 to 3, as it prints them, in percent: to stand beside what is measured here.
+"""The paper's Tables 1 to 3 as printed, in percent, to be shown beside what is measured here.
 
-Table 1 does not say in which direction it retrieves, or on which of CAV-MAE's checkpoints. Two rows are no
+Table 1 does not say in which direction it retrieves, or on which of CAV-MAE's checkpoints. Two rows are not
 targets: Table 2's AudioCLIP contradicts AudioCLIP's own report (69.4 on ESC-50, 68.8 on UrbanSound8K), and
 Table 1's CAV-MAE is at chance level.
 """
@@ -37,7 +37,7 @@ ZERO_SHOT = {
     "SGSIM": {"ESC-50": 57.8, "UrbanSound8K": 45.7},
     "CAVT-MAE": {"ESC-50": 42.8, "UrbanSound8K": 39.8},
 }
-"""Table 2: top-1. The prompt is not told."""
+"""Table 2: top-1 accuracy. The paper does not state the prompt."""
 
 AUDIO_TEXT = {
     "AudioCLIP": 38.94,
@@ -45,7 +45,7 @@ AUDIO_TEXT = {
     "CAVT-MAE w/o m": 49.32,
     "CAVT-MAE": 52.16,
 }
-"""Table 3, VGGSound: top-1 among the label texts."""
+"""Table 3, VGGSound: top-1 accuracy among the label texts."""
 
 NO_TARGETS = {
     "retrieval": "The paper's CAV-MAE row is at chance level, and it names no direction: no targets.",

@@ -1,32 +1,43 @@
-"""Stage 1 on a small folder, in memory and in one call: what a graph needs of it."""
+"""Stage 1 in one call: clips to features, and eq. 1 on an encoder."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
-from ..data.clips import Clip, scan
+from ..data.clips import Clip
 from ..encoders.base import SoundEncoder
 from ..encoders.cavmae import CAVMAE
 from ..encoders.cavmae_encoder import CAVMAEEncoder
+from ..encoders.fingerprint import digest
 from ..encoders.text import TextTower, label_vectors
 from ..errors import InputError
-from ..metrics import Share, nearest_label
+from ..metrics import Share
 from .augment import Augment
 from .batches import Batches
 from .checkpoint import Checkpoint
 from .distributed import ALONE, Distributed
+from .evaluate import label_accuracy
 from .features import Features, encode
 from .settings import AlignSettings
 from .train import AlignResult, align
 
 
-def split(clips: list[Clip], share: float = 0.2, seed: int = 0) -> tuple[list[Clip], list[Clip]]:
+def train_split(clips: list[Clip]) -> list[Clip]:
+    """The clips of the split "train" where there are other splits too, else all."""
+    if {"train"} < {clip.split for clip in clips}:
+        return [clip for clip in clips if clip.split == "train"]
+    return clips
+
+
+def hold_out(clips: list[Clip], share: float = 0.2, seed: int = 0) -> tuple[list[Clip], list[Clip]]:
     """Clips to train on and `share` of every class held out; a class keeps at least one clip to train on."""
+    if not share:
+        return clips, []
     generator = torch.Generator().manual_seed(seed)
     train, held_out = [], []
     classes: dict[str, list[Clip]] = {}
@@ -40,116 +51,12 @@ def split(clips: list[Clip], share: float = 0.2, seed: int = 0) -> tuple[list[Cl
     return train, held_out
 
 
-@torch.no_grad()
-def label_accuracy(model: CAVMAE, examples: Features) -> Share:
-    """How many clips, each the mean of its windows, lie nearest to their own label's vector."""
-    device = model.modality_a.device
-    places = torch.tensor([row for own in examples.windows for row in own])
-    # An hour of sound is hundreds of windows: they go in parts, whatever clip they are of.
-    features = torch.cat(
-        [
-            F.normalize(model.audio_features(examples.fbanks[part.tolist()].float().to(device)), dim=-1).cpu()
-            for part in places.split(64)
-        ]
-    )
-    means = [part.mean(0) for part in features.split([len(own) for own in examples.windows])]
-    return nearest_label(torch.stack(means), examples.f_t, examples.labels)
+def copy_for(
+    encoder: SoundEncoder, tower: TextTower, name: str, notes: Mapping[str, str] | None = None
+) -> CAVMAEEncoder:
+    """A copy of a CAV-MAE, called `name`, to be aligned with a text encoder; `notes` tell how it was made.
 
-
-def align_encoder(
-    encoder: CAVMAEEncoder,
-    examples: Features,
-    settings: AlignSettings,
-    augment: Augment | None = None,
-    held_out: Features | None = None,
-    callback: Callable[[int, int, dict], None] | None = None,
-    measure_every: int = 100,
-    ranks: Distributed = ALONE,
-    checkpoint: Checkpoint | None = None,
-    on_stop: Callable[[AlignResult], None] | None = None,
-) -> AlignResult:
-    """Stage 1 on an encoder, in place; its label table becomes the examples'.
-
-    With `held_out` clips the weights that name most of them right are kept, also where `callback` raises to
-    stop; without, the latest. `ranks`, `checkpoint` and `on_stop` are as in `align`; when `on_stop` is
-    called, the encoder is one that can be saved. Raises InputError for held-out clips of a class that is not
-    trained on.
-    """
-    measure = None
-    if held_out:
-        strangers = sorted(set(held_out.words) - set(examples.words))
-        if strangers:
-            raise InputError(f"'{strangers[0]}' is held out but never trained on: give it clips to train on.")
-        numbers = torch.tensor([examples.words.index(word) for word in held_out.words])
-        # Every trained word is a candidate, whether or not a clip of it was held out.
-        test = replace(held_out, words=examples.words, f_t=examples.f_t, labels=numbers[held_out.labels])
-
-        def measure(model: CAVMAE) -> float:
-            return label_accuracy(model, test).value
-
-    def stopped(result: AlignResult) -> None:
-        encoder.tau = result.tau
-        if on_stop:
-            on_stop(result)
-
-    encoder.labels, encoder.label_vectors = list(examples.words), F.normalize(examples.f_t, dim=-1)
-    result = align(
-        encoder.model,
-        Batches(examples, encoder.model.config, augment, encoder.device, ranks),
-        settings,
-        callback,
-        measure,
-        measure_every,
-        ranks,
-        checkpoint,
-        stopped,
-    )
-    encoder.tau = result.tau
-    return result
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """What came of it: every step's loss, the step whose weights were kept, and how many held-out clips are
-    named right before and after (None where none are held out)."""
-
-    losses: list[float]
-    step: int
-    clips: int
-    labels: int
-    before: Share | None = None
-    after: Share | None = None
-
-    def __str__(self) -> str:
-        text = f"{len(self.losses)} steps on {self.clips} clips of {self.labels} labels"
-        if self.after is None:
-            return text
-        return (
-            f"{text}; held-out clips named right: {self.before} before, {self.after} after (step {self.step})"
-        )
-
-
-def align_folder(
-    encoder: SoundEncoder,
-    tower: TextTower,
-    folder: str | os.PathLike,
-    settings: AlignSettings,
-    held_out: float = 0.2,
-    augment: Augment | None = None,
-    name: str = "aligned",
-    device: str = "cpu",
-    encoding: Callable[[int, int], None] | None = None,
-    callback: Callable[[int, int, float], None] | None = None,
-    on_stop: Callable[[CAVMAEEncoder, int], None] | None = None,
-) -> tuple[CAVMAEEncoder, Aligned]:
-    """A new encoder, tuned on a folder of classes (`clips.scan`), on its split "train" where it has others
-    too; the one that comes in stays as it is.
-
-    held_out: the share of every class that is measured on; the weights that name most of it right are kept.
-    `encoding(clips done, clips)` and `callback(step, steps, loss)` may raise to stop; `on_stop(encoder, steps
-    done)` then gets the best so far, as it does where the training diverges. Raises InputError for an encoder
-    that is no CAV-MAE or of another width than the tower's vectors, where the folder, its files or the
-    settings are at fault, for a loss that is no number, and where memory runs out.
+    Raises InputError for an encoder that is not a CAV-MAE or of another width than the text vectors.
     """
     if not isinstance(encoder, CAVMAEEncoder):
         raise InputError(
@@ -160,55 +67,194 @@ def align_folder(
             f"'{encoder.name}' gives {encoder.dim} numbers, but the text encoder {tower.name} has vectors of "
             f"{tower.dim}: choose two of one width (the public CAV-MAEs have 768)."
         )
-    clips = scan(folder)
-    if {"train"} < {clip.split for clip in clips}:
-        clips = [clip for clip in clips if clip.split == "train"]
-    train, test = split(clips, held_out, settings.seed) if held_out else (clips, [])
-    words = sorted({clip.label for clip in clips})
-    vectors = dict(zip(words, label_vectors(tower, words)))
-    aligned = _twin(encoder, settings.momentum == "literal_shared", name)
-    aligned.space = tower.name
-    aligned.notes |= {"made_by": "Align Audio Encoder", "start": encoder.name}
-    aligned.model.to(device)
-
-    def told(begin: int) -> Callable[[int, int], None] | None:
-        return encoding and (lambda done, _: encoding(begin + done, len(clips)))
-
-    keep_tokens = settings.momentum == "literal_shared"
-    examples = encode(aligned, train, vectors, keep_tokens, told(0))
-    measured = encode(aligned, test, vectors, callback=told(len(train))) if test else None
-    before = label_accuracy(aligned.model, measured) if measured else None
-    losses: list[float] = []
-
-    def step(done: int, total: int, figures: dict) -> None:
-        losses.append(figures["loss"])
-        if callback:
-            callback(done, total, figures["loss"])
-
-    def stopped(result: AlignResult) -> None:
-        aligned.model.to(encoder.device)
-        on_stop(aligned, len(result.curve))
-
-    every = max(5, settings.steps // 10)
-    result = align_encoder(
-        aligned, examples, settings, augment, measured, step, every, on_stop=on_stop and stopped
-    )
-    after = label_accuracy(aligned.model, measured) if measured else None
-    aligned.model.to(encoder.device)
-    return aligned, Aligned(losses, result.step, len(train), len(words), before, after)
-
-
-def _twin(encoder: CAVMAEEncoder, shared: bool, name: str) -> CAVMAEEncoder:
-    """The same encoder with weights of its own."""
     model = CAVMAE(encoder.model.config)
     model.take({key: value.detach().clone() for key, value in encoder.model.state_dict().items()}, name)
-    model = model.requires_grad_(False).to(encoder.device)
     return CAVMAEEncoder(
-        model.shared() if shared else model,
+        model.requires_grad_(False).to(encoder.device),
         list(encoder.labels),
         encoder.label_vectors.clone(),
         encoder.tau,
         name,
         encoder.space,
-        encoder.notes,
+        {**encoder.notes, "start": encoder.name, **(notes or {})},
     )
+
+
+def align_clips(
+    encoder: CAVMAEEncoder,
+    data: AlignData,
+    settings: AlignSettings,
+    augment: Augment | None = None,
+    callbacks: Callbacks | None = None,
+    *,
+    measure_every: int | None = None,
+    store: Path | None = None,
+    checkpoint: Checkpoint | None = None,
+    distributed: Distributed = ALONE,
+) -> Aligned:
+    """Stage 1 on clips, in place: the frozen towers' features of all of them, then eq. 1.
+
+    The weights that name most of the held-out clips right are kept, without such clips the latest; they are
+    measured every `measure_every` steps (None: a tenth of all, at least 5). The encoder's labels become the
+    clips', its space the text encoder's. For momentum "literal_shared" its model is replaced by one with a
+    shared block. It trains on the device of `distributed` and is then back on its own. `store` is a folder
+    for the features. With a `checkpoint` (whose `about` and `f_t` are filled in here) a stopped training
+    resumes. Raises InputError as `encode`, `align_encoder` and `align` do.
+    """
+    callbacks = callbacks or Callbacks()
+    shared = settings.momentum == "literal_shared"
+    if shared:
+        encoder.model = encoder.model.shared().eval()
+    if data.tower:
+        encoder.space = data.tower.name
+    vectors = data.vectors()
+    if checkpoint:
+        checkpoint = replace(checkpoint, about=_about(encoder, data, augment))
+    clips, device = len(data.train) + len(data.held_out), encoder.device
+    encoder.model.to(distributed.device)
+
+    def features(part: list[Clip], tokens: bool, begun: int) -> Features:
+        tick = callbacks.encoding and (lambda done, _: callbacks.encoding(begun + done, clips))
+        return encode(encoder, part, vectors, tokens, tick, store, distributed, data.folder)
+
+    try:
+        train = features(data.train, shared, 0)
+        held_out = features(data.held_out, False, len(data.train)) if data.held_out else None
+        if checkpoint:
+            checkpoint = replace(checkpoint, f_t=train.f_t)
+        before = None
+        if held_out and data.compare:
+            before = label_accuracy(encoder.model, _among_labels_of(train, held_out))
+        result = align_encoder(
+            encoder,
+            train,
+            settings,
+            augment,
+            held_out,
+            callbacks.step,
+            measure_every or max(5, settings.steps // 10),
+            distributed,
+            checkpoint,
+            callbacks.stopped,
+        )
+    finally:
+        encoder.model.to(device)
+    return Aligned(result, len(data.train), len(train.words), len(data.held_out), before)
+
+
+def align_encoder(
+    encoder: CAVMAEEncoder,
+    features: Features,
+    settings: AlignSettings,
+    augment: Augment | None = None,
+    held_out: Features | None = None,
+    callback: Callable[[int, int, dict], None] | None = None,
+    measure_every: int = 100,
+    distributed: Distributed = ALONE,
+    checkpoint: Checkpoint | None = None,
+    on_stop: Callable[[AlignResult], None] | None = None,
+) -> AlignResult:
+    """Eq. 1 on an encoder, in place, from the features of clips; its label table becomes the features'.
+
+    With `held_out` clips the weights that name most of them right are kept, also where `callback` raises to
+    stop; without, the latest. The other arguments are those of `align`; when `on_stop` is called, the encoder
+    is one that can be saved. Raises InputError for held-out clips of a class that is not trained on.
+    """
+    measure = None
+    if held_out:
+        test = _among_labels_of(features, held_out)
+
+        def measure(model: CAVMAE) -> float:
+            return label_accuracy(model, test).value
+
+    def stopped(result: AlignResult) -> None:
+        encoder.tau = result.tau
+        if on_stop:
+            on_stop(result)
+
+    encoder.labels, encoder.label_vectors = list(features.words), F.normalize(features.f_t, dim=-1)
+    batches = Batches(features, encoder.model.config, augment, encoder.device, distributed)
+    result = align(
+        encoder.model, batches, settings, callback, measure, measure_every, distributed, checkpoint, stopped
+    )
+    encoder.tau = result.tau
+    return result
+
+
+def _among_labels_of(train: Features, held_out: Features) -> Features:
+    """The held-out clips with every trained label as a candidate, whether or not a clip of it is held out."""
+    untrained = sorted(set(held_out.words) - set(train.words))
+    if untrained:
+        raise InputError(f"'{untrained[0]}' is held out but never trained on: give it clips to train on.")
+    index = torch.tensor([train.words.index(word) for word in held_out.words])
+    return replace(held_out, words=train.words, f_t=train.f_t, labels=index[held_out.labels])
+
+
+def _about(encoder: CAVMAEEncoder, data: AlignData, augment: Augment | None) -> str:
+    """What a checkpoint's training starts from and learns."""
+    clips = [(clip.id, clip.label) for clip in (*data.train, *data.held_out)]
+    name, gain = (augment.name, augment.gain) if augment else ("none", 0.0)
+    return digest(digest(*encoder.model.parameters(), clips), name, gain)
+
+
+@dataclass(frozen=True)
+class AlignData:
+    """Clips to train on and clips that are only measured on; `folder` holds all their files. `tower` gives
+    the labels' vectors, by `template` (see `label_vectors`); without it the encoder's own table does. With
+    `compare`, the held-out clips are measured before the first step too."""
+
+    train: list[Clip]
+    held_out: list[Clip] = field(default_factory=list)
+    tower: TextTower | None = None
+    template: str = "label"
+    folder: Path | None = None
+    compare: bool = False
+
+    def vectors(self) -> dict[str, torch.Tensor] | None:
+        """Every label's vector [D] by the text encoder."""
+        if self.tower is None:
+            return None
+        words = sorted({clip.label for clip in (*self.train, *self.held_out)})
+        return dict(zip(words, label_vectors(self.tower, words, self.template)))
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """`encoding(clips done, clips)` and `step(step, steps, figures)` may raise to stop; `stopped(result)` is
+    called where the training ends early after a step or more: the encoder has the best weights so far."""
+
+    encoding: Callable[[int, int], None] | None = None
+    step: Callable[[int, int, dict], None] | None = None
+    stopped: Callable[[AlignResult], None] | None = None
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The training's result, on how many clips of how many labels; how many clips were held out and, where it
+    was measured, how many of them were named right before."""
+
+    result: AlignResult
+    clips: int
+    labels: int
+    held_out: int = 0
+    before: Share | None = None
+
+    @property
+    def losses(self) -> list[float]:
+        """Every step's loss."""
+        return [losses["loss"] for losses in self.result.curve]
+
+    @property
+    def after(self) -> Share | None:
+        """How many held-out clips the kept weights name right."""
+        measured = self.result.measured
+        return None if measured is None else Share(round(measured * self.held_out), self.held_out)
+
+    def __str__(self) -> str:
+        text = f"{len(self.losses)} steps on {self.clips} clips of {self.labels} labels"
+        if self.after is None or self.before is None:
+            return text
+        return (
+            f"{text}; held-out clips named right: {self.before} before, {self.after} after "
+            f"(step {self.result.step})"
+        )

@@ -1,4 +1,4 @@
-"""Eq. 1's settings."""
+"""The settings of stage 1."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ class AlignSettings:
     """Eq. 1's settings. The defaults are for tuning a pretrained encoder; ALBEF gives alpha, m and the weight
     decay.
 
-    `momentum`: what the twin that gives the targets q follows: "audio", the audio branch; "literal", the
-    frozen visual branch, so that L_t is 0; "literal_shared", a visual branch whose last block is the audio
-    branch's own, and moves with it (the model needs `share_unified`, the batches `tokens_v`); "none": no
-    twin and no L_t. `learn_tau` learns the temperature from `tau` on, within TAU_RANGE (ALBEF starts at
-    0.07). `multi_positive` shares a label's positives in L_c(A, T). `keep` is the share of patches that a
-    training step hears (patchout; 1 hears all). alpha rises from 0 over `ramp_steps`, ALBEF's first epoch.
+    `momentum`: which branch the momentum twin, whose similarities are the targets q, is a twin of: "audio",
+    the audio branch; "literal", the frozen visual branch, so that L_t is 0; "literal_shared", a visual branch
+    whose last block is the audio branch's own, and moves with it (the model needs `share_unified`, the
+    batches `tokens_v`); "none": no twin and no L_t. `learn_tau` learns the temperature, starting at `tau`,
+    within TAU_RANGE (ALBEF starts at 0.07). `multi_positive` shares a label's positives in L_c(A, T). `keep`
+    is the share of patches that a training step encodes (patchout; 1 keeps all). alpha rises from 0 over
+    `ramp_steps`, ALBEF's first epoch.
 
-    `batch` counts the sounds that are told from one another, over all processes. A step gathers the gradients
-    of `accumulate` such batches: it sees accumulate * batch sounds, but the negatives of a sound are those of
-    its own batch alone. `bf16` runs the audio tower in bfloat16 (autocast); weights and losses stay float32.
+    `batch` is the number of sounds that are contrasted with one another, over all processes. A step
+    accumulates the gradients of `accumulate` such batches; the negatives of a sound are those of its own
+    batch alone. `bf16` runs the audio tower in bfloat16 (autocast); weights and losses stay float32.
 
-    `schedule`: "cosine" raises the rate over `warmup` steps, lets it fall to a fiftieth, and clips gradients
-    at length 1; "paper" holds it through all steps, without a warm-up or clipping, as the code of the paper's
+    `schedule`: "cosine" warms the rate up over `warmup` steps, lets it decay to a fiftieth, and clips
+    gradients to norm 1; "paper" keeps it constant, without warm-up or clipping, as the code of the paper's
     "other settings as [19]" (CAV-MAE's fine-tuning) does for its ten epochs.
+
+    Raises InputError for values that cannot train.
     """
 
     steps: int = 1000

@@ -7,29 +7,28 @@ the processes share a batch, the work of encoding and its store, so all hosts mu
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..align.log import LOG, _log
+from ..align.log import LOG, figures_log
 from ..errors import InputError
 from ..files import is_dir
 from .inputs import SOUNDWORLD, about_force, check_encoder_file, load_text_tower
 from .terminal import Commands, positive, progress, say, tell
 
 if TYPE_CHECKING:
-    from ..align.augment import Augment
     from ..align.distributed import Distributed
-    from ..align.features import Features
+    from ..align.pipeline import AlignData, Aligned
     from ..align.settings import AlignSettings
     from ..align.train import AlignResult
-    from ..data.clips import Clip
     from ..encoders.cavmae_encoder import CAVMAEEncoder
-    from ..encoders.text import TextTower
 
 
 AUGMENTS = ("noise", "hide", "both", "none")
@@ -131,116 +130,87 @@ def train(options: argparse.Namespace) -> None:
         leave()
 
 
-def _train(options: argparse.Namespace, ranks: Distributed) -> None:
+def _train(options: argparse.Namespace, distributed: Distributed) -> None:
+    from ..align.augment import Augment
     from ..align.checkpoint import Checkpoint
-    from ..align.features import encode
-    from ..align.pipeline import align_encoder
-    from ..encoders.fingerprint import digest
-    from ..encoders.text import label_vectors
+    from ..align.pipeline import Callbacks, align_clips
 
     check_encoder_file(options.output, options.force)
     # Before the clips are encoded, which may take a day.
-    ranks.check(options.batch)
-    quiet = options.json or ranks.rank > 0
-    told = (lambda text: None) if ranks.rank else say(options)
-    clips, held_out = _clips(options, told)
-    settings = _settings(options, len(clips))
+    distributed.check(options.batch)
+    notify = (lambda text: None) if distributed.rank else say(options)
+    data = _data(options, notify)
+    settings = _settings(options, len(data.train))
     encoder = _start(options)
-    tower = load_text_tower(options.text) if options.text else None
-    words = sorted({clip.label for clip in clips})
-    vectors = dict(zip(words, label_vectors(tower, words, options.template))) if tower else None
-    start = digest(*encoder.model.parameters(), [(clip.id, clip.label) for clip in (*clips, *held_out)])
-    encoder.model.to(ranks.device)
+    if options.text:
+        data = replace(data, tower=load_text_tower(options.text), template=options.template)
 
     work = options.work or options.output.with_suffix(".training")
-    store = options.store or work / "towers"
     state = work / "state.safetensors"
     _make(work)
-    if options.restart and ranks.rank == 0:
+    if options.restart and distributed.rank == 0:
         state.unlink(missing_ok=True)
-    ranks.wait()
-    data = Path(options.data)
-    folder = data if is_dir(data) else data.parent
-    with progress("encoding", len(clips) + len(held_out), quiet) as tick:
+    distributed.wait()
 
-        def encoded(some: list[Clip], tokens: bool, begun: int) -> Features:
-            return encode(encoder, some, vectors, tokens, lambda i, _: tick(begun + i), store, ranks, folder)
+    def keep(stopped: AlignResult) -> None:
+        path = options.output.with_stem(f"{options.output.stem}-step{len(stopped.curve)}")
+        _save(options, path, encoder, settings, stopped)
+        print(f"Training stopped; the encoder so far is {path}.", file=sys.stderr)
 
-        examples = encoded(clips, settings.momentum == "literal_shared", 0)
-        test = encoded(held_out, False, len(clips)) if held_out else None
-    about = digest(start, options.augment, options.gain)
-    checkpoint = Checkpoint(state, options.save_every, about, examples.f_t)
-    every = options.measure_every or max(1, _epoch(options, len(clips)))
-    seen = 0
-    with progress("training", settings.steps, quiet) as tick, _log(work, ranks) as log:
+    quiet = options.json or distributed.rank > 0
+    shown = _Progress(data, settings.steps, quiet, notify)
+    with shown, figures_log(work, distributed) as log:
 
-        def follow(step: int, total: int, figures: dict) -> None:
-            nonlocal seen
-            if step > seen + 1:
-                told(f"goes on from step {step - 1}")
-            seen = step
-            tick(step)
+        def step(step: int, total: int, figures: dict) -> None:
+            shown.step(step, figures)
             log(step, figures)
-            if "measured" in figures:
-                if sys.stderr.isatty() and not quiet:
-                    # Ends the bar's line.
-                    print(file=sys.stderr)
-                told(
-                    f"step {step} of {total}: names {figures['measured']:.1%} of {len(held_out)} held-out "
-                    f"clips, loss {figures['loss']:.3f}"
-                )
-
-        def keep(stopped: AlignResult) -> None:
-            path = options.output.with_stem(f"{options.output.stem}-step{len(stopped.curve)}")
-            _save(options, path, encoder, tower, settings, stopped)
-            print(f"Training stopped; the encoder so far is {path}.", file=sys.stderr)
 
         try:
-            result = align_encoder(
+            aligned = align_clips(
                 encoder,
-                examples,
+                data,
                 settings,
-                _augment(options),
-                test,
-                follow,
-                every,
-                ranks,
-                checkpoint,
-                keep if ranks.rank == 0 else None,
+                Augment.named(options.augment, options.gain),
+                Callbacks(shown.encoding, step, keep if distributed.rank == 0 else None),
+                measure_every=options.measure_every or _epoch(options, len(data.train)),
+                store=options.store or work / "towers",
+                checkpoint=Checkpoint(state, options.save_every, restart="--restart"),
+                distributed=distributed,
             )
         except KeyboardInterrupt:
-            if ranks.rank == 0 and state.exists():
+            if distributed.rank == 0 and state.exists():
                 without = ", without --restart," if options.restart else ""
                 print(f"The same command{without} goes on from the last state.", file=sys.stderr)
             raise
-    if ranks.rank == 0:
-        _finish(options, encoder, tower, settings, result, len(clips), len(held_out))
+    if distributed.rank == 0:
+        _save(options, options.output, encoder, settings, aligned.result)
+        _report(options, aligned)
 
 
-def _clips(options: argparse.Namespace, told: Callable[[str], None]) -> tuple[list[Clip], list[Clip]]:
+def _data(options: argparse.Namespace, notify: Callable[[str], None]) -> AlignData:
     """What to train on and what to measure on."""
-    from ..align.pipeline import split
+    from ..align.pipeline import AlignData, hold_out, train_split
     from ..data.clips import scan
 
-    clips = scan(options.data, options.split)
-    if options.split is None and {"train"} < {clip.split for clip in clips}:
-        clips = [clip for clip in clips if clip.split == "train"]
-        told(f"training on the {len(clips)} clips of the split 'train'; --split takes another")
+    scanned = scan(options.data, options.split)
+    clips = train_split(scanned)
+    if len(clips) < len(scanned):
+        notify(f"training on the {len(clips)} clips of the split 'train'; --split takes another")
     if not 0 <= options.held_out < 1:
         raise InputError(f"A share of {options.held_out:g} cannot be held out: take 0 or more, and below 1.")
-    if not options.held_out:
-        return clips, []
-    counts = Counter(clip.label for clip in clips)
-    single = sorted(label for label, count in counts.items() if count == 1)
-    clips, held_out = split(clips, options.held_out, options.seed)
-    if not held_out:
-        raise InputError(
-            f"No class of '{options.data}' has clips enough to hold out {options.held_out:.0%}: add clips, "
-            "hold out more, or leave --held-out away."
-        )
-    if single:
-        told(f"only one clip, which is trained on and not measured: {', '.join(single)}")
-    return clips, held_out
+    train, held_out = hold_out(clips, options.held_out, options.seed)
+    if options.held_out:
+        if not held_out:
+            raise InputError(
+                f"No class of '{options.data}' has clips enough to hold out {options.held_out:.0%}: add "
+                "clips, hold out more, or leave --held-out away."
+            )
+        counts = Counter(clip.label for clip in clips)
+        single = sorted(label for label, count in counts.items() if count == 1)
+        if single:
+            notify(f"only one clip, which is trained on and not measured: {', '.join(single)}")
+    path = Path(options.data)
+    return AlignData(train, held_out, folder=path if is_dir(path) else path.parent)
 
 
 def _epoch(options: argparse.Namespace, clips: int) -> int:
@@ -282,37 +252,24 @@ def _settings(options: argparse.Namespace, clips: int) -> AlignSettings:
 
 def _in_bf16(options: argparse.Namespace) -> bool:
     """Whether the command asks for bfloat16, or `accelerate launch --mixed_precision bf16` does. Raises
-    InputError where accelerate asks for a precision that there is not."""
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if not options.bf16 and asked not in ("no", "bf16"):
+    InputError for another precision of accelerate's."""
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if not options.bf16 and precision not in ("no", "bf16"):
         raise InputError(
-            f"accelerate asks for mixed precision {asked}, but the audio tower trains in float32 or bf16: "
-            "launch with --mixed_precision bf16, or no."
+            f"accelerate asks for mixed precision {precision}, but the audio tower trains in float32 or "
+            "bf16: launch with --mixed_precision bf16, or no."
         )
-    return options.bf16 or asked == "bf16"
+    return options.bf16 or precision == "bf16"
 
 
 def _start(options: argparse.Namespace) -> CAVMAEEncoder:
-    from ..encoders.loaders import load_start
-
     if options.encoder == SOUNDWORLD:
         from ..soundworld.loaders import load_sound_encoder
 
-        encoder = load_sound_encoder()
-    else:
-        encoder = load_start(options.encoder)
-    if options.momentum == "literal_shared":
-        encoder.model = encoder.model.shared().eval()
-    return encoder
+        return load_sound_encoder()
+    from ..encoders.loaders import load_start
 
-
-def _augment(options: argparse.Namespace) -> Augment | None:
-    from ..align.augment import Augment
-
-    if options.augment == "none" and not options.gain:
-        return None
-    noise, hide = options.augment in ("noise", "both"), options.augment in ("hide", "both")
-    return Augment(hide=hide, noise=noise, gain=options.gain, turn=noise)
+    return load_start(options.encoder)
 
 
 def _make(folder: Path) -> None:
@@ -328,58 +285,79 @@ def _save(
     options: argparse.Namespace,
     path: Path,
     encoder: CAVMAEEncoder,
-    tower: TextTower | None,
     settings: AlignSettings,
     result: AlignResult,
 ) -> None:
-    from dataclasses import asdict
-
     import torch
 
     from ..encoders.loaders import save
 
     encoder.name = path.stem
-    if tower:
-        encoder.space = tower.name
     save(
         encoder,
         path,
         torch.float16 if options.half else torch.float32,
         made_by="aai align train",
         start=Path(options.encoder).name,
-        text=tower.name if tower else "",
+        text=encoder.space if options.text else "",
         template=options.template,
         settings=json.dumps(asdict(settings)),
         step=str(result.step),
     )
 
 
-def _finish(
-    options: argparse.Namespace,
-    encoder: CAVMAEEncoder,
-    tower: TextTower | None,
-    settings: AlignSettings,
-    result: AlignResult,
-    clips: int,
-    held_out: int,
-) -> None:
-    _save(options, options.output, encoder, tower, settings, result)
-    recent = [figures["loss"] for figures in result.curve[-50:]]
+def _report(options: argparse.Namespace, aligned: Aligned) -> None:
+    result, steps = aligned.result, len(aligned.losses)
+    recent = aligned.losses[-50:]
     report = {
         "file": str(options.output),
-        "clips": clips,
-        "labels": len(encoder.labels),
-        "steps": settings.steps,
+        "clips": aligned.clips,
+        "labels": aligned.labels,
+        "steps": steps,
         "kept_step": result.step,
         "loss": sum(recent) / len(recent),
         "tau": result.tau,
-        "held_out": held_out,
+        "held_out": aligned.held_out,
         "measured": result.measured,
     }
     text = (
-        f"{options.output}: {settings.steps} steps on {clips} clips of {report['labels']} labels, loss "
+        f"{options.output}: {steps} steps on {aligned.clips} clips of {aligned.labels} labels, loss "
         f"{report['loss']:.3f}"
     )
     if result.measured is not None:
-        text += f"; step {result.step} names {result.measured:.1%} of {held_out} held-out clips"
+        text += f"; step {result.step} names {result.measured:.1%} of {aligned.held_out} held-out clips"
     tell(options, report, text)
+
+
+class _Progress(contextlib.ExitStack):
+    """The bars of a training, one after the other, and a line for each measurement."""
+
+    def __init__(self, data: AlignData, steps: int, quiet: bool, notify: Callable[[str], None]):
+        super().__init__()
+        self.steps, self.quiet, self.notify = steps, quiet, notify
+        self.held_out = len(data.held_out)
+        self.tick: Callable[[int], None] | None = None
+        self.last = 0
+
+    def encoding(self, done: int, clips: int) -> None:
+        if self.tick is None:
+            self.tick = self.enter_context(progress("encoding", clips, self.quiet))
+        self.tick(done)
+
+    def step(self, step: int, figures: dict) -> None:
+        if not self.last:
+            # Ends the bar of the encoding.
+            self.close()
+            self.tick = self.enter_context(progress("training", self.steps, self.quiet))
+        if step > self.last + 1:
+            self.notify(f"goes on from step {step - 1}")
+        self.last = step
+        self.tick(step)
+        if "measured" in figures:
+            if sys.stderr.isatty() and not self.quiet:
+                # Ends the bar's line.
+                print(file=sys.stderr)
+            self.notify(
+                f"step {step} of {self.steps}: names {figures['measured']:.1%} of {self.held_out} held-out "
+                f"clips, loss {figures['loss']:.3f}"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from .inputs import SOUNDWORLD, about_force, check_encoder_file, load_text_tower
@@ -44,18 +45,20 @@ def add(align: Commands) -> None:
         "--kind",
         choices=("ridge", "mlp"),
         default="ridge",
-        help="closed form, or corrected by a small network (%(default)s)",
+        help="closed form; mlp is no longer fitted, and taken for it (%(default)s)",
     )
-    sub.add_argument("--seed", type=int, default=0, help="the network's (%(default)s)")
+    sub.add_argument("--seed", type=int, default=0, help="of no use any more: a ridge needs none")
 
 
 def bridge(options: argparse.Namespace) -> None:
-    from ..align.bridge import BridgeSettings, bridge_clap, load_sounds
+    from ..align.bridge import bridge_clap, load_sounds
     from ..align.labels import LABELS, read
     from ..encoders.clap import load_folder
     from ..encoders.loaders import save
 
     check_encoder_file(options.output, options.force)
+    if options.kind == "mlp":
+        print("The bridge's network (--kind mlp) is no longer fitted: this is the ridge.", file=sys.stderr)
     labels = [*LABELS, *(read(options.captions) if options.captions else [])]
     sounds = None if options.sounds is None else load_sounds(options.sounds, options.most)
     clap, clap_text = load_folder(options.clap)
@@ -66,8 +69,8 @@ def bridge(options: argparse.Namespace) -> None:
             load_text_tower(options.text),
             labels,
             sounds,
-            BridgeSettings(options.kind, seed=options.seed),
             lambda done, total: tick(round(100 * done / total)),
+            {"made_by": "aai align bridge"},
         )
     encoder.name = options.output.stem
     save(encoder, options.output)

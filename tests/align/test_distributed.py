@@ -29,30 +29,30 @@ CASES = {
 }  # fmt: skip
 
 
-def deal(ranks):
+def dealt(distributed):
     def batches(generator, size):
         fbanks = torch.randn(size, TINY.frames, TINY.mel_bins, generator=generator)
         f_t, f_v = (torch.randn(size, TINY.dim, generator=generator) for _ in range(2))
         labels = torch.randint(4, (size,), generator=generator)
         tokens = torch.randn(size, TINY.image_tokens, TINY.dim, generator=generator)
-        own = ranks.share(size)
+        own = distributed.share(size)
         return Pairs(fbanks[own], f_t[own], f_v[own], labels[own], tokens[own])
 
     return batches
 
 
-def train(name, ranks):
+def train(name, distributed):
     """The curve, the last step's gradients, the weights, tau and the best measured step."""
     torch.manual_seed(0)
     model = CAVMAE(TINY, share_unified=name == "shared").eval()
     qualities = iter((0.2, 0.9, 0.5))
 
     def measure(model):
-        # Only rank 0 is asked.
-        assert ranks.rank == 0
+        # Only rank 0 measures.
+        assert distributed.rank == 0
         return next(qualities)
 
-    result = align(model, deal(ranks), CASES[name], None, measure, 1, ranks)
+    result = align(model, dealt(distributed), CASES[name], None, measure, 1, distributed)
     parameters = model.audio_parameters()
     gradients = [None if p.grad is None else p.grad.clone() for p in parameters]
     return result.curve, gradients, [p.detach() for p in parameters], result.tau, result.step
@@ -60,12 +60,15 @@ def train(name, ranks):
 
 def work(folder):
     """What a process that a launcher started does."""
-    ranks = join()
-    x = torch.arange(6.0).view(3, 2).add(10 * ranks.rank).requires_grad_()
-    everything = ranks.gather(x)
-    (everything * torch.arange(6.0)[:, None] * (ranks.rank + 1)).sum().backward()
-    made = {"gathered": everything.detach(), "gradient": x.grad, "agreed": ranks.agree(ranks.rank + 0.25)}
-    torch.save({**made, **{name: train(name, ranks) for name in CASES}}, f"{folder}/{ranks.rank}.pt")
+    distributed = join()
+    rank = distributed.rank
+    x = torch.arange(6.0).view(3, 2).add(10 * rank).requires_grad_()
+    everything = distributed.gather(x)
+    (everything * torch.arange(6.0)[:, None] * (rank + 1)).sum().backward()
+    labels = distributed.gather(torch.arange(3) + 3 * rank)
+    made = {"gathered": everything.detach(), "gradient": x.grad, "labels": labels}
+    made["agreed"] = distributed.agree(rank + 0.25)
+    torch.save({**made, **{name: train(name, distributed) for name in CASES}}, f"{folder}/{rank}.pt")
     leave()
 
 
@@ -89,6 +92,7 @@ def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path):
     for rank, made in enumerate(ranks):
         expected = torch.cat([torch.arange(6.0).view(3, 2), torch.arange(6.0).view(3, 2) + 10])
         assert torch.equal(made["gathered"], expected) and made["agreed"] == 0.25
+        assert torch.equal(made["labels"], torch.arange(6))
         # Row i weighs i in rank 0's loss and 2 i in rank 1's.
         assert torch.equal(made["gradient"], 3.0 * torch.arange(6.0).view(2, 3, 1)[rank].expand(3, 2))
     for name in CASES:

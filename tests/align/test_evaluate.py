@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from aai.align.evaluate import per_class, retrieval_tables
+from aai.align.evaluate import label_accuracy, per_class, retrieval_tables
 from aai.metrics import retrieval
 
 
@@ -34,3 +36,20 @@ def test_tables_of_the_subsets_that_differ():
     (*_, whole) = retrieval_tables(f_a, None, f_t, labels)
     # Each label is the very sound of one of its clips; the other clips are as far from all labels: ties.
     assert whole["text to sound"]["R@1"] == 1 and whole["sound to text"]["R@1"] == pytest.approx(3 / 21)
+
+
+def test_a_long_clip_is_measured_in_parts():
+    """An hour of sound is hundreds of windows, too many for one pass."""
+    sizes = []
+
+    def audio_features(fbanks):
+        sizes.append(len(fbanks))
+        return fbanks[:, 0, :2]
+
+    model = SimpleNamespace(modality_a=torch.zeros(1), audio_features=audio_features)
+    fbanks = torch.zeros(150, 1, 2)
+    fbanks[:140, 0, 0], fbanks[140:, 0, 1] = 1, 1
+    windows = [tuple(range(140)), tuple(range(140, 150))]
+    features = SimpleNamespace(fbanks=fbanks, windows=windows, f_t=torch.eye(2), labels=torch.arange(2))
+    found = label_accuracy(model, features)
+    assert (found.hits, found.count) == (2, 2) and sum(sizes) == 150 and max(sizes) <= 64

@@ -184,9 +184,9 @@ def logged(name="out"):
 
 def stop_at(monkeypatch, step, error=KeyboardInterrupt):
     """A training that stops after so many steps."""
-    from aai.align import dataset
+    from aai.align import pipeline
 
-    align = dataset.align
+    align = pipeline.align
 
     def stopped(model, batches, settings, callback, *rest):
         def told(done, total, figures):
@@ -196,7 +196,7 @@ def stop_at(monkeypatch, step, error=KeyboardInterrupt):
 
         return align(model, batches, settings, told, *rest)
 
-    monkeypatch.setattr(dataset, "align", stopped)
+    monkeypatch.setattr(pipeline, "align", stopped)
 
 
 STOPPED = (*TRAIN, "--steps", "6", "--save-every", "2", "--held-out", "0.25", "--measure-every", "2")
@@ -317,7 +317,7 @@ def test_a_class_with_one_clip_is_trained_on_and_not_measured(aai, folder, tmp_p
         (("--held-out", "1"), "cannot be held out"),
         (("--split", "test"), "no clips of the split 'test'"),
         (("-o", "nowhere/out.safetensors"), "no folder 'nowhere'"),
-        (("-o", "sounds.pth"), "'sounds.pth' is no name of an encoder"),
+        (("-o", "sounds.pth"), "'sounds.pth' is no name of a sound encoder"),
         (("-o", "sounds"), "let it end in .safetensors"),
         (("-o", "data"), "'data' is a folder"),
         (("--work", "tiny.safetensors/x"), "cannot be kept"),

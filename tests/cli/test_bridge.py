@@ -40,11 +40,22 @@ def test_a_clap_is_bridged_and_then_heard_with(aai, clap_folder, tmp_path):
     )
     encoder = load("clap.safetensors")
     assert (encoder.name, encoder.space) == ("clap", "SoundWorld")
+    assert encoder.notes["made_by"] == "aai align bridge"
     assert encoder.labels[-1] == "my neighbour's mower"
     code, out, _ = aai("hear", "sounds/wet/rain.wav", "--encoder", "clap.safetensors", "--json")
     assert code == 0 and json.loads(out)[0]["words"][0]["word"] in encoder.labels
     code, out, _ = aai("hear", "sounds/wet/rain.wav", "--encoder", clap_folder)
     assert code == 0 and "no words" in out
+
+
+def test_a_network_is_no_longer_fitted_and_that_is_said(aai, clap_folder):
+    begin = ("align", "bridge", "--clap", clap_folder, "--text", "soundworld", "--seed", "3")
+    code, _, err = aai(*begin, "--kind", "mlp", "-o", "mlp.safetensors")
+    assert code == 0 and "no longer fitted: this is the ridge" in err
+    code, _, err = aai(*begin, "--kind", "ridge", "-o", "ridge.safetensors")
+    assert code == 0 and "no longer" not in err
+    first, second = load("mlp.safetensors").bridge, load("ridge.safetensors").bridge
+    assert first.mlp is None and (first.weight == second.weight).all()
 
 
 def test_a_bridged_clap_is_measured_on_a_named_device(aai, clap_folder, tmp_path):

@@ -90,6 +90,7 @@ def test_an_encoder_is_taught_a_folder(run, pack, small, ear, sounds, dataset, m
     assert torch.equal(ear.embed(sounds), before[0]) and ear.labels == before[1]
     assert aligned.labels == ["a light dog", "light rain", "strong rain"] and aligned.name == "garden"
     assert aligned.space == "clip_l 192" and curve.shape == (1, 256, 512, 3)
+    assert aligned.notes["made_by"] == "Align Audio Encoder"
     assert "8 steps on 6 clips of 3 labels" in report and "held-out" in report
     assert not torch.allclose(aligned.embed(sounds), before[0], atol=1e-3)
     tower = pack.part("nodes.comfy.clip").ClipTower(small.clip)
@@ -192,12 +193,14 @@ def test_soundworlds_own_dataset_is_made_once(pack):
     assert stamp == sorted((p, p.stat().st_mtime_ns) for p in first.rglob("*"))
 
 
-def test_a_clap_is_bridged_saved_and_loaded(run, pack, comfy, small, sounds, clap):
+def test_a_clap_is_bridged_saved_and_loaded(run, pack, comfy, small, sounds, clap, caplog):
     inputs = dict(clap=clap, clip=small.clip, sounds="none", labels="my garden gate", kind="mlp")
     encoder, report = run("AAI_BridgeSoundEncoder", **inputs)
     assert encoder.dim == 192 and encoder.labels[-1] == "my garden gate" and "391 labels" in report
     embedding, words, _ = run("AAI_EncodeSound", sound_encoder=encoder, audio=core_audio(sounds[0]), count=1)
     assert embedding.f_a.shape == (192,) and words in encoder.labels
+    assert encoder.notes["made_by"] == "Bridge Sound Encoder" and encoder.bridge.mlp is None
+    assert "no longer fitted: this is the ridge" in caplog.text
     (file,) = run("AAI_SaveSoundEncoder", sound_encoder=encoder, name="", overwrite=False)
     assert file == "tiny-clap.safetensors"
     (loaded,) = run("AAI_LoadSoundEncoder", encoder=file)

@@ -1,0 +1,53 @@
+"""Clips through the frozen towers, in memory and in a store."""
+
+import pytest
+import torch
+
+from aai.align.batches import Batches
+from aai.align.features import encode
+from aai.data.clips import scan
+from aai.encoders.cavmae import pool
+from aai.errors import InputError
+
+
+def test_a_label_without_a_vector_is_refused_by_name(folder, make_encoder):
+    with pytest.raises(InputError, match="low hum"):
+        encode(make_encoder(), scan(folder), {"high whistle": torch.ones(16)})
+
+
+def test_the_frozen_towers_see_what_the_encoder_sees(folder, features, make_encoder):
+    encoder, clips = make_encoder(), scan(folder)
+    assert len(features.f_v) == 4 and len(features.fbanks) == 6 * 1 + 2 * 3
+    row = int(features.pictures[0][0])
+    seen = encoder.embed_images(clips[0].load_picture(0)[None])[0]
+    torch.testing.assert_close(features.f_v[row], seen)
+    assert features.words == ["high whistle", "low hum"]
+    torch.testing.assert_close(features.f_t, torch.eye(16)[[1, 0]])
+
+
+def test_a_store_gives_what_memory_gives_and_makes_nothing_twice(
+    folder, features, tmp_path, make_encoder, tiny
+):
+    encoder, clips = make_encoder(), scan(folder)
+    # Pictures are known before their tokens are, and in another order.
+    encode(encoder, clips[::-2], store=tmp_path)
+    ticks = []
+    for _ in range(2):
+        kept = encode(encoder, clips, keep_tokens=True, store=tmp_path, callback=lambda i, n: ticks.append(i))
+        for i in range(len(clips)):
+            assert torch.equal(kept.fbanks[kept.windows[i]], features.fbanks[features.windows[i]].float())
+            torch.testing.assert_close(kept.f_v[kept.pictures[i]], features.f_v[list(features.pictures[i])])
+            ours, theirs = kept.tokens_v[kept.token_rows[i]], features.tokens_v[list(features.token_rows[i])]
+            torch.testing.assert_close(ours, theirs.float(), rtol=1e-2, atol=1e-3)
+    assert ticks and ticks[-1] == 8 and len(ticks) <= 8
+    pairs = Batches(kept, tiny)(torch.Generator().manual_seed(0), 6)
+    again = Batches(features, tiny)(torch.Generator().manual_seed(0), 6)
+    torch.testing.assert_close(pairs.f_v, again.f_v)
+    torch.testing.assert_close(pairs.tokens_v, again.tokens_v, rtol=1e-2, atol=1e-3)
+    seen = pool(encoder.model.see(pairs.tokens_v)).detach()
+    torch.testing.assert_close(torch.nn.functional.normalize(seen, dim=-1), pairs.f_v, rtol=0, atol=1e-3)
+    # Other weights see otherwise, and hear the same.
+    other = make_encoder()
+    other.model.norm_v.weight.add_(1)
+    encode(other, clips, store=tmp_path)
+    assert len(list(tmp_path.glob("pictures-*"))) == 2 and len(list(tmp_path.glob("sounds-*"))) == 1
