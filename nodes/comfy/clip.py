@@ -13,7 +13,6 @@ from ...aai.errors import InputError
 from ...aai.picture.model import Conditioning, Vectors
 from ...aai.prompt import Prompt, TokenIds
 from ...aai.token import SoundToken
-from . import clip as words
 
 PLACE = "aai-sound-token-"
 TOKEN_IDS = "aai_token_ids"
@@ -181,8 +180,8 @@ class ClipTower:
     """
 
     def __init__(self, clip, encoder: str | None = None):
-        self.clip, self.encoder = clip, encoder or words.encoders(clip)[0]
-        self.dim = words.word_embeddings(clip, self.encoder).embedding_dim
+        self.clip, self.encoder = clip, encoder or encoders(clip)[0]
+        self.dim = word_embeddings(clip, self.encoder).embedding_dim
         self.name = f"{self.encoder} {self.dim}"
 
     def embed(self, texts: list[str]) -> Tensor:
@@ -191,6 +190,6 @@ class ClipTower:
             return torch.zeros(0, self.dim)
         with torch.inference_mode():
             self.clip.load_model()
-            states = words.end_states(self.clip, self.encoder, texts)
+            states = end_states(self.clip, self.encoder, texts)
         # A copy: outside inference mode it is an ordinary tensor, which training may use.
         return states.clone()

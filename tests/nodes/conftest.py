@@ -84,7 +84,7 @@ def small(pack, tmp_path_factory):
     models, text = pack.part("aai.soundworld.models"), pack.part("aai.soundworld.text")
     soundworld = pack.part("nodes.comfy.soundworld")
     folder = tmp_path_factory.mktemp("tokenizer")
-    text.build_tokenizer(folder)
+    pack.part("aai.soundworld.build.text").build_tokenizer(folder)
     torch.manual_seed(0)
     tokenizer = text.load_tokenizer(folder)
     unet = UNet2DConditionModel(**models.UNET_CONFIG).eval().requires_grad_(False)
