@@ -352,9 +352,7 @@ class LoudnessReweight(io.ComfyNode):
     def execute(cls, model, conditioning, tokens, scale, reference, audio=None) -> io.NodeOutput:
         from ..aai.audio import loudness as lufs
         from ..aai.errors import InputError
-        from ..aai.inject.edit import reweighted
         from ..aai.inject.loudness import read_scales, scale_of
-        from .comfy import clip as words
         from .comfy import patch
 
         loudness = None
@@ -367,9 +365,8 @@ class LoudnessReweight(io.ComfyNode):
             raise InputError(
                 "Loudness Reweight has neither a scale nor a sound: type one, or connect an audio."
             )
-        token_ids = words.token_ids_of(conditioning)
         names = [name.strip(" <>") for name in tokens.split(",") if name.strip(" <>")]
-        injection = reweighted(patch.attached(model), token_ids, scales, names)
+        injection = patch.with_scales(model, conditioning, scales, names)
         # JSON has no -inf, which is silence.
         shown = None if loudness is None else max(loudness, -99.0)
         told = {"loudness": shown, "reference": reference, "scales": scales}

@@ -107,7 +107,7 @@ class BlendRun:
         self.changed: Tensor | None = None
         self.passed_by = False
 
-    def look(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups, size: tuple[int, int]) -> None:
+    def observe(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups, size: tuple[int, int]) -> None:
         """Gathers where the words look in a layer of q [B, heads, N, d], k [B, heads, L, d], in a call for
         latents of `size`. Only one layer tells it, and of an area none."""
         if not self.blend.words:
@@ -140,7 +140,7 @@ class BlendRun:
         if self.gathered is None and self.passed_by:
             raise InputError(
                 "Where the blend words look is known of a conditioning of the whole picture only: use the "
-                "edit's conditioning without areas, or a mask in place of blend_words."
+                "edit's conditioning without areas, or a mask in place of words."
             )
         if self.gathered is not None:
             maps = F.max_pool2d(self.gathered.flatten(0, 1)[:, None], 3, stride=1, padding=1)
@@ -167,7 +167,7 @@ class BlendRun:
         """Clean latents [groups * rows, C, h, w] with the edited rows' kept to the mask."""
         return self._masked(latents, self.mask(progress))
 
-    def held(self, latents: Tensor, progress: float) -> Tensor:
+    def restored(self, latents: Tensor, progress: float) -> Tensor:
         """Clean latents that were blended before guidance, with the source's again where nothing may change:
         where the mask lies between 0 and 1, it has been applied."""
         mask = self.mask(progress)

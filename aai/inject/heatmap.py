@@ -58,7 +58,7 @@ class Heatmap:
         self._shares = torch.zeros(len(self.names), pictures)
         self._calls = 0
 
-    def look(
+    def observe(
         self,
         attend: Attend,
         q: Tensor,
@@ -96,17 +96,19 @@ class Heatmap:
         self._shares = self._shares.to(shares) + shares[..., 0, 0]
         self._calls += 1
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no sampling has gathered any map."""
+        return not self._calls
+
     def maps(self) -> Tensor:
         """Where each token looked, [tokens, pictures, h, w], as fine as the finest layer: 1 is the average
         place, and 0 all of a picture whose prompt does not name the token.
 
         Raises InputError where no sampling has gathered any.
         """
-        if not self._calls:
-            raise InputError(
-                "No picture has been sampled with this heat map: give KSampler Attention Heatmap's model and "
-                "the same conditioning, without areas, and connect its picture here."
-            )
+        if self.is_empty:
+            raise InputError("No picture has been sampled with this heat map: sample one, without areas.")
         finest = max(self._maps, key=math.prod)
         total = sum(F.interpolate(s, finest, mode="bilinear") for s in self._maps.values())
         return total / self._calls

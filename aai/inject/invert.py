@@ -106,7 +106,7 @@ class Trajectory:
                     found,
                 )
 
-    def enter(self, x: Tensor, sigma: float, rows: int) -> Tensor:
+    def with_noisy_sources(self, x: Tensor, sigma: float, rows: int) -> Tensor:
         """Noisy latents of groups of `rows`, every source on its way: what the U-Net is to see."""
         x = x.clone()
         x[::rows] = self.at(sigma).to(x)
@@ -127,7 +127,7 @@ class Trajectory:
         content = save(tensors, metadata=told)
         files.write(path, content, "The inverted picture")
 
-    def leave(self, clean: Tensor, rows: int) -> Tensor:
+    def with_clean_sources(self, clean: Tensor, rows: int) -> Tensor:
         """What the U-Net made of them, every source as the picture's latents, where every sampler ends."""
         clean = clean.clone()
         clean[::rows] = self.clean.to(clean)
@@ -146,7 +146,7 @@ def load(path: str | os.PathLike) -> tuple[Trajectory, str]:
             guidance = float(told[GUIDANCE]) if GUIDANCE in told else None
             return Trajectory(**held, model=told.get(MODEL, ""), guidance=guidance), told[METADATA]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"'{path}' is no inverted picture ({error}): make one with `aai invert`.") from error
+        raise InputError(f"'{path}' is no inverted picture ({error}).") from error
 
 
 def reduced(pictures: Tensor, native_size: int) -> Tensor:

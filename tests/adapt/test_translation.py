@@ -88,7 +88,7 @@ def test_the_text_encoder_that_it_was_aligned_with_takes_it_as_it_is(model):
 
 
 def test_end_states_are_the_text_models_pooled_ones(model):
-    tower = model._towers["clip_l"]
+    tower = model._text_encoders["clip_l"]
     ids = tower.tokenizer(
         "a photo of rain", padding="max_length", max_length=77, return_tensors="pt"
     ).input_ids

@@ -343,7 +343,7 @@ def test_guidance_of_others_tells_nothing_of_where_words_look(pack, run, guided,
     seen = []
     blend, heat = pack.part("aai.inject.blend").BlendRun, pack.part("aai.inject.heatmap").Heatmap
     with pytest.MonkeyPatch.context() as patch:
-        for kind, what in ((blend, "look"), (blend, "compare"), (heat, "look")):
+        for kind, what in ((blend, "observe"), (blend, "compare"), (heat, "observe")):
             patch.setattr(kind, what, lambda *_, name=(kind, what), **__: seen.append(name))
         counts = []
         for given in ({}, {"model": guided[name]}):

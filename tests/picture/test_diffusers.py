@@ -106,7 +106,7 @@ def test_the_loss_is_differentiable_in_the_vectors(model, make_token):
     vectors = prompt.tokens[0].vectors["clip_l"].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(vectors), vectors)
     assert (gradient.norm(dim=1) > 0).all()
-    for parameter in [*model.unet.parameters(), *model._towers["clip_l"].model.parameters()]:
+    for parameter in [*model.unet.parameters(), *model._text_encoders["clip_l"].model.parameters()]:
         assert not parameter.requires_grad
     direction = gradient / gradient.norm()
     with torch.no_grad():
@@ -260,7 +260,7 @@ def test_a_folder_loads_as_the_same_model(model, parts, tmp_path):
     expected = model.predict_noise(latents, t, model.encode_prompt(prompt))
     assert_close(read.predict_noise(latents, t, read.encode_prompt(prompt)), expected)
     half = load(tmp_path / "model", torch.float16)
-    assert {half.dtype, half._towers["clip_l"].model.dtype} == {torch.float16}
+    assert {half.dtype, half._text_encoders["clip_l"].model.dtype} == {torch.float16}
     assert half.vae.dtype == torch.float32
     assert torch.equal(half.decode(latents), read.decode(latents))
 
