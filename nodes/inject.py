@@ -212,8 +212,8 @@ class PromptToPromptEdit(io.ComfyNode):
         from ..aai.inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
         from ..aai.inject.loudness import read_scales
         from ..aai.prompt import Prompt
-        from .comfy import clip as words
-        from .comfy import latent as sampling
+        from .comfy import clip as text
+        from .comfy import latent as latents
         from .comfy import patch
 
         chosen = {
@@ -226,12 +226,12 @@ class PromptToPromptEdit(io.ComfyNode):
         edited, scales = sweep([Prompt(line, tokens) for line in lines], read_scales(scale))
         edit = Edit(
             Prompt(source_prompt, tokens), edited, scales=scales, self_downscale=self_downscale,
-            silence=silence, source_pooled=source_pooled, trajectory=sampling.trajectory_of(latent), **chosen,
+            silence=silence, source_pooled=source_pooled, trajectory=latents.trajectory_of(latent), **chosen,
         )  # fmt: skip
-        encode_prompt = partial(words.encode, clip)
+        encode_prompt = partial(text.encode, clip)
         edit = blended(edit, encode_prompt, blend_words, mask, blend_start, blend_threshold, blend_changes)
         cond = encode(encode_prompt, edit)
-        return io.NodeOutput(patch.attach(model, edit), words.core(cond), sampling.paired(latent, edit.rows))
+        return io.NodeOutput(patch.attach(model, edit), text.as_core(cond), latents.paired(latent, edit.rows))
 
 
 class InvertImage(io.ComfyNode):

@@ -251,8 +251,8 @@ class DiffusersPictureModel:
         callback: Callable[[int, int, Tensor], None] | None = None,
         edit: Control | None = None,
     ) -> Tensor:
-        """Euler on the "normal" schedule, as ComfyUI's `euler` and `normal`: one picture a seed; with an edit, a
-        source and its edited pictures a seed."""
+        """Euler on the "normal" schedule, as ComfyUI's `euler` and `normal`: one picture a seed; with an
+        edit, a source and its edited pictures a seed."""
         step = self.codec.downscale
         shape = [
             self.unet.config.out_channels,
