@@ -29,7 +29,7 @@ TEMPLATES = {
 """The prompts of textual inversion (Gal et al. 2022, and everyone after), for a thing and for a style."""
 
 NORMS = ("free", "soft", "pinned")
-TIMESTEPS = ("stratified", "antithetic", "uniform")
+TIMESTEP_MODES = ("stratified", "antithetic", "uniform")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class TrainSettings:
             ),
             (self.init >= 0, f"An initial spread of {self.init} is no spread: take 0 or more."),
             (
-                self.timesteps in TIMESTEPS,
+                self.timesteps in TIMESTEP_MODES,
                 f"The timesteps '{self.timesteps}' are unknown: take stratified, antithetic or uniform.",
             ),
             (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import faiss
 
 INSTALL = "pip install faiss-cpu"
-PROBES = 32
+LISTS_PROBED = 32
 """How many of the inverted lists a search looks into."""
 
 CANDIDATES = 256
@@ -46,7 +46,7 @@ class Inverted:
         import faiss
 
         wanted = min(max(count, CANDIDATES), self.index.ntotal)
-        settings = faiss.SearchParametersIVF(nprobe=PROBES)
+        settings = faiss.SearchParametersIVF(nprobe=LISTS_PROBED)
         _, rows = self.index.search(query[None].float().numpy(), wanted, params=settings)
         found = torch.from_numpy(rows[0])
         return found[found >= 0].sort().values
