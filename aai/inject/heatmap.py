@@ -42,8 +42,8 @@ class Heatmap:
 
     @contextmanager
     def sampling(self, pictures: int, size: tuple[int, int]) -> Iterator[None]:
-        """Around a sampling of so many latents of `size` (h, w): one that does not come to its end leaves the
-        maps of the one before, whose picture is the last there is."""
+        """Around a sampling of so many latents of `size` (h, w). One that does not end leaves the maps of the
+        sampling before it, whose picture is the last that there is."""
         before = dict(vars(self))
         self._start(pictures, size)
         try:
@@ -82,10 +82,10 @@ class Heatmap:
         # Each token has a column of the values; the output's is then its map.
         ones = torch.zeros_like(keys)
         for picture in range(len(rows)):
-            read = token_ids[picture % len(token_ids)]
-            positions = token_positions(read)
+            ids = token_ids[picture % len(token_ids)]
+            positions = token_positions(ids)
             for column, name in enumerate(self.names):
-                repeats = range(0, k.shape[-2], len(read))
+                repeats = range(0, k.shape[-2], len(ids))
                 ones[picture, :, [p + r for p in positions.get(name, ()) for r in repeats], column] = 1
         maps = attend(q[list(rows)], keys, ones)[..., : len(self.names)].float().mean(1)
         maps = maps.movedim(-1, 0).unflatten(-1, layer)
