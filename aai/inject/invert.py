@@ -44,10 +44,11 @@ def is_ours(path: str | os.PathLike) -> bool:
 class Trajectory:
     """A picture's latents on their way into noise.
 
-    sigmas: descending [n + 1], the last 0. latents: there [n + 1, C, h, w], clean + sigma noise, scaled as the
-    U-Net was trained on. nulls: with null-text optimisation, the unconditional embeddings from each sigma to
-    the next [n, L, D], and `guidance` what they are for. model: the fingerprint of the U-Net that inverted the
-    picture; "" is not checked.
+    sigmas: [n + 1], descending, the last 0.
+    latents: [n + 1, C, h, w] at these sigmas, clean + sigma noise, scaled as the U-Net was trained on.
+    nulls: the unconditional embeddings from each sigma to the next [n, L, D] of null-text optimisation.
+    model: the fingerprint of the U-Net that inverted the picture; "" is not checked.
+    guidance: what `nulls` are for.
     """
 
     sigmas: Tensor
@@ -110,7 +111,7 @@ class Trajectory:
                 )
 
     def with_noisy_sources(self, x: Tensor, sigma: float, rows: int) -> Tensor:
-        """Noisy latents [B, C, h, w] of groups of `rows`, every source as it is on the trajectory at sigma."""
+        """Noisy latents [B, C, h, w] of groups of `rows`, every source the trajectory's at sigma."""
         x = x.clone()
         x[::rows] = self.at(sigma).to(x)
         return x

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from aai.errors import InputError
 from aai.picture.diffusers import DiffusersPictureModel, codec_of, load
-from aai.picture.model import Conditioning, vocabulary_statistics
+from aai.picture.model import Conditioning
 from aai.prompt import Prompt
 
 
@@ -87,11 +87,6 @@ def test_vectors_stand_in_for_the_tokens_own(model, make_token):
     # Words before the token cannot see it: the text transformer is causal.
     position = instead.positions["rain"][0]
     assert torch.equal(instead.cross[:, :position], model.encode_prompt(prompt).cross[:, :position])
-
-
-def test_the_text_model_is_left_without_hooks(model, parts, make_token):
-    model.encode_prompt(Prompt("*", (make_token(),)))
-    assert not parts.text_encoder.get_input_embeddings()._forward_hooks
 
 
 def test_the_loss_is_differentiable_in_the_vectors(model, make_token):
@@ -224,24 +219,6 @@ def test_word_statistics(model, parts):
     )
     assert info.std == pytest.approx(float(weight.flatten().std()), rel=1e-4)
     assert list(model.text_encoders) == ["clip_l"] and model.native_size == 16
-
-
-class WithoutFloat64(torch.Tensor):
-    """As on MPS: no float64, until it is brought to the CPU."""
-
-    def double(self):
-        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
-
-    def cpu(self):
-        return self.as_subclass(torch.Tensor)
-
-
-def test_words_are_read_where_there_is_no_float64(model, parts):
-    table = parts.text_encoder.get_input_embeddings()
-    found = vocabulary_statistics(
-        lambda ids: table(ids).as_subclass(WithoutFloat64), table.num_embeddings, torch.device("cpu")
-    )
-    assert found == model.text_encoders["clip_l"]
 
 
 def test_tokens_of_another_width_are_refused(model, make_token):
