@@ -22,7 +22,7 @@ from . import files
 from .errors import InputError
 from .files import is_file
 
-SILENCE = -math.inf
+SILENCE_LUFS = -math.inf
 LOWEST_RATE = 1000
 """Hz. Below, nothing is left to hear, and a rate says only that it was not known."""
 VIDEOS = {
@@ -309,7 +309,7 @@ def loudness(sound: Sound) -> float:
         levels = -0.691 + 10 * np.log10(power)
     loud = levels > -70
     if not loud.any():
-        return SILENCE
+        return SILENCE_LUFS
     gate = -0.691 + 10 * math.log10(power[loud].mean()) - 10
     return float(-0.691 + 10 * math.log10(power[loud & (levels > gate)].mean()))
 

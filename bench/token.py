@@ -173,7 +173,7 @@ def write_model(model, folder: Path) -> None:
     """The parts in diffusers' folders; an autoencoder that is none of diffusers' is left out."""
     from diffusers import DDPMScheduler
 
-    tower = model._towers["clip_l"]
+    tower = model._text_encoders["clip_l"]
     tower.model.save_pretrained(folder / "text_encoder")
     tower.tokenizer.save_pretrained(folder / "tokenizer")
     model.unet.save_pretrained(folder / "unet")

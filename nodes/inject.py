@@ -214,7 +214,7 @@ class PromptToPromptEdit(io.ComfyNode):
         from ..aai.inject.loudness import read_scales
         from ..aai.prompt import Prompt
         from .comfy import patch
-        from .comfy.clip import core
+        from .comfy.clip import as_core
         from .comfy.clip import encode as encode_with
         from .comfy.latent import paired, trajectory_of
 
@@ -228,7 +228,7 @@ class PromptToPromptEdit(io.ComfyNode):
         encode_prompt = partial(encode_with, clip)
         edit = blended(edit, encode_prompt, blend_words, mask, blend_start, blend_threshold, blend_changes)
         cond = encode(encode_prompt, edit)
-        return io.NodeOutput(patch.attach(model, edit), core(cond), paired(latent, edit.rows))
+        return io.NodeOutput(patch.attach(model, edit), as_core(cond), paired(latent, edit.rows))
 
 
 class InvertImage(io.ComfyNode):
@@ -348,10 +348,8 @@ class LoudnessReweight(io.ComfyNode):
     @classmethod
     def execute(cls, model, conditioning, tokens, scale, reference, audio=None) -> io.NodeOutput:
         from ..aai.audio import loudness as lufs
-        from ..aai.inject.edit import reweighted
         from ..aai.inject.loudness import read_scales, scale_of
         from .comfy import patch
-        from .comfy.clip import token_ids_of
 
         loudness = None
         if scale.strip():
@@ -363,9 +361,8 @@ class LoudnessReweight(io.ComfyNode):
             raise InputError(
                 "Loudness Reweight has neither a scale nor a sound: type one, or connect an audio."
             )
-        token_ids = token_ids_of(conditioning)
         names = [name.strip(" <>") for name in tokens.split(",") if name.strip(" <>")]
-        injection = reweighted(patch.attached(model), token_ids, scales, names)
+        injection = patch.with_scales(model, conditioning, scales, names)
         # JSON has no -inf, which is silence.
         finite = None if loudness is None else max(loudness, -99.0)
         shown = {"loudness": finite, "reference": reference, "scales": scales}

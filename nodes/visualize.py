@@ -45,17 +45,14 @@ class AttentionHeatmap(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, conditioning) -> io.NodeOutput:
-        from ..aai.inject.edit import reweighted
         from ..aai.inject.heatmap import Heatmap
         from ..aai.prompt import token_names
         from .comfy import clip, patch
 
-        token_ids = clip.token_ids_of(conditioning)
-        before = patch.attached(model)
-        # A scale of 1 is no change: what watches rides on it where nothing else is injected.
-        whole = reweighted(before, token_ids, [1.0])
-        heatmap = Heatmap(token_names(token_ids))
-        return io.NodeOutput(patch.attach(model, before or whole, heatmap), heatmap)
+        # A scale of 1 is no change: the heat map rides on it where nothing else is injected.
+        unchanged = patch.with_scales(model, conditioning, [1.0])
+        heatmap = Heatmap(token_names(clip.token_ids_of(conditioning)))
+        return io.NodeOutput(patch.attach(model, patch.attached(model) or unchanged, heatmap), heatmap)
 
 
 class DrawHeatmap(io.ComfyNode):
@@ -98,6 +95,11 @@ class DrawHeatmap(io.ComfyNode):
     def execute(cls, maps, images, opacity) -> io.NodeOutput:
         from ..aai.inject import heatmap
 
+        if maps.is_empty:
+            raise InputError(
+                "No picture has been sampled with this heat map: give KSampler Attention Heatmap's model and "
+                "the same conditioning, without areas, and connect its picture here."
+            )
         attention = maps.maps().to(images.device)
         if len(images) != maps.pictures:
             raise InputError(

@@ -141,7 +141,10 @@ def edit(options: argparse.Namespace) -> None:
     model, tokens = model_and_tokens(options)
     source, trajectory = options.source, None
     if options.trajectory:
-        trajectory, prompt = load(options.trajectory)
+        try:
+            trajectory, prompt = load(options.trajectory)
+        except InputError as error:
+            raise InputError(f"{str(error).rstrip('.')}: make one with `aai invert`.") from error
         source = source or prompt
     if not source:
         raise InputError("There is no source prompt: say what the picture before shows with --source.")

@@ -57,7 +57,7 @@ def generate(options: argparse.Namespace) -> None:
     if options.scale == LOUDNESS:
         edit = Reweight((loudness_scales(options, prompt),))
     elif options.scale is not None:
-        edit = reweighted(None, [cond.token_ids], scales)
+        edit = reweighted(None, [token.name for token in prompt.used()], scales)
     written = draw(options, model, cond, seeds, names, edit)
     report = {"prompt": options.prompt, "tokens": [t.name for t in tokens], "pictures": written}
     tell(options, report, "\n".join(row["file"] for row in written))

@@ -18,7 +18,7 @@ from .shards import pack
 
 WORK = ".work"
 """The folder, within the dataset's, for clips that are being made."""
-QUIETEST = 1 / 32768
+QUIETEST_AMPLITUDE = 1 / 32768
 """A sound below the last bit of 16 is silent."""
 
 
@@ -117,7 +117,7 @@ def _read(item: Item, settings: PrepareSettings) -> tuple[audio.Sound, list]:
     sound = audio.load(item.media, item.start, settings.seconds).mono().resample(settings.rate)
     if sound.seconds < SHORTEST:
         raise InputError(f"its sound lasts {sound.seconds:.2f} s")
-    if sound.waveform.abs().max() < QUIETEST:
+    if sound.waveform.abs().max() < QUIETEST_AMPLITUDE:
         raise InputError("its sound is silent")
     if item.pictures:
         there = [item.pictures[i] for i in evenly(len(item.pictures), settings.frames)]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..audio import SHORTEST, SILENCE, Sound, loudness, sound_hash
+from ..audio import SHORTEST, SILENCE_LUFS, Sound, loudness, sound_hash
 from ..errors import InputError
 
 
@@ -95,11 +95,11 @@ def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEm
             f"{called} lasts {sound.seconds:.2f} s, too short to hear: take {SHORTEST:g} s or more."
         )
     level = loudness(sound)
-    if level == SILENCE:
+    if level == SILENCE_LUFS:
         raise InputError(
             f"{called} is silent (below -70 LUFS): choose a part with sound in it, or make it louder."
         )
-    if len(sound.waveform) > 1 and loudness(sound.mono()) == SILENCE:
+    if len(sound.waveform) > 1 and loudness(sound.mono()) == SILENCE_LUFS:
         raise InputError(
             f"{called} has channels that cancel each other out when they are mixed: take one of them alone."
         )

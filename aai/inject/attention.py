@@ -67,22 +67,20 @@ class Injection:
         )
         return replace(self, mixes=tuple(mixes))
 
-    def fitted(self, k: Tensor, rows: int) -> Injection:
-        """For keys [B, L, C] that another's patch may have made longer, of `rows` rows in a batch: what
-        repeats the conditioning is read as the conditioning.
+    @property
+    def length(self) -> int:
+        """L, how many positions the conditioning has."""
+        return len(self.mixes[0].own)
 
-        Raises InputError for other positions, or other rows, than the conditioning's.
-        """
-        length = len(self.mixes[0].own)
+    def fitted(self, k: Tensor, rows: int) -> Injection | None:
+        """For keys [B, L', C] that others may have made longer, of `rows` rows in a batch: what repeats the
+        conditioning is read as the conditioning. None for other positions, or other rows, than its own."""
+        length = self.length
         if k.shape[:2] == (rows, length):
             return self
         repeats = k.shape[1] // length
         if len(k) != rows or repeats * length != k.shape[1] or not _repeats(k, length):
-            raise InputError(
-                f"Another node's attention patch has made {len(k)} x {k.shape[1]} places of the "
-                f"conditioning's {rows} x {length} (Attention Couple does), so that edits and loudness no "
-                "longer know where the words stand: take that node off this model."
-            )
+            return None
         mixes = (
             replace(
                 m, given=m.given.repeat(repeats), inverse=m.inverse.repeat(repeats), own=m.own.repeat(repeats)

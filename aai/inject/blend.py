@@ -22,7 +22,7 @@ from ..prompt import TokenIds
 
 START, THRESHOLD = 0.2, 0.3
 FINEST = 8
-"""A layer of fewer places a side tells too little about where a word looks."""
+"""A layer of fewer places a side is too coarse to show where a word looks."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Blend:
     words: the positions of the blend words in each row's prompt, the source's first; () where there are none.
     mask: [H, W] or [edited, H, W] in [0, 1], of any size; 1 where the picture may change.
     changes: only where the edited picture's prediction differs most from the source's, as in DiffEdit
-    (Couairon et al. 2022): for a sound that no word's look finds.
+    (Couairon et al. 2022): for a sound whose word looks everywhere.
     Where several are given, all must allow it. Words' places and changes count from a share `start` of the
     steps on, where the map, or the difference, is above `threshold` of its largest value.
 
@@ -76,8 +76,8 @@ def positions_of(word: TokenIds, token_ids: TokenIds, name: str) -> tuple[int, .
 def word_positions(
     words: Sequence[str], read: Callable[[str], TokenIds], rows: Sequence[TokenIds]
 ) -> tuple[tuple[int, ...], ...]:
-    """`Blend.words` for the rows' prompts; a word need stand in one of them only. `read(word)` gives what is
-    read of a word alone.
+    """`Blend.words` for the rows' prompts; a word need stand in one of them only. `read(word)` gives the
+    token ids of a word alone.
 
     Raises InputError for a word that no prompt has.
     """
@@ -107,9 +107,9 @@ class BlendRun:
         self.changed: Tensor | None = None
         self.passed_by = False
 
-    def look(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups, size: tuple[int, int]) -> None:
+    def observe(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups, size: tuple[int, int]) -> None:
         """Gathers where the words look in a layer of q [B, heads, N, d], k [B, heads, L, d], in a call for
-        latents of `size`. Only one layer tells it, and of an area none."""
+        latents of `size`. One layer alone is gathered, and none of an area of the picture."""
         if not self.blend.words:
             return
         if tuple(size) != self.size or q.shape[-2] != math.prod(self.layer):
@@ -127,7 +127,7 @@ class BlendRun:
     def mask(self, progress: float) -> Tensor | None:
         """Where the edited rows may differ now, [groups, edited, 1, h, w] in [0, 1]; None for everywhere.
 
-        Raises InputError where the words' places are due, and no layer of the edit's has told them.
+        Raises InputError where the words' places are due, and no layer of the edit's has been gathered.
         """
         allowed = None
         if self.blend.mask is not None:
@@ -140,7 +140,7 @@ class BlendRun:
         if self.gathered is None and self.passed_by:
             raise InputError(
                 "Where the blend words look is known of a conditioning of the whole picture only: use the "
-                "edit's conditioning without areas, or a mask in place of blend_words."
+                "edit's conditioning without areas, or a mask in place of words."
             )
         if self.gathered is not None:
             maps = F.max_pool2d(self.gathered.flatten(0, 1)[:, None], 3, stride=1, padding=1)
@@ -156,10 +156,10 @@ class BlendRun:
     def _high(self, maps: Tensor) -> Tensor:
         return maps > self.blend.threshold * maps.amax((2, 3), keepdim=True)
 
-    def compare(self, asked: Tensor) -> None:
+    def compare(self, clean: Tensor) -> None:
         """Sees where the prompts' own clean latents [groups * rows, C, h, w], without guidance, differ."""
         if self.blend.changes:
-            source, *edited = asked.float().unflatten(0, (-1, self.rows)).unbind(1)
+            source, *edited = clean.float().unflatten(0, (-1, self.rows)).unbind(1)
             apart = torch.stack([(row - source).square().mean(1, keepdim=True).sqrt() for row in edited], 1)
             self.changed = F.avg_pool2d(apart.flatten(0, 1), 3, 1, 1, count_include_pad=False)
 
@@ -167,7 +167,7 @@ class BlendRun:
         """Clean latents [groups * rows, C, h, w] with the edited rows' kept to the mask."""
         return self._masked(latents, self.mask(progress))
 
-    def held(self, latents: Tensor, progress: float) -> Tensor:
+    def restored(self, latents: Tensor, progress: float) -> Tensor:
         """Clean latents that were blended before guidance, with the source's again where nothing may change:
         where the mask lies between 0 and 1, it has been applied."""
         mask = self.mask(progress)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..picture.model import Conditioning, stacked
-from ..prompt import Prompt, TokenIds, index_projection, token_names
+from ..prompt import Prompt, TokenIds, index_projection
 from .attention import Injection, ValueMix, groups_of, tiled
 from .blend import START, THRESHOLD, Blend, BlendRun, word_positions
 from .edit_run import EditRun
@@ -39,7 +39,7 @@ class Edit:
     whatever the scale.
     source_pooled: SDXL's pooled embedding is the source's in every row, which keeps the composition.
     blend: where the edited pictures may differ at all; None for everywhere.
-    trajectory: the source's way, where it is a picture of the user's own (`invert`).
+    trajectory: the source's own, where it is a picture that no model has drawn (`invert`).
 
     Raises InputError for windows or scales out of range, an edited prompt without a sound token, or a scale
     for a token that its prompt does not name.
@@ -181,43 +181,27 @@ def sweep(
 
 
 def reweighted(
-    before: Edit | Reweight | None,
-    token_ids: Sequence[Sequence[TokenIds]],
-    scales: Sequence[float],
-    names: Sequence[str] = (),
+    before: Edit | Reweight | None, names: Sequence[str], scales: Sequence[float]
 ) -> Edit | Reweight:
-    """Eq. 8 added to an edit, or on its own: one scale, or one for each picture, for the tokens of these
-    names (all, where none is named) among those in the conditioning. `token_ids` are each conditioning's, of
-    all that are combined, a row each.
+    """Eq. 8 added to an edit, to other scales, or on its own: one scale, or one for each picture, for the
+    tokens of these names. An edited prompt without a token of that name has no scale for it.
 
-    Raises InputError where no such token was read, or the scales are not as many as the pictures.
+    Raises InputError where the scales are not as many as the pictures.
     """
-    known = token_names(token_ids)
-    lost = next((name for name in names if name not in known), None)
-    if not known or lost is not None:
-        there = ", ".join(f"<{n}>" for n in known) or "none"
-        raise InputError(
-            f"The conditioning has no sound token{f' <{lost}>' if lost else ''} (there is {there}): connect "
-            "Sound Token Conditioning or Prompt To Prompt Edit, and name one of its tokens."
-        )
-    if not isinstance(before, Edit) and any(len(rows) > 1 for rows in token_ids):
-        raise InputError(
-            "The conditioning is an edit's, but the model is not: connect Prompt To Prompt Edit's model "
-            "as well."
-        )
-    added = [{name: scale for name in names or known} for scale in scales]
-    held = [] if before is None else list(before.scales)
-    count = len(held) if isinstance(before, Edit) else max(len(added), len(held))
-    if len(added) not in (1, count) or len(held) not in (0, 1, count):
+    added = [dict.fromkeys(names, scale) for scale in scales]
+    present = [] if before is None else list(before.scales)
+    count = len(present) if isinstance(before, Edit) else max(len(added), len(present))
+    if len(added) not in (1, count) or len(present) not in (0, 1, count):
         raise InputError(
             f"{len(added)} loudness scales were given for {count} pictures: give one, or one for each."
         )
-    added, held = added * (count // len(added)), (held or [{}]) * (count // len(held or [{}]))
+    present = present or [{}]
+    added, present = added * (count // len(added)), present * (count // len(present))
     if not isinstance(before, Edit):
-        return Reweight(tuple({**old, **new} for old, new in zip(held, added)))
-    told = [[token.name for token in prompt.used()] for prompt in before.edited]
+        return Reweight(tuple({**old, **new} for old, new in zip(present, added)))
+    used = [{token.name for token in prompt.used()} for prompt in before.edited]
     merged = (
-        {**old, **{n: s for n, s in new.items() if n in row}} for old, new, row in zip(held, added, told)
+        {**old, **{n: s for n, s in new.items() if n in row}} for old, new, row in zip(present, added, used)
     )
     return replace(before, scales=tuple(merged))
 

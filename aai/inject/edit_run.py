@@ -1,4 +1,5 @@
-"""One sampling of an edit: the order in which whatever runs the model asks for its parts."""
+"""One sampling of an edit: its attention, its source's trajectory and its blend, put together once for every
+back end that can run a model."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from .blend import BlendRun
 from .invert import Trajectory
 
 
-class _Steered(Protocol):
-    """What an EditRun asks of the edit, or of the scales, that it is a sampling of."""
+class InjectionPlan(Protocol):
+    """Which attention is injected, and when: what an EditRun asks of an `Edit` or a `Reweight`."""
 
     @property
     def rows(self) -> int: ...
@@ -26,59 +27,66 @@ class _Steered(Protocol):
 
 
 class EditRun:
-    """The sampling of an edit, with its source's trajectory and its blend, if any: a `ControlRun`."""
+    """A `ControlRun`: latents [B, C, h, w] in groups of a source and its edited pictures.
+
+    Whatever samples also calls `after_guidance` where guidance of others' may touch its prediction, and takes
+    `added_noise` in place of `initial_noise` where it adds noise to latents of its own.
+    """
 
     def __init__(
-        self, edit: _Steered, trajectory: Trajectory | None = None, blending: BlendRun | None = None
+        self, plan: InjectionPlan, trajectory: Trajectory | None = None, blending: BlendRun | None = None
     ):
-        self.edit, self.trajectory, self.blending = edit, trajectory, blending
-        self.rows = edit.rows
+        self.plan, self.trajectory, self.blending = plan, trajectory, blending
+        self.rows = plan.rows
 
-    def start(self, noise: Tensor, sigma: float) -> Tensor:
-        """The noise [B, C, h, w] of variance 1 that begins the sampling: it ends the trajectory, where there
-        is one."""
+    def initial_noise(self, noise: Tensor, sigma: float) -> Tensor:
+        """The noise [B, C, h, w] of variance 1 at the sampler's first sigma: the trajectory's, x(sigma) /
+        sqrt(1 + sigma^2), where there is one."""
         if self.trajectory is None:
             return noise
         start = self.trajectory.at(sigma) / (1 + sigma**2) ** 0.5
         return start.to(noise).expand_as(noise)
 
     def added_noise(self, noise: Tensor, sigma: float, amount: float) -> Tensor:
-        """What, added `amount` times to the picture's own latents, gives the trajectory's at a sigma; what an
-        earlier sampling has made of them goes as far."""
-        trajectory = self.trajectory
-        return ((trajectory.at(sigma) - trajectory.clean) / amount).to(noise).expand_as(noise)
+        """The noise [B, C, h, w] that, `amount` times it added to the picture's own latents, gives the
+        trajectory's at a sigma. Latents that an earlier sampling has edited get the same."""
+        if self.trajectory is None:
+            return noise
+        added = (self.trajectory.at(sigma) - self.trajectory.clean) / amount
+        return added.to(noise).expand_as(noise)
 
     def groups(self, rows: Sequence[int]) -> list[list[int]]:
-        return self.edit.groups(rows)
+        return self.plan.groups(rows)
 
     def injection(self, progress: float, steps: int, token_ids: Sequence[TokenIds], length: int) -> Injection:
-        return self.edit.at(progress, steps, token_ids, length)
+        return self.plan.at(progress, steps, token_ids, length)
 
-    def enter(self, x: Tensor, sigma: float) -> Tensor:
+    def before_model(self, x: Tensor, sigma: float) -> Tensor:
         """Every source on its trajectory."""
-        return x if self.trajectory is None else self.trajectory.enter(x, sigma, self.rows)
+        return x if self.trajectory is None else self.trajectory.with_noisy_sources(x, sigma, self.rows)
 
-    def look(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups, size: tuple[int, int]) -> None:
+    def observe(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups, size: tuple[int, int]) -> None:
         if self.blending is not None:
-            self.blending.look(attend, q, k, groups, size)
+            self.blending.observe(attend, q, k, groups, size)
 
-    def null(self, sigma: float) -> Tensor | None:
+    def unconditional(self, sigma: float) -> Tensor | None:
+        """Null-text optimisation's embedding [L, D], where the trajectory has it."""
         optimised = self.trajectory is not None and self.trajectory.nulls is not None
         return self.trajectory.null(sigma) if optimised else None
 
-    def leave(self, predictions: list[Tensor], prompted: int | None, progress: float) -> list[Tensor]:
+    def after_model(self, predictions: list[Tensor], prompted: int | None, progress: float) -> list[Tensor]:
         """Every source as the picture's own latents, and the edited rows kept to where they may differ."""
         if self.trajectory is not None:
-            predictions = [self.trajectory.leave(clean, self.rows) for clean in predictions]
+            predictions = [self.trajectory.with_clean_sources(clean, self.rows) for clean in predictions]
         if self.blending is None:
             return predictions
         if prompted is not None:
             self.blending.compare(predictions[prompted])
         return [self.blending.blended(clean, progress) for clean in predictions]
 
-    def hold(self, clean: Tensor, progress: float) -> Tensor:
-        """A guider's prediction, with what other guidance (SAG, PAG) has added to the source's trajectory, or
-        where nothing may change, taken off."""
+    def after_guidance(self, clean: Tensor, progress: float) -> Tensor:
+        """A guider's prediction [B, C, h, w] without what other guidance (SAG, PAG) has added to the source's
+        trajectory, or where nothing may change."""
         if self.trajectory is not None:
-            clean = self.trajectory.leave(clean, self.rows)
-        return clean if self.blending is None else self.blending.held(clean, progress)
+            clean = self.trajectory.with_clean_sources(clean, self.rows)
+        return clean if self.blending is None else self.blending.restored(clean, progress)

@@ -42,8 +42,8 @@ class Heatmap:
 
     @contextmanager
     def sampling(self, pictures: int, size: tuple[int, int]) -> Iterator[None]:
-        """Around a sampling of so many latents of `size` (h, w): one that does not come to its end leaves the
-        maps of the one before, whose picture is the last there is."""
+        """Around a sampling of so many latents of `size` (h, w). One that does not end leaves the maps of the
+        sampling before it, whose picture is the last that there is."""
         before = dict(vars(self))
         self._start(pictures, size)
         try:
@@ -58,7 +58,7 @@ class Heatmap:
         self._shares = torch.zeros(len(self.names), pictures)
         self._calls = 0
 
-    def look(
+    def observe(
         self,
         attend: Attend,
         q: Tensor,
@@ -82,10 +82,10 @@ class Heatmap:
         # Each token has a column of the values; the output's is then its map.
         ones = torch.zeros_like(keys)
         for picture in range(len(rows)):
-            read = token_ids[picture % len(token_ids)]
-            positions = token_positions(read)
+            ids = token_ids[picture % len(token_ids)]
+            positions = token_positions(ids)
             for column, name in enumerate(self.names):
-                repeats = range(0, k.shape[-2], len(read))
+                repeats = range(0, k.shape[-2], len(ids))
                 ones[picture, :, [p + r for p in positions.get(name, ()) for r in repeats], column] = 1
         maps = attend(q[list(rows)], keys, ones)[..., : len(self.names)].float().mean(1)
         maps = maps.movedim(-1, 0).unflatten(-1, layer)
@@ -96,17 +96,19 @@ class Heatmap:
         self._shares = self._shares.to(shares) + shares[..., 0, 0]
         self._calls += 1
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no sampling has gathered any map."""
+        return not self._calls
+
     def maps(self) -> Tensor:
         """Where each token looked, [tokens, pictures, h, w], as fine as the finest layer: 1 is the average
         place, and 0 all of a picture whose prompt does not name the token.
 
         Raises InputError where no sampling has gathered any.
         """
-        if not self._calls:
-            raise InputError(
-                "No picture has been sampled with this heat map: give KSampler Attention Heatmap's model and "
-                "the same conditioning, without areas, and connect its picture here."
-            )
+        if self.is_empty:
+            raise InputError("No picture has been sampled with this heat map: sample one, without areas.")
         finest = max(self._maps, key=math.prod)
         total = sum(F.interpolate(s, finest, mode="bilinear") for s in self._maps.values())
         return total / self._calls

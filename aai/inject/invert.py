@@ -1,12 +1,12 @@
 """Direct inversion (Ju et al. 2023, PnP Inversion): edits of pictures that no model has drawn.
 
-DDIM runs backwards from the picture's latents into noise, at guidance 1, and every latent on the way is kept.
-In an edit the source row follows that way exactly, whatever the sampler does, so nothing is optimised and the
-source comes back as it was; the edited row starts where the way ends.
+DDIM runs backwards from the picture's latents into noise, at guidance 1, and the latents of every step are
+kept: the trajectory. In an edit the source row follows it exactly, whatever the sampler does, so nothing is
+optimised and the source comes back as it was; the edited row starts where the trajectory ends.
 
 Null-text optimisation (Mokady et al. 2023) is the option: for each step the unconditional embedding is
-optimised so that guidance keeps to the way too. It takes minutes, and holds for one guidance and number of
-steps.
+optimised so that guidance keeps to the trajectory too. It takes minutes, and holds for one guidance and one
+number of steps.
 """
 
 from __future__ import annotations
@@ -42,10 +42,14 @@ def is_ours(path: str | os.PathLike) -> bool:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A picture's way into noise: descending sigmas [n + 1], the last 0, and its latents there [n + 1, C, h,
-    w], clean + sigma noise, scaled as the U-Net knows them; with null-text optimisation, the unconditional
-    embeddings from each sigma to the next [n, L, D], and the guidance that they are for. `model` is the
-    fingerprint of the U-Net that it is a way of; "" is not checked."""
+    """A picture's latents on their way into noise.
+
+    sigmas: [n + 1], descending, the last 0.
+    latents: [n + 1, C, h, w] at these sigmas, clean + sigma noise, scaled as the U-Net was trained on.
+    nulls: the unconditional embeddings from each sigma to the next [n, L, D] of null-text optimisation.
+    model: the fingerprint of the U-Net that inverted the picture; "" is not checked.
+    guidance: what `nulls` are for.
+    """
 
     sigmas: Tensor
     latents: Tensor
@@ -70,12 +74,12 @@ class Trajectory:
 
     def null(self, sigma: float) -> Tensor:
         """The unconditional embedding [L, D] of the step that starts nearest to a sigma, by its logarithm."""
-        # A sampler's sigmas are not quite the way's, which stand at whole timesteps.
+        # A sampler's sigmas are not quite the trajectory's, which stand at whole timesteps.
         starts = self.sigmas[:-1].log()
         return self.nulls[int((starts - math.log(max(sigma, 1e-6))).abs().argmin())]
 
     def check_size(self, size: Sequence[int]) -> None:
-        """Raises InputError where latents of `size` (C, h, w) cannot follow this way."""
+        """Raises InputError where latents of `size` (C, h, w) cannot follow this trajectory."""
         if tuple(self.clean.shape) != tuple(size):
             raise InputError(
                 f"The inverted picture's latents are {list(self.clean.shape)}, but the sampler's are "
@@ -83,7 +87,7 @@ class Trajectory:
             )
 
     def check_model(self, fingerprint: str) -> None:
-        """Raises InputError for another U-Net than the one that found this way."""
+        """Raises InputError for another U-Net than the one that inverted the picture."""
         if self.model and self.model != fingerprint:
             raise InputError(
                 f"The picture was inverted with another model (U-Net {self.model}, and this is "
@@ -96,53 +100,53 @@ class Trajectory:
         if self.nulls is None:
             return
         pairs = ((steps, len(self.nulls), "steps"), (guidance, self.guidance, "guidance (cfg)"))
-        for found, meant, name in pairs:
-            if None not in (found, meant) and found != meant:
+        for given, meant, name in pairs:
+            if None not in (given, meant) and given != meant:
                 log.warning(
                     "The picture's null-text embeddings were made for a sampler with %s %g, but it has %g: "
                     "set it to the same, or invert the picture again.",
                     name,
                     meant,
-                    found,
+                    given,
                 )
 
-    def enter(self, x: Tensor, sigma: float, rows: int) -> Tensor:
-        """Noisy latents of groups of `rows`, every source on its way: what the U-Net is to see."""
+    def with_noisy_sources(self, x: Tensor, sigma: float, rows: int) -> Tensor:
+        """Noisy latents [B, C, h, w] of groups of `rows`, every source the trajectory's at sigma."""
         x = x.clone()
         x[::rows] = self.at(sigma).to(x)
         return x
 
     def save(self, path: str | os.PathLike, prompt: str) -> None:
-        """Writes the way and the prompt that it was found under, in one move.
+        """Writes the trajectory, and the prompt that describes the picture, in one move.
 
         Raises InputError where the disk does not take it.
         """
-        held = {"sigmas": self.sigmas, "latents": self.latents, "nulls": self.nulls}
-        tensors = {name: value for name, value in held.items() if value is not None}
-        told = {METADATA: prompt, MODEL: self.model}
+        fields = {"sigmas": self.sigmas, "latents": self.latents, "nulls": self.nulls}
+        tensors = {name: value for name, value in fields.items() if value is not None}
+        metadata = {METADATA: prompt, MODEL: self.model}
         if self.guidance is not None:
-            told[GUIDANCE] = repr(float(self.guidance))
-        files.write_safetensors(path, tensors, told, "The inverted picture")
+            metadata[GUIDANCE] = repr(float(self.guidance))
+        files.write_safetensors(path, tensors, metadata, "The inverted picture")
 
-    def leave(self, clean: Tensor, rows: int) -> Tensor:
-        """What the U-Net made of them, every source as the picture's latents, where every sampler ends."""
+    def with_clean_sources(self, clean: Tensor, rows: int) -> Tensor:
+        """Predicted clean latents [B, C, h, w] of groups of `rows`, every source as the picture's own."""
         clean = clean.clone()
         clean[::rows] = self.clean.to(clean)
         return clean
 
 
 def load(path: str | os.PathLike) -> tuple[Trajectory, str]:
-    """A saved way and its prompt. Raises InputError for a file that is missing or another's."""
+    """A saved trajectory and its prompt. Raises InputError for a file that is missing or of another kind."""
     try:
         tensors, metadata = files.read_safetensors(path)
         guidance = float(metadata[GUIDANCE]) if GUIDANCE in metadata else None
         return Trajectory(**tensors, model=metadata.get(MODEL, ""), guidance=guidance), metadata[METADATA]
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"'{path}' is no inverted picture ({error}): make one with `aai invert`.") from error
+        raise InputError(f"'{path}' is no inverted picture ({error}).") from error
 
 
 def reduced(pictures: Tensor, native_size: int) -> Tensor:
-    """Pictures [B, 3, H, W] in [0, 1] to invert with a model of this native size, the larger ones smaller."""
+    """Pictures [B, 3, H, W] in [0, 1], reduced where their longer side is above LARGEST_SIDE native sizes."""
     factor = LARGEST_SIDE * native_size / max(pictures.shape[-2:])
     if factor >= 1:
         return pictures
@@ -157,7 +161,7 @@ def invert(
     steps: int = 50,
     callback: Callable[[int, int], None] | None = None,
 ) -> Trajectory:
-    """The way of a picture's latents [1, C, h, w] into noise, under the prompt that describes it.
+    """The trajectory of a picture's latents [1, C, h, w] into noise, under the prompt that describes it.
 
     The noise of each step is predicted from the latents before it at the timestep after it
     (google/prompt-to-prompt's `ddim_loop`). `callback(step, steps)` may raise to stop. Raises InputError for
@@ -192,14 +196,14 @@ def null_text(
     inner: int = 10,
     callback: Callable[[int, int], None] | None = None,
 ) -> Trajectory:
-    """The way with the unconditional embedding of each step optimised, so that guidance follows it.
+    """The trajectory with each step's unconditional embedding optimised, so that guidance follows it.
 
     Adam for up to `inner` steps at each, from the embedding of the step before; it stops early below 1e-5 +
     2e-5 for each step done (the reference's). The model's predictions must be differentiable in the
-    embedding. `callback(step, steps)` may raise to stop. Raises InputError for gradients that are no numbers.
+    embedding. `callback(step, steps)` may raise to stop. Raises InputError for gradients that are not finite.
     """
     # Copies, because what was made in inference mode takes no part in a gradient.
-    latents, null, found = trajectory.latents.clone(), uncond.cross.detach().clone().float(), []
+    latents, null, nulls = trajectory.latents.clone(), uncond.cross.detach().clone().float(), []
     cond, uncond = (
         replace(c, cross=c.cross.clone(), pooled=None if c.pooled is None else c.pooled.clone())
         for c in (cond, uncond)
@@ -209,37 +213,39 @@ def null_text(
     scale = LossScale(model.dtype)
     times = (model.sigmas.cpu()[None] - trajectory.sigmas.cpu()[:-1, None]).abs().argmin(1)
 
-    def predicted(x: Tensor, sigma: float, t: Tensor, told: Conditioning) -> Tensor:
-        return model.predict_noise(x / (1 + sigma**2) ** 0.5, t[None], told).float().to(x)
+    def predicted(x: Tensor, sigma: float, t: Tensor, cond: Conditioning) -> Tensor:
+        return model.predict_noise(x / (1 + sigma**2) ** 0.5, t[None], cond).float().to(x)
 
-    def guided(null: Tensor, x: Tensor, asked: Tensor, i: int) -> Tensor:
+    def guided(null: Tensor, x: Tensor, prompted: Tensor, i: int) -> Tensor:
         sigma, following = float(trajectory.sigmas[i]), float(trajectory.sigmas[i + 1])
         plain = predicted(x, sigma, times[i], Conditioning(null, uncond.pooled, uncond.token_ids))
-        return x + (following - sigma) * (plain + guidance * (asked - plain))
+        return x + (following - sigma) * (plain + guidance * (prompted - plain))
 
     for i in range(steps):
         with torch.no_grad():
-            asked = predicted(x, float(trajectory.sigmas[i]), times[i], cond)
+            prompted = predicted(x, float(trajectory.sigmas[i]), times[i], cond)
         # Compared at unit variance, as the reference's latents are.
         target, variance = latents[i + 1 : i + 2], 1 + float(trajectory.sigmas[i + 1]) ** 2
         null = null.clone().requires_grad_()
         optimizer = torch.optim.Adam([null], lr=1e-2 * (1 - i / max(100, steps)))
         for _ in range(inner):
-            null.grad, loss = _gradient(F.mse_loss(guided(null, x, asked, i), target) / variance, null, scale)
+            null.grad, loss = _gradient(
+                F.mse_loss(guided(null, x, prompted, i), target) / variance, null, scale
+            )
             optimizer.step()
             if loss < 1e-5 + 2e-5 * i:
                 break
         null = null.detach()
         with torch.no_grad():
-            x = guided(null, x, asked, i)
-        found.append(null)
+            x = guided(null, x, prompted, i)
+        nulls.append(null)
         if callback:
             callback(i + 1, steps)
-    return replace(trajectory, nulls=torch.cat(found), guidance=guidance)
+    return replace(trajectory, nulls=torch.cat(nulls), guidance=guidance)
 
 
 def _gradient(loss: Tensor, null: Tensor, scale: LossScale) -> tuple[Tensor, float]:
-    """The loss's gradient in the embedding, and the loss. Raises InputError where the first is no number."""
+    """The loss's gradient in the embedding, and the loss. Raises InputError where the first is not finite."""
     while True:
         (gradient,) = torch.autograd.grad(loss * scale.value, [null], retain_graph=scale.value > 1)
         if not scale.overflows([gradient]):

@@ -22,7 +22,7 @@ LARGEST = 2.0
 
 def scale_of(loudness: float, reference: float = REFERENCE) -> float:
     """The scale of a loudness in LUFS: clip(2^((L - L_ref) / 10), 0, 2), so that what sounds twice as loud
-    counts twice. Silence (-inf) gives 0. Raises InputError for a loudness that is no number."""
+    counts twice. Silence (-inf) gives 0. Raises InputError for a loudness that is not a number."""
     if math.isnan(loudness) or not math.isfinite(reference):
         raise InputError(
             f"A loudness of {loudness} LUFS against {reference} has no scale: measure the sound again, or "
@@ -101,5 +101,6 @@ class Reweight:
 
     def at(self, progress: float, steps: int, token_ids: Sequence[TokenIds], length: int) -> Injection:
         """The same at every step. `token_ids` are those of one prompt for all pictures, or of each one's."""
-        told = list(token_ids) * self.rows if len(token_ids) == 1 else list(token_ids)
-        return Injection(tuple(weighted(value_weights(r, s), length) for r, s in zip(told, self.scales)))
+        each = list(token_ids) * self.rows if len(token_ids) == 1 else list(token_ids)
+        weights = (value_weights(ids, scales) for ids, scales in zip(each, self.scales))
+        return Injection(tuple(weighted(row, length) for row in weights))

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import faiss
 
 INSTALL = "pip install faiss-cpu"
-PROBES = 32
-"""How many of the inverted lists a search visits."""
+LISTS_PROBED = 32
+"""How many of the inverted lists a search looks into."""
 CANDIDATES = 256
 """How many rows FAISS names, at least; their cosines are then computed as the plain product does."""
 
@@ -45,7 +45,7 @@ class Inverted:
         import faiss
 
         wanted = min(max(count, CANDIDATES), self.index.ntotal)
-        settings = faiss.SearchParametersIVF(nprobe=PROBES)
+        settings = faiss.SearchParametersIVF(nprobe=LISTS_PROBED)
         _, rows = self.index.search(query[None].float().numpy(), wanted, params=settings)
         candidates = torch.from_numpy(rows[0])
         return candidates[candidates >= 0].sort().values

@@ -68,10 +68,10 @@ class _Processor:
         v = heads(attn.to_v(context))
         if encoder_hidden_states is not None:
             q, k = heads(attn.to_q(hidden_states)), heads(attn.to_k(context))
-            self.injector.run.look(attend, q, k, groups, self.injector.size)
+            self.injector.run.observe(attend, q, k, groups, self.injector.size)
             out = injection.cross_attention(attend, q, k, v, groups)
         else:
-            asks = injection.self_attention(hidden_states, groups, self.injector.size)
-            out = attend(heads(attn.to_q(asks)), heads(attn.to_k(asks)), v)
+            borrowed = injection.self_attention(hidden_states, groups, self.injector.size)
+            out = attend(heads(attn.to_q(borrowed)), heads(attn.to_k(borrowed)), v)
         out = out.transpose(1, 2).flatten(2)
         return attn.to_out[1](attn.to_out[0](out))

@@ -1,6 +1,9 @@
 """What may steer a picture model's attention and latents while it samples.
 
-A model knows these protocols alone; what keeps to them (edits, loudness) is in `aai/inject`.
+A model knows these protocols alone; edits and loudness, which keep to them, are in `aai/inject`. Once a
+sampling, a model has a Control `begin` a ControlRun and takes its `initial_noise`. At every step it calls
+`before_model`, `injection` and `unconditional`, runs with these (each cross-attention layer calls `observe`
+first), calls `after_model`, and adds its guidance.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from ..prompt import TokenIds
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Any attention: q [B, ..., N, d], k and v [B, ..., L, d] to [B, ..., N, d]."""
 Groups = Sequence[Sequence[int]]
-"""Batch rows that belong together: a source, and its edited pictures."""
+"""Batch rows that belong together: a source first, then its edited pictures."""
 
 
 class Injection(Protocol):
@@ -30,42 +33,46 @@ class Injection(Protocol):
         groups: Groups,
         attend_rest: Attend | None = None,
     ) -> Tensor:
-        """A layer's cross-attention [B, ..., N, d]; q, k and v may be written over."""
+        """A layer's cross-attention [B, ..., N, d] of q [B, ..., N, d], k and v [B, ..., L, d], which may be
+        written over. `attend_rest` serves calls on some of the rows, where `attend` must see all of them."""
 
     def self_attention(self, x: Tensor, groups: Groups, size: tuple[int, int]) -> Tensor:
         """A layer's queries or keys, or what they are made from, [B, N, C], for latents of `size` (h, w)."""
 
     def to(self, like: Tensor) -> Injection:
-        """The same on a tensor's device and of its type."""
+        """The same on a tensor's device and of its dtype."""
 
 
 class ControlRun(Protocol):
-    """A control during one sampling. Latents [B, C, h, w] come in groups of `rows`."""
+    """A control during one sampling. Latents [B, C, h, w] come in groups of `rows`; `sigma` is noise over
+    signal, and `progress` the share in [0, 1) of the sampler's steps that are done."""
 
     rows: int
 
-    def start(self, noise: Tensor, sigma: float) -> Tensor:
-        """The noise of variance 1 that the sampler begins with at its first sigma, in place of `noise`."""
+    def initial_noise(self, noise: Tensor, sigma: float) -> Tensor:
+        """The noise [B, C, h, w] of variance 1 that the sampler begins with at its first sigma, in place of
+        `noise`."""
 
     def groups(self, rows: Sequence[int]) -> Groups:
         """Batch rows in groups. Raises InputError where they do not divide."""
 
     def injection(self, progress: float, steps: int, token_ids: Sequence[TokenIds], length: int) -> Injection:
-        """What attention does at a share `progress` of the sampler's `steps`. `token_ids` are each prompt's;
-        `length` is the conditioning's, a multiple of each one's."""
+        """What attention does at `progress` of the sampler's `steps`. `token_ids` are each prompt's; `length`
+        is the conditioning's, a multiple of each one's. Raises InputError for other prompts than the
+        control's."""
 
-    def enter(self, x: Tensor, sigma: float) -> Tensor:
-        """The noisy latents that the model sees."""
+    def before_model(self, x: Tensor, sigma: float) -> Tensor:
+        """The noisy latents [B, C, h, w] that the model sees in place of `x`."""
 
-    def look(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups, size: tuple[int, int]) -> None:
+    def observe(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups, size: tuple[int, int]) -> None:
         """Sees a layer's queries [B, heads, N, d] and keys [B, heads, L, d], for latents of `size` (h, w)."""
 
-    def null(self, sigma: float) -> Tensor | None:
+    def unconditional(self, sigma: float) -> Tensor | None:
         """The unconditional embedding [L, D] of the step from `sigma` on; None for the usual one."""
 
-    def leave(self, predictions: list[Tensor], prompted: int | None, progress: float) -> list[Tensor]:
-        """The clean latents that the model predicted, before guidance, as they are to be. `prompted` is the
-        place of the prompt's own among them; None where it is not."""
+    def after_model(self, predictions: list[Tensor], prompted: int | None, progress: float) -> list[Tensor]:
+        """The model's predictions of the clean latents, each [B, C, h, w], before guidance, corrected.
+        `prompted` is the index of the prompt's own among them; None where it is not there."""
 
 
 class Control(Protocol):

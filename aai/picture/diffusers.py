@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..embedding import WIDTHS
 from ..errors import InputError
 from ..prompt import Prompt
 from . import schedule
@@ -105,22 +106,24 @@ class DiffusersPictureModel:
         self.codec = codec_of(vae)
         self.v_prediction = schedule.is_v_prediction(scheduler_config)
         self.alphas_cumprod = schedule.alphas_cumprod(scheduler_config)
-        first = "clip_h" if text_encoder.config.hidden_size == 1024 else "clip_l"
-        self._towers = {first: TextEncoder(tokenizer, text_encoder)}
+        first = WIDTHS.get(text_encoder.config.hidden_size, "clip_l")
+        self._text_encoders = {first: TextEncoder(tokenizer, text_encoder)}
         if text_encoder_2 is not None:
-            self._towers["clip_g"] = TextEncoder(tokenizer_2, text_encoder_2)
-        for module in (unet, vae, *(t.model for t in self._towers.values())):
+            self._text_encoders["clip_g"] = TextEncoder(tokenizer_2, text_encoder_2)
+        for module in (unet, vae, *(t.model for t in self._text_encoders.values())):
             module.requires_grad_(False).eval()
-        latent, read = unet.config.out_channels, unet.config.in_channels
-        self.inpainting = read == 2 * latent + 1
-        if read != latent and not (self.inpainting and latent == len(BLANK)):
+        latent, channels = unet.config.out_channels, unet.config.in_channels
+        self.inpainting = channels == 2 * latent + 1
+        if channels != latent and not (self.inpainting and latent == len(BLANK)):
             raise InputError(
-                f"This U-Net reads {read} channels for latents of {latent}: load a model that draws from "
+                f"This U-Net reads {channels} channels for latents of {latent}: load a model that draws from "
                 "words alone, or an inpainting model."
             )
         self.text_encoders = {
-            key: vocabulary_statistics(tower.words, tower.words.num_embeddings, tower.words.weight.device)
-            for key, tower in self._towers.items()
+            key: vocabulary_statistics(
+                encoder.vocabulary, encoder.vocabulary.num_embeddings, encoder.vocabulary.weight.device
+            )
+            for key, encoder in self._text_encoders.items()
         }
 
     @property
@@ -147,7 +150,7 @@ class DiffusersPictureModel:
 
     def to(self, *place: torch.device | torch.dtype | str) -> DiffusersPictureModel:
         """Moves all modules to a device, and all but the autoencoder to a dtype."""
-        for module in (self.unet, *(t.model for t in self._towers.values())):
+        for module in (self.unet, *(t.model for t in self._text_encoders.values())):
             module.to(*place)
         # In float16 its numbers overflow: SDXL's pictures would be black.
         if devices := [p for p in place if not isinstance(p, torch.dtype)]:
@@ -158,8 +161,8 @@ class DiffusersPictureModel:
     def embed_text(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Per text encoder, the texts' states at the end token after the final LayerNorm [N, d]."""
         return {
-            key: torch.stack([tower.end_state(text).float().cpu() for text in texts])
-            for key, tower in self._towers.items()
+            key: torch.stack([encoder.end_state(text).float().cpu() for text in texts])
+            for key, encoder in self._text_encoders.items()
         }
 
     def checkpointing(self) -> contextlib.AbstractContextManager:
@@ -201,16 +204,16 @@ class DiffusersPictureModel:
         """
         instead = vectors or {}
         states, pooled, token_ids = [], None, ()
-        for key, tower in self._towers.items():
+        for key, encoder in self._text_encoders.items():
             layout = prompt.layout(
-                tower.tokenize, key, tower.length, getattr(tower.tokenizer, "pad_token_id", None)
+                encoder.tokenize, key, encoder.length, getattr(encoder.tokenizer, "pad_token_id", None)
             )
-            held = {t.name: instead.get(t.name, t.vectors).get(key) for t in prompt.used()}
-            for name, rows in held.items():
+            used = {t.name: instead.get(t.name, t.vectors).get(key) for t in prompt.used()}
+            for name, rows in used.items():
                 self._check_width(name, key, rows, len(layout.positions[name]))
-            output = tower.run(layout, held)
+            output = encoder.run(layout, used)
             token_ids = token_ids or (layout.token_ids,)
-            if len(self._towers) == 1:
+            if len(self._text_encoders) == 1:
                 return Conditioning(output.last_hidden_state, None, token_ids)
             states.append(output.hidden_states[-2])
             pooled = output[0]
@@ -248,8 +251,8 @@ class DiffusersPictureModel:
         callback: Callable[[int, int, Tensor], None] | None = None,
         edit: Control | None = None,
     ) -> Tensor:
-        """Euler on the "normal" schedule, as ComfyUI's KSampler with `euler` and `normal`, one picture a
-        seed; with an edit, a source and its edited pictures a seed."""
+        """Euler on the "normal" schedule, as ComfyUI's `euler` and `normal`: one picture a seed; with an
+        edit, a source and its edited pictures a seed."""
         step = self.codec.downscale
         shape = [
             self.unet.config.out_channels,
@@ -267,16 +270,16 @@ class DiffusersPictureModel:
         sigmas = self.sigmas
         chosen = schedule.normal(sigmas, steps)
         if run is not None:
-            noise = run.start(noise.repeat_interleave(run.rows, 0), float(chosen[0]))
+            noise = run.initial_noise(noise.repeat_interleave(run.rows, 0), float(chosen[0]))
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             share, without = schedule.progress(float(sigma), chosen.tolist()), uncond
             if run is not None:
-                x = run.enter(x, float(sigma))
+                x = run.before_model(x, float(sigma))
                 first = 0 if guidance == 1 else len(x)
                 injection = run.injection(share, steps, cond.token_ids, cond.cross.shape[1])
                 injector.set(injection, run.groups(range(first, first + len(x))), x)
-                null = run.null(float(sigma))
+                null = run.unconditional(float(sigma))
                 if null is not None:
                     # A trajectory that was read from its file lies on the CPU.
                     without = Conditioning(null[None].to(cond.cross), uncond.pooled)
@@ -289,7 +292,7 @@ class DiffusersPictureModel:
                 predicted = list(self._predict(scaled.repeat(2, 1, 1, 1), t.repeat(2), both).float().chunk(2))
             clean = [schedule.denoised(x, p, sigma, self.v_prediction) for p in predicted]
             if run is not None:
-                clean = run.leave(clean, len(clean) - 1, share)
+                clean = run.after_model(clean, len(clean) - 1, share)
             plain, prompted = clean[0], clean[-1]
             return prompted if guidance == 1 else plain + guidance * (prompted - plain)
 
@@ -322,8 +325,7 @@ class DiffusersPictureModel:
             found = "none" if rows is None else rows.shape[-1]
             raise InputError(
                 f"The sound token '{name}' is of width {found}, but this model's {key} reads {width}: "
-                "train the token "
-                "with this model, or load the model that it was trained with."
+                "train the token with this model, or load the model that it was trained with."
             )
         if places % len(rows):
             raise InputError(

@@ -33,7 +33,7 @@ def vocabulary_statistics(
     embedding: Callable[[Tensor], Tensor], count: int, device: torch.device
 ) -> TextEncoderInfo:
     """The statistics of a vocabulary of `count` words, read through the embedding itself: a table may be
-    kept quantised. Raises InputError where it gives no numbers."""
+    kept quantised. Raises InputError where they are not finite."""
     lengths, total, squares, size = [], 0.0, 0.0, 0
     with torch.no_grad():
         for ids in torch.arange(count, device=device).split(4096):
@@ -58,7 +58,7 @@ def vocabulary_statistics(
 @dataclass(frozen=True)
 class Conditioning:
     """Encoded prompts: cross [B, L, D] for cross-attention, pooled [B, P] where the family has it (SDXL), and
-    for each row what was read, which L repeats where a longer prompt stands beside it."""
+    the token ids of each row, which L repeats where a longer prompt stands beside it."""
 
     cross: Tensor
     pooled: Tensor | None = None

@@ -1,4 +1,4 @@
-"""A quick picture of what a model draws, for a look between training steps."""
+"""A quick picture of what a model draws, to show between training steps."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def preview(
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         t = schedule.timestep(sigma, known).long()[None]
         scaled = (x / (1 + sigma**2).sqrt()).to(model.device)
-        plain, asked = (model.predict_noise(scaled, t, c).float().to(x) for c in (uncond, cond))
-        return x - sigma * (plain + guidance * (asked - plain))
+        plain, prompted = (model.predict_noise(scaled, t, c).float().to(x) for c in (uncond, cond))
+        return x - sigma * (plain + guidance * (prompted - plain))
 
     noise = torch.randn(1, *like.shape[1:], generator=torch.Generator().manual_seed(seed))
     return schedule.euler(denoise, noise, sigmas).to(like)

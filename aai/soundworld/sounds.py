@@ -19,17 +19,17 @@ from ..errors import InputError
 from .world import EVENTS
 
 Rng = np.random.Generator
-QUIETEST, LOUDEST = -45.0, -15.0
+QUIETEST_LUFS, LOUDEST_LUFS = -45.0, -15.0
 
 
 def level(intensity: float) -> float:
     """The loudness in LUFS of an intensity in (0, 1]."""
-    return QUIETEST + (LOUDEST - QUIETEST) * intensity
+    return QUIETEST_LUFS + (LOUDEST_LUFS - QUIETEST_LUFS) * intensity
 
 
 def intensity_of(lufs: float) -> float:
     """The intensity in [0.02, 1] that a loudness in LUFS stands for; silence (-inf) gives 0.02."""
-    return float(np.clip((lufs - QUIETEST) / (LOUDEST - QUIETEST), 0.02, 1.0))
+    return float(np.clip((lufs - QUIETEST_LUFS) / (LOUDEST_LUFS - QUIETEST_LUFS), 0.02, 1.0))
 
 
 def _noise(rng: Rng, n: int, slope: float = 0.0) -> np.ndarray:

@@ -12,7 +12,9 @@ from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from ...aai.inject.attention import Groups, Injection
+from ...aai.errors import InputError
+from ...aai.inject.attention import Injection
+from ...aai.picture.control import Groups
 from ...aai.picture.schedule import progress
 from .state import RUN, SamplingRun
 
@@ -35,7 +37,7 @@ def injected(executor, x, timesteps, context=None, y=None, control=None, transfo
         for chunk, uuid in enumerate(uuids)
         if uuid in run.token_ids
     ]
-    null = run.edit.null(sigma)
+    null = run.edit.unconditional(sigma)
     if null is not None:
         context = _with_null(context, null, [uuid in run.negative for uuid in uuids])
     options = dict(transformer_options)
@@ -47,9 +49,9 @@ def injected(executor, x, timesteps, context=None, y=None, control=None, transfo
     }
     replace = options.get("patches_replace", {})
     others = replace.get("attn2", {})
-    looks = _looking(run, uuids, injections, count, tuple(x.shape[-2:]))
+    observers = _observers(run, uuids, injections, count, tuple(x.shape[-2:]))
     ours = {
-        block: _cross_attention(injections, others.get(block) or others.get(block[:2]), looks, len(x))
+        block: _cross_attention(injections, others.get(block) or others.get(block[:2]), observers, len(x))
         for block in blocks_of(executor.class_obj)
     }
     options["patches_replace"] = {**replace, "attn2": {**others, **ours}}
@@ -70,42 +72,42 @@ def _self_attention(injections: list[tuple[Injection, Groups]]) -> Callable:
     def patch(n: Tensor, context: Tensor, value: Tensor, options: dict):
         size = tuple(options["original_shape"][-2:])
         for injection, groups in injections:
-            asks = injection.self_attention(n, groups, size)
-            context = asks if context is n else injection.self_attention(context, groups, size)
-            n = asks
+            borrowed = injection.self_attention(n, groups, size)
+            context = borrowed if context is n else injection.self_attention(context, groups, size)
+            n = borrowed
         return n, context, value
 
     return patch
 
 
-def _looking(
+def _observers(
     run: SamplingRun,
     uuids: list,
     injections: list[tuple[Injection, Groups]],
     count: int,
     size: tuple[int, int],
 ) -> list[Callable]:
-    """What looks at every layer's queries and keys in this call of `count` latents of `size` a chunk: the
-    blend and the heat map of a sampling that has one."""
-    if not run.looks:
+    """What sees every layer's queries and keys in this call of `count` latents of `size` a chunk: the blend
+    and the heat map of a sampling that has them."""
+    if not run.observing:
         return []
-    looks: list[Callable] = [
-        lambda q, k, groups=groups: run.edit.look(scaled_dot_product_attention, q, k, groups, size)
+    observers: list[Callable] = [
+        lambda q, k, groups=groups: run.edit.observe(scaled_dot_product_attention, q, k, groups, size)
         for _, groups in injections
     ]
     if run.heatmap is not None:
-        looks += [
+        observers += [
             lambda q, k, rows=range(chunk * count, (chunk + 1) * count), token_ids=run.token_ids[uuid]: (
-                run.heatmap.look(scaled_dot_product_attention, q, k, rows, token_ids, size)
+                run.heatmap.observe(scaled_dot_product_attention, q, k, rows, token_ids, size)
             )
             for chunk, uuid in enumerate(uuids)
             if uuid in run.prompted
         ]
-    return looks
+    return observers
 
 
 def _cross_attention(
-    injections: list[tuple[Injection, Groups]], other: Callable | None, looks: list[Callable], rows: int
+    injections: list[tuple[Injection, Groups]], other: Callable | None, observers: list[Callable], rows: int
 ) -> Callable:
     def replace(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
         def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -120,15 +122,27 @@ def _cross_attention(
 
         heads = options["n_heads"]
         # Only here is it seen what attn2 patches of others have made of the conditioning.
-        fitted = [(injection.fitted(k, rows), groups) for injection, groups in injections]
-        for look in looks:
-            look(_split(q, heads), _split(k, heads))
+        fitted = [(_fitted(injection, k, rows), groups) for injection, groups in injections]
+        for observe in observers:
+            observe(_split(q, heads), _split(k, heads))
         attend = plain if other is None else lambda q, k, v: other(q, k, v, options)
         for injection, groups in fitted:
             attend = _before(attend, plain, injection, groups)
         return attend(q, k, v)
 
     return replace
+
+
+def _fitted(injection: Injection, k: Tensor, rows: int) -> Injection:
+    """`Injection.fitted`. Raises InputError for other positions, or other rows, than the conditioning's."""
+    fitted = injection.fitted(k, rows)
+    if fitted is None:
+        raise InputError(
+            f"Another node's attention patch has made {len(k)} x {k.shape[1]} places of the "
+            f"conditioning's {rows} x {injection.length} (Attention Couple does), so that edits and loudness "
+            "no longer know where the words stand: take that node off this model."
+        )
+    return fitted
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

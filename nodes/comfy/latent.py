@@ -7,28 +7,29 @@ import torch
 from ...aai.inject.invert import Trajectory
 
 TRAJECTORY = "aai_trajectory"
-"""The key of a LATENT that holds an inverted picture's Trajectory, and the samples that it is the way of."""
+"""The key of a LATENT that holds an inverted picture's Trajectory, and the samples that it leads to."""
 
 
 def trajectory_of(latent: dict) -> Trajectory | None:
-    """The way of a LATENT that is an inverted picture still: what other nodes have changed, has none."""
+    """The trajectory of a LATENT that still is an inverted picture; None where other nodes have changed its
+    samples."""
     trajectory, samples = latent.get(TRAJECTORY, (None, None))
     return trajectory if trajectory is not None and torch.equal(samples, latent["samples"]) else None
 
 
 def paired(latent: dict, rows: int) -> dict:
-    """A LATENT with each of its latents `rows` times, of one noise."""
+    """A LATENT with each of its latents `rows` times, with one noise: their `batch_index` is the same."""
     samples = latent["samples"]
     indices = latent.get("batch_index") or list(range(len(samples)))
-    made = {
+    repeated = {
         **latent,
         "samples": samples.repeat_interleave(rows, 0),
         "batch_index": [i for i in indices for _ in range(rows)],
     }
-    # The edit holds the way from here on.
-    made.pop(TRAJECTORY, None)
+    # From here on the edit has the trajectory.
+    repeated.pop(TRAJECTORY, None)
     if "noise_mask" in latent:
         mask = latent["noise_mask"]
         mask = mask.repeat(-(-len(samples) // len(mask)), *[1] * (mask.ndim - 1))[: len(samples)]
-        made["noise_mask"] = mask.repeat_interleave(rows, 0)
-    return made
+        repeated["noise_mask"] = mask.repeat_interleave(rows, 0)
+    return repeated

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from comfy.patcher_extension import WrappersMP
 
 from ...aai.errors import InputError
-from ...aai.inject.edit import Edit
+from ...aai.inject.edit import Edit, reweighted
 from ...aai.inject.heatmap import Heatmap
 from ...aai.inject.loudness import Reweight
 from ...aai.picture.model import fingerprint
+from ...aai.prompt import token_names
 from . import sampling
 from .attention import blocks_of, injected
+from .clip import token_ids_of
 from .state import KEY, Attachment
 
 
@@ -52,5 +56,31 @@ def fingerprint_of(model) -> str:
 
 def attached(model) -> Edit | Reweight | None:
     """What a MODEL samples with, if anything."""
-    held: Attachment | None = model.model_options["transformer_options"].get(KEY)
-    return held and held.injection
+    attachment: Attachment | None = model.model_options["transformer_options"].get(KEY)
+    return attachment and attachment.injection
+
+
+def with_scales(
+    model, conditioning: list, scales: Sequence[float], names: Sequence[str] = ()
+) -> Edit | Reweight:
+    """What a MODEL samples with, and eq. 8's scales, one or one for each picture, for the tokens of these
+    names (all, where none is named) in a CONDITIONING.
+
+    Raises InputError where the CONDITIONING has no such token, or is an edit's and the MODEL is not, or the
+    scales are not as many as the pictures.
+    """
+    token_ids, before = token_ids_of(conditioning), attached(model)
+    known = token_names(token_ids)
+    missing = next((name for name in names if name not in known), None)
+    if not known or missing is not None:
+        there = ", ".join(f"<{n}>" for n in known) or "none"
+        raise InputError(
+            f"The conditioning has no sound token{f' <{missing}>' if missing else ''} (there is {there}): "
+            "connect Sound Token Conditioning or Prompt To Prompt Edit, and name one of its tokens."
+        )
+    if not isinstance(before, Edit) and any(len(rows) > 1 for rows in token_ids):
+        raise InputError(
+            "The conditioning is an edit's, but the model is not: connect Prompt To Prompt Edit's model "
+            "as well."
+        )
+    return reweighted(before, names or known, scales)

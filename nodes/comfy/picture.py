@@ -21,8 +21,8 @@ from ...aai.inject.loudness import Reweight
 from ...aai.picture.checkpointing import checkpointing
 from ...aai.picture.model import Conditioning, TextEncoderInfo, Vectors, vocabulary_statistics
 from ...aai.prompt import Prompt
-from . import clip as words
 from . import patch
+from .clip import as_core, encode, encoders, end_states, tokenize, vocabulary
 from .training import Training, plain_attention, saved_copies, without_dynamic_memory
 
 
@@ -46,15 +46,15 @@ class ComfyPictureModel:
                 "load a checkpoint of one of these."
             )
         self.v_prediction = isinstance(sampling, V_PREDICTION)
-        read, latent = model.model.diffusion_model.in_channels, self._latent_channels
+        channels, latent = model.model.diffusion_model.in_channels, self._latent_channels
         inpainting = tuple(model.model.concat_keys) == ("mask", "masked_image")
-        if read != latent and not (inpainting and read == 2 * latent + 1):
+        if channels != latent and not (inpainting and channels == 2 * latent + 1):
             raise InputError(
-                f"This U-Net reads {read} channels for latents of {latent}: load a checkpoint that draws "
+                f"This U-Net reads {channels} channels for latents of {latent}: load a checkpoint that draws "
                 "from words alone, or an inpainting one."
             )
         self._training: Training | None = None
-        self._words: dict[str, TextEncoderInfo] | None = None
+        self._vocabularies: dict[str, TextEncoderInfo] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -77,22 +77,22 @@ class ComfyPictureModel:
     @property
     def text_encoders(self) -> dict[str, TextEncoderInfo]:
         """Vocabulary statistics of each CLIP text encoder."""
-        if self._words is None:
-            self._words = {}
-            for key in words.encoders(self.clip):
-                table = words.word_embeddings(self.clip, key)
-                self._words[key] = vocabulary_statistics(
+        if self._vocabularies is None:
+            self._vocabularies = {}
+            for key in encoders(self.clip):
+                table = vocabulary(self.clip, key)
+                self._vocabularies[key] = vocabulary_statistics(
                     lambda ids, table=table: table(ids, out_dtype=torch.float32),
                     table.num_embeddings,
                     table.weight.device,
                 )
-        return self._words
+        return self._vocabularies
 
     def embed_text(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Per text encoder, the texts' states at the end token after the final LayerNorm [N, d]."""
         if self._training is None:
             comfy.model_management.load_models_gpu([self.clip.patcher])
-        return {key: words.end_states(self.clip, key, texts) for key in words.encoders(self.clip)}
+        return {key: end_states(self.clip, key, texts) for key in encoders(self.clip)}
 
     def checkpointing(self) -> AbstractContextManager:
         """Inside, the U-Net's blocks keep their inputs only for the backward pass."""
@@ -101,8 +101,8 @@ class ComfyPictureModel:
 
     @contextmanager
     def training(self, room: int = 0) -> Iterator[ComfyPictureModel]:
-        """Inside, the yielded model's prompts and losses are differentiable in the tokens' vectors; `room`
-        is how many bytes they will need beside the weights."""
+        """Inside, the yielded model's prompts and losses are differentiable in the tokens' vectors; `room` is
+        how many bytes they need beside the weights."""
         inner = ComfyPictureModel(
             without_dynamic_memory(self.model),
             without_dynamic_memory(self.clip),
@@ -112,8 +112,8 @@ class ComfyPictureModel:
         )
         patchers = [inner.model, inner.clip.patcher]
         twins = [p for p in patchers if p not in (self.model, self.clip.patcher)]
-        with Training(patchers, room, twins) as held:
-            inner._training = held
+        with Training(patchers, room, twins) as training:
+            inner._training = training
             yield inner
 
     def encode_images(self, images: Tensor) -> Tensor:
@@ -138,8 +138,8 @@ class ComfyPictureModel:
     def encode_prompt(self, prompt: Prompt, vectors: Vectors | None = None) -> Conditioning:
         """The prompt's conditioning; `vectors` {token name: {encoder: [n, d]}} replace the tokens' own."""
         if self._training is None:
-            return words.encode(self.clip, prompt, vectors)
-        pairs, token_ids = words.tokenize(self.clip, prompt, vectors)
+            return encode(self.clip, prompt, vectors)
+        pairs, token_ids = tokenize(self.clip, prompt, vectors)
         with saved_copies(self.clip.cond_stage_model):
             return Conditioning(*self._encode_in_place(pairs), (token_ids,))
 
@@ -185,7 +185,7 @@ class ComfyPictureModel:
         model = self.model if edit is None else patch.attach(self.model, edit)
         report = None if callback is None else lambda step, x0, x, total: callback(step + 1, total, x0)
         samples = comfy.sample.sample(
-            model, noise, steps, guidance, self.sampler, self.scheduler, words.core(cond), words.core(uncond),
+            model, noise, steps, guidance, self.sampler, self.scheduler, as_core(cond), as_core(uncond),
             empty.repeat(len(noise), 1, 1, 1), callback=report, disable_pbar=True, seed=seeds[0],
         )  # fmt: skip
         return self.model.model.process_latent_in(samples)
@@ -235,7 +235,7 @@ class ComfyPictureModel:
             k: v.process_cond(batch_size=len(x), device=self.device, area=None).cond for k, v in extra.items()
         }
         options = self.model.model_options["transformer_options"]
-        # What the sampler says of a call, and others' patches ask for: all rows are of the prompt.
+        # Others' patches read what the sampler says of a call: all rows are of the prompt.
         options = {**options, "sigmas": sigma, "cond_or_uncond": [0], "uuids": [uuid.uuid4()]}
         if self._training is not None:
             return inner.apply_model(

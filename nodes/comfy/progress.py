@@ -29,7 +29,7 @@ class Bar:
 class LossCurve:
     """A training callback(step, total, loss): the node's progress bar, and its curve, drawn as it grows.
 
-    `begun` is the step after which the run began, more than 0 where it goes on from an earlier run's token.
+    `begun` is the step after which the run began, more than 0 where it resumes an earlier run's token.
     """
 
     def __init__(self, total: int, seconds: float = 0.5):
@@ -46,13 +46,13 @@ class LossCurve:
         self.losses.append(loss)
         self.begun = step - len(self.losses)
         if time.monotonic() - self.shown >= self.seconds or step >= total:
-            tell("aai.curve", {"curve": [curve_points(self.losses, total, self.begun)]})
+            send("aai.curve", {"curve": [curve_points(self.losses, total, self.begun)]})
             self.shown = time.monotonic()
         self.bar(step, total)
 
 
-def tell(event: str, output: dict) -> None:
-    """Tells the front end something of the node that runs now; {"node", **output} comes as that event."""
+def send(event: str, output: dict) -> None:
+    """Sends the front end {"node": the id of the node that runs now, **output} as an event of that name."""
     running = get_executing_context()
     if running is not None:
         from server import PromptServer  # heavy, and there already where a node runs

@@ -24,7 +24,8 @@ from .state import KEY, RUN, Attachment, SamplingRun
 
 
 def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **named):
-    """A sampler's `sample`, told which conditionings the injection belongs to; its heat map is this run's."""
+    """A sampler's `sample`, with a SamplingRun in its options: which conditionings the injection belongs to,
+    and the heat map that this sampling fills."""
     options = extra_args["model_options"]["transformer_options"]
     attachment: Attachment | None = options.get(KEY)
     if attachment is None:
@@ -57,8 +58,8 @@ def _pairs(executor, edit: EditRun, guider, sigmas, extra_args, callback, noise,
             "The sampler dpm_adaptive chooses its steps by the whole batch, so a source would change with "
             "its edited picture: choose another sampler."
         )
-    # A later stage of several adds no noise, and goes on from the latents of the stage before.
-    if edit.trajectory is not None and noise.any():
+    # A later stage of several adds no noise: it resumes from the latents of the stage before.
+    if noise.any():
         sigma = float(sigmas[0])
         # What core's noise_scaling multiplies the noise by.
         amount = (1 + sigma**2) ** 0.5 if sampler.max_denoise(guider, sigmas) else sigma
@@ -79,15 +80,15 @@ def _pairs(executor, edit: EditRun, guider, sigmas, extra_args, callback, noise,
 
 
 def guided_to_source(executor, x, timestep, model_options={}, seed=None):
-    """The guider's prediction: what guidance of others' (SAG, PAG) has added to the source's trajectory, or
-    where nothing may change, is taken off."""
+    """A guider's `predict_noise`, without what guidance of others' (SAG, PAG) has added to the source's
+    trajectory, or where nothing may change."""
     options = model_options.get("transformer_options", {})
     run: SamplingRun | None = options.get(RUN)
     if run is None:
         return executor(x, timestep, model_options, seed)
-    run.looked.clear()
+    run.observed.clear()
     clean = executor(x, timestep, model_options, seed)
-    return run.edit.hold(clean, progress(float(timestep[0]), options["sample_sigmas"].tolist()))
+    return run.edit.after_guidance(clean, progress(float(timestep[0]), options["sample_sigmas"].tolist()))
 
 
 def kept_to_source(executor, model, conds, x_in, timestep, model_options):
@@ -98,18 +99,18 @@ def kept_to_source(executor, model, conds, x_in, timestep, model_options):
     if run is None:
         return executor(model, conds, x_in, timestep, model_options)
     # Guiders have orders of their own: the edit's prediction need not be the first.
-    ours = [{c.get("uuid") for c in some or ()} & run.prompted for some in conds]
+    ours = [{c.get("uuid") for c in parts or ()} & run.prompted for parts in conds]
     all_ours = set().union(*ours)
-    looks = all_ours.isdisjoint(run.looked)
-    run.looked.update(all_ours)
-    if not looks:
+    observing = all_ours.isdisjoint(run.observed)
+    run.observed.update(all_ours)
+    if not observing:
         # Guidance of others' asks again, with attention that is not the picture's.
-        options = {**options, RUN: replace(run, looks=False)}
+        options = {**options, RUN: replace(run, observing=False)}
         model_options = {**model_options, "transformer_options": options}
     sigma = float(timestep[0])
-    predictions = executor(model, conds, run.edit.enter(x_in, sigma), timestep, model_options)
-    prompted = next((i for i, some in enumerate(ours) if some), None) if looks else None
-    return run.edit.leave(predictions, prompted, progress(sigma, options["sample_sigmas"].tolist()))
+    predictions = executor(model, conds, run.edit.before_model(x_in, sigma), timestep, model_options)
+    prompted = next((i for i, uuids in enumerate(ours) if uuids), None) if observing else None
+    return run.edit.after_model(predictions, prompted, progress(sigma, options["sample_sigmas"].tolist()))
 
 
 def _conditionings_of(injection: Edit | Reweight, conds: dict[str, list[dict]]) -> tuple[dict, set]:
@@ -119,31 +120,32 @@ def _conditionings_of(injection: Edit | Reweight, conds: dict[str, list[dict]]) 
     """
     ours = {
         id(c["cross_attn"]): _token_ids_along(c)
-        for kind, held in conds.items()
+        for kind, parts in conds.items()
         if "negative" not in kind
-        for c in held
+        for c in parts
         if TOKEN_IDS in c and (isinstance(injection, Reweight) or len(c[TOKEN_IDS]) == injection.rows)
     }
-    found, negative = {}, set()
-    for kind, held in conds.items():
-        for c in held:
+    token_ids, negative = {}, set()
+    for kind, parts in conds.items():
+        for c in parts:
             # Core copies a conditioning with an area to the other side, with its uuid and the other's words.
             c["uuid"] = uuid.uuid4()
             if "negative" in kind:
                 negative.add(c["uuid"])
             cross = c["model_conds"].get("c_crossattn")
             if cross is not None and id(cross.cond) in ours:
-                found[c["uuid"]] = ours[id(cross.cond)]
-    if not found:
+                token_ids[c["uuid"]] = ours[id(cross.cond)]
+    if not token_ids:
         raise InputError(
             "This model was prepared by Prompt To Prompt Edit, Loudness Reweight or Attention Heatmap, but "
             "the sampler's positive conditioning is another: connect the conditioning of the same node."
         )
-    return found, negative
+    return token_ids, negative
 
 
 def _token_ids_along(conditioning: dict) -> tuple[TokenIds, ...]:
-    """What is read all along a conditioning: nothing of ours where core has added another at its end."""
+    """The token ids of each row at every position of a conditioning: None where core has added another
+    conditioning at its end."""
     token_ids, length = conditioning[TOKEN_IDS], conditioning["cross_attn"].shape[1]
     own = math.lcm(*(len(row) for row in token_ids))
     if length == own:

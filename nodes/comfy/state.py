@@ -1,4 +1,4 @@
-"""What a MODEL's options hold of an injection, and those of one sampling of it."""
+"""What a MODEL's options hold of an injection, and the options of one sampling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUN = "aai_sampling"
 
 @dataclass(frozen=True)
 class Attachment:
-    """What a MODEL samples with, and the heat map that its sampling fills."""
+    """What a MODEL samples with, and the heat map that its next sampling fills."""
 
     injection: Edit | Reweight
     heatmap: Heatmap | None = None
@@ -27,16 +27,21 @@ class Attachment:
 
 @dataclass
 class SamplingRun:
-    """One sampling: {a conditioning's uuid: its prompts' token ids} of those that the injection belongs to,
-    and the negative ones' uuids. `looked` are those that have shown, since the guider was last asked, where
-    their words look and what they change. Other nodes' guidance asks again, and then nothing `looks`."""
+    """One sampling of a MODEL with an Attachment.
+
+    token_ids: {a conditioning's uuid: its prompts' token ids} of those that the injection belongs to.
+    negative: the negative conditionings' uuids.
+    observed: the conditionings whose maps and changes have been seen since the guider's last call.
+    observing: whether this call is seen: other nodes' guidance (SAG, PAG) calls the model once more, with
+    attention that is not the picture's.
+    """
 
     edit: EditRun
     token_ids: dict[uuid.UUID, tuple[TokenIds, ...]]
     negative: set[uuid.UUID]
     heatmap: Heatmap | None = None
-    looked: set[uuid.UUID] = field(default_factory=set)
-    looks: bool = True
+    observed: set[uuid.UUID] = field(default_factory=set)
+    observing: bool = True
 
     @property
     def prompted(self) -> set[uuid.UUID]:

@@ -12,7 +12,7 @@ from torch import nn
 
 
 class Training:
-    """Inside, gradients flow through the patchers' models; outside, all is as it was.
+    """A `with` in which gradients flow through the patchers' models; afterwards all is as it was.
 
     ComfyUI's executor runs in inference mode, whose tensors autograd refuses. So inference weights are cloned
     one by one, and cloned back at the end: never two copies of a model at a time. The patchers' models are
@@ -43,13 +43,13 @@ class Training:
                 list(self.patchers), memory_required=self.room, force_full_load=True
             )
         for patcher in self.patchers:
-            for held, name in _renew(patcher.model):
-                self.renewed[id(held), name] = (held, name)
+            for tensors, name in _renew(patcher.model):
+                self.renewed[id(tensors), name] = (tensors, name)
 
     def __exit__(self, *_) -> None:
         with torch.inference_mode():
-            for held, name in self.renewed.values():
-                held[name] = _clone(held[name])
+            for tensors, name in self.renewed.values():
+                tensors[name] = _clone(tensors[name])
         self.renewed.clear()
         self.modes.close()
         if self.twins:
@@ -57,7 +57,7 @@ class Training:
             others = [m for m in loaded if not any(m.model is p for p in self.twins)]
             for device in {p.load_device for p in self.twins}:
                 comfy.model_management.free_memory(1e30, device, keep_loaded=others)
-        # What the steps took goes back to the system, for the sampler to count on.
+        # What the steps took goes back to the system: the sampler counts on it.
         comfy.model_management.soft_empty_cache()
 
 
@@ -117,17 +117,19 @@ def without_dynamic_memory(holder):
 
 
 def _renew(module: nn.Module) -> list[tuple[dict, str]]:
+    """Clones the parameters and buffers that autograd cannot keep; returns each one's place, a module's dict
+    and its name there."""
     renewed = []
     for part in module.modules():
-        for held in (part._parameters, part._buffers):
-            for name, value in held.items():
-                if value is not None and not _knows_its_version(value):
-                    held[name] = _clone(value)
-                    renewed.append((held, name))
+        for tensors in (part._parameters, part._buffers):
+            for name, value in tensors.items():
+                if value is not None and not _has_version(value):
+                    tensors[name] = _clone(value)
+                    renewed.append((tensors, name))
     return renewed
 
 
-def _knows_its_version(value: torch.Tensor) -> bool:
+def _has_version(value: torch.Tensor) -> bool:
     """Whether autograd can keep a tensor. One of inference cannot be kept, nor one that was moved to another
     device outside of inference, which says that it is an ordinary one."""
     if value.is_inference():

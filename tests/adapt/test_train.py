@@ -49,7 +49,7 @@ def images():
 
 def fingerprint(model) -> str:
     state = hashlib.sha256()
-    for module in (model.unet, model.vae, *(t.model for t in model._towers.values())):
+    for module in (model.unet, model.vae, *(t.model for t in model._text_encoders.values())):
         for key, value in module.state_dict().items():
             state.update(key.encode() + value.numpy().tobytes())
     return state.hexdigest()
@@ -61,7 +61,7 @@ def test_the_loss_falls_and_nothing_else_changes(model, f_a, images):
     assert len(result.losses) == 20 and model.encoded == 1
     assert fingerprint(model) == before
     assert all(
-        p.grad is None for p in [*model.unet.parameters(), *model._towers["clip_l"].model.parameters()]
+        p.grad is None for p in [*model.unet.parameters(), *model._text_encoders["clip_l"].model.parameters()]
     )
 
     def loss(held) -> float:
@@ -97,7 +97,7 @@ def test_a_run_leaves_torchs_random_numbers_alone(model, f_a, images):
 
 def by_the_equation(model, f_a, given, settings: TrainSettings):
     """Eq. 6, Adam and the radius in plain loops, from a zero adapter, on the draws that a run was given."""
-    text, tokenizer = model._towers["clip_l"].model, model._towers["clip_l"].tokenizer
+    text, tokenizer = model._text_encoders["clip_l"].model, model._towers["clip_l"].tokenizer
     table = text.get_input_embeddings().weight
     s = sum(math.sqrt(sum(x * x for x in row)) for row in table.tolist()) / len(table)
     length = math.sqrt(sum(x * x for x in f_a.tolist()))

@@ -470,13 +470,13 @@ def test_a_picture_model_is_moved_whole(monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "to", lambda m, *place: (moved.append((m, place)), to(m, *place))[1])
     model = load_model("soundworld", "cpu")
     there = {module for module, place in moved if place[0] == torch.device("cpu")}
-    assert {model.unet, model.vae, *(tower.model for tower in model._towers.values())} <= there
+    assert {model.unet, model.vae, *(tower.model for tower in model._text_encoders.values())} <= there
 
 
 def test_a_picture_model_is_in_float16_on_a_gpu_alone(monkeypatch):
     def found(*given):
         model = load_model("soundworld", None, *given)
-        towers = {next(t.model.parameters()).dtype for t in model._towers.values()}
+        towers = {next(t.model.parameters()).dtype for t in model._text_encoders.values()}
         assert towers == {model.dtype} and next(model.vae.parameters()).dtype == torch.float32
         return model.dtype
 

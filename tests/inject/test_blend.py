@@ -36,18 +36,18 @@ def test_the_layer_is_a_quarter_but_not_too_coarse(size, layer):
     for places in (size[0] * size[1] * 4, layer[0] * layer[1]):
         assert run.gathered is None
         q, k = torch.randn(2, 1, places, 8), torch.randn(2, 1, 12, 8)
-        run.look(F.scaled_dot_product_attention, q, k, [[0, 1]], size)
+        run.observe(F.scaled_dot_product_attention, q, k, [[0, 1]], size)
     assert run.gathered.shape == (1, 2, *layer)
 
 
 def test_an_area_does_not_tell_where_the_whole_pictures_words_look():
     run = BlendRun(Blend(((1,), (1,))), 2, (32, 32))
     q, k = torch.randn(2, 1, 64, 8), torch.randn(2, 1, 12, 8)
-    run.look(F.scaled_dot_product_attention, q, k, [[0, 1]], (16, 16))
+    run.observe(F.scaled_dot_product_attention, q, k, [[0, 1]], (16, 16))
     assert run.gathered is None and run.mask(0.1) is None
     with pytest.raises(InputError, match="conditioning without areas"):
         run.mask(0.2)
-    run.look(F.scaled_dot_product_attention, q, k, [[0, 1]], (32, 32))
+    run.observe(F.scaled_dot_product_attention, q, k, [[0, 1]], (32, 32))
     assert run.mask(0.2) is not None
 
 
@@ -56,11 +56,11 @@ def test_gathered_maps_are_the_words_columns():
     q = torch.randn(4, 2, 64, 8, generator=generator)
     k = torch.randn(4, 2, 12, 8, generator=generator)
     run = BlendRun(Blend(((3,), (3, 5))), 2, (16, 16))
-    run.look(F.scaled_dot_product_attention, q, k, [[2, 3]], (16, 16))
+    run.observe(F.scaled_dot_product_attention, q, k, [[2, 3]], (16, 16))
     maps = (q @ k.mT * 8**-0.5).softmax(-1).mean(1)
     expected = torch.stack([maps[2][:, 3], maps[3][:, [3, 5]].sum(-1)]).view(1, 2, 8, 8)
     torch.testing.assert_close(run.gathered, expected)
-    run.look(F.scaled_dot_product_attention, q, k, [[2, 3]], (16, 16))
+    run.observe(F.scaled_dot_product_attention, q, k, [[2, 3]], (16, 16))
     torch.testing.assert_close(run.gathered, 2 * expected)
 
 
@@ -112,7 +112,7 @@ def test_a_mask_of_any_size_keeps_the_source_outside():
 def test_what_was_blended_is_held_only_where_nothing_may_change():
     run = BlendRun(Blend(mask=torch.tensor([[0.0, 0.25, 1.0, 1.0]]).expand(4, 4)), 2, (4, 4))
     latents = torch.randn(2, 4, 4, 4)
-    held = run.held(latents, 0.0)
+    held = run.restored(latents, 0.0)
     assert torch.equal(held[0], latents[0]) and torch.equal(held[1, ..., 0], latents[0, ..., 0])
     assert torch.equal(held[1, ..., 1:], latents[1, ..., 1:])
 

@@ -37,7 +37,7 @@ def test_a_heat_map_is_the_mean_of_the_materialised_maps():
     rows, layers = [2, 3], [(16, 24, 0), (8, 12, 1), (8, 12, 2)]
     with heatmap.sampling(2, (16, 24)):
         for h, w, seed in layers:
-            heatmap.look(scaled_dot_product_attention, *layer(h * w, seed), rows, [TOKEN_IDS], (16, 24))
+            heatmap.observe(scaled_dot_product_attention, *layer(h * w, seed), rows, [TOKEN_IDS], (16, 24))
     wanted, shares = torch.zeros(2, 2, 16, 24), torch.zeros(2, 2)
     for h, w, seed in layers:
         q, k = layer(h * w, seed)
@@ -56,7 +56,7 @@ def test_a_picture_that_does_not_name_the_token_stays_dark():
     heatmap = Heatmap(["rain"])
     q, k = layer(64, 0, 2, length=8)
     with heatmap.sampling(2, (8, 8)):
-        heatmap.look(scaled_dot_product_attention, q, k, range(2), [PLAIN, TOKEN_IDS], (8, 8))
+        heatmap.observe(scaled_dot_product_attention, q, k, range(2), [PLAIN, TOKEN_IDS], (8, 8))
     source, edited = normalised(heatmap.maps())[0]
     assert source.max() == 0 and edited.max() == 1
     assert heatmap.shares()[0, 0] == 0
@@ -66,7 +66,7 @@ def test_layers_that_are_no_grid_of_the_picture_are_left_out():
     heatmap = Heatmap(["rain"])
     with heatmap.sampling(2, (16, 16)):
         for places, size in ((100, (16, 16)), (16, (16, 16)), (64, (8, 8))):
-            heatmap.look(scaled_dot_product_attention, *layer(places, 0), [0, 1], [TOKEN_IDS], size)
+            heatmap.observe(scaled_dot_product_attention, *layer(places, 0), [0, 1], [TOKEN_IDS], size)
     with pytest.raises(InputError, match="No picture has been sampled"):
         heatmap.maps()
 
@@ -75,20 +75,22 @@ def test_a_new_sampling_forgets_the_one_before():
     heatmap = Heatmap(["rain"])
     for count in (2, 3):
         with heatmap.sampling(count, (8, 8)):
-            heatmap.look(scaled_dot_product_attention, *layer(64, count), range(count), [TOKEN_IDS], (8, 8))
+            heatmap.observe(
+                scaled_dot_product_attention, *layer(64, count), range(count), [TOKEN_IDS], (8, 8)
+            )
     again = Heatmap(["rain"])
     with again.sampling(3, (8, 8)):
-        again.look(scaled_dot_product_attention, *layer(64, 3), range(3), [TOKEN_IDS], (8, 8))
+        again.observe(scaled_dot_product_attention, *layer(64, 3), range(3), [TOKEN_IDS], (8, 8))
     assert torch.equal(heatmap.maps(), again.maps())
 
 
 def test_a_sampling_that_fails_leaves_the_maps_of_the_one_before():
     heatmap = Heatmap(["rain"])
     with heatmap.sampling(2, (8, 8)):
-        heatmap.look(scaled_dot_product_attention, *layer(64, 1), [0, 1], [TOKEN_IDS], (8, 8))
+        heatmap.observe(scaled_dot_product_attention, *layer(64, 1), [0, 1], [TOKEN_IDS], (8, 8))
     before = heatmap.maps()
     with pytest.raises(KeyboardInterrupt), heatmap.sampling(3, (8, 8)):
-        heatmap.look(scaled_dot_product_attention, *layer(64, 2), [0, 1, 2], [TOKEN_IDS], (8, 8))
+        heatmap.observe(scaled_dot_product_attention, *layer(64, 2), [0, 1, 2], [TOKEN_IDS], (8, 8))
         raise KeyboardInterrupt
     assert heatmap.pictures == 2 and torch.equal(heatmap.maps(), before)
 

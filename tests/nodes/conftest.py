@@ -18,6 +18,8 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 PACK = "aai_pack"
+STEPS, SEED = 4, 7
+"""Of every sampling that `sampled` makes."""
 
 
 @pytest.fixture(scope="session")
@@ -129,12 +131,12 @@ def embeddings_folder(comfy):
 
 
 @pytest.fixture(scope="session")
-def pictures():
+def reference_images():
     return torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
-def trained(pack, small, embedding, pictures):
+def trained(pack, small, embedding, reference_images):
     """trained(**changes) -> all that the node gives: its outputs and what it tells the front end."""
 
     def call(**changes):
@@ -142,7 +144,9 @@ def trained(pack, small, embedding, pictures):
             name="rain", steps=4, rate=0.01, batch=2, seed=5, scale="vocabulary", rho=1.0, vectors=1,
             template="a photo of *", size=64,
         )  # fmt: skip
-        inputs = dict(model=small.model, clip=small.clip, vae=small.vae, embedding=embedding, images=pictures)
+        inputs = dict(
+            model=small.model, clip=small.clip, vae=small.vae, embedding=embedding, images=reference_images
+        )
         node = pack.nodes["AAI_TrainSoundToken"].PREPARE_CLASS_CLONE(None)
         with torch.inference_mode():
             return node.EXECUTE_NORMALIZED(**{**inputs, **settings, **changes})
@@ -178,3 +182,89 @@ def release(tmp_path_factory) -> Path:
         for name in sorted(listed("--exclude-standard") - listed("--ignored", "--exclude-from=.comfyignore")):
             file.write(ROOT / name, name)
     return path
+
+
+@pytest.fixture(scope="session")
+def core(comfy):
+    return importlib.import_module("nodes")
+
+
+@pytest.fixture(scope="session")
+def rain(pack):
+    generator = torch.Generator().manual_seed(0)
+    vectors = {"clip_l": torch.randn(1, 192, generator=generator) * 0.05}
+    return pack.part("aai.token").SoundToken("rain", vectors)
+
+
+@pytest.fixture(scope="session")
+def encoded(core, small):
+    def encode(text):
+        with torch.inference_mode():
+            return core.CLIPTextEncode().encode(small.clip, text)[0]
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def sampled(core, small, encoded):
+    """sampled(model, positive, latent) -> the latents of core's KSampler."""
+
+    def sample(model, positive, latent, sampler="euler", cfg=4.0, scheduler="normal", denoise=1.0):
+        with torch.inference_mode():
+            (made,) = core.common_ksampler(
+                model, SEED, STEPS, cfg, sampler, scheduler, positive, encoded("night"), latent, denoise
+            )
+        return made["samples"]
+
+    return sample
+
+
+@pytest.fixture(scope="session")
+def edit(run, small, rain):
+    """edit(**inputs) -> MODEL, CONDITIONING, LATENT of the node."""
+
+    def make(**inputs):
+        given = dict(
+            model=small.model,
+            clip=small.clip,
+            token=rain,
+            latent={"samples": torch.zeros(1, 32, 8, 8)},
+            source_prompt="a city",
+            edited_prompt="a city under *",
+            scale="1",
+            windows="as set below",
+            cross_end=0.8,
+            self_end=0.5,
+            self_downscale=1,
+            silence="full",
+        )
+        return run("AAI_PromptToPromptEdit", **{**given, **inputs})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def empty():
+    """empty(count) -> a LATENT of so many empty latents."""
+    return lambda count=1: {"samples": torch.zeros(count, 32, 8, 8)}
+
+
+@pytest.fixture(scope="session")
+def pictures(small):
+    """pictures(latents) -> what they decode to."""
+
+    def decode(latents):
+        with torch.inference_mode():
+            return small.vae.decode(latents)
+
+    return decode
+
+
+@pytest.fixture(scope="session")
+def assert_same(pictures):
+    """assert_same(found, expected): latents whose pictures are at most 2/255 apart in every pixel."""
+
+    def check(found, expected):
+        assert (pictures(found) - pictures(expected)).abs().max() <= 2 / 255
+
+    return check

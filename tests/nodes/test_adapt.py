@@ -29,13 +29,13 @@ def test_the_same_seed_gives_the_same_token_and_the_model_stays_as_it_was(train,
     assert all(p.is_inference() for p in small.model.model.diffusion_model.parameters())
 
 
-def test_the_same_latents_give_diffusers_token(train, small, embedding, pictures, pack):
+def test_the_same_latents_give_diffusers_token(train, small, embedding, reference_images, pack):
     diffusion, training = pack.part("aai.picture.diffusers"), pack.part("aai.adapt.train")
     schedule = pack.part("aai.soundworld.models").SCHEDULER_CONFIG
     model = diffusion.DiffusersPictureModel(
         small.unet, small.tower, small.tokenizer, small.autoencoder, schedule
     )
-    latents = small.autoencoder.encode(pictures.movedim(-1, 1) * 2 - 1)
+    latents = small.autoencoder.encode(reference_images.movedim(-1, 1) * 2 - 1)
     settings = training.TrainSettings(steps=3, rate=0.01, batch=2, seed=5)
     theirs = training.train_token(model, embedding.f_a, latents, settings, "rain").token
     assert_close(train(steps=3)[0].vectors["clip_l"], theirs.vectors["clip_l"], atol=1e-4, rtol=0)
@@ -178,7 +178,7 @@ def test_chunks_checkpointing_and_the_norm_reach_the_training(train, small):
     ("changes", "sentence"),
     [
         ({"template": "a photo"}, r"no \* for the sound"),
-        ({"images": torch.zeros(0, 64, 64, 3)}, "reference pictures"),
+        ({"images": torch.zeros(0, 64, 64, 3)}, "reference reference_images"),
         ({"name": "a/b"}, "cannot name a sound token"),
         ({"rate": 1e30, "rho": 0.0}, "diverged"),
         ({"images": torch.zeros(3, 8, 8, 3)}, "8 x 8 pixels"),

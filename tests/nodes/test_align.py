@@ -35,48 +35,6 @@ def settings(**changed):
     return kept | changed
 
 
-def test_the_tower_is_the_text_encoders_own(pack, small):
-    texts = ["rain in the city", "a dog", "a photo of rain, heavy and dark " * 20]
-    tower = pack.part("nodes.comfy.clip").ClipTower(small.clip)
-    reader = pack.part("aai.soundworld.text").CaptionEncoder(small.tokenizer, small.tower)
-    embedded = tower.embed(texts)
-    assert tower.name == "clip_l 192" and embedded.shape == (3, tower.dim) and not embedded.is_inference()
-    assert_close(embedded[:2], reader.embed(texts[:2]), atol=1e-4, rtol=1e-4)
-    assert tower.embed([]).shape == (0, 192)
-
-
-def test_the_tower_is_not_projected(pack, small):
-    """As in Stable Diffusion XL's clip_g, whose projection is none of one to one."""
-    tower = pack.part("nodes.comfy.clip").ClipTower(small.clip)
-    before = tower.embed(["rain"])
-    model = small.clip.cond_stage_model.clip_l
-    parameters, options = model.transformer.text_projection._parameters, model.options_default
-    weight = parameters["weight"]
-    parameters["weight"] = torch.nn.Parameter(3 * weight.clone(), requires_grad=False)
-    model.options_default = (*options[:2], True)
-    try:
-        assert torch.equal(tower.embed(["rain"]), before)
-        with torch.inference_mode():
-            ids = [[piece for piece, *_ in small.clip.tokenize("rain")["l"][0]]]
-            projected = model(ids)[1]
-        assert_close(projected, 3 * before)
-    finally:
-        parameters["weight"], model.options_default = weight, options
-        model.reset_clip_options()
-
-
-def test_clip_skip_and_the_prompts_are_let_alone(pack, small):
-    tower = pack.part("nodes.comfy.clip").ClipTower
-    skipped = small.clip.clone()
-    skipped.clip_layer(-2)
-    assert_close(tower(skipped).embed(["rain"]), tower(small.clip).embed(["rain"]))
-    with torch.inference_mode():
-        before = small.clip.encode_from_tokens(small.clip.tokenize("rain"), return_pooled=True)
-        tower(small.clip).embed(["a dog"])
-        after = small.clip.encode_from_tokens(small.clip.tokenize("rain"), return_pooled=True)
-    assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
-
-
 @pytest.mark.parametrize("momentum", ["audio", "literal_shared"])
 def test_an_encoder_is_taught_a_folder(run, pack, small, ear, sounds, dataset, momentum):
     if momentum == "literal_shared":

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from aai.errors import InputError
 from aai.picture.diffusers import DiffusersPictureModel, codec_of, load
-from aai.picture.model import Conditioning, vocabulary_statistics
+from aai.picture.model import Conditioning
 from aai.prompt import Prompt
 
 
@@ -89,11 +89,6 @@ def test_vectors_stand_in_for_the_tokens_own(model, make_token):
     assert torch.equal(instead.cross[:, :position], model.encode_prompt(prompt).cross[:, :position])
 
 
-def test_the_text_model_is_left_without_hooks(model, parts, make_token):
-    model.encode_prompt(Prompt("*", (make_token(),)))
-    assert not parts.text_encoder.get_input_embeddings()._forward_hooks
-
-
 def test_the_loss_is_differentiable_in_the_vectors(model, make_token):
     prompt = Prompt("a photo of *", (make_token(rows=2),))
     latents, noise, t = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([100, 700])
@@ -106,7 +101,7 @@ def test_the_loss_is_differentiable_in_the_vectors(model, make_token):
     vectors = prompt.tokens[0].vectors["clip_l"].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(vectors), vectors)
     assert (gradient.norm(dim=1) > 0).all()
-    for parameter in [*model.unet.parameters(), *model._towers["clip_l"].model.parameters()]:
+    for parameter in [*model.unet.parameters(), *model._text_encoders["clip_l"].model.parameters()]:
         assert not parameter.requires_grad
     direction = gradient / gradient.norm()
     with torch.no_grad():
@@ -226,24 +221,6 @@ def test_word_statistics(model, parts):
     assert list(model.text_encoders) == ["clip_l"] and model.native_size == 16
 
 
-class WithoutFloat64(torch.Tensor):
-    """As on MPS: no float64, until it is brought to the CPU."""
-
-    def double(self):
-        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
-
-    def cpu(self):
-        return self.as_subclass(torch.Tensor)
-
-
-def test_words_are_read_where_there_is_no_float64(model, parts):
-    table = parts.text_encoder.get_input_embeddings()
-    found = vocabulary_statistics(
-        lambda ids: table(ids).as_subclass(WithoutFloat64), table.num_embeddings, torch.device("cpu")
-    )
-    assert found == model.text_encoders["clip_l"]
-
-
 def test_tokens_of_another_width_are_refused(model, make_token):
     with pytest.raises(InputError, match="'rain'.*768.*clip_l.*32"):
         model.encode_prompt(Prompt("*", (make_token(width=768),)))
@@ -260,7 +237,7 @@ def test_a_folder_loads_as_the_same_model(model, parts, tmp_path):
     expected = model.predict_noise(latents, t, model.encode_prompt(prompt))
     assert_close(read.predict_noise(latents, t, read.encode_prompt(prompt)), expected)
     half = load(tmp_path / "model", torch.float16)
-    assert {half.dtype, half._towers["clip_l"].model.dtype} == {torch.float16}
+    assert {half.dtype, half._text_encoders["clip_l"].model.dtype} == {torch.float16}
     assert half.vae.dtype == torch.float32
     assert torch.equal(half.decode(latents), read.decode(latents))
 

@@ -23,7 +23,7 @@ from ...optim import set_rate
 from ..captions import LEVELS, caption, level, phrase
 from ..models import DIM, IMAGE_SIZE
 from ..pictures import Scenes
-from ..sounds import LOUDEST, QUIETEST, intensity_of
+from ..sounds import LOUDEST_LUFS, QUIETEST_LUFS, intensity_of
 from ..text import CaptionEncoder, label_phrases
 from ..world import EVENTS
 
@@ -39,7 +39,7 @@ CONFIG = CAVMAEConfig(
     fbank_std=4.5,
 )
 
-SILENCE = math.log(EPSILON)
+SILENCE_LOG_ENERGY = math.log(EPSILON)
 
 
 def level_vectors(reader: CaptionEncoder) -> Tensor:
@@ -140,14 +140,18 @@ def batches(
         events = torch.randint(len(EVENTS), (size,), generator=generator)
         first, second = (torch.stack([clip(int(e), generator) for e in events]) for _ in range(2))
         heard = vary(mix(first, second, generator), generator)
-        wanted = QUIETEST + (LOUDEST - QUIETEST) * (0.02 + 0.98 * torch.rand(size, generator=generator))
-        fbanks = (heard + nepers(wanted)[:, None, None]).clamp(min=SILENCE)
+        wanted = QUIETEST_LUFS + (LOUDEST_LUFS - QUIETEST_LUFS) * (
+            0.02 + 0.98 * torch.rand(size, generator=generator)
+        )
+        fbanks = (heard + nepers(wanted)[:, None, None]).clamp(min=SILENCE_LOG_ENERGY)
         labels = torch.tensor(
             [int(e) * levels + level(intensity_of(float(w))) for e, w in zip(events, wanted)]
         )
         pictures = [pick(by_label[label], generator) for label in labels]
         fbanks = (fbanks - CONFIG.fbank_mean) / CONFIG.fbank_std
-        fbanks = spec_augment(fbanks, generator, floor=(SILENCE - CONFIG.fbank_mean) / CONFIG.fbank_std)
+        fbanks = spec_augment(
+            fbanks, generator, floor=(SILENCE_LOG_ENERGY - CONFIG.fbank_mean) / CONFIG.fbank_std
+        )
         return Pairs(fbanks, text.flatten(0, 1)[labels], visual[pictures], labels)
 
     return batch

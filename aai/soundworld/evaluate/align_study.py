@@ -33,7 +33,7 @@ from ...encoders.loaders import load as load_encoder
 from ...encoders.loaders import save as save_encoder
 from ...errors import InputError
 from ...metrics import Share, nearest_label
-from ..build.sound_encoder import CONFIG, SILENCE, as_encoder, level_vectors, mix, nepers, vary
+from ..build.sound_encoder import CONFIG, SILENCE_LOG_ENERGY, as_encoder, level_vectors, mix, nepers, vary
 from ..captions import phrase
 from ..world import ESC10, EVENTS
 from .align_data import FOLDS, Study, hear, new_model
@@ -187,8 +187,12 @@ def recorded_batches(
 
         heard = vary(mix(some(), some(), generator), generator)
         wanted = -25 + 10 * (2 * torch.rand(size, 1, 1, generator=generator) - 1)
-        heard = ((heard + nepers(wanted)).clamp(min=SILENCE) - CONFIG.fbank_mean) / CONFIG.fbank_std
-        heard = spec_augment(heard, generator, floor=(SILENCE - CONFIG.fbank_mean) / CONFIG.fbank_std)
+        heard = (
+            (heard + nepers(wanted)).clamp(min=SILENCE_LOG_ENERGY) - CONFIG.fbank_mean
+        ) / CONFIG.fbank_std
+        heard = spec_augment(
+            heard, generator, floor=(SILENCE_LOG_ENERGY - CONFIG.fbank_mean) / CONFIG.fbank_std
+        )
         return Pairs(heard, f_t[chosen], torch.zeros(size, f_t.shape[1]), chosen)
 
     return deal
@@ -223,7 +227,7 @@ def real(study: Study, steps: int, pretrain: int) -> dict:
     # Set to one level before they are heard: how far a microphone stood says nothing of the class.
     levels = clips["loudness"]
     heard_as = clips["fbanks"].float() + nepers(-25 - levels.clamp(min=-65.0))[:, None, None]
-    heard_as = heard_as.clamp(min=SILENCE)
+    heard_as = heard_as.clamp(min=SILENCE_LOG_ENERGY)
     start = pretrained(study, pretrain)
     known = torch.tensor([event_of(words[label]) is not None for label in clips["labels"].tolist()])
     untuned = nearest_label(hear(start, heard_as[known]), f_t, clips["labels"][known])

@@ -34,7 +34,7 @@ from ..sounds import unseen_sound
 from ..world import ESC10, EVENTS
 from .edits import GUIDANCE, SAMPLING_STEPS
 
-LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+INTENSITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
 BY_SOUND, HELD_FIXED, ONE_ADAPTER = SERIES = (
     "references by the sound",
     "references held fixed",
@@ -170,8 +170,8 @@ def loudness(
     correlations = {}
     for event in events:
         levels, measured = [], []
-        heard = {i: encoder.embed([unseen_sound(event, 700, i)])[0] for i in LEVELS}
-        middle = heard[LEVELS[2]]
+        heard = {i: encoder.embed([unseen_sound(event, 700, i)])[0] for i in INTENSITIES}
+        middle = heard[INTENSITIES[2]]
 
         def trained(f_a: Tensor, seen: Tensor) -> SoundToken:
             return make_token(model, f_a, references(seen, encoder)[0], settings, "sound")

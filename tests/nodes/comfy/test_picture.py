@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.testing import assert_close
-
-
-@pytest.fixture
-def picture(small, pack):
-    return pack.part("nodes.comfy.picture").ComfyPictureModel(small.model, small.clip, small.vae)
-
-
-@pytest.fixture
-def make_token(pack):
-    """make_token(name, rows) -> a SoundToken of width 192 with random vectors of a word's size."""
-    token = pack.part("aai.token")
-
-    def make(name: str = "rain", rows: int = 1, width: int = 192, seed: int = 0):
-        drawn = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)) * 0.03
-        zero = torch.zeros(rows, width)
-        return token.SoundToken(
-            name=name, vectors={"clip_l": drawn}, f_a=drawn[0], f_adapter={"clip_l": zero},
-            scale={"clip_l": 1.0}, loudness=-20.0, provenance={},
-        )  # fmt: skip
-
-    return make
 
 
 def alphas_cumprod():
@@ -129,63 +107,6 @@ def test_weights_come_back_after_an_error(picture, small):
     with pytest.raises(KeyError), torch.inference_mode(), picture.training():
         raise KeyError("stopped")
     assert all(p.is_inference() for p in small.model.model.diffusion_model.parameters())
-
-
-def test_positions_and_chunks(picture, pack, make_token):
-    Prompt = pack.part("aai.prompt").Prompt
-    one, two = make_token("rain", 2), make_token("dog", 1, seed=1)
-    cond = picture.encode_prompt(Prompt("a photo of <rain> with <dog>, <rain>", (one, two)))
-    # start, a, photo, of, rain, rain, with, dog, comma, rain, rain
-    assert cond.positions == {"rain": [4, 5, 9, 10], "dog": [7]}
-    assert cond.cross.shape == (1, 77, 192)
-    long = picture.encode_prompt(Prompt("rain " * 80 + "<dog>", (two,)))
-    assert long.cross.shape == (1, 154, 192) and long.positions["dog"] == [77 + 6]
-
-
-def test_weights_in_prompts_work_as_in_core(picture, small, pack, make_token):
-    words = pack.part("nodes.comfy.clip")
-    Prompt = pack.part("aai.prompt").Prompt
-    pairs, _ = words.tokenize(small.clip, Prompt("(a photo of *:1.3), night", (make_token(),)))
-    weights = [weight for _, weight in pairs["l"][0]]
-    assert weights[:7] == [1.0, 1.3, 1.3, 1.3, 1.3, 1.0, 1.0]
-    assert torch.is_tensor(pairs["l"][0][4][0])
-
-
-def test_a_tokenizer_of_more_encoders_than_the_clip_says_nothing(pack, comfy, make_token, caplog):
-    """As the XL refiner's."""
-    from comfy.sdxl_clip import SDXLTokenizer
-
-    tower = torch.nn.Module()
-    tower.clip_g = torch.nn.Module()
-    tower.clip_g.transformer = SimpleNamespace(get_input_embeddings=lambda: torch.nn.Embedding(1, 8))
-    clip = SimpleNamespace(cond_stage_model=tower, tokenizer=SDXLTokenizer())
-    token = make_token("rain", 2, width=8)
-    prompt = pack.part("aai.prompt").Prompt(
-        "a city under *, at night", (replace(token, vectors={"clip_g": token.vectors["clip_l"]}),)
-    )
-    pairs, token_ids = pack.part("nodes.comfy.clip").tokenize(clip, prompt)
-    assert pack.part("aai.prompt").token_positions(token_ids) == {"rain": [4, 5]}
-    assert [torch.is_tensor(piece) for piece, _ in pairs["g"][0][3:7]] == [False, True, True, False]
-    # What no encoder reads is the prompt without the sound.
-    assert pairs["l"] == SDXLTokenizer().clip_l.tokenize_with_weights("a city under , at night")
-    assert "does not exist" not in caplog.text
-
-
-def test_a_saved_token_is_cores_embedding(picture, small, pack, make_token, comfy):
-    import folder_paths
-
-    token = make_token("parity", 2)
-    token.save(f"{folder_paths.get_folder_paths('embeddings')[0]}/parity.safetensors")
-    ours = picture.encode_prompt(pack.part("aai.prompt").Prompt("a city under *, at night", (token,)))
-    with torch.inference_mode():
-        core = small.clip.encode_from_tokens(small.clip.tokenize("a city under embedding:parity , at night"))
-    assert_close(ours.cross, core, atol=1e-5, rtol=0)
-
-
-def test_a_token_of_another_width_is_refused(picture, pack, make_token):
-    prompt = pack.part("aai.prompt").Prompt("a photo of *", (make_token("wide", width=768),))
-    with pytest.raises(pack.part("aai.errors").InputError, match="'wide'.*768.*192"):
-        picture.encode_prompt(prompt)
 
 
 def test_flow_models_are_refused(small, pack):
