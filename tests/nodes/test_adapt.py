@@ -178,7 +178,7 @@ def test_chunks_checkpointing_and_the_norm_reach_the_training(train, small):
     ("changes", "sentence"),
     [
         ({"template": "a photo"}, r"no \* for the sound"),
-        ({"images": torch.zeros(0, 64, 64, 3)}, "reference reference_images"),
+        ({"images": torch.zeros(0, 64, 64, 3)}, "reference pictures"),
         ({"name": "a/b"}, "cannot name a sound token"),
         ({"rate": 1e30, "rho": 0.0}, "diverged"),
         ({"images": torch.zeros(3, 8, 8, 3)}, "8 x 8 pixels"),
