@@ -51,8 +51,6 @@ def load_picture_model(folder: Path = WEIGHTS) -> DiffusersPictureModel:
     from ..picture.diffusers import DiffusersPictureModel
     from .models import SCHEDULER_CONFIG, PatchAutoencoder, build_unet
 
-    pass
-
     unet = build_unet()
     unet.load_state_dict(read_weights("unet", folder))
     tokenizer, text_encoder = load_text(folder)
@@ -70,9 +68,7 @@ def load_oracle(folder: Path = WEIGHTS) -> Oracle:
 
 
 def load_text(folder: Path) -> tuple:
-    """The tokenizer and the trained tower of a weights folder."""
-    pass
-
+    """The tokenizer and the trained text tower of a weights folder."""
     tokenizer = load_tokenizer(folder / "tokenizer")
     model = build_text_tower(tokenizer)
     own = model.state_dict()

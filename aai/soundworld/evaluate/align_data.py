@@ -53,9 +53,9 @@ class Study:
         self.encoder = load_sound_encoder()
         self.reader = CaptionEncoder(*load_text(WEIGHTS))
         models = [weights_file(name).read_bytes() for name in ("sound_encoder", "text")]
-        told = {"sounds": sounds, "pictures": pictures, "tests": tests, "batch": batch}
-        told |= {"recordings": recordings is not None}
-        files.settle(out / "settings.json", told | {"models": sha256(b"".join(models)).hexdigest()[:16]})
+        settings = {"sounds": sounds, "pictures": pictures, "tests": tests, "batch": batch}
+        settings |= {"recordings": recordings is not None}
+        files.settle(out / "settings.json", settings | {"models": sha256(b"".join(models)).hexdigest()[:16]})
 
     def say(self, text: str) -> None:
         print(f"{time.monotonic() - self.start:7.0f} s  {text}", flush=True)
