@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import audio, image
+from ..data.clips import class_folders
 from ..encoders.base import SoundEncoder, encode_sound
 from ..errors import InputError
 from ..files import is_dir, is_file
@@ -155,22 +156,22 @@ def folder_setting(
 
 
 def sounds_of_classes(folder: str | os.PathLike) -> dict[str, list[Path]]:
-    """{class in words: its sound files} of a folder of classes. Raises InputError where there is none."""
+    """{class in words: its sound files} of a folder of classes, those of all its splits together. Raises
+    InputError where there is none."""
     folder = Path(folder)
     if not is_dir(folder):
         raise InputError(
             f"There is no folder of sounds '{folder}': give one with a subfolder for each class."
         )
-    found = {}
-    for group in sorted(path for path in folder.iterdir() if is_dir(path)):
-        sounds = sorted(p for p in group.iterdir() if p.suffix.lower() in audio.SUFFIXES and is_file(p))
-        if sounds:
-            found[group.name.replace("_", " ")] = sounds
-    if not found:
+    by_class: dict[str, list[Path]] = {}
+    for group in class_folders(folder):
+        sounds = sorted(p for p in group.path.iterdir() if p.suffix.lower() in audio.SUFFIXES and is_file(p))
+        by_class.setdefault(group.label, []).extend(sounds)
+    if not by_class:
         raise InputError(
             f"No subfolder of '{folder}' holds sounds: give one with a subfolder for each class."
         )
-    return found
+    return by_class
 
 
 def _frame(library: Library, sound: str) -> Tensor | None:

@@ -18,7 +18,7 @@ from aai.errors import InputError
 from aai.picture.diffusers import DiffusersPictureModel
 from aai.study import ablation, adapter, compare
 from aai.study.results import Results, draw, sound_token, textual_inversion
-from aai.study.setting import folder_setting
+from aai.study.setting import folder_setting, sounds_of_classes
 
 
 def sheet_size(folder, name="sheet.png"):
@@ -174,3 +174,15 @@ def test_own_folders_are_read(setting, folders, encoder):
         folder_setting(sounds=folders / "pictures", **make)
     with pytest.raises(InputError, match="no folder of sounds"):
         folder_setting(sounds=folders / "nowhere", **make)
+
+
+def test_splits_are_no_classes_of_a_study(folders, tmp_path):
+    for split, name in (("train", "rain1"), ("test", "rain2"), ("train", "dog1")):
+        group = tmp_path / split / name[:-1]
+        group.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folders / "sounds" / name[:-1] / f"{name}.wav", group)
+    sounds = sounds_of_classes(tmp_path)
+    assert {label: [path.name for path in paths] for label, paths in sounds.items()} == {
+        "rain": ["rain2.wav", "rain1.wav"],
+        "dog": ["dog1.wav"],
+    }
