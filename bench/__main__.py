@@ -1,18 +1,20 @@
 """`python -m bench NAME [--json]`: each figure is a ratio against what a user would use instead, in one run
-(memory's against a card's)."""
+(memory's against a card's). `parity` compares with CAV-MAE's own code instead."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from bench import align, edit, fbank, library, memory, token
+from aai.errors import InputError
+from bench import align, edit, fbank, library, memory, parity, token
 
 BENCHES = {
     "align": align.rows,
@@ -37,9 +39,9 @@ def interleaved(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("name", choices=sorted(BENCHES))
+    parser.add_argument("name", choices=sorted([*BENCHES, "parity"]))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each job (%(default)s)")
     parser.add_argument(
@@ -49,16 +51,26 @@ def main() -> None:
         "--sizes", type=int, nargs="+", default=edit.SIZES, metavar="N",
         help="edit: the pictures' sides in pixels (256 512 768)",
     )  # fmt: skip
+    parser.add_argument(
+        "--checkout", type=Path, metavar="DIR", help="parity: a clone of YuanGongND/cav-mae, to compare with"
+    )
     options = parser.parse_args()
+    if options.name == "parity":
+        try:
+            return parity.run(options.checkout, options.json)
+        except InputError as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 2
     torch.manual_seed(0)
     given = {"token": {"script": options.script}, "edit": {"sizes": options.sizes}}.get(options.name, {})
     rows = BENCHES[options.name](lambda jobs: interleaved(jobs, options.repeats), **given)
     if options.json:
         print(json.dumps(rows, indent=1))
-        return
+        return 0
     for row in rows:
         print(f"{row['what']:58} {row['value']:10.4g} {row['unit']:10} ratio {row['ratio']:.2f}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -69,7 +69,7 @@ def step_jobs(unet: torch.nn.Module, size: int) -> dict[str, Callable[[], object
     edited = (1, 320, 1305, 450, ("rain", 0), 2, *[None] * 71)
     token = SoundToken("rain", {"clip_l": torch.zeros(1, 768)})
     edit = Edit(Prompt("a city"), (Prompt("a city under *", (token,)),), scales=({"rain": 1.5},))
-    injection = edit.at(0.0, (source, edited), 77)
+    injection = edit.at(0.0, 50, (source, edited), 77)
 
     def step() -> None:
         with torch.no_grad():

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from bench.edit import step_jobs
@@ -33,7 +34,21 @@ def test_the_edit_by_maps_is_the_edit():
 def test_memory_is_what_a_job_holds_at_once():
     """In a process of its own: what earlier tests freed may go back to the system at any time."""
     code = "import torch; from bench.edit import largest_held; print(largest_held(lambda: torch.ones(2**25)))"
-    told = subprocess.run(
+    measured = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, encoding="utf-8"
     )
-    assert 120 < float(told.stdout) < 150
+    assert 120 < float(measured.stdout) < 150
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "CAV-MAE's own code is needed"),
+        (("--checkout", "tests"), "'tests' does not hold CAV-MAE's own code"),
+    ],
+)
+def test_parity_says_what_it_needs(arguments, says):
+    command = [sys.executable, "-m", "bench", "parity", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 2 and not done.stdout
+    assert says in done.stderr and "git clone" in done.stderr and done.stderr.count("\n") == 1

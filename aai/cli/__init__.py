@@ -11,7 +11,7 @@ import sys
 
 from ..errors import InputError
 from . import align, data, demo, edit, evaluate, generate, hear, library, study, token
-from .terminal import Commands, print_anything
+from .terminal import Commands, escape_unencodable
 
 MODULES = (hear, token, generate, edit, library, align, data, evaluate, study, demo)
 
@@ -19,13 +19,9 @@ MODULES = (hear, token, generate, edit, library, align, data, evaluate, study, d
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, or 2 with one sentence on stderr where the input is at
     fault."""
-    print_anything()
+    escape_unencodable()
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    # A file's name need not be UTF-8, and a terminal need not know every letter.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
     try:
         return options.run(options) or 0
     except InputError as error:

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from . import align_train, bridge
-from .inputs import about_force, check_encoder_file
-from .terminal import Commands, tell
+from .arguments import add_force_argument
+from .outputs import check_encoder_file
+from .terminal import Commands, print_report
 
 
 def add(commands: Commands) -> None:
@@ -26,7 +27,7 @@ def _add_convert(align: Commands) -> None:
     )
     sub.add_argument("file", metavar="FILE", help="a .pth as upstream publishes it, or its safetensors")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the encoder's file")
-    about_force(sub)
+    add_force_argument(sub)
     sub.add_argument("--half", action="store_true", help="in half precision")
 
 
@@ -42,7 +43,7 @@ def convert(options: argparse.Namespace) -> None:
     precision = torch.float16 if options.half else torch.float32
     save(encoder, options.output, precision, made_by="aai align convert", source=published.name)
     report = {"file": str(options.output), "layout": published.layout, "parts": published.parts}
-    tell(
+    print_report(
         options,
         report,
         f"{published.name} is {published}.\n{options.output}: both towers; not aligned yet, so it knows no "

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING
 from ..align.log import LOG, figures_log
 from ..errors import InputError
 from ..files import is_dir
-from .inputs import SOUNDWORLD, about_force, check_encoder_file, load_text_tower
-from .terminal import Commands, positive, progress, say, tell
+from .arguments import add_force_argument
+from .models import SOUNDWORLD, load_text_tower
+from .outputs import check_encoder_file
+from .terminal import Commands, positive, print_report, progress, say
 
 if TYPE_CHECKING:
     from ..align.distributed import Distributed
@@ -43,7 +45,7 @@ def add(align: Commands) -> None:
     )
     sub.add_argument("data", metavar="DATA", help="a folder of classes, or one that `aai data prepare` made")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the encoder's file")
-    about_force(sub)
+    add_force_argument(sub)
     sub.add_argument(
         "--encoder", default=SOUNDWORLD, metavar="FILE",
         help="where to start: a public CAV-MAE file or an encoder of this pack (%(default)s)",
@@ -326,7 +328,7 @@ def _report(options: argparse.Namespace, aligned: Aligned) -> None:
     )
     if result.measured is not None:
         text += f"; step {result.step} names {result.measured:.1%} of {aligned.held_out} held-out clips"
-    tell(options, report, text)
+    print_report(options, report, text)
 
 
 class _Progress(contextlib.ExitStack):

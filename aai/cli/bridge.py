@@ -6,8 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from .inputs import SOUNDWORLD, about_force, check_encoder_file, load_text_tower
-from .terminal import Commands, positive, progress, tell
+from .arguments import add_force_argument
+from .models import SOUNDWORLD, load_text_tower
+from .outputs import check_encoder_file
+from .terminal import Commands, positive, print_report, progress
 
 
 def add(align: Commands) -> None:
@@ -30,7 +32,7 @@ def add(align: Commands) -> None:
         help=f"a Stable Diffusion folder in diffusers' layout, a CLIP's, or {SOUNDWORLD}",
     )
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the encoder's file")
-    about_force(sub)
+    add_force_argument(sub)
     sub.add_argument(
         "--sounds",
         type=Path,
@@ -87,4 +89,4 @@ def bridge(options: argparse.Namespace) -> None:
         "licence": encoder.notes["licence"],
     }
     shown = f"{options.output}: hears in {encoder.dim} numbers; {report}.\nCLAP's licence: {rows['licence']}"
-    tell(options, rows, shown)
+    print_report(options, rows, shown)

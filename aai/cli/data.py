@@ -6,8 +6,10 @@ import argparse
 import os
 from pathlib import Path
 
-from .inputs import about_device, device_of
-from .terminal import Commands, positive, progress, say, tell
+from .arguments import add_device_argument
+from .models import device_of
+from .outputs import check_folder
+from .terminal import Commands, positive, print_report, progress_bar, say
 
 SHARD = 256
 
@@ -69,15 +71,16 @@ def add(commands: Commands) -> None:
         help="processes, each with a CLIP of its own (%(default)s)",
     )
     # Every process has a CLIP of its own, and all together may not fit a GPU.
-    about_device(sub, "the CLIP", "cpu")
+    add_device_argument(sub, "the CLIP", "cpu")
     sub.add_argument("--retry", action="store_true", help="try once more what was bad in an earlier run")
 
 
 def prepare(options: argparse.Namespace) -> None:
     from ..data.clip_writer import PrepareSettings
     from ..data.prepare import BAD
-    from ..data.prepare import prepare as make
+    from ..data.prepare import prepare as prepare_data
 
+    check_folder(options.output)
     settings = PrepareSettings(
         rate=options.rate,
         seconds=options.seconds,
@@ -90,14 +93,14 @@ def prepare(options: argparse.Namespace) -> None:
     )
     if not options.clip:
         say(options)(f"No --clip: {options.keep} evenly spaced frames of {options.frames} are kept.")
-    bar = progress("preparing", 1, options.json)
+    with progress_bar("preparing", None, options.json) as bar:
 
-    def tick(done: int, total: int, bad: int) -> None:
-        bar.total, bar.what = total, f"preparing ({bad} bad)"
-        bar.tick(done)
+        def tick(done: int, total: int, bad: int) -> None:
+            bar.total = total
+            bar.set_description(f"preparing ({bad} bad)", refresh=False)
+            bar.update(done - bar.n)
 
-    with bar:
-        made = make(
+        prepared = prepare_data(
             options.source,
             options.output,
             settings,
@@ -110,16 +113,16 @@ def prepare(options: argparse.Namespace) -> None:
         )
     report = {
         "folder": str(options.output),
-        "clips": made.clips,
-        "labels": made.labels,
-        "bad": [dict(zip(("id", "label", "reason"), row)) for row in made.bad],
+        "clips": prepared.clips,
+        "labels": prepared.labels,
+        "bad": [dict(zip(("id", "label", "reason"), row)) for row in prepared.bad],
     }
-    lines = [f"{options.output}: {made.clips} clips of {len(made.labels)} labels"]
-    single = [label for label, count in made.labels.items() if count == 1]
+    lines = [f"{options.output}: {prepared.clips} clips of {len(prepared.labels)} labels"]
+    single = [label for label, count in prepared.labels.items() if count == 1]
     if single:
         named = ", ".join(single[:3])
         lines.append(f"{len(single)} labels have a single clip ({named}): none of it can be held out")
-    if made.bad:
-        id, _, reason = made.bad[0]
-        lines.append(f"{len(made.bad)} bad, listed in {options.output / BAD} (the first: {id}: {reason})")
-    tell(options, report, "\n".join(lines))
+    if prepared.bad:
+        id, _, reason = prepared.bad[0]
+        lines.append(f"{len(prepared.bad)} bad, listed in {options.output / BAD} (the first: {id}: {reason})")
+    print_report(options, report, "\n".join(lines))

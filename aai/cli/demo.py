@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .terminal import Commands, say, tell
+from ..errors import InputError
+from .outputs import check_folder
+from .terminal import Commands, print_report, say
 
 
 def add(commands: Commands) -> None:
@@ -18,8 +20,18 @@ def add(commands: Commands) -> None:
 
 
 def demo(options: argparse.Namespace) -> None:
-    from ..demo.run import run
+    # Here, as the registry's archive lacks the demo.
+    try:
+        from ..demo.run import run
+    except ModuleNotFoundError as error:
+        if error.name != f"{__package__.rpartition('.')[0]}.demo":
+            raise
+        raise InputError(
+            "The demo is not in this copy of aai, which is the node pack as ComfyUI's registry gives it: "
+            "run it in a clone of the repository."
+        ) from error
 
+    check_folder(options.output)
     report = run(options.output, engine=options.engine, serve=options.serve, say=say(options))
     shown = f"{options.output / 'index.html'}: {len(report['pictures'])} pictures through {report['engine']}"
-    tell(options, report, shown)
+    print_report(options, report, shown)

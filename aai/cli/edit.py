@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .arguments import add_device_argument, add_dtype_argument, add_force_argument
 from .generate import (
     GUIDANCE,
     LOUDNESS,
-    about_drawing,
+    add_drawing_arguments,
     check_pictures,
     draw,
+    fill_defaults,
     loudness_scales,
     model_and_tokens,
-    settle,
 )
-from .inputs import SOUNDWORLD, about_device, about_dtype, about_force, check_output, load_model
-from .terminal import Commands, positive, progress, tell
+from .models import SOUNDWORLD, load_model
+from .outputs import check_output
+from .terminal import Commands, positive, print_report, progress
 
 if TYPE_CHECKING:
     from ..picture.model import PictureModel
@@ -41,7 +43,7 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help="one that `aai invert` has inverted already; after --null-text with its --steps and --guidance",
     )
-    about_inverting(sub)
+    add_inversion_arguments(sub)
     sub.add_argument(
         "--edited",
         required=True,
@@ -102,7 +104,7 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="SDXL: every edited picture takes its own pooled embedding, not the source's; changes more",
     )
-    about_drawing(sub)
+    add_drawing_arguments(sub)
 
     sub = commands.add(
         "invert",
@@ -116,15 +118,20 @@ def add(commands: Commands) -> None:
         "--guidance", type=float, default=GUIDANCE, help="the guidance that --null-text is for (%(default)s)"
     )
     sub.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="the .safetensors file of its way"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the trajectory's .safetensors file",
     )
-    about_force(sub)
+    add_force_argument(sub)
     sub.add_argument(
         "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
     )
-    about_device(sub)
-    about_dtype(sub)
-    about_inverting(sub)
+    add_device_argument(sub)
+    add_dtype_argument(sub)
+    add_inversion_arguments(sub)
 
 
 def edit(options: argparse.Namespace) -> None:
@@ -153,9 +160,9 @@ def edit(options: argparse.Namespace) -> None:
     if (options.picture or options.trajectory) and options.count > 1:
         raise InputError("An inverted picture has one noise, so --count would repeat it: leave --count out.")
     if options.picture:
-        settle(options)
+        fill_defaults(options)
         trajectory = _inverted(options, model, options.picture, source)
-    settle(options, trajectory)
+    fill_defaults(options, trajectory)
     edited, each = sweep([Prompt(text, tokens) for text in options.edited], scales)
     if options.scale == LOUDNESS:
         each = tuple(loudness_scales(options, prompt) for prompt in edited)
@@ -163,7 +170,7 @@ def edit(options: argparse.Namespace) -> None:
     for name in ("cross", "self"):
         if getattr(options, f"{name}_until") is not None:
             windows[f"{name}_window"] = (0.0, getattr(options, f"{name}_until"))
-    told = Edit(
+    planned = Edit(
         Prompt(source, tokens),
         edited,
         scales=each,
@@ -173,8 +180,8 @@ def edit(options: argparse.Namespace) -> None:
         source_pooled=not options.edited_pooled,
         **windows,
     )
-    told = blended(
-        told,
+    planned = blended(
+        planned,
         model.encode_prompt,
         options.blend,
         _mask(options.mask),
@@ -182,12 +189,12 @@ def edit(options: argparse.Namespace) -> None:
         options.blend_threshold,
         options.blend_changes,
     )
-    written = draw(options, model, encode(model.encode_prompt, told), seeds, names, told)
-    for row, place in zip(written, [*range(told.rows)] * len(seeds)):
-        row["prompt"] = source if place == 0 else edited[place - 1].text
-        row["scale"] = None if place == 0 else max(each[place - 1].values())
+    written = draw(options, model, encode(model.encode_prompt, planned), seeds, names, planned)
+    for row, number in zip(written, [*range(planned.rows)] * len(seeds)):
+        row["prompt"] = source if number == 0 else edited[number - 1].text
+        row["scale"] = None if number == 0 else max(each[number - 1].values())
     report = {"source": source, "tokens": [t.name for t in tokens], "pictures": written}
-    tell(options, report, "\n".join(row["file"] for row in written))
+    print_report(options, report, "\n".join(row["file"] for row in written))
 
 
 def invert(options: argparse.Namespace) -> None:
@@ -198,7 +205,7 @@ def invert(options: argparse.Namespace) -> None:
     trajectory = _inverted(options, model, options.picture, options.prompt)
     trajectory.save(options.output, options.prompt)
     report = {"file": str(options.output), "prompt": options.prompt, "steps": len(trajectory.sigmas) - 1}
-    tell(options, report, f"{options.output}: {options.picture} in {report['steps']} steps")
+    print_report(options, report, f"{options.output}: {options.picture} in {report['steps']} steps")
 
 
 def _inverted(options: argparse.Namespace, model: PictureModel, path: Path, prompt: str):
@@ -209,15 +216,15 @@ def _inverted(options: argparse.Namespace, model: PictureModel, path: Path, prom
     latents = model.encode_images(reduced(image.load(path)[None], model.native_size))
     # Null embeddings belong to the sampler's own steps.
     steps = options.invert_steps or (getattr(options, "steps", 50) if options.null_text else 50)
-    told = model.encode_prompt(Prompt(prompt))
+    cond = model.encode_prompt(Prompt(prompt))
     with progress("inverting", steps, options.json) as tick:
-        trajectory = invert(model, latents, told, steps, lambda step, _: tick(step))
+        trajectory = invert(model, latents, cond, steps, lambda step, _: tick(step))
     if not options.null_text:
         return trajectory
     with progress("null-text", steps, options.json) as tick:
         empty = model.encode_prompt(Prompt(""))
         return null_text(
-            model, trajectory, told, empty, options.guidance, callback=lambda step, _: tick(step)
+            model, trajectory, cond, empty, options.guidance, callback=lambda step, _: tick(step)
         )
 
 
@@ -230,7 +237,7 @@ def _mask(path: Path | None):
     return image.load(path).mean(0)
 
 
-def about_inverting(sub: argparse.ArgumentParser) -> None:
+def add_inversion_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--invert-steps",
         type=positive,

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .inputs import SOUNDWORLD, about_device, device_of, load_encoder, load_text_tower
-from .terminal import Commands, progress, say, tell
+from .arguments import add_device_argument, add_force_argument
+from .models import SOUNDWORLD, device_of, load_encoder, load_text_tower
+from .outputs import check_json_file
+from .terminal import Commands, print_report, progress, say
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..audio import Sound
     from ..data.clips import Clip
     from ..encoders.base import SoundEncoder
-    from ..encoders.text import TextTower
+    from ..metrics import Share
 
-WAYS = ("sound to picture", "picture to sound", "sound to text", "text to sound")
+DIRECTIONS = ("sound to picture", "picture to sound", "sound to text", "text to sound")
 
 
 def add(commands: Commands) -> None:
@@ -31,7 +36,7 @@ def add(commands: Commands) -> None:
     )
     sub.add_argument("data", type=Path, metavar="DATA", help="a prepared dataset, shards, or classes")
     sub.add_argument("--seed", type=int, default=0, help="draws the subsets (%(default)s)")
-    _about(sub, split=True)
+    _add_arguments(sub, split=True)
 
     sub = group.add(
         "zeroshot",
@@ -42,7 +47,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("data", type=Path, metavar="DATA", help="ESC-50's or UrbanSound8K's folder, or classes")
     sub.add_argument("--esc10", action="store_true", help="only ESC-10's ten classes of ESC-50")
     sub.add_argument("--folds", metavar="N,N", help="only these folds (all)")
-    _about(sub)
+    _add_arguments(sub)
 
     sub = group.add(
         "audiotext",
@@ -51,10 +56,10 @@ def add(commands: Commands) -> None:
         "aai eval audiotext vggsound --split test --encoder cavt.safetensors --text stable-diffusion-v1-5",
     )
     sub.add_argument("data", type=Path, metavar="DATA", help="a prepared dataset, shards, or classes")
-    _about(sub, split=True)
+    _add_arguments(sub, split=True)
 
 
-def _about(sub: argparse.ArgumentParser, split: bool = False) -> None:
+def _add_arguments(sub: argparse.ArgumentParser, split: bool = False) -> None:
     sub.add_argument(
         "--encoder",
         action="append",
@@ -70,8 +75,9 @@ def _about(sub: argparse.ArgumentParser, split: bool = False) -> None:
         sub.add_argument(
             "--split", metavar="NAME", help="a split of prepared data (test, where there is one)"
         )
-    about_device(sub, "the encoder")
-    sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the result as JSON too")
+    add_device_argument(sub, "the encoder")
+    sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the result as JSON too (.json)")
+    add_force_argument(sub)
 
 
 def retrieval(options: argparse.Namespace) -> None:
@@ -80,11 +86,12 @@ def retrieval(options: argparse.Namespace) -> None:
     from ..align.evaluate import embed_pictures, retrieval_tables
     from ..align.paper_tables import NO_TARGETS, RETRIEVAL
 
-    clips, taken = _clips(options)
+    _check_output(options)
+    clips, split = _clips(options)
     words, numbers = _labels(clips)
     rows, lines, notes = [], [], [NO_TARGETS["retrieval"]]
     for name, encoder in _encoders(options):
-        f_a, f_v, f_t = _heard(options, encoder, clips), None, None
+        f_a, f_v, f_t = _embeddings(options, encoder, [clip.load_sound for clip in clips]), None, None
         if encoder.sees:
             with progress("seeing", len(clips), options.json) as tick:
                 f_v = embed_pictures(encoder, (clip.load_picture(clip.middle) for clip in clips), tick)
@@ -99,11 +106,11 @@ def retrieval(options: argparse.Namespace) -> None:
         tables = retrieval_tables(f_a, f_v, f_t, torch.tensor(numbers), options.seed)
         rows.append({"encoder": name, "subsets": tables})
         for table in tables:
-            for direction in (direction for direction in WAYS if direction in table):
-                found = table[direction]
-                rates = [f"{100 * found[f'R@{k}']:.2f}" for k in (1, 5, 10)]
+            for direction in (direction for direction in DIRECTIONS if direction in table):
+                measures = table[direction]
+                rates = [f"{100 * measures[f'R@{k}']:.2f}" for k in (1, 5, 10)]
                 size = f"{table['clips']} clips, {table['classes']} classes"
-                lines.append((table["subset"], name, direction, *rates, f"{found['MedR']:g}", size))
+                lines.append((table["subset"], name, direction, *rates, f"{measures['MedR']:g}", size))
     measured = {line[0] for line in lines}
     for name, subsets in RETRIEVAL.items():
         for subset, rates in ((s, r) for s, r in subsets.items() if s in measured):
@@ -112,7 +119,7 @@ def retrieval(options: argparse.Namespace) -> None:
     order = {"5 a class": 0, "10 a class": 1, "all": 2}
     lines.sort(key=lambda line: order[line[0]])
     head = ("subset", "encoder", "from, to", "R@1 %", "R@5 %", "R@10 %", "MedR", "set")
-    report = {"data": str(options.data), "split": taken, "encoders": rows, "paper": RETRIEVAL}
+    report = {"data": str(options.data), "split": split, "encoders": rows, "paper": RETRIEVAL}
     _report(options, report, head, lines, notes)
 
 
@@ -124,16 +131,17 @@ def zeroshot(options: argparse.Namespace) -> None:
     from ..encoders.text import TEMPLATES
     from ..metrics import nearest_label
 
+    _check_output(options)
     folds = _folds(options.folds)
     name_of_set, recordings = read_recordings(options.data, folds, options.esc10)
     words, numbers = _labels(recordings)
     rows, lines = [], []
     for name, encoder in _encoders(options):
-        f_a = _heard(options, encoder, recordings)
+        f_a = _embeddings(options, encoder, [r.load_sound for r in recordings])
         for template in TEMPLATES["both" if options.text else "label"]:
-            found = nearest_label(f_a, _vectors(options, encoder, words, template), torch.tensor(numbers))
-            rows.append({"encoder": name, "template": template, **_share(found)})
-            lines.append((name, template, _percent(found.value), _between(found), name_of_set))
+            top1 = nearest_label(f_a, _vectors(options, encoder, words, template), torch.tensor(numbers))
+            rows.append({"encoder": name, "template": template, **_as_json(top1)})
+            lines.append((name, template, _percent(top1.value), _interval(top1), name_of_set))
     for name, sets in ZERO_SHOT.items():
         for name_of, value in sets.items():
             if name_of_set in (name_of, "ESC-10") or name_of_set not in ("ESC-50", "UrbanSound8K"):
@@ -152,29 +160,37 @@ def audiotext(options: argparse.Namespace) -> None:
     from ..align.paper_tables import AUDIO_TEXT
     from ..metrics import nearest_label
 
-    clips, taken = _clips(options)
+    _check_output(options)
+    clips, split = _clips(options)
     words, numbers = _labels(clips)
     rows, lines = [], []
     for name, encoder in _encoders(options):
         f_t = _vectors(options, encoder, words)
-        found = nearest_label(_heard(options, encoder, clips), f_t, torch.tensor(numbers))
-        rows.append({"encoder": name, **_share(found)})
-        lines.append((name, _percent(found.value), _between(found), f"{len(words)} labels"))
+        top1 = nearest_label(
+            _embeddings(options, encoder, [clip.load_sound for clip in clips]), f_t, torch.tensor(numbers)
+        )
+        rows.append({"encoder": name, **_as_json(top1)})
+        lines.append((name, _percent(top1.value), _interval(top1), f"{len(words)} labels"))
     lines += [(f"paper: {name}", f"{value:.2f}", "", "VGGSound") for name, value in AUDIO_TEXT.items()]
     head = ("encoder", "top-1 %", "95 % interval", "set")
-    report = {"data": str(options.data), "split": taken, "labels": words, "encoders": rows}
+    report = {"data": str(options.data), "split": split, "labels": words, "encoders": rows}
     _report(options, {**report, "paper": AUDIO_TEXT}, head, lines, [])
+
+
+def _check_output(options: argparse.Namespace) -> None:
+    if options.output:
+        check_json_file(options.output, "a result", {"data", "encoders", "paper"}, options.force)
 
 
 def _encoders(options: argparse.Namespace):
     """Each encoder with its name in the table, loaded when its turn comes."""
-    place = device_of(options.device)
+    device = device_of(options.device)
     for name in options.encoder or [SOUNDWORLD]:
-        yield Path(name).name, load_encoder(name).to(place)
+        yield Path(name).name, load_encoder(name).to(device)
 
 
 def _clips(options: argparse.Namespace) -> tuple[list[Clip], str | None]:
-    """The clips to measure on, and the split that was taken: "test" by itself, as for the paper's figures."""
+    """The clips to measure on, and their split: "test" unless another is named, as in the paper."""
     from ..data.clips import scan
 
     clips = scan(options.data, options.split)
@@ -188,18 +204,20 @@ def _clips(options: argparse.Namespace) -> tuple[list[Clip], str | None]:
 def _labels(clips: list) -> tuple[list[str], list[int]]:
     """The labels in order, and each clip's number among them."""
     words = sorted({clip.label for clip in clips})
-    places = {word: number for number, word in enumerate(words)}
-    return words, [places[clip.label] for clip in clips]
+    numbers = {word: number for number, word in enumerate(words)}
+    return words, [numbers[clip.label] for clip in clips]
 
 
-def _heard(options: argparse.Namespace, encoder: SoundEncoder, clips: list) -> Tensor:
+def _embeddings(
+    options: argparse.Namespace, encoder: SoundEncoder, loaders: list[Callable[[], Sound]]
+) -> Tensor:
     from ..align.evaluate import embed_sounds
 
-    with progress("hearing", len(clips), options.json) as tick:
-        return embed_sounds(encoder, (clip.load_sound() for clip in clips), tick)
+    with progress("hearing", len(loaders), options.json) as tick:
+        return embed_sounds(encoder, (load() for load in loaders), tick)
 
 
-_towers: dict[str, TextTower] = {}
+_text_tower = cache(load_text_tower)
 
 
 def _vectors(
@@ -209,9 +227,7 @@ def _vectors(
     import torch
 
     if options.text:
-        if options.text not in _towers:
-            _towers[options.text] = load_text_tower(options.text)
-        tower = _towers[options.text]
+        tower = _text_tower(options.text)
         if tower.dim != encoder.dim:
             raise InputError(
                 f"The text tower {options.text} has vectors of {tower.dim} numbers, but {encoder.name} of "
@@ -237,17 +253,16 @@ def _folds(text: str | None) -> tuple[int, ...] | None:
         raise InputError(f"'{text}' names no folds: write them as 1,2,3.")
 
 
-def _share(found) -> dict:
-    low, high = found.interval
-    return {"hits": found.hits, "count": found.count, "top1": found.value, "interval": [low, high]}
+def _as_json(top1: Share) -> dict:
+    return {"hits": top1.hits, "count": top1.count, "top1": top1.value, "interval": [*top1.interval]}
 
 
 def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
-def _between(found) -> str:
-    low, high = found.interval
+def _interval(share: Share) -> str:
+    low, high = share.interval
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
@@ -261,4 +276,4 @@ def _report(options: argparse.Namespace, report: dict, head: tuple, lines: list,
     shown = [
         "  ".join(str(cell).ljust(width) for cell, width in zip(line, widths)) for line in (head, *lines)
     ]
-    tell(options, report, "\n".join(line.rstrip() for line in [*shown, *notes]))
+    print_report(options, report, "\n".join(line.rstrip() for line in [*shown, *notes]))

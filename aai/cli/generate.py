@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .inputs import about_force, about_training, check_picture_file, load_model, train
-from .terminal import Commands, positive, progress, tell
+from .arguments import add_force_argument
+from .models import load_model
+from .outputs import check_picture_file
+from .terminal import Commands, positive, print_report, progress
+from .training import add_training_arguments, train
 
 if TYPE_CHECKING:
     from ..inject.invert import Trajectory
@@ -31,7 +34,7 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "--prompt", default="a photo of *", help="* is the first token, <name> another (%(default)s)"
     )
-    about_drawing(sub)
+    add_drawing_arguments(sub)
 
 
 def generate(options: argparse.Namespace) -> None:
@@ -44,7 +47,7 @@ def generate(options: argparse.Namespace) -> None:
     seeds = list(range(options.seed, options.seed + options.count))
     check_pictures(options, seeds, names)
     model, tokens = model_and_tokens(options)
-    settle(options)
+    fill_defaults(options)
     prompt = Prompt(options.prompt, tokens)
     if options.scale is not None and not tokens:
         raise InputError("There is no sound token to scale: give one with --token or --sound.")
@@ -60,11 +63,12 @@ def generate(options: argparse.Namespace) -> None:
         edit = reweighted(None, [token.name for token in prompt.used()], scales)
     written = draw(options, model, cond, seeds, names, edit)
     report = {"prompt": options.prompt, "tokens": [t.name for t in tokens], "pictures": written}
-    tell(options, report, "\n".join(row["file"] for row in written))
+    print_report(options, report, "\n".join(row["file"] for row in written))
 
 
-def settle(options: argparse.Namespace, trajectory: Trajectory | None = None) -> None:
-    """Gives the steps and the guidance that were not said: those of a way's null embeddings, or the usual."""
+def fill_defaults(options: argparse.Namespace, trajectory: Trajectory | None = None) -> None:
+    """Sets the steps and the guidance that were not given: those of a trajectory's null embeddings, or the
+    usual."""
     nulls = trajectory is not None and trajectory.nulls is not None
     if options.steps is None:
         options.steps = len(trajectory.nulls) if nulls else STEPS
@@ -98,11 +102,11 @@ def loudness_scales(options: argparse.Namespace, prompt: Prompt) -> dict[str, fl
 def check_pictures(options: argparse.Namespace, seeds: list[int], names: list[str]) -> None:
     """Raises InputError where one of the pictures cannot be kept."""
     check_picture_file(options.output, force=True)
-    for _, path in places_of(options, seeds, names):
+    for _, path in picture_files(options, seeds, names):
         check_picture_file(path, options.force)
 
 
-def places_of(options: argparse.Namespace, seeds: list[int], names: list[str]) -> list[tuple[int, Path]]:
+def picture_files(options: argparse.Namespace, seeds: list[int], names: list[str]) -> list[tuple[int, Path]]:
     """(seed, file) of every picture."""
     stem = options.output.stem
     return [
@@ -132,13 +136,13 @@ def draw(
             edit=edit,
         )
     written = []
-    for (seed, path), picture in zip(places_of(options, seeds, names), model.decode(latents)):
+    for (seed, path), picture in zip(picture_files(options, seeds, names), model.decode(latents)):
         image.save(picture, path)
         written.append({"file": str(path), "seed": seed})
     return written
 
 
-def about_drawing(sub: argparse.ArgumentParser) -> None:
+def add_drawing_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--token", action="append", default=[], metavar="FILE", help="a sound token; may be given again"
     )
@@ -165,7 +169,7 @@ def about_drawing(sub: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the picture's file: .png, .jpg or .webp",
     )
-    about_force(sub)
+    add_force_argument(sub)
     sub.add_argument(
         "--count",
         type=positive,
@@ -177,4 +181,4 @@ def about_drawing(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--guidance", type=float, help=f"classifier-free guidance ({GUIDANCE})")
     sub.add_argument("--width", type=positive, help="pixels (the model's own)")
     sub.add_argument("--height", type=positive, help="pixels (the model's own)")
-    about_training(sub)
+    add_training_arguments(sub)

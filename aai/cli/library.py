@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..files import is_file
-from .inputs import (
-    SOUNDWORLD,
-    about_clip,
-    about_force,
-    about_sound,
-    check_output,
-    check_picture_file,
-    load_encoder,
-    open_library,
-    tell_left_out,
-)
-from .terminal import Commands, positive, tell
+from .arguments import add_clip_argument, add_force_argument, add_sound_arguments
+from .models import SOUNDWORLD, embed_sound, load_encoder
+from .outputs import check_output, check_picture_file
+from .terminal import Commands, positive, print_report, progress
+
+if TYPE_CHECKING:
+    from ..library.retrieval import Library, Retrieval
+    from ..library.towers import VisualTower
 
 
 def add(commands: Commands) -> None:
@@ -33,11 +31,11 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="the index, .safetensors (beside the pictures)"
     )
-    about_force(sub)
+    add_force_argument(sub)
     sub.add_argument(
         "--encoder", default=SOUNDWORLD, metavar="FILE", help="a sound encoder's file (%(default)s)"
     )
-    about_clip(sub)
+    add_clip_argument(sub)
     sub.add_argument(
         "--fast",
         action="store_true",
@@ -54,9 +52,9 @@ def add(commands: Commands) -> None:
     sub.add_argument("library", type=Path, metavar="LIBRARY", help="a folder of pictures, or an index file")
     sub.add_argument("-k", type=positive, default=4, help="how many pictures (%(default)s)")
     sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="a contact sheet of them (.png)")
-    about_force(sub)
-    about_sound(sub)
-    about_clip(sub)
+    add_force_argument(sub)
+    add_sound_arguments(sub)
+    add_clip_argument(sub)
 
 
 def index(options: argparse.Namespace) -> None:
@@ -74,12 +72,12 @@ def index(options: argparse.Namespace) -> None:
         "tower": tower.name,
         "fast": library.fast is not None,
     }
-    tell(options, report, f"{library.file}: {len(library.names)} pictures, {seen} of them new or changed")
+    print_report(
+        options, report, f"{library.file}: {len(library.names)} pictures, {seen} of them new or changed"
+    )
 
 
 def search(options: argparse.Namespace) -> None:
-    from .. import audio
-    from ..encoders.base import encode_sound
     from ..library.index import read
     from ..library.retrieval import clip_of, retrieve
     from ..library.towers import tower_of
@@ -87,9 +85,7 @@ def search(options: argparse.Namespace) -> None:
     if options.output:
         check_picture_file(options.output, options.force)
     encoder = load_encoder(options.encoder)
-    heard = encode_sound(
-        encoder, audio.load(options.sound, options.start, options.length), Path(options.sound).name
-    )
+    embedding = embed_sound(options, encoder)
     tower = tower_of(encoder, options.clip, "--clip")
     if options.library.suffix == ".safetensors":
         if not is_file(options.library):
@@ -97,25 +93,49 @@ def search(options: argparse.Namespace) -> None:
         library = read(options.library, tower)
     else:
         _, library = open_library(options.library, tower, options.json)
-    retrieval = retrieve(heard.f_a, library, options.k, clip_of(heard.sound))
-    tell_left_out(retrieval)
-    found = retrieval.references
-    names = [r.path.relative_to(library.folder).as_posix() for r in found]
+    retrieval = retrieve(embedding.f_a, library, options.k, clip_of(embedding.sound))
+    print_left_out(retrieval)
+    nearest = retrieval.references
+    names = [r.path.relative_to(library.folder).as_posix() for r in nearest]
     if options.output:
-        _sheet(options.output, heard.sound, found, names)
+        _write_sheet(options.output, embedding.sound, nearest, names)
     report = {
         "sound": options.sound,
         "pictures": [
-            {"file": str(r.path), "name": name, "score": round(r.score, 4)} for r, name in zip(found, names)
+            {"file": str(r.path), "name": name, "score": round(r.score, 4)} for r, name in zip(nearest, names)
         ],
         "left_out": retrieval.left_out,
     }
-    tell(options, report, "\n".join(f"{r.score:.3f}  {r.path}" for r in found))
+    print_report(options, report, "\n".join(f"{r.score:.3f}  {r.path}" for r in nearest))
 
 
-def _sheet(output: Path, sound: str, found: list, names: list[str]) -> None:
+def print_left_out(retrieval: Retrieval) -> None:
+    """Says which pictures were left out as the sound's own clip, if any were."""
+    if retrieval.note:
+        print(retrieval.note, file=sys.stderr)
+
+
+def open_library(
+    folder: Path, tower: VisualTower, quiet: bool, file: Path | None = None, fast: bool = False
+) -> tuple[int, Library]:
+    """How many pictures had to be embedded, behind a bar, and the folder's library."""
+    from ..library.index import index, scan
+
+    embedded = 0
+    with progress("seeing pictures", len(scan(folder)), quiet) as tick:
+
+        def count(done: int, total: int) -> None:
+            nonlocal embedded
+            embedded = done
+            tick(done)
+
+        library = index(folder, tower, file, fast=fast, callback=count)
+    return embedded, library
+
+
+def _write_sheet(output: Path, sound: str, nearest: list, names: list[str]) -> None:
     from .. import image
     from ..charts import Cell, Row, contact_sheet
 
-    cells = [Cell([image.load(r.path, 192)], f"{r.score:.3f}  {name}") for r, name in zip(found, names)]
+    cells = [Cell([image.load(r.path, 192)], f"{r.score:.3f}  {name}") for r, name in zip(nearest, names)]
     image.save(contact_sheet(sound, "the pictures that it is nearest to", [Row("", cells)], side=192), output)

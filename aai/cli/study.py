@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
-from .inputs import SOUNDWORLD, about_device, load_encoder, load_model
-from .terminal import Commands, positive, progress, tell
+from .arguments import add_device_argument, add_force_argument
+from .models import SOUNDWORLD, load_encoder, load_model
+from .outputs import check_folder, check_json_file, check_output
+from .terminal import Commands, positive, print_report, progress
 
 
 def add(commands: Commands) -> None:
@@ -30,7 +32,7 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "--references", type=positive, nargs="+", default=[1, 3, 5], metavar="K", help="pictures (1 3 5)"
     )
-    about_studies(sub)
+    add_study_arguments(sub)
     for name, run, text in (
         ("adapter", adapter, "take f_a away, exchange it, or the references (Fig. 6)"),
         ("compare", compare, "text only, textual inversion, and the sound token (Fig. 5)"),
@@ -40,7 +42,7 @@ def add(commands: Commands) -> None:
             "--steps", type=positive, default=500, metavar="N", help="training steps (%(default)s)"
         )
         sub.add_argument("-k", type=positive, default=4, help="reference pictures (%(default)s)")
-        about_studies(sub)
+        add_study_arguments(sub)
     sub = group.add(
         "people",
         people,
@@ -53,6 +55,7 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "-o", "--output", type=Path, default=Path("people.html"), metavar="FILE", help="%(default)s"
     )
+    add_force_argument(sub)
     sub.add_argument(
         "--questions", type=positive, default=20, metavar="N", help="how many, at most (%(default)s)"
     )
@@ -65,9 +68,9 @@ def add(commands: Commands) -> None:
     )
 
 
-def about_studies(sub: argparse.ArgumentParser) -> None:
+def add_study_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="goes on there where it was stopped"
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="resumes there where it was stopped"
     )
     sub.add_argument("--seeds", type=positive, default=3, metavar="N", help="trainings (%(default)s)")
     sub.add_argument(
@@ -81,7 +84,7 @@ def about_studies(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--batch", type=positive, default=4, help="of the training (%(default)s)")
     sub.add_argument("--rate", type=float, default=5e-3, help="of the training (%(default)s)")
-    about_device(sub)
+    add_device_argument(sub)
     own = sub.add_argument_group("instead of SoundWorld")
     own.add_argument("--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder")
     own.add_argument("--encoder", default=SOUNDWORLD, metavar="FILE", help="a sound encoder's file")
@@ -119,30 +122,35 @@ def people(options: argparse.Namespace) -> None:
 
     if options.tally:
         report = user_study_tally.tally(options.tally, options.key or user_study.key_file(options.output))
-        tell(options, report, user_study_tally.shown(report))
+        print_report(options, report, user_study_tally.shown(report))
         return
     if options.study is None:
         raise InputError("There is nothing to ask about: name the folder of an `aai study compare`.")
+    check_output(options.output, "a page", (".html", ".htm"), user_study.is_ours, options.force)
+    key = user_study.key_file(options.output)
+    check_json_file(key, "a page's key", {"format", "study", "codes"}, options.force)
     report = user_study.write(options.study, options.output, options.questions, options.seed)
     shown = (
         f"{options.output}: {report['questions']} questions; send it to people, then --tally their answers"
     )
-    tell(options, report, shown)
+    print_report(options, report, shown)
 
 
 def _run(options: argparse.Namespace, run: Callable, each: int, **more) -> None:
     from ..adapt.train import TrainSettings
 
+    check_folder(options.output)
     setting = _setting(options)
     total = len(setting.subjects) * options.seeds * each
     steps = max(options.steps) if isinstance(options.steps, list) else options.steps
     settings = TrainSettings(steps=steps, rate=options.rate, batch=options.batch)
-    with progress("cells", total, options.json) as shown:
-        done = []
+    done = 0
+    with progress("pictures", total, options.json) as show:
 
         def tick(name: str) -> None:
-            done.append(name)
-            shown(len(done))
+            nonlocal done
+            done += 1
+            show(done)
 
         report = run(
             setting,
@@ -153,8 +161,8 @@ def _run(options: argparse.Namespace, run: Callable, each: int, **more) -> None:
             tick=tick,
             **more,
         )
-    told = "\n".join(f"- {sentence}" for sentence in report["words"])
-    tell(options, report, f"{options.output / 'report.md'}\n{told}")
+    findings = "\n".join(f"- {sentence}" for sentence in report["words"])
+    print_report(options, report, f"{options.output / 'report.md'}\n{findings}")
 
 
 def _setting(options: argparse.Namespace):

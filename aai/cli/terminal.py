@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from tqdm import tqdm
 
 from ..errors import encodable
 
@@ -38,44 +41,33 @@ class Commands:
         )
 
 
-def print_anything() -> None:
-    """Lets stdout and stderr show a letter that their encoding lacks as an escape: Windows' pipes are cp1252,
-    and the name of a file may be anything."""
+def escape_unencodable() -> None:
+    """Makes stdout and stderr escape what their encoding lacks: Windows' pipes are cp1252, and a file's name
+    need not even be UTF-8."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-class progress:
-    """A bar on a terminal's stderr, nothing elsewhere: with progress("drawing", 30, quiet) as tick:
-    tick(step)."""
+def progress_bar(description: str, total: int | None, quiet: bool) -> tqdm:
+    """A bar on a terminal's stderr, nothing elsewhere."""
+    return tqdm(desc=description, total=total, disable=True if quiet else None)
 
-    def __init__(self, what: str, total: int, quiet: bool):
-        self.what, self.total, self.shown = what, total, sys.stderr.isatty() and not quiet
 
-    def __enter__(self) -> Callable[[int], None]:
-        return self.tick
-
-    def tick(self, step: int) -> None:
-        if self.shown:
-            done = round(30 * step / self.total)
-            print(
-                f"\r{self.what} [{'#' * done}{' ' * (30 - done)}] {step}/{self.total}",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def __exit__(self, *_) -> None:
-        if self.shown:
-            print(file=sys.stderr)
+@contextlib.contextmanager
+def progress(description: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar that is told the steps done: with progress("drawing", 30, quiet) as tick: tick(step)."""
+    with progress_bar(description, total, quiet) as bar:
+        yield lambda step: bar.update(step - bar.n)
 
 
 def say(options: argparse.Namespace) -> Callable[[str], None]:
+    """What prints a line while a command works: beside the report where that is JSON."""
     return lambda text: print(text, file=sys.stderr if options.json else sys.stdout, flush=True)
 
 
-def tell(options: argparse.Namespace, report: dict, text: str) -> None:
+def print_report(options: argparse.Namespace, report: object, text: str) -> None:
+    """Prints a command's result: `report` where --json asks for it, else `text`."""
     print(json.dumps(_encodable(report), indent=1) if options.json else text)
 
 

@@ -7,16 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .inputs import (
-    about_force,
-    about_sound,
-    about_training,
-    check_token_file,
-    load_encoder,
-    load_model,
-    train,
-)
-from .terminal import Commands, tell
+from .arguments import add_force_argument, add_sound_arguments
+from .models import embed_sound, load_encoder, load_model
+from .outputs import check_token_file
+from .terminal import Commands, print_report
+from .training import add_training_arguments, train
 
 if TYPE_CHECKING:
     from ..adapt.train import TrainResult
@@ -30,8 +25,8 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the token's .safetensors file"
     )
-    about_force(sub)
-    about_training(sub)
+    add_force_argument(sub)
+    add_training_arguments(sub)
 
     sub = commands.add(
         "rebind",
@@ -45,8 +40,8 @@ def add(commands: Commands) -> None:
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the new token's .safetensors file"
     )
     sub.add_argument("--name", metavar="NAME", help="the new token's name (the old one's)")
-    about_force(sub)
-    about_sound(sub)
+    add_force_argument(sub)
+    add_sound_arguments(sub)
 
 
 def token(options: argparse.Namespace) -> None:
@@ -71,7 +66,7 @@ def token(options: argparse.Namespace) -> None:
         "cosine": made.cosine(),
         "lufs": round(made.loudness, 2),
     }
-    tell(
+    print_report(
         options,
         report,
         f"{options.output}: the token <{made.name}>, {made.provenance['steps']} steps"
@@ -83,25 +78,22 @@ def token(options: argparse.Namespace) -> None:
 def rebind(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from .. import audio
-    from ..encoders.base import encode_sound
     from ..token import load
 
     check_token_file(options.output, options.force)
     token = load(options.token)
-    heard = encode_sound(
-        load_encoder(options.encoder),
-        audio.load(options.sound, options.start, options.length),
-        Path(options.sound).name,
-    )
-    made = token.with_sound(heard.f_a, heard.loudness, {"sound": heard.sound, "encoder": heard.encoder})
+    embedding = embed_sound(options, load_encoder(options.encoder))
+    origin = {"sound": embedding.sound, "encoder": embedding.encoder}
+    made = token.with_sound(embedding.f_a, embedding.loudness, origin)
     made = replace(made, name=options.name or made.name)
     made.save(options.output)
     report = {
         "token": made.name,
         "file": str(options.output),
-        "sound": heard.sound,
+        "sound": embedding.sound,
         "cosine": made.cosine(),
-        "lufs": round(heard.loudness, 2),
+        "lufs": round(embedding.loudness, 2),
     }
-    tell(options, report, f"{options.output}: the token <{made.name}> of {heard.sound}, not trained again")
+    print_report(
+        options, report, f"{options.output}: the token <{made.name}> of {embedding.sound}, not trained again"
+    )

@@ -151,7 +151,8 @@ class DiffusersPictureModel:
     def to(self, *place: torch.device | torch.dtype | str) -> DiffusersPictureModel:
         """Moves all modules to a device, and all but the autoencoder to a dtype."""
         for module in (self.unet, *(t.model for t in self._text_encoders.values())):
-            module.to(*place)
+            # diffusers' own `to` warns of a dtype at every call, and does the same.
+            nn.Module.to(module, *place)
         # In float16 its numbers overflow: SDXL's pictures would be black.
         if devices := [p for p in place if not isinstance(p, torch.dtype)]:
             self.vae.to(*devices)

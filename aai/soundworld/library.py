@@ -42,8 +42,8 @@ def library_features(encoder) -> Tensor:
             f"The sound encoder {encoder.name} cannot see SoundWorld's pictures: give a folder of your own "
             "and a CLIP model that sees it."
         )
-    held = _features.get(id(encoder))
-    if held is None or held[0] is not encoder:
+    cached = _features.get(id(encoder))
+    if cached is None or cached[0] is not encoder:
         _features.clear()
-        held = _features[id(encoder)] = (encoder, encoder.embed_images(library_pictures().float() / 255))
-    return held[1]
+        cached = _features[id(encoder)] = (encoder, encoder.embed_images(library_pictures().float() / 255))
+    return cached[1]

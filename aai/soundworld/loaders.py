@@ -74,9 +74,7 @@ def load_oracle(folder: Path = WEIGHTS) -> Oracle:
 
 
 def load_text(folder: Path) -> tuple:
-    """The tokenizer and the trained tower of a weights folder."""
-    pass
-
+    """The tokenizer and the trained text tower of a weights folder."""
     tokenizer = load_tokenizer(folder / "tokenizer")
     model = build_text_tower(tokenizer)
     own = model.state_dict()

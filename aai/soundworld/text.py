@@ -1,4 +1,4 @@
-"""SoundWorld's text tower and tokenizer, and how they are made.
+"""SoundWorld's text tower and tokenizer; build/text.py makes them.
 
 The tower learns from captions alone what they say (which event, how strong, where), and to read its own
 output as a word: "a photo of *" with the embedding of "heavy rain" at the star means "a photo of heavy rain".
@@ -67,7 +67,7 @@ def scale_of(model: nn.Module) -> float:
 
 class CaptionEncoder:
     """Encodes captions with a tokenizer and a tower; a starred caption's `*` takes a word vector [D]. It is a
-    TextTower (align/text.py), too."""
+    TextTower (encoders/text.py), too."""
 
     name, dim = "SoundWorld", DIM
 
@@ -99,7 +99,7 @@ class CaptionEncoder:
 
     @torch.no_grad()
     def embed(self, texts: list[str]) -> Tensor:
-        """B texts to [B, DIM], as alignment asks for them."""
+        """B texts to [B, DIM], without gradient."""
         return self.sentence(texts) if texts else torch.zeros(0, DIM)
 
 

@@ -15,7 +15,7 @@ from ..charts import Cell as Shown
 from ..charts import Line, Row, contact_sheet, plot
 from ..encoders.fingerprint import fingerprint
 from . import figures
-from .results import Cell, Cells, Tick, draw, save_sheet, sound_token
+from .results import Result, Results, Tick, draw, save_sheet, slug, sound_token
 from .setting import Setting
 
 STEPS = (100, 300, 500, 1000, 3000)
@@ -33,22 +33,22 @@ def run(
     settings: TrainSettings | None = None,
     tick: Tick = lambda name: None,
 ) -> dict:
-    """Draws, judges and writes the study; returns what report.json holds. `count` pictures a cell."""
+    """Draws, scores and writes the study; returns what report.json holds. `count` pictures a result."""
     settings, steps = settings or TrainSettings(), sorted(steps)
-    told = {"study": "references", "setting": setting.name, "pictures": count, **about(setting, settings)}
-    cells = list(_draw(setting, Cells(folder, told), seeds, steps, references, count, settings, tick))
-    return _report(setting, folder, cells, steps, references, {**told, "seeds": seeds})
+    metadata = {"study": "references", "setting": setting.name, "pictures": count, **about(setting, settings)}
+    results = list(_draw(setting, Results(folder, metadata), seeds, steps, references, count, settings, tick))
+    return _report(setting, folder, results, steps, references, {**metadata, "seeds": seeds})
 
 
 def about(setting: Setting, settings: TrainSettings) -> dict[str, object]:
-    """What cells of one folder must have in common, besides the subjects: a study may be given more."""
+    """What results of one folder must have in common, besides the subjects: a study may be given more."""
     encoder = setting.encoder
     weights = encoder.state()[0].values()
     return {
         "model": setting.model.fingerprint,
         "encoder": f"{encoder.name} {fingerprint([encoder.label_vectors, *weights], encoder.name)}",
         "data": setting.data,
-        "measures": "; ".join(measure.name for judge in setting.judges for measure in judge.measures),
+        "measures": "; ".join(measure.name for scorer in setting.scorers for measure in scorer.measures),
         "batch": settings.batch,
         "rate": settings.rate,
         "rho": settings.rho,
@@ -61,30 +61,30 @@ def name_of(k: int, step: int) -> str:
     return f"{k} reference{'s' if k > 1 else ''}, {step} steps"
 
 
-def _draw(setting, cells: Cells, seeds, steps, references, count, settings, tick):
+def _draw(setting, results: Results, seeds, steps, references, count, settings, tick):
     for subject in setting.subjects:
         for seed in range(seeds):
             for k in references:
-                held = {step: cells.get(name_of(k, step), subject, seed) for step in steps}
-                missing = [step for step in steps if held[step] is None]
+                stored = {step: results.get(name_of(k, step), subject, seed) for step in steps}
+                missing = [step for step in steps if stored[step] is None]
                 if missing:
-                    told = replace(settings, steps=missing[-1], seed=seed)
+                    training = replace(settings, steps=missing[-1], seed=seed)
                     pictures = setting.references(subject, k, 0)
-                    tokens = sound_token(setting, subject.f_a, pictures, told, missing)
+                    tokens = sound_token(setting, subject.f_a, pictures, training, missing)
                     for step in missing:
                         drawn = draw(setting, settings.template, [tokens[step]], seed, count)
-                        held[step] = cells.put(name_of(k, step), subject, seed, drawn, setting)
+                        stored[step] = results.put(name_of(k, step), subject, seed, drawn, setting)
                 for step in steps:
                     tick(f"{subject.label}, {name_of(k, step)}, seed {seed}")
-                    yield held[step]
+                    yield stored[step]
 
 
-def _report(setting, folder: Path, cells: list[Cell], steps, references, told) -> dict:
-    measures = [measure for judge in setting.judges for measure in judge.measures]
+def _report(setting, folder: Path, results: list[Result], steps, references, metadata) -> dict:
+    measures = [measure for scorer in setting.scorers for measure in scorer.measures]
     names = [name_of(k, step) for k in references for step in steps]
     sheets = []
     for subject in setting.subjects:
-        first = {c.condition: c for c in cells if c.subject == subject.label and c.seed == 0}
+        first = {c.condition: c for c in results if c.subject == subject.label and c.seed == 0}
         rows = [
             Row(
                 f"{k} reference{'s' if k > 1 else ''}",
@@ -100,26 +100,26 @@ def _report(setting, folder: Path, cells: list[Cell], steps, references, told) -
     for measure in measures:
         lines = []
         for k in references:
-            found = [(s, figures.figure(cells, name_of(k, s), measure)) for s in steps]
-            points = [(s, f.value, f.low, f.high) for s, f in found if f]
+            by_step = [(s, figures.figure(results, name_of(k, s), measure)) for s in steps]
+            points = [(s, f.value, f.low, f.high) for s, f in by_step if f]
             if points:
                 lines.append(Line(f"{k} reference{'s' if k > 1 else ''}", points))
         if not lines:
             continue
         drawn = plot(
             f"{measure.name[0].upper()}{measure.name[1:]}: references and steps",
-            figures.counted(setting, told["seeds"]),
+            figures.counted(setting, metadata["seeds"]),
             lines,
             x_label="training steps",
             y_label=measure.text,
             log_x=True,
             y_range=(0.0, 1.0) if measure.yes_or_no else None,
         )
-        sheets.append(save_sheet(drawn, folder, f"plot_{figures.slug(measure.name)}.png"))
+        sheets.append(save_sheet(drawn, folder, f"plot_{slug(measure.name)}.png"))
     most, fewest = steps[-1], steps[0]
     pairs = [(name_of(k, most), name_of(k, fewest)) for k in references if most != fewest]
     pairs += [(name_of(references[-1], s), name_of(references[0], s)) for s in steps if len(references) > 1]
-    comparisons, words = figures.compare_all(cells, pairs, measures)
-    text = figures.table("References and steps", names, measures, cells)
-    rows = [figures.figure(cells, name, measure) for name in names for measure in measures]
-    return figures.write(folder, told, text, rows, comparisons, sheets, words)
+    comparisons, words = figures.compare_all(results, pairs, measures)
+    text = figures.table("References and steps", names, measures, results)
+    rows = [figures.figure(results, name, measure) for name in names for measure in measures]
+    return figures.write(folder, metadata, text, rows, comparisons, sheets, words)

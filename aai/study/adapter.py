@@ -11,7 +11,7 @@ from torch import Tensor
 from ..adapt.train import TrainSettings
 from .ablation import about
 from .conditions import collect, report
-from .results import Cells, Tick, draw, sound_token, textual_inversion
+from .results import Results, Tick, draw, sound_token, textual_inversion
 from .setting import Setting
 from .subject import Subject
 
@@ -35,9 +35,9 @@ def run(
     settings: TrainSettings | None = None,
     tick: Tick = lambda name: None,
 ) -> dict:
-    """Draws, judges and writes the study; returns what report.json holds."""
+    """Draws, scores and writes the study; returns what report.json holds."""
     settings = settings or TrainSettings()
-    told = {
+    metadata = {
         "study": "adapter",
         "setting": setting.name,
         "steps": settings.steps,
@@ -69,14 +69,14 @@ def run(
             if name in tokens
         }
 
-    cells = collect(setting, Cells(folder, told), seeds, CONDITIONS, pictures, tick)
+    results = collect(setting, Results(folder, metadata), seeds, CONDITIONS, pictures, tick)
     return report(
         setting,
         folder,
-        cells,
+        results,
         title="What the adapter and the sound carry",
         conditions=CONDITIONS,
         pairs=[(OURS, WITHOUT), (MATE, STRANGER), (OURS, MATE), (OURS, OTHER)],
-        told={**told, "seeds": seeds},
+        metadata={**metadata, "seeds": seeds},
         first=("references", lambda subject: setting.references(subject, k, 0)),
     )

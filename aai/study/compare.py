@@ -12,7 +12,7 @@ from .. import audio
 from ..adapt.train import TrainSettings
 from .ablation import about
 from .conditions import collect, report
-from .results import Cells, Tick, draw, sound_token, textual_inversion
+from .results import Results, Tick, draw, sound_token, textual_inversion
 from .setting import Setting
 from .subject import Subject
 
@@ -30,10 +30,10 @@ def run(
     settings: TrainSettings | None = None,
     tick: Tick = lambda name: None,
 ) -> dict:
-    """Draws, judges and writes the study; returns what report.json holds. `aai study people` reads its
-    cells."""
+    """Draws, scores and writes the study; returns what report.json holds. The user study is made
+    of its results."""
     settings = settings or TrainSettings()
-    told = {
+    metadata = {
         "study": "compare",
         "setting": setting.name,
         "steps": settings.steps,
@@ -57,23 +57,23 @@ def run(
             drawn[OURS] = draw(setting, settings.template, [token], seed, count)
         return drawn
 
-    held = Cells(folder, told)
+    store = Results(folder, metadata)
     _keep_sounds(setting, folder)
-    cells = collect(setting, held, seeds, CONDITIONS, pictures, tick)
+    results = collect(setting, store, seeds, CONDITIONS, pictures, tick)
     return report(
         setting,
         folder,
-        cells,
+        results,
         title="Text, textual inversion, and the sound",
         conditions=CONDITIONS,
         pairs=[(OURS, INVERSION), (OURS, TEXT), (INVERSION, TEXT)],
-        told={**told, "seeds": seeds},
+        metadata={**metadata, "seeds": seeds},
         first=("references", lambda subject: setting.references(subject, k, 0)),
     )
 
 
 def _keep_sounds(setting: Setting, folder: Path) -> None:
-    """The sounds beside the cells, for `people` to play: ten seconds of each."""
+    """The sounds beside the results, for the user study to play: ten seconds of each."""
     for subject in setting.subjects:
         path = folder / "sounds" / f"{subject.label.replace(' ', '_')}.wav"
         if path.is_file():

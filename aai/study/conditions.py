@@ -11,7 +11,7 @@ from torch import Tensor
 from ..charts import Cell as Shown
 from ..charts import Row, bars, contact_sheet
 from . import figures
-from .results import Cell, Cells, Tick, save_sheet
+from .results import Result, Results, Tick, save_sheet, slug
 from .setting import Setting
 from .subject import Subject
 
@@ -20,32 +20,32 @@ Draw = Callable[[Subject, int, Sequence[str]], dict[str, Tensor]]
 
 
 def collect(
-    setting: Setting, cells: Cells, seeds: int, conditions: Sequence[str], draw: Draw, tick: Tick
-) -> list[Cell]:
-    """Every cell, drawn or found."""
-    found = []
+    setting: Setting, store: Results, seeds: int, conditions: Sequence[str], draw: Draw, tick: Tick
+) -> list[Result]:
+    """Every result: read from the folder, or drawn, scored and stored there."""
+    collected = []
     for subject in setting.subjects:
         for seed in range(seeds):
-            held = {name: cells.get(name, subject, seed) for name in conditions}
-            missing = [name for name in conditions if held[name] is None]
+            stored = {name: store.get(name, subject, seed) for name in conditions}
+            missing = [name for name in conditions if stored[name] is None]
             for name, pictures in draw(subject, seed, missing).items() if missing else ():
-                held[name] = cells.put(name, subject, seed, pictures, setting)
+                stored[name] = store.put(name, subject, seed, pictures, setting)
             for name in conditions:
                 tick(f"{subject.label}, {name}, seed {seed}")
-                if held[name] is not None:
-                    found.append(held[name])
-    return found
+                if stored[name] is not None:
+                    collected.append(stored[name])
+    return collected
 
 
 def report(
     setting: Setting,
     folder: Path,
-    cells: Sequence[Cell],
+    results: Sequence[Result],
     *,
     title: str,
     conditions: Sequence[str],
     pairs: Sequence[tuple[str, str]],
-    told: dict,
+    metadata: dict,
     shown: int = 3,
     first: tuple[str, Callable[[Subject], Tensor]] | None = None,
 ) -> dict:
@@ -53,24 +53,24 @@ def report(
     column of pictures before the conditions."""
     rows = []
     for subject in setting.subjects:
-        own = {c.condition: c for c in cells if c.subject == subject.label and c.seed == 0}
+        own = {c.condition: c for c in results if c.subject == subject.label and c.seed == 0}
         columns = [Shown(first[1](subject)[:shown])] if first else []
         columns += [Shown(own[name].pictures[:shown] if name in own else ()) for name in conditions]
         strength = "" if subject.intensity is None else f"strength {subject.intensity:.2f}"
         rows.append(Row(subject.label, columns, strength))
     heads = [*([first[0]] if first else []), *conditions]
     sheets = [save_sheet(contact_sheet(title, setting.name, rows, heads, 96), folder, "sheet.png")]
-    measures = [measure for judge in setting.judges for measure in judge.measures]
+    measures = [measure for scorer in setting.scorers for measure in scorer.measures]
     for measure in measures:
-        found = [figures.figure(cells, name, measure) for name in conditions]
-        if measure.yes_or_no and any(found):
+        shares = [figures.figure(results, name, measure) for name in conditions]
+        if measure.yes_or_no and any(shares):
             drawn = bars(
                 title,
-                f"{measure.text}; {figures.counted(setting, told['seeds'])}",
-                [(f.condition, f.value, f.low, f.high) for f in found if f],
+                f"{measure.text}; {figures.counted(setting, metadata['seeds'])}",
+                [(f.condition, f.value, f.low, f.high) for f in shares if f],
             )
-            sheets.append(save_sheet(drawn, folder, f"bars_{figures.slug(measure.name)}.png"))
-    comparisons, words = figures.compare_all(cells, pairs, measures)
-    text = figures.table(title, conditions, measures, cells)
-    rows = [figures.figure(cells, name, measure) for name in conditions for measure in measures]
-    return figures.write(folder, told, text, rows, comparisons, sheets, words)
+            sheets.append(save_sheet(drawn, folder, f"bars_{slug(measure.name)}.png"))
+    comparisons, words = figures.compare_all(results, pairs, measures)
+    text = figures.table(title, conditions, measures, results)
+    rows = [figures.figure(results, name, measure) for name in conditions for measure in measures]
+    return figures.write(folder, metadata, text, rows, comparisons, sheets, words)

@@ -1,4 +1,4 @@
-"""From cells to figures: means with 95 % intervals, differences of conditions, tables, and words."""
+"""From results to figures: means with 95 % intervals, differences of conditions, tables, and words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import files
 from ..metrics import Share, student
-from .results import Cell
+from .results import Result
 from .scores import Measure
 from .setting import Setting
 
@@ -54,35 +54,31 @@ class Comparison:
     verdict: str
 
 
-def slug(text: str) -> str:
-    """A name as a part of a file's name: small letters, digits and _."""
-    return "".join(c if c.isalnum() else "_" for c in text.casefold()).strip("_")
-
-
 def counted(setting: Setting, seeds: int) -> str:
     """What stands below a plot's title."""
     return f"sounds: {len(setting.subjects)}, seeds: {seeds}, 95 % intervals"
 
 
-def figure(cells: Sequence[Cell], condition: str, measure: Measure) -> Figure | None:
-    """Wilson's interval for a share; for other means Student's over the cells, whose pictures share a
+def figure(results: Sequence[Result], condition: str, measure: Measure) -> Figure | None:
+    """Wilson's interval for a share; for other means Student's over the results, whose pictures share a
     training. None where the condition was not measured."""
-    chosen = [c.values[measure.name] for c in cells if c.condition == condition and measure.name in c.values]
-    if not chosen:
+    own = [result.values for result in results if result.condition == condition]
+    groups = [values[measure.name] for values in own if measure.name in values]
+    if not groups:
         return None
-    values = [value for cell in chosen for value in cell]
+    values = [value for group in groups for value in group]
     if measure.yes_or_no:
         share = Share(round(sum(values)), len(values))
         return Figure(condition, measure.name, share.value, *share.interval, len(values))
-    low, high = student([float(np.mean(cell)) for cell in chosen] if len(chosen) > 1 else values)
+    low, high = student([float(np.mean(group)) for group in groups] if len(groups) > 1 else values)
     low, high = max(low, 0.0), min(high, measure.most)
     return Figure(condition, measure.name, float(np.mean(values)), low, high, len(values))
 
 
-def compare(cells: Sequence[Cell], better: str, worse: str, measure: Measure) -> Comparison | None:
+def compare(results: Sequence[Result], better: str, worse: str, measure: Measure) -> Comparison | None:
     """None where the two have no sound and seed in common."""
     means: dict[str, dict[tuple[str, int], float]] = {better: {}, worse: {}}
-    for cell in cells:
+    for cell in results:
         if cell.condition in means and measure.name in cell.values:
             means[cell.condition][cell.subject, cell.seed] = float(np.mean(cell.values[measure.name]))
     of_sound: dict[str, list[float]] = {}
@@ -109,36 +105,39 @@ def compare(cells: Sequence[Cell], better: str, worse: str, measure: Measure) ->
     )
 
 
-def sentence(found: Sequence[Comparison]) -> str:
+def sentence(comparisons: Sequence[Comparison]) -> str:
     """What all measures say of one pair of conditions."""
     groups: dict[str, list[str]] = {"confirmed": [], "denied": [], "not decided": []}
-    for one in found:
+    for one in comparisons:
         shown = f"{one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
         if one.low == one.high:
             shown = f"{one.difference:+.3f} in all" if one.difference else "no difference"
         groups[one.verdict].append(f"{one.measure} ({shown})")
     says = {"confirmed": "better by", "denied": "worse by", "not decided": "not decided by"}
     parts = [f"{says[verdict]} {', '.join(names)}" for verdict, names in groups.items() if names]
-    over = f"{found[0].count} {found[0].over if found[0].count > 1 else found[0].over[:-1]}"
-    return f"{found[0].better} against {found[0].worse}, {over}: {'; '.join(parts)}."
+    first = comparisons[0]
+    over = f"{first.count} {first.over if first.count > 1 else first.over[:-1]}"
+    return f"{first.better} against {first.worse}, {over}: {'; '.join(parts)}."
 
 
 def compare_all(
-    cells: Sequence[Cell], pairs: Sequence[tuple[str, str]], measures: Sequence[Measure]
+    results: Sequence[Result], pairs: Sequence[tuple[str, str]], measures: Sequence[Measure]
 ) -> tuple[list[Comparison], list[str]]:
     """Every pair (better, worse) by every measure, and a sentence for each pair."""
     comparisons, words = [], []
     for better, worse in pairs:
-        found = [compare(cells, better, worse, measure) for measure in measures]
-        found = [one for one in found if one]
-        comparisons += found
-        words += [sentence(found)] if found else []
+        all_measures = (compare(results, better, worse, measure) for measure in measures)
+        pair = [comparison for comparison in all_measures if comparison]
+        comparisons += pair
+        words += [sentence(pair)] if pair else []
     return comparisons, words
 
 
-def table(title: str, conditions: Sequence[str], measures: Sequence[Measure], cells: Sequence[Cell]) -> str:
+def table(
+    title: str, conditions: Sequence[str], measures: Sequence[Measure], results: Sequence[Result]
+) -> str:
     """Markdown: a row for each condition, a column for each measure."""
-    there = [m for m in measures if any(m.name in cell.values for cell in cells)]
+    there = [m for m in measures if any(m.name in result.values for result in results)]
     lines = [
         f"## {title}",
         "",
@@ -146,9 +145,9 @@ def table(title: str, conditions: Sequence[str], measures: Sequence[Measure], ce
         "| --- |" + " --- |" * len(there),
     ]
     for condition in conditions:
-        row = [figure(cells, condition, measure) for measure in there]
+        row = [figure(results, condition, measure) for measure in there]
         if any(row):
-            shown = [_shown(found, measure) for found, measure in zip(row, there)]
+            shown = [_shown(*pair) for pair in zip(row, there)]
             lines.append(f"| {condition} | " + " | ".join(shown) + " |")
     lines += ["", "95 % intervals in brackets. " + " ".join(f"*{m.name}*: {m.text}." for m in there), ""]
     return "\n".join(lines)
@@ -172,8 +171,8 @@ def write(
         "sheets": list(sheets),
     }
     shown = "".join(f"![{name.removesuffix('.png')}]({name})\n\n" for name in sheets)
-    told = ", ".join(f"{key} {value}" for key, value in settings.items())
-    page = f"{text}\n{ABOUT}\n\n{_listed(words)}\n{shown}Settings: {told}.\n"
+    metadata = ", ".join(f"{key} {value}" for key, value in settings.items())
+    page = f"{text}\n{ABOUT}\n\n{_listed(words)}\n{shown}Settings: {metadata}.\n"
     files.write(folder / "report.md", page.encode(), "The report")
     files.write(folder / "report.json", json.dumps(report, indent=1).encode(), "The report")
     return report
@@ -183,9 +182,9 @@ def _listed(words: Sequence[str]) -> str:
     return "".join(f"- {sentence}\n" for sentence in words)
 
 
-def _shown(found: Figure | None, measure: Measure) -> str:
-    if found is None:
+def _shown(figure: Figure | None, measure: Measure) -> str:
+    if figure is None:
         return ""
     if measure.yes_or_no:
-        return f"{100 * found.value:.1f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]"
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+        return f"{100 * figure.value:.1f} % [{100 * figure.low:.0f}, {100 * figure.high:.0f}]"
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"

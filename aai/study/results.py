@@ -1,4 +1,5 @@
-"""A study's cells: pictures of one condition, one sound and one seed, drawn once and kept in a folder."""
+"""A study's results: pictures of one condition, one sound and one seed, drawn and scored once and kept in a
+folder."""
 
 from __future__ import annotations
 
@@ -26,12 +27,12 @@ from .setting import Setting
 from .subject import Subject
 
 Tick = Callable[[str], None]
-"""Told the name of each cell when it is there; may raise to cancel."""
+"""Called with the name of each result once it is there; may raise to cancel."""
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
-    """Pictures [N, 3, H, W] of a condition for a sound (its label) and a seed, and what the judges said."""
+class Result:
+    """Pictures [N, 3, H, W] of a condition, a sound (its label) and a seed, and their values by measure."""
 
     condition: str
     subject: str
@@ -40,10 +41,10 @@ class Cell:
     values: dict[str, list[float]]
 
 
-class Cells:
-    """The cells in a folder: `folder/cells/NAME.json` and `.png`.
+class Results:
+    """The results in a folder: `folder/cells/NAME.json` and `.png`.
 
-    Raises InputError where the folder holds a study with other `settings`: its cells would be mixed.
+    Raises InputError where the folder holds a study with other `settings`: its results would be mixed.
     """
 
     def __init__(self, folder: str | os.PathLike, settings: Mapping[str, object]):
@@ -56,27 +57,27 @@ class Cells:
             ) from error
         files.check_same_settings(self.folder / "settings.json", settings)
 
-    def get(self, condition: str, subject: Subject, seed: int) -> Cell | None:
-        """A cell that is there already."""
+    def get(self, condition: str, subject: Subject, seed: int) -> Result | None:
+        """A result that is stored already."""
         path = self._path(condition, subject, seed)
         if not path.is_file():
             return None
         notes = json.loads(path.read_text(encoding="utf-8"))
         strip = image.load(path.with_suffix(".png"))
         pictures = torch.stack(strip.chunk(notes["pictures"], dim=2))
-        return Cell(condition, subject.label, seed, pictures, notes["values"])
+        return Result(condition, subject.label, seed, pictures, notes["values"])
 
-    def put(self, condition: str, subject: Subject, seed: int, pictures: Tensor, setting: Setting) -> Cell:
-        """Judges pictures and keeps them; the cell is there once its .json is."""
+    def put(self, condition: str, subject: Subject, seed: int, pictures: Tensor, setting: Setting) -> Result:
+        """Scores pictures and stores them; a result is there once its .json is."""
         pictures = pictures.cpu()
-        values = setting.judged(pictures, subject)
+        values = setting.scores(pictures, subject)
         path = self._path(condition, subject, seed)
         strip = io.BytesIO()
         image.to_pil(torch.cat(list(pictures), dim=2)).save(strip, format="PNG")
         files.write(path.with_suffix(".png"), strip.getvalue(), "The study's pictures")
         notes = {"condition": condition, "subject": subject.label, "seed": seed, "pictures": len(pictures)}
         files.write(path, json.dumps({**notes, "values": values}).encode(), "The study's figures")
-        return Cell(condition, subject.label, seed, pictures, values)
+        return Result(condition, subject.label, seed, pictures, values)
 
     def _path(self, condition: str, subject: Subject, seed: int) -> Path:
         words = f"{subject.label} {condition} {seed}"
@@ -92,13 +93,13 @@ def draw(
     """`count` pictures [N, 3, H, W] in [0, 1] of a prompt; each study seed has noises of its own."""
     cond = setting.model.encode_prompt(Prompt(prompt, tuple(tokens)))
     uncond = setting.model.encode_prompt(Prompt(""))
-    found = []
+    pictures = []
     for part in torch.arange(1000 * seed, 1000 * seed + count).split(batch):
         latents = setting.model.sample(
             cond, uncond, seeds=part.tolist(), steps=setting.sampling_steps, guidance=setting.guidance
         )
-        found.append(setting.model.decode(latents).clamp(0, 1).cpu())
-    return torch.cat(found)
+        pictures.append(setting.model.decode(latents).clamp(0, 1).cpu())
+    return torch.cat(pictures)
 
 
 def sound_token(
@@ -128,6 +129,11 @@ def textual_inversion(setting: Setting, f_a: Tensor, pictures: Tensor, settings:
     free = replace(settings, scale="raw", rho=None, init=1.0)
     made = sound_token(setting, nothing, pictures, free)[free.steps]
     return SoundToken(made.name, made.vectors, provenance=made.provenance)
+
+
+def slug(name: str) -> str:
+    """A measure's name as part of a file's."""
+    return "".join(c if c.isalnum() else "_" for c in name.casefold()).strip("_")
 
 
 def save_sheet(picture: Image.Image, folder: Path, name: str) -> str:

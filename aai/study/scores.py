@@ -1,4 +1,4 @@
-"""Who judges a study's pictures: SoundWorld's oracle, and spaces that sounds, pictures and words share.
+"""What scores a study's pictures: SoundWorld's oracle, and spaces that sounds, pictures and words share.
 
 In a space (method.md's "Measuring", after SonicDiffusion): AIS is the share of other sounds that are less
 similar to a picture than its own sound; AIC whether the nearest class in words is the sound's; IIS the share
@@ -40,10 +40,10 @@ class Measure:
     most: float = 1.0
 
 
-class Judge(Protocol):
+class Scorer(Protocol):
     measures: Sequence[Measure]
 
-    def judge(self, pictures: Tensor, subject: Subject) -> dict[str, list[float]]:
+    def score(self, pictures: Tensor, subject: Subject) -> dict[str, list[float]]:
         """{measure: a value for each of the pictures [N, 3, H, W]}; a measure may be left out."""
 
 
@@ -58,7 +58,7 @@ class Oracle:
     def __init__(self, network: OracleNetwork):
         self.network = network
 
-    def judge(self, pictures: Tensor, subject: Subject) -> dict[str, list[float]]:
+    def score(self, pictures: Tensor, subject: Subject) -> dict[str, list[float]]:
         grades = self.network.grade(pictures)
         return {
             "event": [float(event == subject.name) for event in grades.events],
@@ -126,26 +126,26 @@ class Likeness:
         )
         self.measures = tuple(measure for there, measure in rows if there)
 
-    def judge(self, pictures: Tensor, subject: Subject) -> dict[str, list[float]]:
+    def score(self, pictures: Tensor, subject: Subject) -> dict[str, list[float]]:
         seen = self.space.images(pictures)
-        found = {}
+        values = {}
         for measure in self.measures:
             kind = measure.name.removesuffix(f" ({self.suffix})")
             if kind == "AIS":
                 others = self.others[self.foreign_sounds[subject.label]]
                 if len(others):
-                    found[measure.name] = share_below(seen, self.own[subject.label], others)
+                    values[measure.name] = share_below(seen, self.own[subject.label], others)
             elif kind == "AIC":
                 best = (seen @ self.words.T).argmax(-1)
-                found[measure.name] = [float(self.classes[i] == subject.label) for i in best]
+                values[measure.name] = [float(self.classes[i] == subject.label) for i in best]
             elif kind == "IIS" and subject.label in self.frames:
                 others = self.library[self.foreign_pictures[subject.label]]
                 if len(others):
-                    found[measure.name] = share_below(seen, self.frames[subject.label], others)
+                    values[measure.name] = share_below(seen, self.frames[subject.label], others)
             elif kind == "CLIP score":
                 words = self.words[self.classes.index(subject.label)]
-                found[measure.name] = (100 * (seen @ words)).clamp(min=0).tolist()
-        return found
+                values[measure.name] = (100 * (seen @ words)).clamp(min=0).tolist()
+        return values
 
 
 def share_below(seen: Tensor, own: Tensor, others: Tensor) -> list[float]:
@@ -184,7 +184,7 @@ def clip_space(folder: str | os.PathLike, wav2clip: str | os.PathLike | None = N
 
 def encoder_space(encoder: SoundEncoder, classes: Sequence[str]) -> Space:
     """The sound encoder's own space, with words where it knows all the classes. It also chose the references,
-    so it is no independent judge of them."""
+    so it does not judge them independently."""
     vectors = dict(zip(encoder.labels, encoder.label_vectors.float().cpu()))
 
     def words(names: Sequence[str]) -> Tensor:

@@ -27,7 +27,7 @@ from ..soundworld.captions import label_of
 from ..soundworld.pictures import render
 from ..soundworld.sounds import unseen_sound
 from ..soundworld.world import EVENTS, SCENES
-from .scores import Judge, Likeness, Oracle, clip_space, encoder_space
+from .scores import Likeness, Oracle, Scorer, clip_space, encoder_space
 from .subject import Subject
 
 PER_CLASS, RIVALS = 5, 200
@@ -46,17 +46,17 @@ class Setting:
     encoder: SoundEncoder
     subjects: Sequence[Subject]
     references: Callable[[Subject, int, int], Tensor]
-    judges: Sequence[Judge] = ()
+    scorers: Sequence[Scorer] = ()
     sampling_steps: int = 30
     guidance: float = 7.5
     data: str = ""
 
-    def judged(self, pictures: Tensor, subject: Subject) -> dict[str, list[float]]:
-        """What every judge says of each of the pictures [N, 3, H, W]."""
-        found: dict[str, list[float]] = {}
-        for judge in self.judges:
-            found.update(judge.judge(pictures, subject))
-        return found
+    def scores(self, pictures: Tensor, subject: Subject) -> dict[str, list[float]]:
+        """Every measure's value for each of the pictures [N, 3, H, W]."""
+        values: dict[str, list[float]] = {}
+        for scorer in self.scorers:
+            values.update(scorer.score(pictures, subject))
+        return values
 
 
 def soundworld_setting(events: Sequence[str] = EVENTS, model: PictureModel | None = None) -> Setting:
@@ -88,12 +88,12 @@ def soundworld_setting(events: Sequence[str] = EVENTS, model: PictureModel | Non
     others = [unseen_sound(event, 800 + i) for i, event in enumerate(EVENTS * 2)]
     space = encoder_space(encoder, encoder.labels)
     library = library_.library_pictures()[:200].float() / 255
-    judges = (
+    scorers = (
         Oracle(loaders.load_oracle()),
         Likeness(space, subjects, others, library, encoder.labels, "own encoder"),
     )
     model = model or loaders.load_picture_model()
-    return Setting("SoundWorld", model, encoder, subjects, nearest, judges, 15, 4.0)
+    return Setting("SoundWorld", model, encoder, subjects, nearest, scorers, 15, 4.0)
 
 
 def folder_setting(
@@ -115,17 +115,17 @@ def folder_setting(
     that sound's frame: never its reference, and the measure of IIS. Raises InputError for folders without
     sounds or pictures, and unknown classes.
     """
-    found = sounds_of_classes(sounds)
-    unknown = [name for name in classes if name not in found]
+    files = sounds_of_classes(sounds)
+    unknown = [name for name in classes if name not in files]
     if unknown:
-        raise InputError(f"There is no class '{unknown[0]}' in '{sounds}': choose among {', '.join(found)}.")
+        raise InputError(f"There is no class '{unknown[0]}' in '{sounds}': choose among {', '.join(files)}.")
     library = index(pictures, tower_of(encoder, None if encoder.sees else clip), callback=callback)
-    spaces = {"own encoder": encoder_space(encoder, list(found))} if encoder.sees else {}
+    spaces = {"own encoder": encoder_space(encoder, list(files))} if encoder.sees else {}
     if clip:
         spaces[Path(clip).name] = clip_space(clip, wav2clip)
     subjects = []
-    for label in classes or found:
-        first, *others = found[label]
+    for label in classes or files:
+        first, *others = files[label]
         heard = encode_sound(encoder, audio.load(first), first.name)
         mate = encode_sound(encoder, audio.load(others[0]), others[0].name).f_a if others else None
         subjects.append(
@@ -141,34 +141,35 @@ def folder_setting(
             )
         return load_pictures([r.path for r in chosen], model.native_size)
 
-    chosen = [(label, path) for label in found for path in found[label][:PER_CLASS]]
+    chosen = [(label, path) for label in files for path in files[label][:PER_CLASS]]
     rivals = [audio.load(path) for _, path in chosen]
     drawn = torch.randperm(len(library.names), generator=torch.Generator().manual_seed(0))[:RIVALS].tolist()
     names = [library.names[row] for row in sorted(drawn)]
     seen = load_pictures([library.folder / name for name in names], 224)
-    judges = tuple(
-        Likeness(space, subjects, rivals, seen, list(found), name, names) for name, space in spaces.items()
+    scorers = tuple(
+        Likeness(space, subjects, rivals, seen, list(files), name, names) for name, space in spaces.items()
     )
-    held = [(label, path.name, audio.sound_hash(s)) for (label, path), s in zip(chosen, rivals)]
-    data = hashlib.sha256(repr((held, library.tower.key, scan(pictures))).encode()).hexdigest()[:16]
-    return Setting(str(pictures), model, encoder, subjects, nearest, judges, data=data)
+    measured = [(label, path.name, audio.sound_hash(s)) for (label, path), s in zip(chosen, rivals)]
+    data = hashlib.sha256(repr((measured, library.tower.key, scan(pictures))).encode()).hexdigest()[:16]
+    return Setting(str(pictures), model, encoder, subjects, nearest, scorers, data=data)
 
 
 def sounds_of_classes(folder: str | os.PathLike) -> dict[str, list[Path]]:
-    """{class in words: its sound files} of a folder of classes. Raises InputError where there is none."""
+    """{class in words: its sound files} of a folder of classes, those of all its splits together. Raises
+    InputError where there is none."""
     folder = Path(folder)
     if not is_dir(folder):
         raise InputError(
             f"There is no folder of sounds '{folder}': give one with a subfolder for each class."
         )
-    sounds: dict[str, list[Path]] = {}
+    by_class: dict[str, list[Path]] = {}
     for group in class_folders(folder):
-        sounds.setdefault(group.label, []).extend(group.sounds)
-    if not sounds:
+        by_class.setdefault(group.label, []).extend(group.sounds)
+    if not by_class:
         raise InputError(
             f"No subfolder of '{folder}' holds sounds: give one with a subfolder for each class."
         )
-    return sounds
+    return by_class
 
 
 def _frame(library: Library, sound: str) -> Tensor | None:

@@ -18,7 +18,8 @@ from pathlib import Path
 from .. import files, image
 from ..errors import InputError
 
-KEY = "aai-people-key-1"
+KEY, ANSWERS = "aai-people-key-1", "aai-people-1"
+"""The formats of a page's key, and of the answers that people save from the page."""
 TEMPLATE = Path(__file__).with_name("user_study.html")
 LETTERS = "ABCDEFGH"
 """What the page calls the pictures of a question."""
@@ -32,7 +33,7 @@ def write(study: Path, output: Path, questions: int = 20, seed: int = 0) -> dict
     come from `seed`; the pictures of a question and the questions are shuffled once more for each person.
     Raises InputError for a folder without cells, and for cells of fewer than two conditions or too many.
     """
-    cells = _cells(study)
+    cells = _results(study)
     conditions = list(dict.fromkeys(cell["condition"] for cell in cells))
     groups: dict[tuple, dict[str, tuple[dict, int]]] = {}
     for cell in cells:
@@ -49,12 +50,12 @@ def write(study: Path, output: Path, questions: int = 20, seed: int = 0) -> dict
             f"study of {len(LETTERS)} or fewer, as `aai study compare` makes."
         )
     # Two studies of the same sounds and seeds differ in their pictures.
-    told = hashlib.sha256(f"{seed} {questions}".encode())
+    digest = hashlib.sha256(f"{seed} {questions}".encode())
     for cell in cells:
-        told.update(cell["file"].name.encode() + cell["file"].with_suffix(".png").read_bytes())
-    name = told.hexdigest()[:12]
+        digest.update(cell["file"].name.encode() + cell["file"].with_suffix(".png").read_bytes())
+    name = digest.hexdigest()[:12]
     drawn = _chosen(whole, questions, random.Random(seed))
-    asked, codes, sounds = [], {}, {}
+    rows, codes, sounds = [], {}, {}
     for subject, training, number in drawn:
         pictures = []
         for condition, (cell, place) in groups[subject, training, number].items():
@@ -69,9 +70,9 @@ def write(study: Path, output: Path, questions: int = 20, seed: int = 0) -> dict
         if sound.is_file() and subject not in sounds:
             sounds[subject] = f"data:audio/wav;base64,{base64.b64encode(sound.read_bytes()).decode()}"
         numbered = {s: f"s{i}" for i, s in enumerate(sounds)}
-        asked.append(
+        rows.append(
             {
-                "id": f"q{len(asked)}",
+                "id": f"q{len(rows)}",
                 "asks": subject,
                 "sound": numbered.get(subject),
                 "pictures": pictures,
@@ -80,7 +81,7 @@ def write(study: Path, output: Path, questions: int = 20, seed: int = 0) -> dict
     data = {
         "id": name,
         "seed": seed,
-        "questions": asked,
+        "questions": rows,
         "sounds": {f"s{i}": sounds[s] for i, s in enumerate(sounds)},
     }
     page = TEMPLATE.read_text(encoding="utf-8").replace("/*STUDY*/", json.dumps(data).replace("</", "<\\/"))
@@ -91,16 +92,24 @@ def write(study: Path, output: Path, questions: int = 20, seed: int = 0) -> dict
         "page": str(output),
         "key": str(key_file(output)),
         "study": name,
-        "questions": len(asked),
+        "questions": len(rows),
         "conditions": conditions,
     }
+
+
+def is_ours(page: Path) -> bool:
+    """Whether a file is a page that `write` wrote."""
+    try:
+        return ANSWERS in page.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 def key_file(page: Path) -> Path:
     return page.with_suffix(".key.json")
 
 
-def _cells(study: Path) -> list[dict]:
+def _results(study: Path) -> list[dict]:
     found = []
     for path in sorted((study / "cells").glob("*.json")):
         notes = json.loads(path.read_text(encoding="utf-8"))

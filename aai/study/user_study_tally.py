@@ -1,4 +1,4 @@
-"""Counts what people answered on a page of `people`: naturalness and preference, with intervals."""
+"""Counts what people answered on a page of the user study: naturalness and preference, with intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..metrics import Share, student
-from .user_study import KEY
+from .user_study import ANSWERS, KEY
 
 
 def tally(answers: Sequence[Path], key: Path) -> dict:
@@ -21,19 +21,19 @@ def tally(answers: Sequence[Path], key: Path) -> dict:
     counts once, with the later named.
     Raises InputError for files that are no answers, or to another page than the key's.
     """
-    told = _read(key, "key")
-    if told.get("format") != KEY:
+    page = _read(key, "key")
+    if page.get("format") != KEY:
         raise InputError(f"'{key}' is no key of a page: give the .key.json that was written beside it.")
     people = {}
     for path in answers:
         answer = _read(path, "answers")
-        if answer.get("format") != "aai-people-1" or not isinstance(answer.get("answers"), dict):
+        if answer.get("format") != ANSWERS or not isinstance(answer.get("answers"), dict):
             raise InputError(f"'{path}' holds no answers: give files that people saved from the page.")
-        if answer.get("study") != told["study"]:
+        if answer.get("study") != page["study"]:
             raise InputError(f"'{path}' answers another page than '{key}' belongs to: give that page's key.")
-        people[str(answer.get("respondent"))] = _of_one(answer["answers"], told, path)
+        people[str(answer.get("respondent"))] = _of_one(answer["answers"], page, path)
     rows = []
-    for condition in told["conditions"]:
+    for condition in page["conditions"]:
         ratings = [person["naturalness"].get(condition, []) for person in people.values()]
         ratings = [values for values in ratings if values]
         votes = [[choice == condition for choice in person["preferred"]] for person in people.values()]
@@ -87,30 +87,30 @@ def _mean(people: Sequence[Sequence[float]], least: float, most: float) -> dict 
     return {"mean": float(np.mean(means)), "low": max(low, least), "high": min(high, most)}
 
 
-def _of_one(answers: dict, told: dict, path: Path) -> dict:
+def _of_one(answers: dict, page: dict, path: Path) -> dict:
     """A person's ratings by condition and preferred conditions; unanswered questions are passed over."""
     ratings: dict[str, list[int]] = {}
     preferred = []
     for answer in answers.values():
         for code, value in (answer.get("naturalness") or {}).items():
-            if code not in told["codes"] or value not in (1, 2, 3, 4, 5):
+            if code not in page["codes"] or value not in (1, 2, 3, 4, 5):
                 raise InputError(
                     f"'{path}' holds a rating that the page cannot give: ask for the file again."
                 )
-            ratings.setdefault(told["codes"][code]["condition"], []).append(value)
+            ratings.setdefault(page["codes"][code]["condition"], []).append(value)
         choice = answer.get("preferred")
         if choice is not None:
-            if choice not in told["codes"]:
+            if choice not in page["codes"]:
                 raise InputError(f"'{path}' prefers a picture that is not on the page: ask for it again.")
-            preferred.append(told["codes"][choice]["condition"])
+            preferred.append(page["codes"][choice]["condition"])
     return {"naturalness": ratings, "preferred": preferred}
 
 
 def _read(path: Path, what: str) -> dict:
     try:
-        held = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read as {what} ({error}): check the file.") from error
-    if not isinstance(held, dict):
-        raise InputError(f"'{path}' cannot be read as {what}: it holds a {type(held).__name__}.")
-    return held
+    if not isinstance(content, dict):
+        raise InputError(f"'{path}' cannot be read as {what}: it holds a {type(content).__name__}.")
+    return content

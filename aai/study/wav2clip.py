@@ -20,40 +20,19 @@ from ..files import Unreadable, is_file, read_weights
 
 RATE = 16000
 N_FFT, HOP = 512, 353
-WIDTHS = (64, 128, 256, 512)
-
-
-class _Block(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.downsample = None
-        if stride != 1 or inputs != outputs:
-            convolution = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-            self.downsample = nn.Sequential(convolution, nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        short = x if self.downsample is None else self.downsample(x)
-        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + short)
 
 
 class Wav2CLIP(nn.Module):
     """Waveforms [B, T] at 16 kHz to [B, 512]."""
 
     def __init__(self):
+        # Here, as it takes long to import and only AIS by Wav2CLIP needs it.
+        from torchvision.models import resnet18
+
         super().__init__()
-        encoder = nn.Module()
-        encoder.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
-        encoder.bn1 = nn.BatchNorm2d(64)
-        inputs = 64
-        for number, width in enumerate(WIDTHS, 1):
-            blocks = [_Block(inputs, width, 1 if number == 1 else 2), _Block(width, width, 1)]
-            setattr(encoder, f"layer{number}", nn.Sequential(*blocks))
-            inputs = width
-        self.audio_encoder = encoder
+        self.audio_encoder = resnet18(weights=None)
+        self.audio_encoder.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+        self.audio_encoder.fc = nn.Identity()
         self.audio_transform = nn.Module()
         self.audio_transform.sequential = nn.Sequential(
             nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.1), nn.Linear(512, 512)
@@ -65,11 +44,7 @@ class Wav2CLIP(nn.Module):
         x = torch.log(spectrum[:, None] + 1e-7)
         # Published: over the whole batch, so a sound's vector depended on its neighbours; here each alone.
         x = (x - x.mean((1, 2, 3), keepdim=True)) / (x.std((1, 2, 3), keepdim=True) + 1e-9)
-        encoder = self.audio_encoder
-        x = F.max_pool2d(F.relu(encoder.bn1(encoder.conv1(x))), 3, 2, 1)
-        for number in range(1, 5):
-            x = getattr(encoder, f"layer{number}")(x)
-        return self.audio_transform.sequential(x.mean((2, 3)))
+        return self.audio_transform.sequential(self.audio_encoder(x))
 
     @torch.no_grad()
     def embed(self, sounds: Sequence[Sound]) -> Tensor:

@@ -360,3 +360,16 @@ def test_all_parts_are_moved_and_all_but_the_autoencoder_take_another_type(make_
     assert model.dtype == model.encode_prompt(Prompt("rain")).cross.dtype == torch.float64
     model.to("meta", torch.float16)
     assert {p.device.type for m in (*modules, parts.vae) for p in m.parameters()} == {"meta"}
+
+
+def test_a_model_is_moved_and_cast_without_a_note(make_parts, caplog):
+    from diffusers.utils import logging
+
+    logging.enable_propagation()
+    try:
+        model = DiffusersPictureModel(**vars(make_parts()))
+        for dtype in (torch.float32, torch.float16):
+            assert next(model.to(torch.device("cpu"), dtype).unet.parameters()).dtype == dtype
+    finally:
+        logging.disable_propagation()
+    assert caplog.text == ""

@@ -5,7 +5,7 @@ import torch
 
 from aai.metrics import student
 from aai.study.figures import compare, figure, sentence, table
-from aai.study.results import Cell
+from aai.study.results import Result
 from aai.study.scores import Measure
 
 SHARE = Measure("event", "it is there", yes_or_no=True)
@@ -13,7 +13,7 @@ ERROR = Measure("off", "how far off", more_is_better=False)
 
 
 def cells(condition, *values, name="event"):
-    return [Cell(condition, "rain", i, torch.zeros(0), {name: list(row)}) for i, row in enumerate(values)]
+    return [Result(condition, "rain", i, torch.zeros(0), {name: list(row)}) for i, row in enumerate(values)]
 
 
 def test_intervals_end_where_the_measure_does():
@@ -54,7 +54,7 @@ def test_a_direction_is_confirmed_denied_or_left_open(one, other, measure, verdi
 def of_sounds(condition, **values):
     """A cell for each seed of each sound."""
     return [
-        Cell(condition, sound, seed, torch.zeros(0), {"event": [value]})
+        Result(condition, sound, seed, torch.zeros(0), {"event": [value]})
         for sound, row in values.items()
         for seed, value in enumerate(row)
     ]

@@ -27,13 +27,13 @@ def test_likeness_by_hand(setting):
         words=lambda names: torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
         score=True,
     )
-    judge = Likeness(space, [dog, rain], [dog.sound, rain.sound], torch.zeros(0), ["dog", "rain"], "x")
+    scorer = Likeness(space, [dog, rain], [dog.sound, rain.sound], torch.zeros(0), ["dog", "rain"], "x")
     picture = torch.tensor([0.6, 0.8, 0.0])[:, None, None].expand(3, 4, 4)[None]
-    found = judge.judge(picture, rain)
+    found = scorer.score(picture, rain)
     # Of the two sounds, one is its own.
     assert found["AIS (x)"] == [1.0] and found["AIC (x)"] == [1.0]
     assert found["CLIP score (x)"] == pytest.approx([80.0], abs=1e-4)
-    found = judge.judge(picture, dog)
+    found = scorer.score(picture, dog)
     assert found["AIS (x)"] == [0.0] and found["AIC (x)"] == [0.0] and "IIS (x)" not in found
 
 
@@ -48,8 +48,8 @@ def test_a_sounds_own_clip_is_none_of_the_others(setting):
     rain = replace(rain, frame=red)
 
     def judged(others, library, names):
-        judge = Likeness(space, [rain], others, library, ["rain"], "x", names)
-        return judge.judge(torch.stack([red, green]), rain)
+        scorer = Likeness(space, [rain], others, library, ["rain"], "x", names)
+        return scorer.score(torch.stack([red, green]), rain)
 
     dog = setting.subjects[0].sound
     # The rain is heard as red; of the others, the dog is green. Of the pictures only blue is another clip's.
@@ -116,7 +116,12 @@ def test_clip_judges(tmp_path, make_tokenizer, weights, setting):
         expected = F.normalize(clip.text_projection(clip.text_model(**read).pooler_output), dim=-1)
     assert_close(space.words(["a photo of rain", "dog"]), expected, atol=1e-5, rtol=0)
     dog, rain = setting.subjects
-    judge = Likeness(space, [dog, rain], [dog.sound], torch.rand(5, 3, 32, 32), ["dog", "rain"], "CLIP")
-    assert [m.name for m in judge.measures] == ["AIS (CLIP)", "AIC (CLIP)", "IIS (CLIP)", "CLIP score (CLIP)"]
-    found = judge.judge(torch.rand(3, 3, 16, 16), rain)
+    scorer = Likeness(space, [dog, rain], [dog.sound], torch.rand(5, 3, 32, 32), ["dog", "rain"], "CLIP")
+    assert [m.name for m in scorer.measures] == [
+        "AIS (CLIP)",
+        "AIC (CLIP)",
+        "IIS (CLIP)",
+        "CLIP score (CLIP)",
+    ]
+    found = scorer.score(torch.rand(3, 3, 16, 16), rain)
     assert all(len(values) == 3 for values in found.values()) and len(found) == 4

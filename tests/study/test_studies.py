@@ -17,8 +17,8 @@ from aai.encoders.cavmae_encoder import CAVMAEEncoder
 from aai.errors import InputError
 from aai.picture.diffusers import DiffusersPictureModel
 from aai.study import ablation, adapter, compare
-from aai.study.results import Cells, draw, sound_token, textual_inversion
-from aai.study.setting import folder_setting
+from aai.study.results import Results, draw, sound_token, textual_inversion
+from aai.study.setting import folder_setting, sounds_of_classes
 
 
 def sheet_size(folder, name="sheet.png"):
@@ -33,7 +33,7 @@ def test_references_by_steps(setting, tmp_path, brief):
         tick=told.append,
     )  # fmt: skip
     assert len(told) == 2 * 2 * 2 * 2
-    cells = Cells(tmp_path, json.loads((tmp_path / "cells" / "settings.json").read_text(encoding="utf-8")))
+    cells = Results(tmp_path, json.loads((tmp_path / "cells" / "settings.json").read_text(encoding="utf-8")))
     cell = cells.get("2 references, 3 steps", setting.subjects[0], 1)
     assert cell.pictures.shape == (2, 3, 16, 16) and cell.seed == 1
     # The snapshot after 3 steps is the token of a training of 3.
@@ -68,23 +68,23 @@ def test_a_stopped_study_goes_on(setting, tmp_path, brief, monkeypatch):
     with pytest.raises(InputError, match="another batch"):
         compare.run(setting, tmp_path, **{**arguments, "settings": replace(brief, batch=2)})
     with pytest.raises(InputError, match="another measures"):
-        compare.run(replace(setting, judges=()), tmp_path, **arguments)
+        compare.run(replace(setting, scorers=()), tmp_path, **arguments)
 
 
 def test_a_study_goes_on_with_the_same_models_and_judges_alone(setting, encoder, make_parts, tmp_path, brief):
-    Cells(tmp_path, ablation.about(setting, brief))
-    Cells(tmp_path, ablation.about(replace(setting, subjects=setting.subjects[:1]), brief))
+    Results(tmp_path, ablation.about(setting, brief))
+    Results(tmp_path, ablation.about(replace(setting, subjects=setting.subjects[:1]), brief))
     torch.manual_seed(1)
     model = CAVMAE(encoder.model.config).eval().requires_grad_(False)
     other = CAVMAEEncoder(model, encoder.labels, encoder.label_vectors, name=encoder.name)
     for name, changed in (
         ("model", replace(setting, model=DiffusersPictureModel(**vars(make_parts(seed=1))))),
         ("encoder", replace(setting, encoder=other)),
-        ("measures", replace(setting, judges=())),
+        ("measures", replace(setting, scorers=())),
         ("data", replace(setting, data="others")),
     ):
         with pytest.raises(InputError, match=f"another {name} "):
-            Cells(tmp_path, ablation.about(changed, brief))
+            Results(tmp_path, ablation.about(changed, brief))
 
 
 def test_other_sounds_and_other_pictures_are_other_data(setting, encoder, folders, tmp_path):
@@ -126,14 +126,14 @@ def test_sounds_of_two_classes_may_have_one_name(folders, encoder, picture_model
     # A class of one sound has no class-mate.
     drawn = set(adapter.CONDITIONS) - {adapter.MATE}
     assert {(n["subject"], n["condition"]) for n in notes} == {(s, c) for s in ("dog", "rain") for c in drawn}
-    held = Cells(tmp_path / "out", json.loads((cells / "settings.json").read_text(encoding="utf-8")))
+    held = Results(tmp_path / "out", json.loads((cells / "settings.json").read_text(encoding="utf-8")))
     for subject in made.subjects:
         own, stranger = (held.get(name, subject, 0).pictures for name in (adapter.OURS, adapter.STRANGER))
         assert not torch.equal(own, stranger)
 
 
 def test_labels_that_look_alike_have_cells_of_their_own(setting, tmp_path):
-    cells, blind = Cells(tmp_path, {}), replace(setting, judges=())
+    cells, blind = Results(tmp_path, {}), replace(setting, scorers=())
     labels = ("heavy rain", "heavy-rain", "Heavy rain")
     subjects = [replace(setting.subjects[0], label=label) for label in labels]
     for number, subject in enumerate(subjects):
@@ -160,7 +160,7 @@ def test_own_folders_are_read(setting, folders, encoder):
     assert [s.label for s in setting.subjects] == ["dog", "rain"]
     dog, rain = setting.subjects
     assert dog.frame.shape == (3, 224, 224) and rain.frame is not None and rain.mate is not None
-    assert {m.name for j in setting.judges for m in j.measures} == {
+    assert {m.name for j in setting.scorers for m in j.measures} == {
         "AIS (own encoder)", "AIC (own encoder)", "IIS (own encoder)"
     }  # fmt: skip
     assert setting.references(rain, 13, 0).shape == (13, 3, 16, 16)
@@ -174,3 +174,15 @@ def test_own_folders_are_read(setting, folders, encoder):
         folder_setting(sounds=folders / "pictures", **make)
     with pytest.raises(InputError, match="no folder of sounds"):
         folder_setting(sounds=folders / "nowhere", **make)
+
+
+def test_splits_are_no_classes_of_a_study(folders, tmp_path):
+    for split, name in (("train", "rain1"), ("test", "rain2"), ("train", "dog1")):
+        group = tmp_path / split / name[:-1]
+        group.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folders / "sounds" / name[:-1] / f"{name}.wav", group)
+    sounds = sounds_of_classes(tmp_path)
+    assert {label: [path.name for path in paths] for label, paths in sounds.items()} == {
+        "rain": ["rain2.wav", "rain1.wav"],
+        "dog": ["dog1.wav"],
+    }

@@ -1,4 +1,4 @@
-"""`python -m aai.soundworld.build`: makes SoundWorld's weights from nothing.
+"""The recipe of SoundWorld's weights, which `python -m aai.soundworld.build` follows.
 
 The parts are made in order, each kept in the work folder when done, so a run that was stopped goes on where
 it was. Real recordings (ESC-10's folders of classes, `FOLD-ID-TAKE.ogg`) join the synthesized sounds when a

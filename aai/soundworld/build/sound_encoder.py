@@ -77,13 +77,13 @@ def train_visual(
         set_rate(optimizer, rate, step, steps, warmup=40)
         chosen = rng.choice(rows, batch)
         f_v = model.visual_features((pictures[chosen].float() / 255 - mean) / std)
-        told = [
+        texts = [
             caption(scenes.scene[i], scenes.event[i], scenes.intensity[i], rng, starred=0).text
             for i in chosen
         ]
         event = torch.tensor([EVENTS.index(scenes.event[i]) for i in chosen])
         step_of = torch.tensor([level(scenes.intensity[i]) for i in chosen])
-        loss = info_nce(f_v, reader.sentence(told), tau)
+        loss = info_nce(f_v, reader.sentence(texts), tau)
         loss = loss + info_nce(
             f_v, vectors[event, step_of], tau, same_label_targets(event * len(LEVELS) + step_of)
         )
@@ -139,11 +139,11 @@ def batches(
     def batch(generator: torch.Generator, size: int) -> Pairs:
         events = torch.randint(len(EVENTS), (size,), generator=generator)
         first, second = (torch.stack([clip(int(e), generator) for e in events]) for _ in range(2))
-        heard = vary(mix(first, second, generator), generator)
+        energies = vary(mix(first, second, generator), generator)
         wanted = QUIETEST_LUFS + (LOUDEST_LUFS - QUIETEST_LUFS) * (
             0.02 + 0.98 * torch.rand(size, generator=generator)
         )
-        fbanks = (heard + nepers(wanted)[:, None, None]).clamp(min=SILENCE_LOG_ENERGY)
+        fbanks = (energies + nepers(wanted)[:, None, None]).clamp(min=SILENCE_LOG_ENERGY)
         labels = torch.tensor(
             [int(e) * levels + level(intensity_of(float(w))) for e, w in zip(events, wanted)]
         )
@@ -175,9 +175,9 @@ def mix(first: Tensor, second: Tensor, generator: torch.Generator) -> Tensor:
         level[torch.rand(size, generator=generator) >= share] = -math.inf
         return level[:, None, None]
 
-    heard = torch.logaddexp(first, second + behind(1 / 3, -6, 6))
+    mixed = torch.logaddexp(first, second + behind(1 / 3, -6, 6))
     other = first[torch.randperm(size, generator=generator)]
-    return torch.logaddexp(heard, other + behind(1 / 2, -30, -5))
+    return torch.logaddexp(mixed, other + behind(1 / 2, -30, -5))
 
 
 def vary(fbanks: Tensor, generator: torch.Generator) -> Tensor:

@@ -60,13 +60,13 @@ def main() -> None:
     real = arguments.recordings and arguments.measured_encoder
     measured = load(arguments.measured_encoder) if real else None
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    told = {"steps": arguments.steps, "rho": arguments.rho, "seeds": arguments.seeds}
+    chosen = {"steps": arguments.steps, "rho": arguments.rho, "seeds": arguments.seeds}
     figures = (
         json.loads(arguments.output.read_text(encoding="utf-8"))
         if arguments.output.exists()
-        else {"settings": told}
+        else {"settings": chosen}
     )
-    if figures.get("settings") != told:
+    if figures.get("settings") != chosen:
         parser.error(
             f"{arguments.output} holds figures of other settings ({figures.get('settings')}): take "
             "another --output."
@@ -102,8 +102,8 @@ def main() -> None:
             recorded: dict[str, Path] = {}
             for event, path in recordings_of(arguments.recordings, 4):
                 recorded.setdefault(event, path)
-            heard = {event: load_sound(path) for event, path in recorded.items()}
-            share = tokens(model, oracle, measured, heard, settings, seeds, print)
+            recordings = {event: load_sound(path) for event, path in recorded.items()}
+            share = tokens(model, oracle, measured, recordings, settings, seeds, print)
             note("tokens, recordings of fold 4", share)
     if "ablations" in arguments.parts:
         mates = {e: unseen_sound(e, 600 + i) for i, e in enumerate(EVENTS)}

@@ -53,10 +53,10 @@ class Study:
         self.encoder = load_sound_encoder()
         self.reader = CaptionEncoder(*load_text(WEIGHTS))
         models = [weights_file(name).read_bytes() for name in ("sound_encoder", "text")]
-        told = {"sounds": sounds, "pictures": pictures, "tests": tests, "batch": batch}
-        told |= {"recordings": recordings is not None}
+        settings = {"sounds": sounds, "pictures": pictures, "tests": tests, "batch": batch}
+        settings |= {"recordings": recordings is not None}
         files.check_same_settings(
-            out / "settings.json", told | {"models": sha256(b"".join(models)).hexdigest()[:16]}
+            out / "settings.json", settings | {"models": sha256(b"".join(models)).hexdigest()[:16]}
         )
 
     def say(self, text: str) -> None:

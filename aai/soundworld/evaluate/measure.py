@@ -1,4 +1,4 @@
-"""`python -m aai.soundworld.evaluate`: every figure of SoundWorld's model card.
+"""The measurements behind `python -m aai.soundworld.evaluate`: every figure of SoundWorld's model card.
 
 - hear: nearest words on 200 unseen synthesized sounds, and on real recordings of fold 4 (the encoder of folds
   1 to 3).
@@ -45,8 +45,8 @@ PARTS = ("hear", "tokens", "ablations", "loudness", "edits", "sweep")
 
 def name_synthetic(encoder: CAVMAEEncoder, count: int = 200) -> Share:
     truth = torch.arange(count) % len(EVENTS)
-    heard = torch.cat([encoder.embed([unseen_sound(EVENTS[i % len(EVENTS)], i)]) for i in range(count)])
-    return nearest_label(heard, encoder.label_vectors, truth)
+    embeddings = torch.cat([encoder.embed([unseen_sound(EVENTS[i % len(EVENTS)], i)]) for i in range(count)])
+    return nearest_label(embeddings, encoder.label_vectors, truth)
 
 
 def recordings_of(folder: Path, fold: int) -> list[tuple[str, Path]]:
@@ -61,8 +61,8 @@ def recordings_of(folder: Path, fold: int) -> list[tuple[str, Path]]:
 
 def name_recordings(encoder: CAVMAEEncoder, recordings: list[tuple[str, Path]]) -> Share:
     truth = torch.tensor([encoder.labels.index(label_of(event, encoder)) for event, _ in recordings])
-    heard = torch.cat([encoder.embed([load_sound(path)]) for _, path in recordings])
-    return nearest_label(heard, encoder.label_vectors, truth)
+    embeddings = torch.cat([encoder.embed([load_sound(path)]) for _, path in recordings])
+    return nearest_label(embeddings, encoder.label_vectors, truth)
 
 
 def make_token(
@@ -124,10 +124,10 @@ def ablations(
     stay; (c) after training f_a is replaced by a class-mate's or by a stranger's.
     """
     events = list(sounds)
-    heard = dict(zip(events, encoder.embed([sounds[e] for e in events])))
+    embeddings = dict(zip(events, encoder.embed([sounds[e] for e in events])))
     mate = dict(zip(events, encoder.embed([mates[e] for e in events])))
     stranger = dict(zip(events, events[1:] + events[:1]))
-    pictures = {e: references(heard[e], encoder)[0] for e in events}
+    pictures = {e: references(embeddings[e], encoder)[0] for e in events}
     found: dict[str, dict[str, Tensor]] = {}
 
     def add(what: str, event: str, token: SoundToken) -> None:
@@ -135,14 +135,14 @@ def ablations(
 
     for event in events:
         other = stranger[event]
-        token = make_token(model, heard[event], pictures[event], settings, "sound")
+        token = make_token(model, embeddings[event], pictures[event], settings, "sound")
         add("none", event, token)
-        token_a = make_token(model, heard[event], pictures[other], settings, "sound")
+        token_a = make_token(model, embeddings[event], pictures[other], settings, "sound")
         add("a: a stranger's sound chooses the references", event, token_a)
-        token_b = make_token(model, heard[other], pictures[event], settings, "sound")
+        token_b = make_token(model, embeddings[other], pictures[event], settings, "sound")
         add("b: a stranger's sound in e, the references kept", event, token_b)
         add("c: a class-mate's sound after training", event, token.with_sound(mate[event]))
-        add("c: a stranger's sound after training", event, token.with_sound(heard[other]))
+        add("c: a stranger's sound after training", event, token.with_sound(embeddings[other]))
     shares = {what: share_named(oracle, images) for what, images in found.items()}
     for what in [what for what in found if "stranger" in what]:
         followed = {stranger[e]: images for e, images in found[what].items()}
@@ -170,14 +170,14 @@ def loudness(
     correlations = {}
     for event in events:
         levels, measured = [], []
-        heard = {i: encoder.embed([unseen_sound(event, 700, i)])[0] for i in INTENSITIES}
-        middle = heard[INTENSITIES[2]]
+        embeddings = {i: encoder.embed([unseen_sound(event, 700, i)])[0] for i in INTENSITIES}
+        middle = embeddings[INTENSITIES[2]]
 
         def trained(f_a: Tensor, seen: Tensor) -> SoundToken:
             return make_token(model, f_a, references(seen, encoder)[0], settings, "sound")
 
         adapter = trained(middle, middle) if series == ONE_ADAPTER else None
-        for intensity, f_a in heard.items():
+        for intensity, f_a in embeddings.items():
             token = (
                 adapter.with_sound(f_a) if adapter else trained(f_a, f_a if series == BY_SOUND else middle)
             )

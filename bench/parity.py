@@ -1,12 +1,11 @@
-"""`python -m bench.parity_cavmae CHECKOUT`: our CAV-MAE against the original code, fp32, random weights.
+"""`python -m bench parity --checkout DIR`: our CAV-MAE against the original code, fp32, random weights.
 
-CHECKOUT is a clone of YuanGongND/cav-mae. Needs timm 0.4.5 and torchaudio beside this project's own packages.
+DIR is a clone of YuanGongND/cav-mae. Needs timm 0.4.5 and torchaudio beside this project's own packages.
 Prints the greatest difference of each comparison and fails where one is above its bound.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -23,9 +22,11 @@ from torch.nn import functional as F
 from aai import audio
 from aai.encoders.cavmae import CAVMAEConfig
 from aai.encoders.cavmae_checkpoint import encoder_of, read
+from aai.errors import InputError
 from aai.fbank import fbank
 from bench.cavmae_decoder import decoder_of, forward_joint, whole_file
 
+UPSTREAM = "https://github.com/YuanGongND/cav-mae"
 FEATURES, FBANK = 1e-5, 1e-4
 RATES = (16000, 22050, 44100, 48000)
 
@@ -119,19 +120,29 @@ def read_wav(path: str) -> tuple[Tensor, int]:
     return torch.from_numpy(samples.copy())[None], rate
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.parity_cavmae", description=__doc__)
-    parser.add_argument("checkout", type=Path, help="a clone of YuanGongND/cav-mae")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    sys.path.insert(0, str(options.checkout / "src"))
-    import dataloader
-    import models
-    import torchaudio
+def rows(checkout: Path | None) -> dict[str, float]:
+    """The greatest difference of each comparison with the code in `checkout`.
+
+    Raises InputError where that code, or a package that it needs, is not there.
+    """
+    if checkout is None or not (checkout / "src" / "models").is_dir():
+        place = (
+            f"'{checkout}' does not hold CAV-MAE's own code" if checkout else "CAV-MAE's own code is needed"
+        )
+        raise InputError(f"{place}: git clone {UPSTREAM}, and give its folder with --checkout.")
+    sys.path.insert(0, str(checkout / "src"))
+    try:
+        import dataloader
+        import models
+        import torchaudio
+    except ImportError as error:
+        raise InputError(
+            f"CAV-MAE's own code cannot be imported ({error}): pip install timm==0.4.5 torchaudio."
+        ) from error
 
     # What newer releases have taken away from under the original: torchaudio's own reader and a NumPy name.
     torchaudio.load, np.float = read_wav, float
-    rows: dict[str, float] = {}
+    differences: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for layout, make in (
@@ -141,19 +152,21 @@ def main() -> int:
             with contextlib.redirect_stdout(io.StringIO()):
                 theirs = make().eval()
             scatter_weights(theirs, seed=1)
-            rows |= compare_towers(theirs, layout, folder)
+            differences |= compare_towers(theirs, layout, folder)
             del theirs
         dataset = object.__new__(dataloader.AudiosetDataset)
         dataset.melbins, dataset.target_length = 128, 1024
-        rows |= compare_fbanks(dataset, folder)
-    bounds = {key: FBANK if key.startswith("fbank") else FEATURES for key in rows}
-    if options.json:
-        print(json.dumps(rows, indent=1))
+        differences |= compare_fbanks(dataset, folder)
+    return differences
+
+
+def run(checkout: Path | None, as_json: bool) -> int:
+    """Prints the comparisons; returns the exit code, 1 where a difference is above its bound."""
+    differences = rows(checkout)
+    bounds = {key: FBANK if key.startswith("fbank") else FEATURES for key in differences}
+    if as_json:
+        print(json.dumps(differences, indent=1))
     else:
-        for key, value in rows.items():
+        for key, value in differences.items():
             print(f"{key:58} {value:10.2e}   bound {bounds[key]:.0e}")
-    return int(any(value > bounds[key] for key, value in rows.items()))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return int(any(value > bounds[key] for key, value in differences.items()))

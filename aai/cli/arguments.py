@@ -1,0 +1,49 @@
+"""Arguments that several commands take: the sound, the encoder, the CLIP, the device, the output."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .models import SOUNDWORLD
+
+
+def add_sound_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--encoder", default=SOUNDWORLD, metavar="FILE", help="a sound encoder's file (%(default)s)"
+    )
+    sub.add_argument(
+        "--start", type=float, default=0.0, metavar="S", help="where the sound begins, in seconds"
+    )
+    sub.add_argument("--length", type=float, metavar="S", help="how much of it, in seconds (all)")
+
+
+def add_clip_argument(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--clip",
+        type=Path,
+        metavar="DIR",
+        help="a CLIP model's folder that sees the pictures, for encoders that cannot",
+    )
+
+
+def add_device_argument(
+    sub: argparse.ArgumentParser, what: str = "the picture model", default: str | None = None
+) -> None:
+    """`--device`; without a default, `device_of` finds the best."""
+    shown = default or "the GPU, where there is one"
+    sub.add_argument(
+        "--device", default=default, metavar="NAME", help=f"where {what} runs, as torch calls it ({shown})"
+    )
+
+
+def add_dtype_argument(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--dtype",
+        choices=("float16", "float32"),
+        help="what the picture model computes in (float16; float32 on a CPU)",
+    )
+
+
+def add_force_argument(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--force", action="store_true", help="replace a file that aai has not written")

@@ -1,0 +1,143 @@
+"""Training a token from a sound, which `aai token` and every command with `--sound` do: the arguments, the
+reference pictures and the training itself."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .arguments import add_clip_argument, add_device_argument, add_dtype_argument, add_sound_arguments
+from .library import open_library, print_left_out
+from .models import SOUNDWORLD, embed_sound, load_encoder
+from .terminal import positive, progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..adapt.settings import TrainSettings
+    from ..adapt.train import TrainResult
+    from ..encoders.base import SoundEncoder
+    from ..picture.model import PictureModel
+
+TRAINING = (
+    ("rate", float, "R", "Adam's learning rate (0.005)"),
+    ("batch", positive, "N", "pictures in a step (4)"),
+    ("chunk", int, "N", "how many of them at a time: less memory, the same token (all)"),
+    ("sound_scale", str, "WORD", "vocabulary: the sound gets the size of a word; raw: it stays as it is"),
+    ("rho", float, "R", "how long the adapter may become, as a share of the sound's part; 0: no limit"),
+    ("norm", str, "WORD", "how the word's length is held: free, soft, pinned (free)"),
+    ("vectors", positive, "N", "how many words' places the token takes (1)"),
+    ("template", str, "TEXT", "the training prompt, 'objects' or 'styles' (a photo of *)"),
+    ("timesteps", str, "WORD", "stratified, antithetic, uniform (stratified)"),
+    ("average", float, "SHARE", "what a moving average of the token keeps at each step (none)"),
+    ("validate", int, "N", "after how many steps the loss on fixed noise is measured (never)"),
+    ("patience", int, "N", "after how many such measurements without a better one training stops (never)"),
+)
+
+
+def add_training_arguments(sub: argparse.ArgumentParser) -> None:
+    add_sound_arguments(sub)
+    sub.add_argument(
+        "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
+    )
+    add_device_argument(sub)
+    add_dtype_argument(sub)
+    sub.add_argument(
+        "--refs",
+        default="auto",
+        metavar="DIR",
+        help="pictures to adapt to; auto: SoundWorld's own (%(default)s)",
+    )
+    add_clip_argument(sub)
+    sub.add_argument(
+        "-k", type=positive, default=4, help="how many pictures, the nearest to the sound (%(default)s)"
+    )
+    sub.add_argument(
+        "--train-steps", type=positive, default=60, metavar="N", help="training steps (%(default)s)"
+    )
+    sub.add_argument("--name", metavar="NAME", help="the token's name (the sound file's)")
+    sub.add_argument("--seed", type=int, default=0, help="the same seed, the same result (%(default)s)")
+    group = sub.add_argument_group("how the token is trained")
+    for name, kind, metavar, text in TRAINING:
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
+    group.add_argument("--checkpointing", action="store_true", help="much less memory, a third more time")
+    group.add_argument(
+        "--resume", metavar="FILE", help="a token whose training resumes, to --train-steps in all"
+    )
+    group.add_argument("--licence", metavar="TEXT", help="what the token's file says of the rights in it")
+
+
+def settings_of(options: argparse.Namespace) -> TrainSettings:
+    """The training settings that were given; the rest are TrainSettings' defaults."""
+    from ..adapt.settings import TrainSettings
+
+    given = {name: getattr(options, name) for name, *_ in TRAINING}
+    # Where a command also draws, its --scale is the loudness's.
+    given = {name.removeprefix("sound_"): value for name, value in given.items() if value is not None}
+    if given.get("rho") == 0:
+        given["rho"] = None
+    return TrainSettings(
+        steps=options.train_steps, seed=options.seed, checkpointing=options.checkpointing, **given
+    )
+
+
+def train(
+    options: argparse.Namespace,
+    model: PictureModel,
+    on_stop: Callable[[TrainResult], None] | None = None,
+) -> TrainResult:
+    """Loads the sound, finds its reference pictures and trains a token on them.
+
+    `on_stop` takes the token so far where the training is interrupted.
+    """
+    from .. import token
+    from ..adapt.train import train_token
+    from ..embedding import name_of
+
+    encoder = load_encoder(options.encoder)
+    embedding = embed_sound(options, encoder)
+    images, names = references(options, encoder, embedding.f_a, model)
+    settings = settings_of(options)
+    resume = None if options.resume is None else token.load(options.resume)
+    with progress("training", settings.steps, options.json) as tick:
+        return train_token(
+            model,
+            embedding.f_a,
+            images,
+            settings,
+            options.name or name_of(Path(options.sound).stem, "sound"),
+            loudness=embedding.loudness,
+            provenance={
+                "sound": embedding.sound,
+                "sound_hash": embedding.hash,
+                "encoder": embedding.encoder,
+                "model": options.model,
+                "pictures": names,
+                **({"licence": options.licence} if options.licence else {}),
+            },
+            callback=lambda step, total, loss: tick(step),
+            on_stop=on_stop,
+            resume=resume,
+            table=(embedding.labels, embedding.label_vectors),
+        )
+
+
+def references(
+    options: argparse.Namespace, encoder: SoundEncoder, f_a: Tensor, model: PictureModel
+) -> tuple[Tensor, str]:
+    """The reference pictures [N, 3, H, W] and their names in one line."""
+    if options.refs == "auto":
+        from ..soundworld import library as soundworld
+
+        images, scores = soundworld.references(f_a, encoder, options.k)
+        return images, "SoundWorld's library: " + ", ".join(f"{s:.3f}" for s in scores)
+    from ..library import retrieval
+    from ..library.towers import tower_of
+
+    _, pictures = open_library(Path(options.refs), tower_of(encoder, options.clip, "--clip"), options.json)
+    nearest = retrieval.retrieve(f_a, pictures, options.k, retrieval.clip_of(options.sound))
+    print_left_out(nearest)
+    names = ", ".join(f"{r.path.name} {r.score:.3f}" for r in nearest.references)
+    return retrieval.load_pictures([r.path for r in nearest.references], model.native_size), names

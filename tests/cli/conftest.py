@@ -1,0 +1,62 @@
+"""The `aai` command in a folder of sounds and pictures."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from aai import audio, cli
+from aai.soundworld.pictures import render
+from aai.soundworld.sounds import synthesize
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Sounds: rain.wav, rain1.wav (the same) and dog.flac; pictures/ of plain colours in three modes; photos/
+    of rain (one of them rain1's own), a dog and fire; and a folder with nothing in it."""
+    folder = tmp_path_factory.mktemp("cli")
+    for name in ("rain", "rain1"):
+        audio.save(synthesize("rain", 0.8, seed=5), folder / f"{name}.wav")
+    audio.save(synthesize("dog", 0.6, seed=5), folder / "dog.flac")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for i, (mode, size) in enumerate((("RGB", (200, 90)), ("RGBA", (64, 64)), ("L", (31, 140)))):
+        Image.new(mode, size, 60 * i).save(pictures / f"{i}.png")
+    (folder / "photos" / "more").mkdir(parents=True)
+    for name, event in (("rain1", "rain"), ("wet", "rain"), ("more/pet", "dog"), ("hot", "fire")):
+        picture = render("city", event, 0.8, 3 if name == "wet" else 4)
+        Image.fromarray(picture).save(folder / "photos" / f"{name}.png")
+    (folder / "empty").mkdir()
+    return folder
+
+
+@pytest.fixture
+def aai(folder, monkeypatch, capsys):
+    """aai("hear", "rain.wav") -> exit code, stdout, stderr; run in `folder`."""
+    monkeypatch.chdir(folder)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = cli.main(list(arguments))
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained_token(tmp_path_factory):
+    """A token of rain, trained for three steps."""
+    folder = tmp_path_factory.mktemp("token")
+    path = folder / "rain.safetensors"
+    audio.save(synthesize("rain", 0.8, seed=5), folder / "rain.wav")
+    arguments = ["token", str(folder / "rain.wav"), "-o", str(path), "--train-steps", "3", "--json"]
+    assert cli.main(arguments) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def rain_token(folder, trained_token):
+    """`trained_token` as rain.safetensors in `folder`."""
+    return Path(shutil.copy(trained_token, folder))

@@ -1,0 +1,78 @@
+"""`aai hear`: words and loudness of any sound file."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aai import audio
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_hear_says_words_and_loudness(aai):
+    code, out, err = aai("hear", "rain.wav", "dog.flac", "--json")
+    rows = json.loads(out)
+    assert code == 0 and not err
+    assert [row["file"] for row in rows] == ["rain.wav", "dog.flac"]
+    assert all(set(row) == {"file", "lufs", "words"} and len(row["words"]) == 3 for row in rows)
+    assert rows[0]["words"][0]["word"] == "rain" and rows[1]["words"][0]["word"] == "a dog"
+    assert abs(rows[0]["lufs"] - audio.loudness(audio.load("rain.wav"))) < 0.01
+    code, out, _ = aai("hear", "rain.wav", "--words", "1")
+    assert code == 0 and out.startswith("rain.wav  (") and "rain " in out and out.count("%") == 1
+
+
+def write_wav(path, samples: np.ndarray, rate: int = 16000) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(samples.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "seconds"),
+    [(8000, 1, 2), (192000, 8, 1), (48000, 2, 0.2), (8000, 1, 1200)],
+    ids=["8 kHz", "192 kHz of 8 channels", "0.2 s", "20 minutes"],
+)
+def test_unusual_sounds_are_heard(aai, folder, rate, channels, seconds):
+    noise = np.random.default_rng(0).normal(0, 0.1, (int(rate * seconds), channels)).clip(-1, 1)
+    write_wav(folder / "unusual.wav", noise, rate)
+    code, out, err = aai("hear", "unusual.wav", "--json")
+    assert code == 0, err
+    assert len(json.loads(out)[0]["words"]) == 3
+
+
+def test_a_bad_sound_does_not_lose_the_others(aai, folder):
+    (folder / "text.wav").write_text("no sound at all " * 99, encoding="utf-8")
+    code, out, err = aai("hear", "rain.wav", "text.wav", "nowhere.wav", "dog.flac", "--json")
+    rows = json.loads(out)
+    assert code == 2 and err.count("\n") == 2 and err.count("aai: ") == 2
+    assert [row["file"] for row in rows] == ["rain.wav", "text.wav", "nowhere.wav", "dog.flac"]
+    assert [set(row) for row in rows[1:3]] == [{"file", "error"}] * 2 and "text.wav" in rows[1]["error"]
+    assert rows[0]["words"][0]["word"] == "rain" and rows[3]["words"][0]["word"] == "a dog"
+    code, out, err = aai("hear", "nowhere.wav", "rain.wav")
+    assert code == 2 and out.startswith("rain.wav  (") and "nowhere.wav" in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes where POSIX has them")
+@pytest.mark.parametrize("arguments", [("hear",), ("hear", "--json")], ids=" ".join)
+def test_a_name_that_is_not_utf8_is_told_escaped(folder, arguments):
+    name = b"caf\xe9.wav"
+    shutil.copy(folder / "rain.wav", os.path.join(os.fsencode(folder), name))
+    command = [sys.executable, "-m", "aai", *arguments, name, b"gone\xe9.wav"]
+    done = subprocess.run(
+        command, capture_output=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    out, err = done.stdout.decode("utf-8"), done.stderr.decode("utf-8")
+    assert done.returncode == 2 and "Traceback" not in err and "gone\\udce9.wav" in err
+    if "--json" in arguments:
+        assert [row["file"] for row in json.loads(out)] == ["caf\\udce9.wav", "gone\\udce9.wav"]
+    else:
+        assert out.startswith("caf\\udce9.wav  (")
