@@ -1,32 +1,51 @@
 # make demo        a sound becomes a picture: out/demo/
 # make demo SERVE=1  the same, then ComfyUI stays open on the example
-# make test        every test; those of ComfyUI run when one is found, those in a browser with Debian's chromium
-# make browser     those in a browser alone: screenshots in out/browser/
+# make check       ruff, and the tests that need no ComfyUI, no browser and no training: two minutes
+# make test        what one change can break; with ComfyUI where one is found, and a few tests in a browser
+# make test-all    every test, then those of ComfyUI again with the oldest that is supported, where it is found
+# make browser     the tests in a browser alone: screenshots in out/browser/
 #
-# COMFYUI_PATH names a ComfyUI folder (else ~/comfy/ComfyUI). VENV names another virtual environment, so that two
-# ComfyUIs can each keep their own front end.
+# COMFYUI_PATH names a ComfyUI folder (else ~/comfy/ComfyUI), OLDEST that of the oldest supported version. VENV names
+# another virtual environment, so that two ComfyUIs can each keep their own front end. FUZZ is the number of generated
+# inputs of each kind.
 
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN = $(VENV)/bin/python
+PYTEST = $(RUN) -X warn_default_encoding -m pytest
 COMFY = $(shell d="$${COMFYUI_PATH:-$$HOME/comfy/ComfyUI}"; [ -f "$$d/main.py" ] && echo "$$d")
+OLDEST ?= $(HOME)/comfy/ComfyUI-0.3.64
 STAMP = $(VENV)/.comfy-$(shell cat "$(COMFY)/requirements.txt" constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: demo test browser setup comfy bring-comfy lint
+.PHONY: demo check test test-all test-everything test-comfy browser setup comfy bring-comfy lint
 
 demo: bring-comfy
 	@$(MAKE) --no-print-directory comfy
 	$(RUN) -m aai demo $(if $(SERVE),--serve)
 
-test: setup comfy
-	$(VENV)/bin/ruff check .
-	$(RUN) -X warn_default_encoding -m pytest tests
+check: lint
+	$(PYTEST) tests --tier check
+
+test: lint comfy
+	$(PYTEST) tests --tier test
+
+test-all:
+	$(MAKE) --no-print-directory test-everything
+	@if [ ! -f "$(OLDEST)/main.py" ]; then echo "no ComfyUI in $(OLDEST): not tested with the oldest"; \
+	  else COMFYUI_PATH="$(OLDEST)" $(MAKE) --no-print-directory VENV=.venv-old test-comfy; fi
+
+test-everything: lint comfy
+	FUZZ=$${FUZZ:-2000} $(PYTEST) tests --tier all
+
+test-comfy: setup comfy
+	$(PYTEST) tests --tier all -m "comfy or browser"
 
 browser: setup comfy
 	$(RUN) -m pytest tests/browser -rs
 
 lint: setup
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check --quiet .
 
 setup: $(VENV)/.ready
 

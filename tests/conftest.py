@@ -16,6 +16,24 @@ import torch
 from aai.demo.comfy_server import find_comfy
 
 WORDS = "a photo of rain in the city under fire at night sound dog and"
+TESTS = Path(__file__).parent
+TIERS = {
+    "check": ("comfy", "browser", "training", "slow", "fuzz", "all"),
+    "test": ("all",),
+    "all": (),
+}
+"""The tiers of `make check`, `make test` and `make test-all`: the marks of what each leaves out."""
+TRAINING = (
+    *("adapt/test_train.py", "adapt/test_trainer.py", "align/test_train.py", "align/test_pipeline.py"),
+    *("align/test_distributed.py", "align/test_bridge.py", "bench", "cli", "demo", "soundworld/build"),
+    *("soundworld/evaluate", "study", "test_bench.py"),
+)
+"""Files and folders of tests that train, or run a command that does."""
+SAMPLERS = ("euler", "euler_ancestral", "heun", "dpmpp_2m_sde", "ddim", "lcm", "uni_pc")
+"""The samplers of `make test`: one of each kind, and `make test-all` takes every one that ComfyUI has."""
+BROWSER = ("test_look.py", "test_templates.py")
+"""The browser tests of `make test`; the older renderers are for `make test-all`."""
+
 SCHEDULER = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
 
 
@@ -25,6 +43,42 @@ def pytest_addoption(parser):
         action="store_true",
         help="write tests/nodes/names.json and locales/en from the nodes",
     )
+    parser.addoption(
+        "--tier", choices=TIERS, default="all", help="which tests: as make check, test, test-all"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Marks tests by their folder and by what they need, then leaves out what the tier does."""
+    for item in items:
+        for mark in _marks(item):
+            item.add_marker(mark)
+    absent = set(TIERS[config.getoption("--tier")])
+    left_out = [item for item in items if absent & {mark.name for mark in item.iter_markers()}]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _marks(item) -> set[str]:
+    path, marks = item.path.relative_to(TESTS).as_posix(), set()
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    if "comfy_path" in item.fixturenames:
+        marks.add("comfy")
+    if path.startswith("fuzz/"):
+        marks.add("fuzz")
+    if any(path == place or path.startswith(f"{place}/") for place in TRAINING):
+        marks.add("training")
+    if path.startswith("browser/"):
+        marks.add("browser")
+        if item.path.name not in BROWSER:
+            marks.add("all")
+    if path.startswith("nodes/"):
+        if item.originalname == "test_every_sampler_draws_the_source_as_alone":
+            marks |= {"all"} if parameters["sampler"] not in SAMPLERS else set()
+        if parameters.get("family") == "SD20":
+            marks.add("all")
+    return marks
 
 
 def pytest_configure():

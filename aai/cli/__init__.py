@@ -13,6 +13,7 @@ from ..errors import InputError
 from . import align, data, demo, edit, evaluate, generate, hear, library, study, token
 from .terminal import Commands, escape_unencodable
 
+REPOSITORY = "https://github.com/aai/aai-sound-tokens"
 MODULES = (hear, token, generate, edit, library, align, data, evaluate, study, demo)
 
 
@@ -26,6 +27,17 @@ def main(arguments: list[str] | None = None) -> int:
         return options.run(options) or 0
     except InputError as error:
         print(f"aai: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        package = __name__.partition(".")[0]
+        if not (error.name or "").startswith(f"{package}."):
+            raise
+        # The registry's archive holds what the nodes need.
+        print(
+            f"aai: This command is not part of this installation (no {error.name}): clone {REPOSITORY} "
+            "and install that.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("aai: stopped.", file=sys.stderr)

@@ -42,7 +42,9 @@ def renderers() -> list[str]:
 
 def pytest_generate_tests(metafunc):
     if "renderer" in metafunc.fixturenames:
-        metafunc.parametrize("renderer", renderers(), scope="session")
+        *older, newest = renderers()
+        values = [*(pytest.param(name, marks=pytest.mark.all) for name in older), newest]
+        metafunc.parametrize("renderer", values, scope="session")
 
 
 @pytest.fixture(scope="session")

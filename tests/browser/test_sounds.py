@@ -160,10 +160,10 @@ def test_a_sound_is_uploaded_trimmed_and_played(tab, renderer, rooster, server):
     assert page.complaints == []
 
 
-@pytest.mark.parametrize("way", ["button", "drop"])
-def test_a_videos_sound_is_a_sound(tab, server, film, trajectory):
+@pytest.mark.parametrize("source", ["button", "drop"])
+def test_a_videos_sound_is_a_sound(tab, server, film, source):
     page = loaded(tab, "canvas")
-    if trajectory == "button":
+    if source == "button":
         upload(page, "canvas", film)
     else:
         drop(page, film)
