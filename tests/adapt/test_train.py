@@ -97,7 +97,7 @@ def test_a_run_leaves_torchs_random_numbers_alone(model, f_a, images):
 
 def by_the_equation(model, f_a, given, settings: TrainSettings):
     """Eq. 6, Adam and the radius in plain loops, from a zero adapter, on the draws that a run was given."""
-    text, tokenizer = model._text_encoders["clip_l"].model, model._towers["clip_l"].tokenizer
+    text, tokenizer = model._text_encoders["clip_l"].model, model._text_encoders["clip_l"].tokenizer
     table = text.get_input_embeddings().weight
     s = sum(math.sqrt(sum(x * x for x in row)) for row in table.tolist()) / len(table)
     length = math.sqrt(sum(x * x for x in f_a.tolist()))
