@@ -76,7 +76,8 @@ def step_jobs(unet: torch.nn.Module, size: int) -> dict[str, Callable[[], object
             unet(latents, 500, encoder_hidden_states=context)
 
     def edited_step() -> None:
-        with injecting(unet) as injector:
+        run = edit.begin(latents.shape[1:], 50, 7.5)
+        with injecting(unet, run) as injector:
             injector.set(injection, [[0, 1]], latents)
             step()
 
