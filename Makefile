@@ -12,7 +12,7 @@ RUN = $(VENV)/bin/python
 COMFY = $(shell d="$${COMFYUI_PATH:-$$HOME/comfy/ComfyUI}"; [ -f "$$d/main.py" ] && echo "$$d")
 STAMP = $(VENV)/.comfy-$(shell cat "$(COMFY)/requirements.txt" constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: demo test browser setup comfy bring-comfy lint
+.PHONY: demo test browser fuzz soak setup comfy bring-comfy lint
 
 demo: bring-comfy
 	@$(MAKE) --no-print-directory comfy
@@ -52,3 +52,11 @@ bring-comfy: setup
 	  && $(VENV)/comfy-cli/bin/comfy --skip-prompt --no-enable-telemetry install --cpu --skip-manager --skip-torch-or-directml \
 	    > $(VENV)/comfy-install.log 2>&1 \
 	  || echo "ComfyUI cannot be brought here (see $(VENV)/comfy-install.log): the demo runs through diffusers."; fi
+
+# Generated inputs: FUZZ=20000 make fuzz; SEED=7 repeats those of that seed. Report: out/fuzz.json.
+fuzz: setup comfy
+	$(RUN) -m tests.fuzz $(or $(FUZZ),600) $(if $(SEED),--seed $(SEED))
+
+# An hour of use: make soak SOAK="--prompts 1000 --cancels 50 --kills 40". Report: out/soak.json.
+soak: setup comfy
+	$(RUN) -m tests.soak $(SOAK)
