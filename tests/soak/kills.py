@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -22,12 +23,11 @@ LONG = 600.0
 
 @dataclass(frozen=True)
 class Command:
-    """A command that writes: its arguments, run in the folder of the inputs, what it leaves, and whether
-    what it leaves must be, byte for byte, what an unbroken run does."""
+    """A command that writes: its arguments, run in the folder of the inputs, and what it leaves, which must
+    be what an unbroken run leaves."""
 
     arguments: tuple[str, ...]
     leaves: tuple[str, ...]
-    same: bool = True
 
 
 TRAINED = ("--force", "--train-steps", "3", "--refs", "photos", "-k", "2", "--batch", "1")
@@ -100,8 +100,18 @@ def contents(folder: Path, leaves: Sequence[str]) -> dict[str, str]:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
             if file.exists():
-                found[str(file.relative_to(folder))] = hashlib.sha256(file.read_bytes()).hexdigest()
+                found[str(file.relative_to(folder))] = _digest(file)
     return found
+
+
+def _digest(file: Path) -> str:
+    content = file.read_bytes()
+    if file.suffix == ".safetensors":
+        # Its entries stand in another order in every process.
+        size = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + size])
+        content = json.dumps(header, sort_keys=True).encode() + content[8 + size :]
+    return hashlib.sha256(content).hexdigest()
 
 
 def make_inputs(folder: Path) -> None:
@@ -184,7 +194,7 @@ def _kill(name: str, kills: int, inputs: Path, base: Path, moments: random.Rando
         again += 1
         same = contents(folder, command.leaves) == whole
         equal += same
-        if command.same and not same:
+        if not same:
             fault(f"killed after {after:.1f} s, the second run's files are not those of an unbroken one")
         left += sum(1 for path in folder.rglob(".*.part") if path.is_file())
     return [round(seconds, 1), kills, killed, again, equal, left]

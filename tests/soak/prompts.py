@@ -17,7 +17,8 @@ from tests.fuzz.table import aligned
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 8
 """Prompts that wait in the queue together."""
-WAIT = 300.0
+WAIT = 600.0
+"""Seconds that the server may take to start, and a prompt to end."""
 GROWTH = 2**18
 """Bytes that a prompt may leave behind, on average over the second half."""
 SAMPLES = 10
@@ -68,7 +69,7 @@ def queue_many(count: int, base: Path, moments: random.Random, report: dict) -> 
         return None
     base.mkdir(parents=True)
     server = ComfyServer(comfy, base, ROOT)
-    server.start()
+    server.start(WAIT)
     server.upload(ROOT / "example_workflows" / "input" / "fire.wav")
     _make_token(base / "models" / "embeddings" / "soak.safetensors")
     rows, waiting, done, failed = [], [], 0, []
