@@ -1,6 +1,7 @@
 # make demo        a sound becomes a picture: out/demo/
 # make demo SERVE=1  the same, then ComfyUI stays open on the example
 # make test        every test; those of ComfyUI run when one is found, those in a browser with Debian's chromium
+# make fuzz        generated inputs for all that reads something (FUZZ=N of them); make soak: an hour of use
 # make browser     those in a browser alone: screenshots in out/browser/
 #
 # COMFYUI_PATH names a ComfyUI folder (else ~/comfy/ComfyUI). VENV names another virtual environment, so that two
