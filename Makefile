@@ -3,6 +3,7 @@
 # make check       ruff, and the tests that need no ComfyUI, no browser and no training: two minutes
 # make test        what one change can break; with ComfyUI where one is found, and a few tests in a browser
 # make test-all    every test, then those of ComfyUI again with the oldest that is supported, where it is found
+# make fuzz      generated inputs for all that reads something (FUZZ=N of them); make soak: an hour of use
 # make browser     the tests in a browser alone: screenshots in out/browser/
 #
 # COMFYUI_PATH names a ComfyUI folder (else ~/comfy/ComfyUI), OLDEST that of the oldest supported version. VENV names
@@ -17,7 +18,7 @@ COMFY = $(shell d="$${COMFYUI_PATH:-$$HOME/comfy/ComfyUI}"; [ -f "$$d/main.py" ]
 OLDEST ?= $(HOME)/comfy/ComfyUI-0.3.64
 STAMP = $(VENV)/.comfy-$(shell cat "$(COMFY)/requirements.txt" constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: demo check test test-all test-everything test-comfy browser setup comfy bring-comfy lint
+.PHONY: demo check test test-all test-everything test-comfy browser fuzz soak setup comfy bring-comfy lint
 
 demo: bring-comfy
 	@$(MAKE) --no-print-directory comfy
@@ -71,3 +72,11 @@ bring-comfy: setup
 	  && $(VENV)/comfy-cli/bin/comfy --skip-prompt --no-enable-telemetry install --cpu --skip-manager --skip-torch-or-directml \
 	    > $(VENV)/comfy-install.log 2>&1 \
 	  || echo "ComfyUI cannot be brought here (see $(VENV)/comfy-install.log): the demo runs through diffusers."; fi
+
+# Generated inputs: FUZZ=20000 make fuzz; SEED=7 repeats those of that seed. Report: out/fuzz.json.
+fuzz: setup comfy
+	$(RUN) -m tests.fuzz $(or $(FUZZ),600) $(if $(SEED),--seed $(SEED))
+
+# An hour of use: make soak SOAK="--prompts 1000 --cancels 50 --kills 40". Report: out/soak.json.
+soak: setup comfy
+	$(RUN) -m tests.soak $(SOAK)

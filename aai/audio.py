@@ -25,6 +25,10 @@ from .files import is_file
 SILENCE_LUFS = -math.inf
 LOWEST_RATE = 1000
 """Hz. Below, nothing is left to hear, and a rate says only that it was not known."""
+HIGHEST_RATE = 768_000
+"""Hz. No recording has more, and to resample from any rate above takes a filter that fills the memory."""
+MOST_SAMPLES = 200_000_000
+"""Over all channels; 800 MB, more than half an hour of stereo at 48 kHz."""
 VIDEOS = {
     *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".f4v", ".mpg", ".mpeg", ".3gp", ".3g2"),
     *(".ts", ".mts", ".m2ts", ".vob", ".ogv", ".wmv", ".asf"),
@@ -89,8 +93,8 @@ def from_tensor(
 ) -> Sound:
     """A Sound from [T], [C, T] or [1, C, T] samples; a `layout` of another number of channels is left out.
 
-    Raises InputError for an empty sound, a batch of several, samples that are no numbers, or a rate below
-    LOWEST_RATE.
+    Raises InputError for an empty sound, a batch of several, samples that are no numbers, or a rate outside
+    of LOWEST_RATE to HIGHEST_RATE.
     """
     if waveform.ndim == 3:
         if len(waveform) != 1:
@@ -100,12 +104,16 @@ def from_tensor(
         waveform = waveform[None]
     if waveform.ndim != 2 or waveform.numel() == 0:
         raise InputError(f"{name} holds no samples: choose a longer one.")
-    if rate < LOWEST_RATE:
-        raise InputError(f"{name} has a sample rate of {rate} Hz: give its true rate.")
+    _check_rate(rate, name)
     waveform = waveform.detach().float()
     if not torch.isfinite(waveform).all():
         raise InputError(f"{name} holds samples that are not numbers (NaN or infinite): export it again.")
     return Sound(waveform, int(rate), layout if layout and len(layout) == len(waveform) else None)
+
+
+def _check_rate(rate: int, name: str) -> None:
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise InputError(f"{name} has a sample rate of {rate} Hz: give its true rate.")
 
 
 def load(
@@ -116,7 +124,8 @@ def load(
     wav, flac, ogg, mp3, m4a, and whatever else PyAV decodes; any rate and channel count, the first ones where
     they change midway. Only the part that is asked for is kept in memory. An open file that can seek may
     stand in for the path, `name` is what errors call it. Raises InputError for a missing, empty, damaged or
-    soundless file, and where nothing is left after trimming.
+    soundless file, for a rate that no recording has, for more than MOST_SAMPLES, and where nothing is left
+    after trimming.
     """
     import av
 
@@ -140,7 +149,7 @@ def load(
                 raise InputError(
                     f"'{path}' holds sound of a kind that cannot be decoded here: convert it to wav or flac."
                 )
-            chunks, rate, layout = _decode(container, stream, start, seconds)
+            chunks, rate, layout = _decode(container, stream, start, seconds, f"'{path}'")
     except av.FFmpegError as error:
         raise InputError(
             f"'{path}' cannot be read as sound ({error.strerror}): it may be damaged, or no audio file."
@@ -153,14 +162,18 @@ def load(
 
 
 def _decode(
-    container, stream, start: float, seconds: float | None
+    container, stream, start: float, seconds: float | None, name: str
 ) -> tuple[list[np.ndarray], int, tuple[str, ...] | None]:
-    """The wanted part in float32 pieces [C, n], the rate of its samples, and where its channels stand."""
-    pieces, position, rate, channels, layout = [], 0, 0, 0, None
+    """The wanted part in float32 pieces [C, n], the rate of its samples, and where its channels stand.
+
+    Raises InputError as `load` does, once it has read too much: a file need not say how long it is.
+    """
+    pieces, position, rate, channels, layout, kept = [], 0, 0, 0, None, 0
     for piece in _floats(container, stream):
         samples = piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T
         if not rate:
             rate, channels = piece.sample_rate, len(samples)
+            _check_rate(rate, name)
             names = tuple(channel.name for channel in piece.layout.channels)
             # A wav file need not say where its channels stand.
             layout = None if {"NONE", "UNK"} & set(names) else names
@@ -171,6 +184,12 @@ def _decode(
         begin, end = max(first - position, 0), min(last - position, samples.shape[1])
         if begin < end:
             pieces.append(samples[:, begin : int(end)])
+            kept += pieces[-1].size
+            if kept > MOST_SAMPLES:
+                raise InputError(
+                    f"{name} is longer than {MOST_SAMPLES / channels / rate / 60:.0f} minutes, more than is "
+                    "read at once: take a part of it, by its start and its length."
+                )
         position += samples.shape[1]
         if position >= last:
             break

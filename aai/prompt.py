@@ -86,11 +86,13 @@ def index_projection(source: TokenIds, edited: TokenIds) -> tuple[int, ...]:
     """
     source_at = [i for i, piece in enumerate(source) if piece is not None]
     edited_at = [j for j, piece in enumerate(edited) if piece is not None]
-    score = np.zeros((len(source_at) + 1, len(edited_at) + 1), dtype=int)
+    number = {piece: k for k, piece in enumerate(dict.fromkeys((*source, *edited)))}
+    here = np.array([number[edited[j]] for j in edited_at], dtype=int)
+    score = np.zeros((len(source_at) + 1, len(edited_at) + 1), dtype=np.int32)
     for i, there in enumerate(source_at, 1):
-        for j, here in enumerate(edited_at, 1):
-            met = score[i - 1, j - 1] + (1 if source[there] == edited[here] else -1)
-            score[i, j] = max(met, score[i - 1, j], score[i, j - 1])
+        met = score[i - 1, :-1] + np.where(here == number[source[there]], 1, -1)
+        # A gap costs nothing, so what comes from the left is the largest so far.
+        score[i, 1:] = np.maximum.accumulate(np.maximum(met, score[i - 1, 1:]))
     found = [j if piece is None and j < len(source) and source[j] is None else -1
              for j, piece in enumerate(edited)]  # fmt: skip
     i, j = len(source_at), len(edited_at)

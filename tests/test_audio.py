@@ -1,6 +1,8 @@
 """Sounds against torchaudio, the standard's own reference tones, and everything that files do wrong."""
 
 import math
+import re
+import struct
 import wave as wave_module
 
 import av
@@ -256,6 +258,28 @@ def test_bad_files_are_told_by_name(tmp_path):
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     refused(tmp_path / "nan.wav", "not numbers")
+
+
+@pytest.mark.parametrize("rate", [7, 6_000_011, 2**31 - 1])
+def test_a_rate_that_no_recording_has_is_refused(tmp_path, rate):
+    path = tmp_path / "odd.wav"
+    header = struct.pack("<HHIIHH", 1, 1, rate, rate, 1, 8)
+    data = b"WAVEfmt " + struct.pack("<I", 16) + header + b"data" + struct.pack("<I", 99) + b"\x80" * 99
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(data)) + data)
+    with pytest.raises(InputError, match=f"'{re.escape(str(path))}' has a sample rate of {rate} Hz"):
+        audio.load(path)
+    with pytest.raises(InputError, match="The sound has a sample rate of"):
+        audio.from_tensor(torch.zeros(99), rate)
+
+
+def test_of_a_sound_that_would_fill_the_memory_a_part_is_read(tmp_path, monkeypatch):
+    """A flac of half a megabyte may last for hours."""
+    monkeypatch.setattr(audio, "MOST_SAMPLES", 8000 * 240)
+    path = tmp_path / "long.flac"
+    audio.save(Sound(torch.zeros(2, 8000 * 130), 8000), path)
+    with pytest.raises(InputError, match="longer than 2 minutes.*: take a part of it, by its start and"):
+        audio.load(path)
+    assert audio.load(path, 20, 15).seconds == 15
 
 
 def test_a_truncated_file_plays_up_to_its_end(tmp_path):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import logging
+import random
+import time
 
 import pytest
 
 from aai.errors import InputError
-from aai.prompt import SLOT, Prompt
+from aai.prompt import SLOT, Prompt, index_projection
 
 
 def words(prompt: Prompt) -> list[str]:
@@ -113,3 +115,34 @@ def test_long_prompts_lose_words_with_a_warning_but_never_a_token(make_tokenizer
 def test_a_token_for_another_text_encoder_is_refused(make_tokenizer, make_token):
     with pytest.raises(InputError, match="'rain'.*clip_h.*clip_l"):
         Prompt("*", (make_token(encoder="clip_h"),)).layout(lambda t: make_tokenizer()(t)["input_ids"])
+
+
+def test_index_projection_is_needleman_wunschs_and_takes_long_prompts():
+    """Cell by cell as in the textbook, for random prompts; 5,000 positions in seconds."""
+
+    def textbook(source, edited):
+        score = [[0] * (len(edited) + 1) for _ in range(len(source) + 1)]
+        for i, there in enumerate(source, 1):
+            for j, here in enumerate(edited, 1):
+                met = score[i - 1][j - 1] + (1 if there == here else -1)
+                score[i][j] = max(met, score[i - 1][j], score[i][j - 1])
+        found, i, j = [-1] * len(edited), len(source), len(edited)
+        while i and j:
+            if source[i - 1] == edited[j - 1]:
+                found[j - 1] = i - 1
+                i, j = i - 1, j - 1
+            elif score[i - 1][j] >= score[i][j - 1]:
+                i -= 1
+            else:
+                j -= 1
+        return tuple(found)
+
+    draw = random.Random(0)
+    pieces = [0, 1, 2, 3, "embedding:x", ("rain", 0), ("rain", 1)]
+    for _ in range(50):
+        source, edited = (tuple(draw.choices(pieces, k=draw.randrange(1, 25))) for _ in range(2))
+        assert index_projection(source, edited) == textbook(source, edited)
+    long = tuple(draw.choices(pieces, k=5000))
+    begin = time.perf_counter()
+    assert index_projection(long, long) == tuple(range(5000))
+    assert time.perf_counter() - begin < 10

@@ -1,0 +1,237 @@
+"""Examples in a forked process that is watched: by a clock, by its memory, and by what it leaves behind."""
+
+from __future__ import annotations
+
+import faulthandler
+import math
+import multiprocessing
+import os
+import re
+import resource
+import shutil
+import signal
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from aai.errors import SCREEN, InputError, is_out_of_memory
+
+from . import actions
+from .example import Example
+
+ROOT = Path(__file__).parents[2]
+SECONDS, BYTES = 20.0, 2 * 2**30
+"""What an example may take at most."""
+LONGEST, IDLE = 300.0, 10.0
+"""Seconds on a busy machine: how long an example may wait for its own, and how long it may get none."""
+HEADROOM = BYTES + 2**30
+"""How much address space a process may add: more than BYTES, since not all that is reserved is used."""
+
+RESULT, SENTENCE, TRACEBACK, HANG, MEMORY = "result", "sentence", "traceback", "hang", "over memory"
+OUTSIDE, EXECUTED = "outside", "executed"
+OUTCOMES = (RESULT, SENTENCE, TRACEBACK, HANG, MEMORY, OUTSIDE, EXECUTED)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an example came to: one of OUTCOMES, what it said, and where in our code it ended."""
+
+    kind: str
+    text: str = ""
+    where: str = ""
+    seconds: float = 0.0
+    peak: int = 0
+
+
+def place_of(error: BaseException) -> str:
+    """The innermost frame of our own code: "aai/audio.py:12"."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if re.match(r"(aai|nodes)/", os.path.relpath(f.filename, ROOT))]
+    last = (own or frames)[-1]
+    return f"{os.path.relpath(last.filename, ROOT)}:{last.lineno}"
+
+
+def _fault_of(sentence: str) -> str:
+    """What is wrong with a sentence for a person; "" where nothing is."""
+    if sentence.encode("utf-8", "replace").decode() != sentence:
+        return "it is no UTF-8"
+    if "\n" in sentence:
+        return "it has several lines"
+    return f"it has {len(sentence)} characters" if len(sentence) > SCREEN + 20 else ""
+
+
+def attempt(example: Example) -> Outcome:
+    """Runs an example in this process, in the working folder."""
+    before = _start_peak()
+    begin = time.monotonic()
+    try:
+        text, kind = actions.run(example) or "", RESULT
+        where = ""
+    except (InputError, actions.Refused) as error:
+        text, kind, where = str(error), SENTENCE, place_of(error)
+        if fault := _fault_of(text):
+            text, kind = f"{fault}: {text}", TRACEBACK
+    # SystemExit too: only the command line may end a process.
+    except BaseException as error:
+        text, where = traceback.format_exc(), f"{type(error).__name__} {place_of(error)}"
+        kind = MEMORY if is_out_of_memory(error) else TRACEBACK
+    outcome = Outcome(kind, text, where, time.monotonic() - begin, max(_peak() - before, 0))
+    if outcome.peak > BYTES and kind != MEMORY:
+        outcome = replace(outcome, kind=MEMORY, where=f"{outcome.peak / 2**30:.1f} GB {where}")
+    return outcome
+
+
+def _start_peak() -> int:
+    """Lets the kernel measure the peak anew; the bytes in use."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return 0
+    return _peak()
+
+
+def _peak() -> int:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) * 1024
+    except (OSError, TypeError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _serve(connection: Connection, root: Path, box: Path, log: Path) -> None:
+    # A group of its own, so that its own processes can be ended with it.
+    os.setpgid(0, 0)
+    os.environ |= {"HOME": str(root / "home"), "TMPDIR": str(root / "tmp")}
+    tempfile.tempdir = None
+    with log.open("ab") as file, open(os.devnull, "rb") as nothing:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+        os.dup2(nothing.fileno(), 0)
+    faulthandler.register(signal.SIGUSR1, file=2)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    limit = pages * resource.getpagesize() + HEADROOM
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    while True:
+        try:
+            example = connection.recv()
+        except EOFError:
+            return
+        os.chdir(box)
+        connection.send(attempt(example))
+
+
+class Watched:
+    """Runs examples one after another; one that hangs or ends its process costs only a new fork.
+
+    `root` becomes: box/, the folder of an example's files; everything else in it must stay as it is.
+    """
+
+    def __init__(self, root: Path):
+        self.box, self.root = root / "above" / "box", root
+        self.log = root.parent / f"{root.name}.log"
+        self.marker = root / actions.MARKER
+        for folder in ("above", "home", "tmp"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / "above" / "kept.txt").write_text("kept", encoding="utf-8")
+        os.environ["AAI_FUZZ_MARKER"] = str(self.marker)
+        self.process = None
+
+    def run(self, example: Example) -> Outcome:
+        shutil.rmtree(self.box, ignore_errors=True)
+        self.box.mkdir(parents=True)
+        example.write(self.box)
+        before = self._listing()
+        if self.process is None:
+            self._start()
+        self.spent = 0.0
+        self.spent = self._processor()
+        self.connection.send(example)
+        try:
+            if self._answers():
+                outcome = self.connection.recv()
+            else:
+                outcome = Outcome(HANG, where=self._stack(), seconds=SECONDS)
+                self.stop()
+        except (EOFError, ConnectionResetError):
+            self.process.join(5)
+            outcome = Outcome(TRACEBACK, where=f"the process ended with {self.process.exitcode}")
+            self.stop()
+        if self.marker.exists():
+            self.marker.unlink()
+            return replace(outcome, kind=EXECUTED)
+        if self._listing() != before:
+            changed = sorted(path for path, _ in self._listing().items() ^ before.items())
+            return replace(outcome, kind=OUTSIDE, where=", ".join(changed[:3]))
+        return outcome
+
+    def _listing(self) -> dict[str, tuple[int, int]]:
+        passed = {self.box, self.root / "tmp", self.root / "home" / ".cache"}
+        found = {}
+        for folder, names, files in os.walk(self.root):
+            names[:] = [name for name in names if Path(folder, name) not in passed]
+            for name in files:
+                facts = os.lstat(os.path.join(folder, name))
+                found[os.path.join(folder, name)] = (facts.st_size, facts.st_mtime_ns)
+        return found
+
+    def _start(self) -> None:
+        # Forked: the models and their libraries are loaded once, by this process, which computes nothing.
+        context = multiprocessing.get_context("fork")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, self.root, self.box, self.log))
+        self.process.start()
+        theirs.close()
+
+    def _answers(self) -> bool:
+        """Whether the example ends in time: in SECONDS, or, where others take the processor, in as many of
+        its own."""
+        if self.connection.poll(SECONDS):
+            return True
+        used, since = self._processor(), time.monotonic()
+        for _ in range(round(LONGEST / 0.5)):
+            if self.connection.poll(0.5):
+                return True
+            before, used = used, self._processor()
+            if used > before:
+                since = time.monotonic()
+            # It waits for what does not come.
+            if used >= SECONDS or time.monotonic() - since > IDLE:
+                return False
+        return False
+
+    def _processor(self) -> float:
+        """Seconds of the processor that the process has had for this example."""
+        try:
+            fields = (
+                Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            )
+        except OSError:
+            return math.inf
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") - self.spent
+
+    def _stack(self) -> str:
+        """The innermost line of our own code where the process stands."""
+        begin = self.log.stat().st_size
+        os.kill(self.process.pid, signal.SIGUSR1)
+        time.sleep(1)
+        text = self.log.read_bytes()[begin:].decode(errors="replace")
+        frames = re.findall(r'File "([^"]+)", line (\d+)', text)
+        places = [(os.path.relpath(name, ROOT), line) for name, line in frames]
+        own = [place for place in places if place[0].startswith(("aai/", "nodes/"))]
+        return ":".join((own or places or [("somewhere", "")])[0])
+
+    def stop(self) -> None:
+        """Ends the process and all that it has started."""
+        if self.process is None:
+            return
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            self.process.kill()
+        self.process.join()
+        self.connection.close()
+        self.process = None
