@@ -337,10 +337,13 @@ SHORTEST = 0.1
 """Seconds below which a sound is refused: three frames of a filter bank tell nothing."""
 
 
-def windows(sound: Sound, rate: int, seconds: float) -> list[Tensor]:
-    """A sound as mono waveforms [up to rate * seconds] at `rate`; the last one is left out when it is shorter
-    than a quarter of a whole one and not alone."""
+def windows(sound: Sound, rate: int, seconds: float, samples: int = 0) -> list[Tensor]:
+    """A sound as mono waveforms [up to rate * seconds] at `rate`, one behind the other; each goes on into the
+    next up to `samples`, where that is more. The last one is left out when it is shorter than a quarter of a
+    whole one and not alone."""
     waveform = sound.mono().resample(rate).waveform[0]
     size = round(seconds * rate)
-    parts = list(waveform.split(size))
-    return parts[:-1] if len(parts) > 1 and len(parts[-1]) < size // 4 else parts
+    begins = range(0, len(waveform), size)
+    if len(begins) > 1 and len(waveform) - begins[-1] < size // 4:
+        begins = begins[:-1]
+    return [waveform[begin : begin + max(size, samples)] for begin in begins]

@@ -26,6 +26,11 @@ def _mel_matrix(mel_bins: int, window: int, rate: int, low: float = 20.0) -> Ten
     return F.pad(triangles, (0, 0, 0, 1)).float()
 
 
+def samples_of(frames: int, rate: int) -> int:
+    """The samples that so many frames are made of."""
+    return int(rate * 0.025) + int(rate * 0.010) * (frames - 1)
+
+
 def fbank(waveforms: Tensor, rate: int = 16000, mel_bins: int = 128, frames: int | None = 1024) -> Tensor:
     """Waveforms [B, T] to log mel energies [B, frames, mel_bins], on the waveforms' device.
 
@@ -40,7 +45,7 @@ def fbank(waveforms: Tensor, rate: int = 16000, mel_bins: int = 128, frames: int
     if waveforms.shape[-1] < size:
         waveforms = F.pad(waveforms, (0, size - waveforms.shape[-1]))
     if frames is not None:
-        waveforms = waveforms[:, : size + shift * (frames - 1)]
+        waveforms = waveforms[:, : samples_of(frames, rate)]
     x = waveforms.unfold(-1, size, shift)
     x = x - x.mean(-1, keepdim=True)
     x = x - 0.97 * torch.cat([x[..., :1], x[..., :-1]], dim=-1)

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from aai import audio
 from aai.encoders.cavmae import CAVMAEConfig
 from aai.encoders.cavmae_checkpoint import encoder_of, read
+from aai.encoders.cavmae_encoder import CAVMAEEncoder
 from aai.errors import InputError
 from aai.fbank import fbank
 from bench.cavmae_decoder import decoder_of, forward_joint, whole_file
@@ -29,6 +30,7 @@ from bench.cavmae_decoder import decoder_of, forward_joint, whole_file
 UPSTREAM = "https://github.com/YuanGongND/cav-mae"
 FEATURES, FBANK = 1e-5, 1e-4
 RATES = (16000, 22050, 44100, 48000)
+LENGTHS = (1, 4, 5, 10, 12.3)
 
 
 def scatter_weights(model: nn.Module, seed: int) -> None:
@@ -53,7 +55,31 @@ def greatest(ours: Tensor, theirs: Tensor) -> float:
 
 
 @torch.no_grad()
-def compare_towers(theirs: nn.Module, layout: str, folder: Path) -> dict[str, float]:
+def compare_lengths(theirs: nn.Module, encoder: CAVMAEEncoder, dataset, folder: Path) -> dict[str, float]:
+    """Files of every length to features: ours by `embed`, theirs by its loader and its tower."""
+    from scipy.io import wavfile
+
+    rows, config = {}, encoder.model.config
+    for seconds in LENGTHS:
+        path = folder / f"{seconds}.wav"
+        wavfile.write(path, config.rate, sweep(config.rate, seconds).numpy().astype(np.float32))
+        fbanks = (dataset._wav2fbank(str(path)) - config.fbank_mean) / config.fbank_std
+        feature = theirs.forward_feat(fbanks[None], torch.zeros(1, 3, 224, 224))[0].mean(1)
+        ours = encoder.embed([audio.load(path)])
+        rows[f"file to feature, {seconds} s"] = greatest(ours, F.normalize(feature, dim=-1))
+    return rows
+
+
+def sweep(rate: int, seconds: float) -> Tensor:
+    """A rising tone with noise, [T]."""
+    generator = torch.Generator().manual_seed(rate + round(seconds))
+    time = torch.arange(round(rate * seconds)) / rate
+    wave = 0.2 * torch.sin(2 * torch.pi * (300 + 200 * time) * time)
+    return wave + 0.05 * torch.randn(len(time), generator=generator)
+
+
+@torch.no_grad()
+def compare_towers(theirs: nn.Module, layout: str, folder: Path, dataset) -> dict[str, float]:
     path = folder / f"{layout}.pth"
     published_file(theirs, path)
     published = read(path)
@@ -73,6 +99,7 @@ def compare_towers(theirs: nn.Module, layout: str, folder: Path) -> dict[str, fl
             F.normalize(mine.mean(1), dim=-1), F.normalize(other.mean(1), dim=-1)
         )
     if layout == "pre-trained":
+        rows |= compare_lengths(theirs, encoder, dataset, folder)
         torch.manual_seed(4)
         pred_a, pred_v, mask_a, mask_v, _, _ = theirs.forward_inpaint(fbanks, images)
         keep_a, keep_v = ((mask == 0).nonzero()[:, 1].view(2, -1) for mask in (mask_a, mask_v))
@@ -97,12 +124,8 @@ def compare_fbanks(dataset, folder: Path) -> dict[str, float]:
     for rate in RATES:
         worst = 0.0
         for seconds in (4, 10, 12):
-            generator = torch.Generator().manual_seed(rate + seconds)
-            time = torch.arange(rate * seconds) / rate
-            wave = 0.2 * torch.sin(2 * torch.pi * (300 + 200 * time) * time)
-            wave = wave + 0.05 * torch.randn(len(time), generator=generator)
             path = folder / f"{rate}_{seconds}.wav"
-            wavfile.write(path, rate, wave.numpy().astype(np.float32))
+            wavfile.write(path, rate, sweep(rate, seconds).numpy().astype(np.float32))
             waveform = audio.load(path).mono().resample(config.rate).waveform
             ours = fbank(waveform, config.rate, config.mel_bins, config.frames)[0]
             wavfile.write(folder / "resampled.wav", config.rate, waveform[0].numpy())
@@ -145,6 +168,8 @@ def rows(checkout: Path | None) -> dict[str, float]:
     differences: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        dataset = object.__new__(dataloader.AudiosetDataset)
+        dataset.melbins, dataset.target_length = 128, 1024
         for layout, make in (
             ("pre-trained", models.CAVMAE),
             ("fine-tuned", lambda: models.CAVMAEFT(label_dim=309)),
@@ -152,10 +177,8 @@ def rows(checkout: Path | None) -> dict[str, float]:
             with contextlib.redirect_stdout(io.StringIO()):
                 theirs = make().eval()
             scatter_weights(theirs, seed=1)
-            differences |= compare_towers(theirs, layout, folder)
+            differences |= compare_towers(theirs, layout, folder, dataset)
             del theirs
-        dataset = object.__new__(dataloader.AudiosetDataset)
-        dataset.melbins, dataset.target_length = 128, 1024
         differences |= compare_fbanks(dataset, folder)
     return differences
 

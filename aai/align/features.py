@@ -113,7 +113,8 @@ def _open_stores(
     if store is None:
         return _Stores(MemoryStore(), MemoryStore(), MemoryStore() if keep_tokens else None)
     c = encoder.model.config
-    fbank_digest = digest(c.rate, c.seconds, c.mel_bins, c.frames, c.fbank_mean, c.fbank_std)
+    sound_settings = (c.rate, c.seconds, c.mel_bins, c.frames, c.fbank_mean, c.fbank_std, encoder.padding)
+    fbank_digest = digest(*sound_settings)
     visual_digest = digest(astuple(c), *encoder.model.visual_parameters())
     sounds = DiskStore(store / f"sounds-{fbank_digest}", (c.frames, c.mel_bins), torch.float16)
     pictures = DiskStore(store / f"pictures-{visual_digest}", (c.dim,), torch.float32)
@@ -167,7 +168,7 @@ def _encode_chunk(
     for loaded in chunk:
         clip = loaded.job.clip
         if loaded.waveforms is not None:
-            windows = encoder.fbanks(loaded.waveforms.to(encoder.device))
+            windows = encoder.fbanks(loaded.waveforms)
             fbanks.append((stamps[clip.sound], windows.half().cpu()))
         names = (stamps[clip.pictures[i]] for i in loaded.job.pictures)
         images += zip(names, loaded.images)
@@ -231,5 +232,5 @@ class _Loaded:
     """A job's files as the towers take them."""
 
     job: _Job
-    waveforms: Tensor | None
+    waveforms: list[Tensor] | None
     images: list[Tensor]

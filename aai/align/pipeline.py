@@ -77,6 +77,7 @@ def copy_for(
         name,
         encoder.space,
         {**encoder.notes, "start": encoder.name, **(notes or {})},
+        encoder.padding,
     )
 
 
@@ -194,7 +195,9 @@ def _about(encoder: CAVMAEEncoder, data: AlignData, augment: Augment | None) -> 
     """What a checkpoint's training starts from and learns."""
     clips = [(clip.id, clip.label) for clip in (*data.train, *data.held_out)]
     name, gain = (augment.name, augment.gain) if augment else ("none", 0.0)
-    return digest(digest(*encoder.model.parameters(), clips), name, gain)
+    # Checkpoints from before there was a choice of padding resume where theirs is kept.
+    padding = [encoder.padding] if encoder.padding != "waveform" else []
+    return digest(digest(*encoder.model.parameters(), clips, *padding), name, gain)
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,8 @@ def encoder_of(published: Published, config: CAVMAEConfig | None = None) -> CAVM
     model = CAVMAE(config or CAVMAEConfig())
     model.load_published(published.tensors, published.name)
     name = f"CAV-MAE {Path(published.name).stem}"
-    return CAVMAEEncoder(model.requires_grad_(False), [], torch.zeros(0, model.config.dim), name=name)
+    vectors = torch.zeros(0, model.config.dim)
+    return CAVMAEEncoder(model.requires_grad_(False), [], vectors, name=name, padding="fbank")
 
 
 def published_tensors(model: CAVMAE) -> dict[str, Tensor]:

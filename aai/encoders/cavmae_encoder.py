@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import torch
@@ -12,8 +12,10 @@ from torch.nn import functional as F
 
 from ..audio import Sound, windows
 from ..errors import InputError
-from ..fbank import fbank
+from ..fbank import fbank, samples_of
 from .cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig
+
+PADDINGS = ("waveform", "fbank")
 
 
 class CAVMAEEncoder:
@@ -21,9 +23,13 @@ class CAVMAEEncoder:
 
     A sound is mixed to mono (the mean of its channels: CAV-MAE's own loader takes the first, and a sound
     that is panned to the right would be silence), resampled to `rate`, and cut into windows of `seconds`
-    (the last one padded with silence, and left out when it is shorter than a quarter; CAV-MAE pads the
-    filter bank with zeros instead, which is a loud noise); a sound's embedding is the mean over its windows,
-    of length one. Its level is not normalised: loudness reaches the embedding.
+    (the last one left out when it is shorter than a quarter); a sound's embedding is the mean over its
+    windows, of length one. Its level is not normalised: loudness reaches the embedding.
+
+    `padding` is what a window too short for its frames ends in, as the weights were trained: "waveform", with
+    silence up to `seconds`, or "fbank", with zeros in the filter bank before it is normalised (1.13 after),
+    as CAV-MAE was (`src/dataloader.py`). There a window's last frames come from the sound behind it, where it
+    has any: 1024 frames of 10 ms reach beyond 10 s.
     """
 
     family = "cavmae"
@@ -38,8 +44,9 @@ class CAVMAEEncoder:
         name: str = "CAV-MAE",
         space: str = "",
         notes: Mapping[str, str] | None = None,
+        padding: str = "waveform",
     ):
-        self.model = model.eval()
+        self.model, self.padding = model.eval(), padding
         self.labels, self.label_vectors = labels, F.normalize(label_vectors.float(), dim=-1)
         self.tau, self.name, self.space, self.notes = tau, name, space, dict(notes or {})
         self.rate, self.seconds, self.dim = model.config.rate, model.config.seconds, model.config.dim
@@ -59,17 +66,26 @@ class CAVMAEEncoder:
     def visual_parameters(self) -> list[nn.Parameter]:
         return self.model.visual_parameters()
 
-    def fbanks(self, waveforms: Tensor) -> Tensor:
-        """Waveforms [B, T] at `rate` to normalised filter banks [B, frames, mel_bins]; padded frames are
-        zeros first."""
+    def fbanks(self, waveforms: Tensor | Sequence[Tensor]) -> Tensor:
+        """Waveforms at `rate`, [B, T] or [T] each of any length, to normalised filter banks [B, frames,
+        mel_bins]; frames that they lack are zeros before that."""
         c = self.model.config
-        return (fbank(waveforms, c.rate, c.mel_bins, c.frames) - c.fbank_mean) / c.fbank_std
+        if len({len(waveform) for waveform in waveforms}) == 1:
+            waveforms = [waveforms if isinstance(waveforms, Tensor) else torch.stack(list(waveforms))]
+        else:
+            waveforms = [waveform[None] for waveform in waveforms]
+        features = torch.cat(
+            [fbank(rows.to(self.device), c.rate, c.mel_bins, c.frames) for rows in waveforms]
+        )
+        return (features - c.fbank_mean) / c.fbank_std
 
-    def windows(self, sound: Sound) -> Tensor:
-        """The sound as [W, samples of one window]."""
+    def windows(self, sound: Sound) -> list[Tensor]:
+        """The sound's windows [T] as `fbanks` takes them."""
         size = round(self.seconds * self.rate)
+        if self.padding == "fbank":
+            return windows(sound, self.rate, self.seconds, samples_of(self.model.config.frames, self.rate))
         parts = windows(sound, self.rate, self.seconds)
-        return torch.stack([F.pad(part, (0, size - len(part))) for part in parts])
+        return [F.pad(part, (0, size - len(part))) for part in parts]
 
     @torch.no_grad()
     def embed(self, sounds: list[Sound], first_window: bool = False, *, own_length: bool = False) -> Tensor:
@@ -79,25 +95,17 @@ class CAVMAEEncoder:
         windows = [self.windows(sound)[: 1 if first_window else None] for sound in sounds]
         if not windows:
             return torch.zeros(0, self.dim)
-        features = self._features(torch.cat(windows)).split([len(rows) for rows in windows])
+        features = self._features([part for rows in windows for part in rows])
+        features = features.split([len(rows) for rows in windows])
         f_a = F.normalize(torch.stack([F.normalize(rows, dim=-1).mean(0) for rows in features]), dim=-1)
         if not own_length:
             return f_a
         return f_a * torch.stack([rows.norm(dim=-1).mean() for rows in features])[:, None]
 
-    def embed_waveforms(self, waveforms: Tensor) -> Tensor:
-        """Waveforms [B, T] at `rate`, one window each (padded with zeros or cut), to [B, dim] of length
-        one."""
-        return F.normalize(self._features(waveforms), dim=-1)
-
     @torch.no_grad()
-    def _features(self, waveforms: Tensor) -> Tensor:
-        size = round(self.seconds * self.rate)
-        waveforms = F.pad(waveforms, (0, size - waveforms.shape[-1]))
-        features = [
-            self.model.audio_features(self.fbanks(part.to(self.device))) for part in waveforms.split(16)
-        ]
-        return torch.cat(features)
+    def _features(self, waveforms: Sequence[Tensor]) -> Tensor:
+        parts = (waveforms[begin : begin + 16] for begin in range(0, len(waveforms), 16))
+        return torch.cat([self.model.audio_features(self.fbanks(part)) for part in parts])
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
@@ -129,7 +137,8 @@ class CAVMAEEncoder:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """This family's own weights and settings, as its files hold them."""
-        return self.model.state_dict(), {"config": json.dumps(asdict(self.model.config))}
+        settings = {"config": json.dumps(asdict(self.model.config)), "padding": self.padding}
+        return self.model.state_dict(), settings
 
     @classmethod
     def restore(
@@ -139,6 +148,10 @@ class CAVMAEEncoder:
 
         Raises InputError where weights are missing; KeyError, TypeError or ValueError for bad settings.
         """
+        # Files from before there was a choice do not state it.
+        padding = settings.get("padding", "waveform")
+        if padding not in PADDINGS:
+            raise ValueError(f"padding '{padding}', not one of {', '.join(PADDINGS)}")
         model = CAVMAE(CAVMAEConfig(**json.loads(settings["config"])))
         model.take(weights, file)
-        return cls(model.requires_grad_(False), **common)
+        return cls(model.requires_grad_(False), padding=padding, **common)

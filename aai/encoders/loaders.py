@@ -22,7 +22,7 @@ from .clap import load_folder
 FORMAT = "aai-sound-encoder-1"
 FAMILIES = {family.family: family for family in (CAVMAEEncoder, BridgedCLAP)}
 """The families that have files of ours."""
-SETTINGS = ("format", "family", "name", "labels", "tau", "space", "config", "extractor", "bridge")
+SETTINGS = ("format", "family", "name", "labels", "tau", "space", "config", "padding", "extractor", "bridge")
 """The keys of the metadata that are settings; all others are notes."""
 SOURCES = (
     "Public ones: CAV-MAE (audio_model.21.pth, github.com/YuanGongND/cav-mae, BSD-2-Clause) and LAION-CLAP "

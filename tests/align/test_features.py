@@ -1,10 +1,13 @@
 """Clips through the frozen towers, in memory and in a store."""
 
+import shutil
+
 import pytest
 import torch
 
 from aai.align.batches import Batches
 from aai.align.features import encode
+from aai.audio import save
 from aai.data.clips import scan
 from aai.encoders.cavmae import pool
 from aai.errors import InputError
@@ -51,3 +54,25 @@ def test_a_store_gives_what_memory_gives_and_makes_nothing_twice(
     other.model.norm_v.weight.add_(1)
     encode(other, clips, store=tmp_path)
     assert len(list(tmp_path.glob("pictures-*"))) == 2 and len(list(tmp_path.glob("sounds-*"))) == 1
+
+
+def test_a_store_keeps_the_paddings_apart(folder, tmp_path, make_encoder, tone, tiny):
+    shutil.copytree(folder, tmp_path / "clips")
+    for i, path in enumerate(sorted((tmp_path / "clips").rglob("*.wav"))):
+        save(tone(300, 0.3 + 0.1 * i, i), path)
+    clips = scan(tmp_path / "clips")
+    encoders = {padding: make_encoder() for padding in ("waveform", "fbank")}
+    stored = {}
+    for padding in ("waveform", "fbank", "waveform"):
+        encoders[padding].padding = padding
+        stored[padding] = encode(encoders[padding], clips, store=tmp_path / "store")
+    for padding, features in stored.items():
+        encoder = encoders[padding]
+        for clip, rows in zip(clips, features.windows):
+            expected = encoder.fbanks(encoder.windows(clip.load_sound()))
+            torch.testing.assert_close(features.fbanks[list(rows)], expected, rtol=1e-2, atol=1e-2)
+    zeros = torch.full((tiny.mel_bins,), -tiny.fbank_mean / tiny.fbank_std)
+    first = stored["fbank"].fbanks[[stored["fbank"].windows[0][0]]][0]
+    torch.testing.assert_close(first[-1], zeros, rtol=0, atol=1e-3)
+    assert len(list((tmp_path / "store").glob("sounds-*"))) == 2
+    assert len(list((tmp_path / "store").glob("pictures-*"))) == 1

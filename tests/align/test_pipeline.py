@@ -140,6 +140,13 @@ def test_one_call_takes_clips_to_an_encoder(folder, make_encoder):
     assert all(map(torch.equal, start.model.parameters(), before)) and start.labels[2:] == ["wind"]
 
 
+def test_a_copy_keeps_its_starts_padding(make_encoder):
+    start = make_encoder()
+    for padding in ("waveform", "fbank"):
+        start.padding = padding
+        assert copy_for(start, Words(), "tuned").padding == padding
+
+
 def test_a_checkpoint_resumes_only_the_same_data(folder, make_encoder, tmp_path):
     clips, settings = scan(folder), AlignSettings(steps=4, batch=6)
     checkpoint = Checkpoint(tmp_path / "state", every=1, restart="--anew")

@@ -35,6 +35,30 @@ def test_a_file_brings_the_encoder_back(encoder, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.safetensors"]
 
 
+def test_a_file_says_its_padding_and_one_without_the_entry_pads_the_waveform(encoder, tmp_path):
+    path, sound = tmp_path / "tiny.safetensors", noise(0.4)
+    embeddings = {}
+    for padding in ("waveform", "fbank"):
+        encoder.padding = padding
+        loaders.save(encoder, path, torch.float32)
+        with safe_open(str(path), "pt") as file:
+            assert file.metadata()["padding"] == padding
+        again = loaders.load(path)
+        assert again.padding == padding and "padding" not in again.notes
+        embeddings[padding] = again.embed([sound])
+        torch.testing.assert_close(embeddings[padding], encoder.embed([sound]))
+    assert not torch.allclose(embeddings["waveform"], embeddings["fbank"], atol=1e-3)
+    with safe_open(str(path), "pt") as file:
+        metadata, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    save_file(tensors, str(path), {k: v for k, v in metadata.items() if k != "padding"})
+    older = loaders.load(path)
+    assert older.padding == "waveform"
+    torch.testing.assert_close(older.embed([sound]), embeddings["waveform"])
+    save_file(tensors, str(path), metadata | {"padding": "echo"})
+    with pytest.raises(InputError, match=r"tiny\.safetensors.*padding 'echo'"):
+        loaders.load(path)
+
+
 def test_what_is_no_encoder_is_refused_by_name(encoder, tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         loaders.load(tmp_path / "nowhere.safetensors")
