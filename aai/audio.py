@@ -20,7 +20,7 @@ from torch import Tensor
 
 from . import files
 from .errors import InputError
-from .files import is_file
+from .files import is_file, local
 
 SILENCE_LUFS = -math.inf
 LOWEST_RATE = 1000
@@ -29,6 +29,10 @@ HIGHEST_RATE = 768_000
 """Hz. No recording has more, and to resample from any rate above takes a filter that fills the memory."""
 MOST_SAMPLES = 200_000_000
 """Over all channels; 800 MB, more than half an hour of stereo at 48 kHz."""
+JITTER = 0.05
+"""Seconds by which a track's time stamps may err: nobody sees sound and picture that far apart."""
+DISCONTINUOUS = 0x0200
+"""ffmpeg's AVFMT_TS_DISCONT: formats whose time stamps may jump, as in joined pieces of television."""
 VIDEOS = {
     *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".f4v", ".mpg", ".mpeg", ".3gp", ".3g2"),
     *(".ts", ".mts", ".m2ts", ".vob", ".ogv", ".wmv", ".asf"),
@@ -120,6 +124,7 @@ def load(
     path: str | os.PathLike | BinaryIO, start: float = 0.0, seconds: float | None = None, name: str = ""
 ) -> Sound:
     """Reads the first sound track of an audio or video file, from `start` for `seconds` (None: all of it).
+    Both are the file's time: where its track begins late or has a hole, there is silence.
 
     wav, flac, ogg, mp3, m4a, and whatever else PyAV decodes; any rate and channel count, the first ones where
     they change midway. Only the part that is asked for is kept in memory. An open file that can seek may
@@ -129,7 +134,7 @@ def load(
     """
     import av
 
-    source = path if hasattr(path, "read") else str(path)
+    source = path if hasattr(path, "read") else local(path)
     path = name or path
     if isinstance(source, str):
         if not is_file(source):
@@ -161,6 +166,11 @@ def load(
     return from_tensor(torch.from_numpy(np.concatenate(chunks, axis=1)), rate, f"'{path}'", layout)
 
 
+def origin(container) -> float:
+    """The time stamp, in seconds, at which an open file's own time begins: that of its first track."""
+    return (container.start_time or 0) / 1e6
+
+
 def _decode(
     container, stream, start: float, seconds: float | None, name: str
 ) -> tuple[list[np.ndarray], int, tuple[str, ...] | None]:
@@ -168,10 +178,29 @@ def _decode(
 
     Raises InputError as `load` does, once it has read too much: a file need not say how long it is.
     """
-    pieces, position, rate, channels, layout, kept = [], 0, 0, 0, None, 0
-    for piece in _floats(container, stream):
+    pieces, position, rate, channels, layout = [], 0, 0, 0, None
+    zero, kept = origin(container), 0
+    length = container.duration / 1e6 if container.duration else math.inf
+    longest_hole = 10.0 if container.format.flags & DISCONTINUOUS else math.inf
+
+    def add(samples: np.ndarray) -> None:
+        """Keeps the wanted part of the samples that come next."""
+        nonlocal position, kept
+        begin, end = max(first - position, 0), min(last - position, samples.shape[1])
+        if begin < end:
+            kept += int(end) - begin
+            if kept * channels > MOST_SAMPLES:
+                raise InputError(
+                    f"{name} is longer than {MOST_SAMPLES / channels / rate / 60:.0f} minutes, more than is "
+                    "read at once: take a part of it, by its start and its length."
+                )
+            pieces.append(samples[:, begin : int(end)])
+        position += samples.shape[1]
+
+    for time, piece in _floats(container, stream):
         samples = piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T
-        if not rate:
+        begins = not rate
+        if begins:
             rate, channels = piece.sample_rate, len(samples)
             _check_rate(rate, name)
             names = tuple(channel.name for channel in piece.layout.channels)
@@ -179,27 +208,28 @@ def _decode(
             layout = None if {"NONE", "UNK"} & set(names) else names
             first = round(start * rate)
             last = math.inf if seconds is None else first + round(seconds * rate)
+        if time is not None:
+            hole = time - zero - position / rate
+            if hole > (0 if begins else JITTER) and hole < longest_hole and time - zero <= length + JITTER:
+                # A view of one zero: hours of silence before the wanted part need no memory.
+                add(np.broadcast_to(np.float32(0), (channels, round(hole * rate))))
+            elif abs(hole) > JITTER:
+                # Joined files whose time begins again.
+                zero += hole
         if len(samples) != channels:
             samples = samples.mean(0, keepdims=True).repeat(channels, 0)
-        begin, end = max(first - position, 0), min(last - position, samples.shape[1])
-        if begin < end:
-            pieces.append(samples[:, begin : int(end)])
-            kept += pieces[-1].size
-            if kept > MOST_SAMPLES:
-                raise InputError(
-                    f"{name} is longer than {MOST_SAMPLES / channels / rate / 60:.0f} minutes, more than is "
-                    "read at once: take a part of it, by its start and its length."
-                )
-        position += samples.shape[1]
+        if position < last:
+            add(samples)
         if position >= last:
             break
     return pieces, rate, layout
 
 
 def _floats(container, stream):
-    """Yields a track's frames as float32 at the rate of the first one. What cannot be decoded is passed over,
-    as players do: a frame that is cut off, a tag between two joined files. Raises what went wrong first,
-    where nothing can be decoded."""
+    """Yields a track's frames as float32 at the rate of the first one, each with its time stamp in seconds
+    (None where it has none, or continues one that has). What cannot be decoded is passed over, as players
+    do: a frame that is cut off, a tag between two joined files. Raises what went wrong first, where nothing
+    can be decoded."""
     import av
 
     rate, kind, to_float, failure = None, None, None, None
@@ -219,13 +249,16 @@ def _floats(container, stream):
             own = frame.format.name, frame.layout.name, frame.sample_rate
             if own != kind:
                 if to_float:
-                    yield from to_float.resample(None)
+                    yield from ((None, piece) for piece in to_float.resample(None))
                 rate = rate or frame.sample_rate
                 # Interleaved: PyAV reads planar frames of 8 channels past their end.
                 kind, to_float = own, av.AudioResampler(format="flt", rate=rate)
-            yield from to_float.resample(frame)
+            time = frame.time
+            for piece in to_float.resample(frame):
+                yield time, piece
+                time = None
     if to_float:
-        yield from to_float.resample(None)
+        yield from ((None, piece) for piece in to_float.resample(None))
     elif failure:
         raise failure
 
@@ -246,7 +279,7 @@ def save(sound: Sound, path: str | os.PathLike) -> None:
     samples = (sound.waveform.cpu().clamp(-1, 1) * 32767).round().to(torch.int16).T.reshape(1, -1).numpy()
     with files.writing(path, "The sound") as unfinished:
         try:
-            with av.open(str(unfinished), "w", format=path.suffix[1:].lower()) as container:
+            with av.open(local(unfinished), "w", format=path.suffix[1:].lower()) as container:
                 stream = container.add_stream(codec, rate=sound.rate, layout=layout)
                 frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="s16", layout=layout)
                 frame.sample_rate = sound.rate

@@ -40,6 +40,12 @@ def is_dir(path: str | os.PathLike) -> bool:
     return os.path.isdir(path)
 
 
+def local(path: str | os.PathLike) -> str:
+    """A path as ffmpeg takes it for nothing else: what stands before a colon in a relative one, as in
+    2024-08-20T13:28:35Z.wav, would be a protocol."""
+    return os.path.abspath(path)
+
+
 @contextlib.contextmanager
 def writing(path: str | os.PathLike, what: str) -> Iterator[Path]:
     """Yields the path under which to write a file that is then put in its place in one move; an older file

@@ -1,9 +1,12 @@
 """Sounds against torchaudio, the standard's own reference tones, and everything that files do wrong."""
 
 import math
+import os
 import re
 import struct
 import wave as wave_module
+from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -14,6 +17,7 @@ from scipy.signal import lfilter
 
 from aai import audio
 from aai.audio import Sound
+from aai.data.frames import video_frames
 from aai.errors import InputError
 from aai.fbank import fbank
 
@@ -199,6 +203,87 @@ def test_a_videos_sound_track_is_read(tmp_path):
         container.mux(video.encode(None))
     with pytest.raises(InputError, match=r"silent\.mp4.*no sound track"):
         audio.load(silent)
+
+
+def write_late(path, begins, codec="aac", pictures=True, zero=0.0):
+    """A video of 8 s whose tone sounds for a second from each of these seconds on; its time stamps begin at
+    `zero`."""
+    rate = 48000
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=10) if pictures else None
+        voice = container.add_stream(codec, rate=rate, layout="mono")
+        if video:
+            video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+            for i in range(80):
+                grey = np.full((48, 64, 3), 3 * i, np.uint8)
+                frame = av.VideoFrame.from_ndarray(grey)
+                frame.pts, frame.time_base = i + round(10 * zero), Fraction(1, 10)
+                container.mux(video.encode(frame))
+            container.mux(video.encode(None))
+        size = voice.codec_context.frame_size or 1024
+        tone = 0.5 * np.sin(2 * math.pi * 440 * np.arange(rate) / rate).astype(np.float32)
+        for begin in begins:
+            for at in range(0, rate, size):
+                part = np.pad(tone[at : at + size], (0, max(0, at + size - rate)))[None]
+                kind = voice.codec_context.format.name
+                if kind != "fltp":
+                    part = (part * 32767).astype(np.int16)
+                frame = av.AudioFrame.from_ndarray(part, kind, "mono")
+                frame.pts, frame.time_base = round((begin + zero) * rate) + at, Fraction(1, rate)
+                frame.sample_rate = rate
+                container.mux(voice.encode(frame))
+        container.mux(voice.encode(None))
+
+
+def sounding(sound):
+    """The seconds, to 0.1 s, in which something sounds."""
+    step = sound.rate // 10
+    blocks = sound.waveform[0, : sound.waveform.shape[1] // step * step].view(-1, step)
+    return [round(i / 10, 1) for i in (blocks.abs().amax(1) > 0.1).nonzero()[:, 0].tolist()]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "zero"),
+    [("a.mp4", "aac", 0), ("a.mkv", "pcm_s16le", 0), ("a.ts", "mp2", 0), ("a.ts", "mp2", 30)],
+)
+@pytest.mark.parametrize("begins", [(4,), (0, 3), (2, 6)])
+def test_sound_stands_where_the_files_time_has_it(tmp_path, name, codec, zero, begins):
+    write_late(tmp_path / name, begins, codec, zero=zero)
+    sound = audio.load(tmp_path / name)
+    assert sound.seconds == pytest.approx(begins[-1] + 1, abs=0.15)
+    expected = {round(begin + i / 10, 1) for begin in begins for i in range(9)}
+    # A codec begins and ends a few samples before or behind.
+    assert expected <= set(sounding(sound)) and len(sounding(sound)) <= 12 * len(begins)
+    late = begins[-1]
+    part = audio.load(tmp_path / name, late - 0.5, 1)
+    assert part.seconds == 1 and sounding(part) in ([0.5, 0.6, 0.7, 0.8, 0.9], [0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    assert torch.equal(part.waveform, sound.cut(late - 0.5, 1).waveform)
+    assert audio.load(tmp_path / name, late - 0.9, 0.5).waveform.abs().max() < 0.1
+    frames = video_frames(tmp_path / name, 1, late, 0.2)
+    assert np.asarray(frames[0]).mean() == pytest.approx(3 * 10 * (late + 0.1), abs=6)
+
+
+def test_joined_pieces_of_television_play_one_after_the_other(tmp_path):
+    for name, zero in (("a", 0), ("b", 3000)):
+        write_late(tmp_path / f"{name}.ts", (0,), "mp2", pictures=False, zero=zero)
+    parts = [(tmp_path / f"{name}.ts").read_bytes() for name in "ab"]
+    for order in (parts, parts[::-1]):
+        (tmp_path / "both.ts").write_bytes(b"".join(order))
+        assert audio.load(tmp_path / "both.ts").seconds == pytest.approx(2, abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["2024-08-20T13:28:35Z.wav", "data:x.wav", "file:x.wav", "a,b:c.flac"])
+def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch, name):
+    if os.name == "nt":
+        pytest.skip("Windows has no such names")
+    monkeypatch.chdir(tmp_path)
+    sound = noise(0.3)
+    audio.save(sound, name)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    torch.testing.assert_close(audio.load(name).waveform, sound.waveform, rtol=0, atol=4e-5)
+    write_late(tmp_path / "v.mp4", (0,))
+    (tmp_path / "v.mp4").rename("13:28:35.mp4")
+    assert len(video_frames(Path("13:28:35.mp4"), 2, 0, 1)) == 2
 
 
 def test_a_part_of_a_file_is_the_part_of_the_whole(tmp_path):

@@ -5,22 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..audio import origin
 from ..errors import InputError
+from ..files import local
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
 def video_frames(path: Path, count: int, start: float, seconds: float) -> list[Image.Image]:
-    """The frames on screen at the middles of `count` equal parts of `seconds` from `start` on (of what there
-    is of them), in time; fewer where the video has fewer.
+    """The frames on screen at the middles of `count` equal parts of `seconds` from `start` on, as
+    `audio.load` counts them (of what there is of them), in time; fewer where the video has fewer.
 
     Raises InputError for a file that is damaged or holds no pictures.
     """
     import av
 
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(local(path), metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise InputError(f"'{path}' has no pictures: give its frames beside it, or a video.")
             stream = container.streams.video[0]
@@ -33,7 +35,7 @@ def video_frames(path: Path, count: int, start: float, seconds: float) -> list[I
 def _pick(container, stream, count: int, start: float, seconds: float) -> list[Image.Image]:
     import av
 
-    zero = float(stream.start_time * stream.time_base) if stream.start_time else 0.0
+    zero = origin(container)
     length = container.duration / av.time_base - start if container.duration else seconds
     step = min(seconds, max(length, 0.0)) / count
     wanted = [start + (i + 0.5) * step for i in range(count)]
