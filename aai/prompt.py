@@ -1,7 +1,7 @@
 """Prompts with sound tokens: `*` is the first token, `<name>` the one of that name.
 
-A star is a token wherever it stands ("A*," too). In a prompt without tokens it stays a star; `\\*` and `\\<`
-are always the plain characters.
+A star, a full-width one too, is a token wherever it stands ("A*," too). In a prompt without tokens it stays a
+star; `\\*` and `\\<` are always the plain characters.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TokenIds = tuple[int | str | tuple[str, int] | None, ...]
 """What a text encoder reads at each position: a word piece's id, (token name, row) for a sound token's
 vector, any other embedding's name, None for padding."""
 
-_MARK = re.compile(r"\\([*<])|(\*)|<([^<>\n]+)>")
+_MARK = re.compile("\\\\([*\uff0a<])|([*\uff0a])|<([^<>\n]+)>")
 
 
 class Slot(NamedTuple):

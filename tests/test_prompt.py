@@ -146,3 +146,10 @@ def test_index_projection_is_needleman_wunschs_and_takes_long_prompts():
     begin = time.perf_counter()
     assert index_projection(long, long) == tuple(range(5000))
     assert time.perf_counter() - begin < 10
+
+
+def test_a_full_width_star_is_a_star(make_token):
+    rain = make_token("rain")
+    assert Prompt("\u591c\u306e\uff0a", (rain,)).pieces() == ["\u591c\u306e", rain]
+    assert Prompt("\\\uff0a and *", (rain,)).pieces() == ["\uff0a and ", rain]
+    assert Prompt("\uff0a").pieces() == ["\uff0a"]
