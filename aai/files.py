@@ -46,6 +46,20 @@ def local(path: str | os.PathLike) -> str:
     return os.path.abspath(path)
 
 
+_WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(-\d+-of-\d+)?(?:\.(\w+?))?(-\d+-of-\d+)?\.safetensors")
+
+
+def variant_of(folder: str | os.PathLike) -> str | None:
+    """The variant ("fp16") of a model folder's safetensors, in diffusers' and transformers' names; None where
+    it holds plain ones, which they take without being told, or none."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return None
+    variants = [match[2] for name in names if (match := _WEIGHTS.fullmatch(name))]
+    return None if not variants or None in variants else variants[0]
+
+
 @contextlib.contextmanager
 def writing(path: str | os.PathLike, what: str) -> Iterator[Path]:
     """Yields the path under which to write a file that is then put in its place in one move; an older file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import InputError
-from ..files import is_dir
+from ..errors import InputError, is_out_of_memory
+from ..files import is_dir, is_file, variant_of
 from .fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -153,9 +154,7 @@ def load_clip_text(source: str | os.PathLike) -> CLIPText:
         inside = (folder / "text_encoder").is_dir()
         return CLIPText(
             CLIPTokenizer.from_pretrained(str(folder / "tokenizer" if inside else folder)),
-            CLIPTextModel.from_pretrained(
-                str(folder / "text_encoder" if inside else folder), use_safetensors=True
-            ),
+            _load_whole(CLIPTextModel, folder / "text_encoder" if inside else folder),
             folder.resolve().name if is_dir(source) else str(source),
         )
 
@@ -166,10 +165,11 @@ def load_clip(folder: str | os.PathLike) -> CLIP:
     Raises InputError where there is none.
     """
     folder = Path(folder)
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError):
-        kind = None
+    kind = None
+    # A pipe would be waited for without end.
+    if is_file(folder / "config.json"):
+        with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
+            kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     if kind != "clip":
         raise InputError(
             f"'{folder}' holds no CLIP model: give a folder in transformers' layout, with config.json and "
@@ -182,7 +182,7 @@ def load_clip(folder: str | os.PathLike) -> CLIP:
             f"The CLIP model in '{folder}' cannot be loaded ({reason}): download it again, as safetensors."
         )
     ):
-        model = CLIPModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+        model = _load_whole(CLIPModel, folder)
     return CLIP(model.float(), folder.name, folder)
 
 
@@ -212,6 +212,22 @@ def _fetched(source: str | os.PathLike) -> Path:
     return Path(snapshot_download(str(source), allow_patterns=CLIP_FILES))
 
 
+def _load_whole(kind, folder: Path) -> nn.Module:
+    """A model of a local folder's safetensors. Raises ValueError where they lack some of its weights, which
+    transformers would draw at random."""
+    model, report = kind.from_pretrained(
+        str(folder),
+        local_files_only=True,
+        use_safetensors=True,
+        variant=variant_of(folder),
+        output_loading_info=True,
+    )
+    missing = sorted(key for key in report["missing_keys"] if "position_ids" not in key)
+    if missing:
+        raise ValueError(f"it lacks weights: {missing[0]}, ...")
+    return model
+
+
 @contextmanager
 def _refused(sentence: Callable[[str], str]) -> Iterator[None]:
     """Turns whatever transformers and the hub raise into InputError: sentence(its first line)."""
@@ -219,6 +235,9 @@ def _refused(sentence: Callable[[str], str]) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+    # What damaged files make transformers and its readers raise depends on the damage.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(sentence(reason)) from error

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..embedding import WIDTHS
-from ..errors import InputError
+from ..errors import InputError, is_out_of_memory
+from ..files import variant_of
 from ..prompt import Prompt
 from . import schedule
 from .attention import injecting
@@ -29,11 +30,18 @@ def load(path_or_id: str | Path, dtype: torch.dtype = torch.float32) -> Diffuser
     """
     from diffusers import DiffusionPipeline
 
+    variants = {variant_of(Path(path_or_id) / part) for part in ("unet", "vae", "text_encoder")} - {None}
     try:
         pipeline = DiffusionPipeline.from_pretrained(
-            str(path_or_id), dtype={"default": dtype, "vae": torch.float32}, safety_checker=None
+            str(path_or_id),
+            dtype={"default": dtype, "vae": torch.float32},
+            safety_checker=None,
+            variant=min(variants, default=None),
         )
-    except (OSError, ValueError, KeyError) as error:
+    # What a damaged folder makes diffusers and its readers raise depends on the damage.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"'{path_or_id}' cannot be loaded as a diffusers model ({reason}): name a folder with a "

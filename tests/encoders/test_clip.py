@@ -1,9 +1,12 @@
 """Labels become vectors: by a Stable Diffusion folder's CLIP, by SoundWorld's reader, by any tower."""
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from aai.encoders.clip import CLIPText, load_clip_text
+from aai.encoders.clip import CLIPText, load_clip, load_clip_text
 from aai.errors import InputError
 
 
@@ -43,6 +46,42 @@ def test_a_diffusers_folder_and_a_clip_folder_are_read(parts, tmp_path):
         tower = load_clip_text(tmp_path / folder)
         torch.testing.assert_close(tower.embed(["rain", "dog"]), expected)
         assert tower.name.endswith(folder)
+
+
+def test_folders_of_the_fp16_variant_alone_are_read(parts, tmp_path):
+    expected = CLIPText(parts.tokenizer, parts.text_encoder).embed(["rain"])
+    for folder, name in (("sd", "text_encoder"), ("clip", ".")):
+        parts.text_encoder.save_pretrained(tmp_path / folder / name, variant="fp16")
+        parts.tokenizer.save_pretrained(tmp_path / folder / (name if name == "." else "tokenizer"))
+        assert not list((tmp_path / folder).rglob("model.safetensors"))
+        torch.testing.assert_close(load_clip_text(tmp_path / folder).embed(["rain"]), expected)
+
+
+@pytest.mark.parametrize("damage", ["null", "torn", "sizes", "missing", "pickle", "no weights", "deep"])
+def test_damaged_folders_give_a_sentence(parts, tmp_path, damage):
+    parts.text_encoder.save_pretrained(tmp_path)
+    parts.tokenizer.save_pretrained(tmp_path)
+    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    tensors = load_file(weights)
+    if damage == "null":
+        config.write_text("null", encoding="utf-8")
+    elif damage == "deep":
+        config.write_text("[" * 100_000, encoding="utf-8")
+    elif damage == "torn":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "sizes":
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        config.write_text(json.dumps(settings | {"hidden_size": 64}), encoding="utf-8")
+    elif damage == "missing":
+        save_file({k: v for k, v in tensors.items() if "fc1" not in k}, str(weights), {"format": "pt"})
+    else:
+        weights.unlink()
+        if damage == "pickle":
+            torch.save(tensors, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match="gives no CLIP text encoder"):
+        load_clip_text(tmp_path)
+    with pytest.raises(InputError, match="CLIP"):
+        load_clip(tmp_path)
 
 
 def test_what_holds_no_clip_is_refused_by_name(tmp_path, monkeypatch):

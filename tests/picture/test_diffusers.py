@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from pathlib import Path
 
@@ -240,6 +241,49 @@ def test_a_folder_loads_as_the_same_model(model, parts, tmp_path):
     assert {half.dtype, half._text_encoders["clip_l"].model.dtype} == {torch.float16}
     assert half.vae.dtype == torch.float32
     assert torch.equal(half.decode(latents), read.decode(latents))
+
+
+@pytest.mark.parametrize("kept", [(), ("vae",)])
+def test_folders_of_the_fp16_variant_alone_load(parts, tmp_path, kept):
+    pipeline = pipeline_of(parts)
+    pipeline.save_pretrained(tmp_path / "whole")
+    pipeline.save_pretrained(tmp_path / "model", variant="fp16")
+    for part in kept:
+        (weights,) = (tmp_path / "model" / part).glob("*.safetensors")
+        weights.rename(weights.with_name(weights.name.replace(".fp16", "")))
+    latents, t, prompt = torch.randn(1, 4, 8, 8), torch.tensor([40]), Prompt("a photo of rain")
+    whole, read = load(tmp_path / "whole"), load(tmp_path / "model")
+    assert torch.equal(read.encode_prompt(prompt).cross, whole.encode_prompt(prompt).cross)
+    expected = whole.predict_noise(latents, t, whole.encode_prompt(prompt))
+    assert_close(read.predict_noise(latents, t, read.encode_prompt(prompt)), expected)
+    assert torch.equal(read.decode(latents), whole.decode(latents))
+
+
+@pytest.mark.parametrize("damage", ["null", "torn", "lost", "sizes", "trap", "deep"])
+def test_damaged_folders_give_a_sentence(parts, tmp_path, damage, capsys):
+    pipeline_of(parts).save_pretrained(tmp_path)
+    config, (weights,) = tmp_path / "unet" / "config.json", (tmp_path / "unet").glob("*.safetensors")
+    if damage == "null":
+        config.write_text("null", encoding="utf-8")
+    elif damage == "deep":
+        config.write_text("[" * 100_000, encoding="utf-8")
+    elif damage == "torn":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "sizes":
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        config.write_text(json.dumps(settings | {"cross_attention_dim": 64}), encoding="utf-8")
+    else:
+        weights.unlink()
+        if damage == "trap":
+            torch.save({"weight": Trap()}, weights.with_suffix(".bin"))
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load(tmp_path)
+    assert "executed" not in capsys.readouterr().out
+
+
+class Trap:
+    def __reduce__(self):
+        return (print, ("executed",))
 
 
 def test_folders_without_a_model_are_refused(tmp_path):
