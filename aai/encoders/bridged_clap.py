@@ -114,7 +114,11 @@ class BridgedCLAP:
         """
         tower = {k.removeprefix("clap."): v for k, v in weights.items() if k.startswith("clap.")}
         own = {k.removeprefix("bridge."): v for k, v in weights.items() if k.startswith("bridge.")}
-        bridge = Bridge(**json.loads(settings["bridge"]))
+        shape = json.loads(settings["bridge"])
+        # Before a bridge of impossible sizes takes the memory.
+        if max(shape.values()) > max((max(v.shape, default=1) for v in own.values()), default=1):
+            raise ValueError("its sizes are those of a larger bridge than its weights")
+        bridge = Bridge(**shape)
         try:
             bridge.load_state_dict(own)
         except RuntimeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
@@ -10,12 +11,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..audio import Sound, windows
+from ..audio import HIGHEST_RATE, LOWEST_RATE, Sound, windows
 from ..errors import InputError
 from ..fbank import fbank, samples_of
 from .cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig
 
 PADDINGS = ("waveform", "fbank")
+LONGEST_WINDOW = 600.0
+"""Seconds; a window is one row of a batch."""
+
+
+def _check(config: CAVMAEConfig, weights: Mapping[str, Tensor]) -> None:
+    """Raises ValueError for settings of a model that these weights cannot fill, before it takes memory."""
+    sizes = ("dim", "depth_a", "depth_v", "heads", "mel_bins", "frames", "image_size", "patch", "mlp_ratio")
+    for name in sizes:
+        value = getattr(config, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} {value}, which must be a whole number above 0")
+    if config.dim % config.heads:
+        raise ValueError(f"{config.heads} heads of {config.dim} numbers")
+    if not LOWEST_RATE <= config.rate <= HIGHEST_RATE or not 0 < config.seconds <= LONGEST_WINDOW:
+        raise ValueError(f"windows of {config.seconds} s at {config.rate} Hz")
+    if not all(map(math.isfinite, (config.fbank_mean, config.fbank_std))) or config.fbank_std == 0:
+        raise ValueError(f"a filter bank of mean {config.fbank_mean} and deviation {config.fbank_std}")
+    numbers = sum(weight.numel() for weight in weights.values())
+    blocks = (config.depth_a + config.depth_v + 2) * config.mlp_ratio * config.dim**2
+    tokens = (config.audio_tokens + config.image_tokens) * config.dim
+    # Twice as many: of a file that lacks a few, `take` says which.
+    if max(blocks, tokens, config.patch**2 * config.dim) > 2 * numbers:
+        raise ValueError("its sizes are those of a larger model than its weights")
 
 
 class CAVMAEEncoder:
@@ -152,6 +176,8 @@ class CAVMAEEncoder:
         padding = settings.get("padding", "waveform")
         if padding not in PADDINGS:
             raise ValueError(f"padding '{padding}', not one of {', '.join(PADDINGS)}")
-        model = CAVMAE(CAVMAEConfig(**json.loads(settings["config"])))
+        config = CAVMAEConfig(**json.loads(settings["config"]))
+        _check(config, weights)
+        model = CAVMAE(config)
         model.take(weights, file)
         return cls(model.requires_grad_(False), padding=padding, **common)

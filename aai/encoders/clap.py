@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..audio import Sound, windows
 from ..errors import InputError
-from ..files import is_dir
+from ..files import is_dir, is_file
 
 LONGEST = 77
 """Tokens of a text; CLAP was trained with no more, and the rest is cut."""
@@ -118,9 +118,12 @@ class CLAPEncoder:
         ValueError for bad settings.
         """
         library = _transformers()
-        model = library.ClapAudioModelWithProjection(
-            library.ClapAudioConfig(**json.loads(settings["config"]))
-        )
+        config = library.ClapAudioConfig(**json.loads(settings["config"]))
+        # Before a model of impossible sizes takes the memory.
+        widest = max((max(value.shape, default=1) for value in weights.values()), default=1)
+        if sum(config.depths) > len(weights) or max(config.hidden_size, config.projection_dim) > widest:
+            raise ValueError("its sizes are those of a larger model than its weights")
+        model = library.ClapAudioModelWithProjection(config)
         own = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
         wrong = sorted(own.keys() ^ weights.keys()) or sorted(
             k for k in own if own[k].shape != weights[k].shape
@@ -219,8 +222,11 @@ def clap_config(folder: Path) -> dict:
     if not is_dir(folder):
         raise InputError(f"There is no CLAP folder '{folder}': {hint}")
     try:
+        # A pipe would be waited for without end.
+        if not is_file(folder / "config.json"):
+            raise OSError("no file")
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"'{folder}' has no config.json that can be read: {hint}") from error
     if not isinstance(config, dict) or config.get("model_type") != "clap":
         kind = config.get("model_type") if isinstance(config, dict) else None

@@ -107,8 +107,11 @@ def _restored(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -
     vectors = tensors.pop("label_vectors")
     weights = {key.removeprefix("model."): value for key, value in tensors.items()}
     try:
+        labels = json.loads(metadata["labels"])
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise ValueError("its labels are not a list of words")
         common = dict(
-            labels=json.loads(metadata["labels"]),
+            labels=labels,
             tau=float(metadata["tau"]),
             name=metadata["name"],
             space=metadata.get("space", ""),
@@ -122,7 +125,7 @@ def _restored(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -
         encoder = family.restore(weights, metadata, file, label_vectors=vectors, **common)
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         raise InputError(
             f"'{file}' has settings that cannot be read ({error}): save or download it again."
         ) from error

@@ -85,6 +85,18 @@ def test_settings_that_do_not_fit_are_refused_by_name(encoder, tmp_path):
         ({"config": '{"dim": 16, "colour": 3}'}, "settings"),
         ({"config": "{"}, "settings"),
         ({"labels": '["rain"]'}, "1 labels"),
+        ({"labels": '{"rain": 1, "dog": 2, "clock": 3}'}, "list of words"),
+        ({"labels": "[1, 2, 3]"}, "list of words"),
+        ({"labels": "[" * 100_000}, "settings"),
+        ({"config": "[" * 100_000}, "settings"),
+        ({"config": "null"}, "settings"),
+        ({"config": metadata["config"].replace('"heads": 2', '"heads": 0')}, "heads 0"),
+        ({"config": metadata["config"].replace('"heads": 2', '"heads": 3')}, "3 heads"),
+        ({"config": metadata["config"].replace('"dim": 16', '"dim": 1000000000')}, "larger model"),
+        ({"config": metadata["config"].replace('"depth_a": 2', '"depth_a": 1000000000')}, "larger model"),
+        ({"config": metadata["config"].replace('"frames": 96', '"frames": 1000000000')}, "larger model"),
+        ({"config": metadata["config"].replace('"seconds": 0.96', '"seconds": 1e9')}, "windows of"),
+        ({"config": metadata["config"].replace('"rate": 16000', '"rate": 6000011')}, "6000011"),
         ({"config": metadata["config"].replace('"frames": 96', '"frames": 64')}, "other sizes"),
     ):
         save_file(tensors, str(tmp_path / "odd.safetensors"), metadata | changed)
