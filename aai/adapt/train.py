@@ -171,9 +171,13 @@ def _without_momentum(result: TrainResult) -> TrainResult:
 
 
 def _hand_over(on_stop: Callable[[TrainResult], None] | None, result: Callable[[], TrainResult]) -> None:
-    if on_stop is not None:
-        with logged("The token so far could not be kept."):
-            on_stop(result())
+    if on_stop is None:
+        return
+    with logged("The token so far could not be kept."):
+        stopped = result()
+        # Before its first step a token holds nothing that was learnt.
+        if stopped.losses:
+            on_stop(stopped)
 
 
 def _family(model: PictureModel) -> str:

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from aai import token
 from aai.adapt.train import TrainSettings, train_token
+from aai.adapt.trainer import TokenTrainer
 from aai.errors import InputError
 from aai.picture.diffusers import DiffusersPictureModel
 from aai.prompt import Prompt
@@ -212,6 +213,18 @@ def test_cancel_stops_within_a_step_and_hands_over_the_token(model, f_a, images)
     whole = train_token(model, f_a, images, TrainSettings(steps=3), "x")
     assert kept[0].losses == whole.losses == [s[2] for s in seen]
     assert torch.equal(kept[0].token.vectors["clip_l"], whole.token.vectors["clip_l"])
+
+
+def test_a_cancel_before_the_first_step_hands_over_nothing(model, f_a, images, monkeypatch):
+    kept = []
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TokenTrainer, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_token(model, f_a, images, TrainSettings(steps=10), "x", on_stop=kept.append)
+    assert not kept
 
 
 def test_a_rate_that_diverges_is_named(model, f_a, images):
