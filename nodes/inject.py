@@ -222,6 +222,8 @@ class PromptToPromptEdit(io.ComfyNode):
         settings |= {"scene": {}, "style": STYLE_WINDOWS, "own": own}[WINDOWS[windows]]
         tokens = tuple(t for t in (token, token_2, token_3) if t is not None)
         lines = [line.strip() for line in edited_prompt.splitlines() if line.strip()]
+        if len(lines) > 1:
+            log.info("The edited prompt has %d lines: each is a picture of its own.", len(lines))
         edited, scales = sweep([Prompt(line, tokens) for line in lines], read_scales(scale))
         source, trajectory = Prompt(source_prompt, tokens), trajectory_of(latent)
         edit = Edit(source, edited, scales=scales, trajectory=trajectory, **settings)

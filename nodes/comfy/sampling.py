@@ -22,6 +22,9 @@ from .clip import TOKEN_IDS
 from .noise import SharedDraws, draws_by_itself, draws_noise, shared_noise
 from .state import KEY, RUN, Attachment, SamplingRun
 
+LAZY_CACHE = "LazyCacheHolder"
+"""What core's node LazyCache leaves in a model's options (comfy_extras/nodes_easycache.py)."""
+
 
 def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **named):
     """A sampler's `sample`, with a SamplingRun in its options: which conditionings the injection belongs to,
@@ -51,6 +54,11 @@ def _pairs(executor, edit: EditRun, guider, sigmas, extra_args, callback, noise,
         raise InputError(
             "The source and its edited pictures have noise of their own: sample the latent that came from "
             "Prompt To Prompt Edit; after VAE Encode, put LatentBatchSeedBehavior (fixed) before KSampler."
+        )
+    if type(extra_args["model_options"]["transformer_options"].get("easycache")).__name__ == LAZY_CACHE:
+        raise InputError(
+            "LazyCache chooses by the whole batch which steps it skips, so a source would change with its "
+            "edited picture: take LazyCache out."
         )
     function = getattr(sampler, "sampler_function", None)
     if "adaptive" in getattr(function, "__name__", ""):

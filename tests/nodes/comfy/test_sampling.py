@@ -38,6 +38,14 @@ def test_every_sampler_draws_the_source_as_alone(
     assert_same(pair[1:], pair[:1])
 
 
+def test_lazy_cache_beside_an_edit_is_refused(pack, edit, sampled):
+    nodes_easycache = pytest.importorskip("comfy_extras.nodes_easycache")
+    model, positive, latent = edit()
+    lazy = nodes_easycache.LazyCacheNode.execute(model, 0.2, 0.1, 0.9, False)[0]
+    with pytest.raises(pack.part("aai.errors").InputError, match="take LazyCache out"):
+        sampled(lazy, positive, latent, "euler")
+
+
 def test_dpm_adaptive_is_refused(pack, edit, sampled):
     model, positive, latent = edit()
     with pytest.raises(pack.part("aai.errors").InputError, match="dpm_adaptive chooses its steps"):
