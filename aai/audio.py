@@ -29,6 +29,8 @@ HIGHEST_RATE = 768_000
 """Hz. No recording has more, and to resample from any rate above takes a filter that fills the memory."""
 MOST_SAMPLES = 200_000_000
 """Over all channels; 800 MB, more than half an hour of stereo at 48 kHz."""
+LATEST = 1e9
+"""Seconds, thirty years: no sound lasts until there."""
 JITTER = 0.05
 """Seconds by which a track's time stamps may err: nobody sees sound and picture that far apart."""
 DISCONTINUOUS = 0x0200
@@ -141,7 +143,7 @@ def load(
             raise InputError(f"There is no file '{path}': check its name and folder.")
         if Path(source).stat().st_size == 0:
             raise InputError(f"'{path}' is empty (0 bytes): choose another file.")
-    if not 0 <= start < math.inf or not (seconds is None or 0 < seconds < math.inf):
+    if not 0 <= start < LATEST or not (seconds is None or 0 < seconds < LATEST):
         raise InputError(
             f"'{path}' cannot be cut at {start:g} s for {seconds} s: use a start of 0 or more and a length."
         )
@@ -181,7 +183,7 @@ def _decode(
     pieces, position, rate, channels, layout = [], 0, 0, 0, None
     zero, kept = origin(container), 0
     length = container.duration / 1e6 if container.duration else math.inf
-    longest_hole = 10.0 if container.format.flags & DISCONTINUOUS else math.inf
+    longest_hole = 10.0 if container.format.flags & DISCONTINUOUS else LATEST
 
     def add(samples: np.ndarray) -> None:
         """Keeps the wanted part of the samples that come next."""

@@ -23,7 +23,7 @@ from ..files import is_dir
 from .arguments import add_force_argument
 from .models import SOUNDWORLD, load_text_tower
 from .outputs import check_encoder_file
-from .terminal import Commands, positive, print_report, progress, say
+from .terminal import Commands, positive, print_report, progress, say, seed
 
 if TYPE_CHECKING:
     from ..align.distributed import Distributed
@@ -120,7 +120,7 @@ def _about_settings(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--no-audio-text", action="store_true", help="leave out L_c(A, T)")
     group.add_argument("--keep", type=float, default=1.0, metavar="X", help="share of patches heard (1)")
     group.add_argument("--bf16", action="store_true", help="run the audio tower in bfloat16")
-    group.add_argument("--seed", type=int, default=0, help="the same seed, the same result (%(default)s)")
+    group.add_argument("--seed", type=seed, default=0, help="the same seed, the same result (%(default)s)")
 
 
 def train(options: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from .generate import (
     fill_defaults,
     loudness_scales,
     model_and_tokens,
+    warn_of_weights,
 )
 from .models import SOUNDWORLD, load_model
 from .outputs import check_output
@@ -163,6 +164,7 @@ def edit(options: argparse.Namespace) -> None:
         fill_defaults(options)
         trajectory = _inverted(options, model, options.picture, source)
     fill_defaults(options, trajectory)
+    warn_of_weights(source, *options.edited, options.negative)
     edited, each = sweep([Prompt(text, tokens) for text in options.edited], scales)
     if options.scale == LOUDNESS:
         each = tuple(loudness_scales(options, prompt) for prompt in edited)
@@ -189,7 +191,7 @@ def edit(options: argparse.Namespace) -> None:
         options.blend_threshold,
         options.blend_changes,
     )
-    written = draw(options, model, encode(model.encode_prompt, planned), seeds, names, planned)
+    written = draw(options, model, encode(model.encode_prompt, planned), seeds, names, planned, tokens)
     for row, number in zip(written, [*range(planned.rows)] * len(seeds)):
         row["prompt"] = source if number == 0 else edited[number - 1].text
         row["scale"] = None if number == 0 else max(each[number - 1].values())

@@ -13,7 +13,7 @@ from ..errors import InputError
 from .arguments import add_device_argument, add_force_argument
 from .models import SOUNDWORLD, device_of, load_encoder, load_text_tower
 from .outputs import check_json_file
-from .terminal import Commands, print_report, progress, say
+from .terminal import Commands, print_report, progress, say, seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
         "aai eval retrieval vggsound --split test --encoder cavt.safetensors --text stable-diffusion-v1-5",
     )
     sub.add_argument("data", type=Path, metavar="DATA", help="a prepared dataset, shards, or classes")
-    sub.add_argument("--seed", type=int, default=0, help="draws the subsets (%(default)s)")
+    sub.add_argument("--seed", type=seed, default=0, help="draws the subsets (%(default)s)")
     _add_arguments(sub, split=True)
 
     sub = group.add(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ from ..errors import InputError
 from .arguments import add_force_argument
 from .models import load_model
 from .outputs import check_picture_file
-from .terminal import Commands, positive, print_report, progress
+from .terminal import Commands, positive, print_report, progress, side
 from .training import add_training_arguments, train
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ..token import SoundToken
 
 STEPS, GUIDANCE = 30, 5.0
+WEIGHT = re.compile(r"(?<!\\)\([^()]*:\s*[+-]?[0-9.]+\s*\)")
 LOUDNESS = "loudness"
 """The --scale that takes each sound's own."""
 
@@ -49,6 +52,7 @@ def generate(options: argparse.Namespace) -> None:
     model, tokens = model_and_tokens(options)
     fill_defaults(options)
     prompt = Prompt(options.prompt, tokens)
+    warn_of_weights(options.prompt, options.negative)
     if options.scale is not None and not tokens:
         raise InputError("There is no sound token to scale: give one with --token or --sound.")
     if tokens and not prompt.used():
@@ -61,9 +65,20 @@ def generate(options: argparse.Namespace) -> None:
         edit = Reweight((loudness_scales(options, prompt),))
     elif options.scale is not None:
         edit = reweighted(None, [token.name for token in prompt.used()], scales)
-    written = draw(options, model, cond, seeds, names, edit)
+    written = draw(options, model, cond, seeds, names, edit, tokens)
     report = {"prompt": options.prompt, "tokens": [t.name for t in tokens], "pictures": written}
     print_report(options, report, "\n".join(row["file"] for row in written))
+
+
+def warn_of_weights(*prompts: str) -> None:
+    """Warns that weights as ComfyUI reads them in a prompt, as in (city:1.5), are characters here."""
+    weight = next((match[0] for text in prompts if (match := WEIGHT.search(text))), None)
+    if weight is not None:
+        print(
+            f"The weight in '{weight}' is read as characters: unlike ComfyUI, aai weighs no words, only "
+            "sounds, with --scale.",
+            file=sys.stderr,
+        )
 
 
 def fill_defaults(options: argparse.Namespace, trajectory: Trajectory | None = None) -> None:
@@ -117,16 +132,23 @@ def picture_files(options: argparse.Namespace, seeds: list[int], names: list[str
 
 
 def draw(
-    options: argparse.Namespace, model: PictureModel, cond, seeds: list[int], names: list[str], edit
+    options: argparse.Namespace,
+    model: PictureModel,
+    cond,
+    seeds: list[int],
+    names: list[str],
+    edit,
+    tokens: tuple[SoundToken, ...],
 ) -> list[dict]:
-    """Samples and writes the pictures of every seed, one for each of `names`; returns a row for each."""
+    """Samples and writes the pictures of every seed, one for each of `names`; returns a row for each. The
+    negative prompt may name the tokens."""
     from .. import image
     from ..prompt import Prompt
 
     with progress("drawing", options.steps, options.json) as tick:
         latents = model.sample(
             cond,
-            model.encode_prompt(Prompt(options.negative)),
+            model.encode_prompt(Prompt(options.negative, tokens)),
             seeds=seeds,
             steps=options.steps,
             guidance=options.guidance,
@@ -179,6 +201,6 @@ def add_drawing_arguments(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--steps", type=positive, help=f"sampling steps ({STEPS})")
     sub.add_argument("--guidance", type=float, help=f"classifier-free guidance ({GUIDANCE})")
-    sub.add_argument("--width", type=positive, help="pixels (the model's own)")
-    sub.add_argument("--height", type=positive, help="pixels (the model's own)")
+    sub.add_argument("--width", type=side, help="pixels (the model's own)")
+    sub.add_argument("--height", type=side, help="pixels (the model's own)")
     add_training_arguments(sub)

@@ -10,7 +10,7 @@ from ..errors import InputError
 from .arguments import add_device_argument, add_force_argument
 from .models import SOUNDWORLD, load_encoder, load_model
 from .outputs import check_folder, check_json_file, check_output
-from .terminal import Commands, positive, print_report, progress
+from .terminal import Commands, positive, print_report, progress, seed
 
 
 def add(commands: Commands) -> None:
@@ -59,7 +59,9 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "--questions", type=positive, default=20, metavar="N", help="how many, at most (%(default)s)"
     )
-    sub.add_argument("--seed", type=int, default=0, help="of what is asked, and in which order (%(default)s)")
+    sub.add_argument(
+        "--seed", type=seed, default=0, help="of what is asked, and in which order (%(default)s)"
+    )
     sub.add_argument(
         "--key", type=Path, metavar="FILE", help="with --tally: the page's key (beside the page, -o)"
     )

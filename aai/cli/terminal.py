@@ -13,6 +13,9 @@ from tqdm import tqdm
 
 from ..errors import encodable
 
+SHORTEST_SIDE = 64
+"""Pixels: a U-Net halves a picture's latent, itself an eighth, three times."""
+
 
 class Commands:
     """The commands of a parser, as `aai` or `aai align` offers them."""
@@ -78,6 +81,23 @@ def _encodable(report: object) -> object:
     if isinstance(report, (list, tuple)):
         return [_encodable(value) for value in report]
     return encodable(report) if isinstance(report, str) else report
+
+
+def seed(text: str) -> int:
+    """A seed of 63 bits, as torch takes it."""
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not a seed: take a number from 0 to {2**63 - 1}")
+    return value
+
+
+def side(text: str) -> int:
+    value = int(text)
+    if value < SHORTEST_SIDE:
+        raise argparse.ArgumentTypeError(
+            f"{value} pixels are fewer than a model draws: take {SHORTEST_SIDE} or more"
+        )
+    return value
 
 
 def positive(text: str) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .arguments import add_clip_argument, add_device_argument, add_dtype_argument, add_sound_arguments
 from .library import open_library, print_left_out
 from .models import SOUNDWORLD, embed_sound, load_encoder
-from .terminal import positive, progress
+from .terminal import positive, progress, seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ def add_training_arguments(sub: argparse.ArgumentParser) -> None:
         "--train-steps", type=positive, default=60, metavar="N", help="training steps (%(default)s)"
     )
     sub.add_argument("--name", metavar="NAME", help="the token's name (the sound file's)")
-    sub.add_argument("--seed", type=int, default=0, help="the same seed, the same result (%(default)s)")
+    sub.add_argument("--seed", type=seed, default=0, help="the same seed, the same result (%(default)s)")
     group = sub.add_argument_group("how the token is trained")
     for name, kind, metavar, text in TRAINING:
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)

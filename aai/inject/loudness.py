@@ -6,6 +6,7 @@ A scaled attention map enters only as scale * S[:, j] v[j], so scaling a value r
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,11 @@ def read_scales(text: str) -> list[float]:
     if not scales:
         raise InputError(
             f"'{text}' is no loudness scale: write a number from 0 to 2, or several with commas."
+        )
+    if max(scales) > LARGEST and re.fullmatch(r"\s*[01],\d+\s*", text):
+        raise InputError(
+            f"'{text}' is two loudness scales, and one is above {LARGEST:g}: write a fraction with a point, "
+            f"as {text.strip().replace(',', '.')}."
         )
     return [check_scale(scale) for scale in scales]
 

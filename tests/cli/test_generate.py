@@ -29,6 +29,40 @@ def test_generate_draws_with_tokens_and_repeats_itself(aai, rain_token, folder):
         assert small.size == (64, 96)
 
 
+def test_what_cannot_be_drawn_gets_one_sentence(aai, rain_token, capsys):
+    arguments = ("generate", "--token", "rain.safetensors", "--steps", "1", "-o", "no.png")
+    for more, words in (
+        (("--width", "4"), "4 pixels are fewer"),
+        (("--height", "0"), "0 pixels are fewer"),
+        (("--seed", str(2**70)), "not a seed"),
+        (("--seed", "-1"), "not a seed"),
+        (("--scale", "1,5"), "with a point, as 1.5"),
+        (("--name", "x" * 300, "--sound", "rain.wav", "--start", "1e308"), "cannot be cut"),
+        (("-o", "x" * 300 + ".png"), "can name no file"),
+    ):
+        try:
+            code, _, err = aai(*arguments, *more)
+        except SystemExit as stop:
+            code, err = stop.code, capsys.readouterr().err
+        assert code and words in err and "Traceback" not in err, err
+
+
+def test_a_negative_prompt_may_name_a_token(aai, rain_token):
+    arguments = ("generate", "--token", "rain.safetensors", "--steps", "1", "--prompt", "a city under *")
+    pictures = []
+    for name, negative in (("star.png", "*"), ("name.png", "<rain>"), ("city.png", "a city")):
+        code, _, err = aai(*arguments, "-o", name, "--negative", negative)
+        assert code == 0 and "weight" not in err
+        pictures.append(np.asarray(Image.open(name)))
+    assert np.array_equal(*pictures[:2]) and not np.array_equal(*pictures[1:])
+
+
+def test_weights_of_words_are_said_to_be_characters(aai):
+    arguments = ("generate", "--steps", "1", "--prompt", "a city", "-o", "weighted.png")
+    code, _, err = aai(*arguments, "--negative", "(city:1.5)")
+    assert code == 0 and "'(city:1.5)' is read as characters" in err
+
+
 @pytest.mark.parametrize(
     ("ending", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("JPEG", "JPEG"), ("webp", "WEBP")]
 )
