@@ -243,6 +243,24 @@ def read_weights(path: str | os.PathLike, *, mapped: bool = False) -> object:
     return read_pickle(path, mapped=mapped)
 
 
+def read_text(path: str | os.PathLike, encoding: str = "utf-8") -> str:
+    """The text of a file. Raises Unreadable for one that is missing, or holds bytes of another encoding."""
+    _check_plain(path)
+    try:
+        return Path(path).read_text(encoding=encoding)
+    except (OSError, ValueError) as error:
+        raise Unreadable(_reason(error)) from error
+
+
+def read_json(path: str | os.PathLike) -> object:
+    """What a JSON file holds. Raises Unreadable as `read_text` does, and for text that is not JSON."""
+    try:
+        return json.loads(read_text(path))
+    # Python's own limit, which a file of brackets alone reaches.
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(_reason(error)) from error
+
+
 def _check_plain(path: str | os.PathLike) -> None:
     # A pipe would be waited for without end.
     if os.path.exists(path) and not is_file(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -15,9 +16,12 @@ import torch
 from safetensors.torch import save_file
 
 from aai import audio, files, token
+from aai.align import checkpoint, labels
 from aai.audio import Sound
-from aai.encoders import loaders
+from aai.encoders import clap, clip, loaders
 from aai.errors import InputError
+from aai.inject import invert
+from aai.study import user_study_tally
 from aai.token import SoundToken
 
 ODD = ["x" * 300, "a\0b", "caf\udce9", "", "loop", "file/below"]
@@ -169,3 +173,31 @@ def test_results_of_other_settings_are_not_mixed(tmp_path):
         files.check_same_settings(path, {"steps": 5, "words": ("a", "b")})
     with pytest.raises(InputError, match="another steps .5, not 6"):
         files.check_same_settings(path, {"steps": 6, "words": ("a", "b")})
+
+
+@posix
+def test_pipes_and_devices_are_never_read(tmp_path):
+    readers = {
+        "a.wav": audio.load,
+        "a.safetensors": token.load,
+        "b.safetensors": invert.load,
+        "c.safetensors": loaders.load,
+        "a.pth": loaders.load,
+        "a.state": checkpoint.read,
+        "a.txt": labels.read,
+        "a.json": lambda path: user_study_tally.tally([], path),
+    }
+    for kind in ("pipe", "device"):
+        for name, read in readers.items():
+            (tmp_path / kind).mkdir(exist_ok=True)
+            path = tmp_path / kind / name
+            os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+            with pytest.raises(InputError, match=re.escape(name)):
+                read(path)
+        folder = tmp_path / kind / "model"
+        folder.mkdir()
+        path = folder / "config.json"
+        os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+        for read in (clip.load_clip, clap.load_folder):
+            with pytest.raises(InputError, match="model"):
+                read(folder)

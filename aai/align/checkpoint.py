@@ -35,12 +35,28 @@ def read(path: Path, anew: str = "begin anew") -> tuple[dict[str, Tensor], dict]
     try:
         tensors, metadata = files.read_safetensors(path)
         if metadata.get("format") == FORMAT:
-            return tensors, json.loads(metadata["facts"])
-    except ValueError as error:
+            facts = json.loads(metadata["facts"])
+            _check(tensors, facts)
+            return tensors, facts
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"'{path}' is no readable training state ({error}): delete it, or {anew}."
         ) from error
     raise InputError(f"'{path}' is no training state: choose another place for it, or {anew}.")
+
+
+def _check(tensors: dict[str, Tensor], facts: dict) -> None:
+    """Raises KeyError, TypeError or ValueError where a part of every state is missing or of another kind."""
+    if not isinstance(facts["settings"], dict) or not isinstance(facts["about"], str):
+        raise ValueError("it does not say what it was begun with")
+    best = facts["best"]
+    if best is not None and (len(best) != 3 or not all(isinstance(x, int | float | None) for x in best)):
+        raise ValueError(f"its best step is {best}")
+    curve = tensors["curve"]
+    if curve.ndim != 2 or curve.shape[1] != len(FIGURES):
+        raise ValueError(f"its curve is {list(curve.shape)}")
+    if tensors["f_t"].ndim != 2 or tensors["tau"].numel() != 1 or tensors["generator"].dtype != torch.uint8:
+        raise ValueError("its labels, temperature or random numbers are of another kind")
 
 
 def curve_of(tensors: dict[str, Tensor]) -> list[dict[str, float]]:
@@ -152,6 +168,17 @@ class TrainingState:
                 f"'{checkpoint.path}' was begun with another encoder, text encoder or other data: go on with "
                 f"the same, or {checkpoint.anew()}."
             )
+        try:
+            self._take(tensors, facts)
+        except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+            raise InputError(
+                f"'{checkpoint.path}' is no readable training state ({error}): delete it, or "
+                f"{checkpoint.anew()}."
+            ) from error
+
+    def _take(self, tensors: dict[str, Tensor], facts: dict) -> None:
+        """Sets everything to what `save` wrote. Raises KeyError, TypeError, ValueError, RuntimeError or
+        IndexError for tensors that are missing or of another size."""
 
         def rows(name: str) -> list[Tensor]:
             return [tensors[f"{name}.{i}"] for i in range(sum(k.startswith(f"{name}.") for k in tensors))]

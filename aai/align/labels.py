@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import Unreadable, read_text
 
 TEMPLATES = ("{label}", "this is a sound of {label}", "{label} can be heard")
 """A label in captions of sounds, for CLAP's text tower."""
@@ -125,8 +126,8 @@ def read(path: str | os.PathLike) -> list[str]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except Unreadable as error:
         raise InputError(
             f"'{path}' cannot be read as captions ({error}): give a text file in UTF-8."
         ) from error

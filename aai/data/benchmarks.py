@@ -11,6 +11,7 @@ classes       dog_bark/1-30226-A.ogg: the number before the first "-", where all
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from .. import audio
 from ..errors import InputError
-from ..files import is_dir, is_file
+from ..files import Unreadable, is_dir, is_file, read_text
 from .class_folders import FOLD as FOLDER
 from .class_folders import class_folders
 
@@ -74,13 +75,12 @@ def read_recordings(
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[dict]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            lacking = [column for column in columns if column not in (reader.fieldnames or ())]
-            if lacking:
-                raise InputError(f"'{path}' has no column '{lacking[0]}': take the list as it is published.")
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(read_text(path, "utf-8-sig"), newline=""))
+        lacking = [column for column in columns if column not in (reader.fieldnames or ())]
+        if lacking:
+            raise InputError(f"'{path}' has no column '{lacking[0]}': take the list as it is published.")
+        rows = list(reader)
+    except (Unreadable, csv.Error) as error:
         raise InputError(f"'{path}' cannot be read ({error}): take the list as it is published.")
     short = next((n for n, row in enumerate(rows, 2) if any(row[c] is None for c in columns)), None)
     if short:

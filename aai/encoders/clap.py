@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..audio import Sound, windows
 from ..errors import InputError
-from ..files import is_dir, is_file
+from ..files import Unreadable, is_dir, read_json
 
 LONGEST = 77
 """Tokens of a text; CLAP was trained with no more, and the rest is cut."""
@@ -222,11 +222,8 @@ def clap_config(folder: Path) -> dict:
     if not is_dir(folder):
         raise InputError(f"There is no CLAP folder '{folder}': {hint}")
     try:
-        # A pipe would be waited for without end.
-        if not is_file(folder / "config.json"):
-            raise OSError("no file")
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        config = read_json(folder / "config.json")
+    except Unreadable as error:
         raise InputError(f"'{folder}' has no config.json that can be read: {hint}") from error
     if not isinstance(config, dict) or config.get("model_type") != "clap":
         kind = config.get("model_type") if isinstance(config, dict) else None

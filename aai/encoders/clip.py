@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError, is_out_of_memory
-from ..files import is_dir, is_file, variant_of
+from ..files import Unreadable, is_dir, read_json, variant_of
 from .fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -166,10 +165,8 @@ def load_clip(folder: str | os.PathLike) -> CLIP:
     """
     folder = Path(folder)
     kind = None
-    # A pipe would be waited for without end.
-    if is_file(folder / "config.json"):
-        with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
-            kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    with contextlib.suppress(Unreadable, AttributeError):
+        kind = read_json(folder / "config.json").get("model_type")
     if kind != "clip":
         raise InputError(
             f"'{folder}' holds no CLIP model: give a folder in transformers' layout, with config.json and "

@@ -140,9 +140,27 @@ def load(path: str | os.PathLike) -> tuple[Trajectory, str]:
     try:
         tensors, metadata = files.read_safetensors(path)
         guidance = float(metadata[GUIDANCE]) if GUIDANCE in metadata else None
-        return Trajectory(**tensors, model=metadata.get(MODEL, ""), guidance=guidance), metadata[METADATA]
+        trajectory = Trajectory(**tensors, model=metadata.get(MODEL, ""), guidance=guidance)
+        _check(trajectory)
+        return trajectory, metadata[METADATA]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is no inverted picture ({error}).") from error
+
+
+def _check(trajectory: Trajectory) -> None:
+    """Raises ValueError where what a file holds is not a trajectory."""
+    sigmas, latents, nulls = trajectory.sigmas, trajectory.latents, trajectory.nulls
+    if sigmas.ndim != 1 or len(sigmas) < 2 or sigmas[-1] != 0 or not (sigmas[:-1] > sigmas[1:]).all():
+        raise ValueError("its sigmas do not fall to 0")
+    if latents.ndim != 4 or len(latents) != len(sigmas):
+        raise ValueError(f"its latents are {list(latents.shape)} for {len(sigmas)} sigmas")
+    if nulls is not None and (nulls.ndim != 3 or len(nulls) != len(sigmas) - 1):
+        raise ValueError(f"its null embeddings are {list(nulls.shape)} for {len(sigmas) - 1} steps")
+    parts = [part for part in (sigmas, latents, nulls) if part is not None]
+    if not all(part.is_floating_point() and torch.isfinite(part).all() for part in parts):
+        raise ValueError("it holds numbers that are not finite")
+    if trajectory.guidance is not None and not math.isfinite(trajectory.guidance):
+        raise ValueError(f"its guidance is {trajectory.guidance}")
 
 
 def reduced(pictures: Tensor, native_size: int) -> Tensor:

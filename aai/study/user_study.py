@@ -84,7 +84,7 @@ def write(study: Path, output: Path, questions: int = 20, seed: int = 0) -> dict
         "questions": rows,
         "sounds": {f"s{i}": sounds[s] for i, s in enumerate(sounds)},
     }
-    page = TEMPLATE.read_text(encoding="utf-8").replace("/*STUDY*/", json.dumps(data).replace("</", "<\\/"))
+    page = TEMPLATE.read_text(encoding="utf-8").replace("/*STUDY*/", json.dumps(data).replace("<", "\\u003c"))
     files.write(output, page.encode(), "The page")
     key = {"format": KEY, "study": name, "conditions": conditions, "codes": codes}
     files.write(key_file(output), json.dumps(key, indent=1).encode(), "The page's key")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
+from ..files import Unreadable, read_json
 from ..metrics import Share, student
 from .user_study import ANSWERS, KEY
 
@@ -22,7 +22,7 @@ def tally(answers: Sequence[Path], key: Path) -> dict:
     Raises InputError for files that are no answers, or to another page than the key's.
     """
     page = _read(key, "key")
-    if page.get("format") != KEY:
+    if page.get("format") != KEY or not _is_key(page):
         raise InputError(f"'{key}' is no key of a page: give the .key.json that was written beside it.")
     people = {}
     for path in answers:
@@ -87,12 +87,26 @@ def _mean(people: Sequence[Sequence[float]], least: float, most: float) -> dict 
     return {"mean": float(np.mean(means)), "low": max(low, least), "high": min(high, most)}
 
 
+def _is_key(page: dict) -> bool:
+    """Whether a key's parts are of the kinds that `user_study.write` gives them."""
+    codes, conditions = page.get("codes"), page.get("conditions")
+    return (
+        isinstance(page.get("study"), str)
+        and isinstance(conditions, list)
+        and isinstance(codes, dict)
+        and all(isinstance(code, dict) and code.get("condition") in conditions for code in codes.values())
+    )
+
+
 def _of_one(answers: dict, page: dict, path: Path) -> dict:
     """A person's ratings by condition and preferred conditions; unanswered questions are passed over."""
     ratings: dict[str, list[int]] = {}
     preferred = []
     for answer in answers.values():
-        for code, value in (answer.get("naturalness") or {}).items():
+        naturalness = (answer.get("naturalness") or {}) if isinstance(answer, dict) else None
+        if not isinstance(naturalness, dict) or not isinstance(answer.get("preferred"), str | None):
+            raise InputError(f"'{path}' holds answers of another kind than the page's: ask for it again.")
+        for code, value in naturalness.items():
             if code not in page["codes"] or value not in (1, 2, 3, 4, 5):
                 raise InputError(
                     f"'{path}' holds a rating that the page cannot give: ask for the file again."
@@ -108,8 +122,8 @@ def _of_one(answers: dict, page: dict, path: Path) -> dict:
 
 def _read(path: Path, what: str) -> dict:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = read_json(path)
+    except Unreadable as error:
         raise InputError(f"'{path}' cannot be read as {what} ({error}): check the file.") from error
     if not isinstance(content, dict):
         raise InputError(f"'{path}' cannot be read as {what}: it holds a {type(content).__name__}.")

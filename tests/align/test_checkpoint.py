@@ -125,6 +125,30 @@ def test_a_state_goes_on_only_with_what_it_was_begun_with(model, pairs, tmp_path
             align(model, lambda *_: pairs, settings, checkpoint=Checkpoint(tmp_path / "torn"))
 
 
+def test_a_damaged_state_is_refused(model, pairs, tmp_path):
+    settings = AlignSettings(steps=2, batch=8)
+    kept = Checkpoint(tmp_path / "state", 1)
+    align(copy.deepcopy(model), lambda *_: pairs, settings, checkpoint=kept)
+    with safe_open(str(kept.path), "pt") as file:
+        metadata, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    facts = json.loads(metadata["facts"])
+    damaged = [
+        (tensors, "[" * 100_000),
+        (tensors, "null"),
+        (tensors, json.dumps({**facts, "settings": 3})),
+        (tensors, json.dumps({**facts, "best": "none"})),
+        (tensors | {"curve": torch.zeros(3)}, metadata["facts"]),
+        (tensors | {"parameter.0": torch.zeros(1, 2, 3)}, metadata["facts"]),
+        (tensors | {"generator": torch.zeros(3, dtype=torch.uint8)}, metadata["facts"]),
+        *(({k: v for k, v in tensors.items() if k != gone}, metadata["facts"])
+          for gone in ("tau", "curve", "f_t", "parameter.0", "adam.0.step")),
+    ]  # fmt: skip
+    for content, stated in damaged:
+        save_file(content, str(tmp_path / "odd"), {**metadata, "facts": stated})
+        with pytest.raises(InputError, match="odd.*training state"):
+            align(model, lambda *_: pairs, settings, checkpoint=Checkpoint(tmp_path / "odd", 1))
+
+
 def test_a_disk_that_fills_up_leaves_the_last_state(model, pairs, tmp_path):
     resource = pytest.importorskip("resource")
     kept = Checkpoint(tmp_path / "state", 1)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from aai.errors import InputError
@@ -286,6 +287,33 @@ def test_a_way_of_another_model_is_refused(model, latents, make_parts, make_toke
         other.sample(encode(other.encode_prompt, edit), told, seeds=[1], steps=2, edit=edit)
     # The same weights in another type are the same model.
     assert model.fingerprint == model.to(torch.float16).fingerprint != other.fingerprint
+
+
+def test_a_file_that_holds_no_trajectory_is_refused(tmp_path):
+    whole = {"sigmas": torch.tensor([2.0, 1.0, 0.0]), "latents": torch.zeros(3, 4, 8, 8)}
+    path = tmp_path / "picture.safetensors"
+    save_file({**whole, "nulls": torch.zeros(2, 7, 32)}, str(path), {"aai_trajectory": "a city"})
+    assert load(path)[1] == "a city"
+    for change in (
+        {"sigmas": torch.tensor([1.0, 2.0, 0.0])},
+        {"sigmas": torch.tensor([2.0, 1.0, 0.5])},
+        {"sigmas": torch.tensor([float("nan"), 1.0, 0.0])},
+        {"sigmas": torch.tensor([2, 1, 0])},
+        {"sigmas": torch.tensor(0.0)},
+        {"sigmas": torch.zeros(0)},
+        {"latents": torch.zeros(2, 4, 8, 8)},
+        {"latents": torch.zeros(3, 4, 8)},
+        {"latents": torch.full((3, 4, 8, 8), float("inf"))},
+        {"nulls": torch.zeros(3, 7, 32)},
+        {"model": torch.zeros(1)},
+    ):
+        save_file(whole | change, str(path), {"aai_trajectory": "a city"})
+        with pytest.raises(InputError, match=r"picture\.safetensors' is no inverted picture"):
+            load(path)
+    for more in ({"aai_guidance": "nan"}, {"aai_guidance": "loud"}):
+        save_file(whole, str(path), {"aai_trajectory": "a city", **more})
+        with pytest.raises(InputError, match="no inverted picture"):
+            load(path)
 
 
 def test_bad_input(tmp_path, model, latents):

@@ -172,3 +172,41 @@ def test_other_files_are_refused(study, tmp_path):
     says(good, "no key of a page", key_file=path)
     with pytest.raises(InputError, match="cannot be read as key"):
         user_study_tally.tally([path], tmp_path / "nowhere.json")
+
+
+def test_a_class_called_like_an_html_comment_leaves_the_page_whole(study, tmp_path):
+    for path in (study / "cells").glob("*rain*.json"):
+        notes = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**notes, "subject": "<!--<script>"}), encoding="utf-8")
+    user_study.write(study, tmp_path / "people.html", questions=5, seed=3)
+    page = (tmp_path / "people.html").read_text(encoding="utf-8")
+    content = re.search(r'id="study">(.*?)</script>', page, re.S)[1]
+    assert "<" not in content and "<!--<script>" in {q["asks"] for q in json.loads(content)["questions"]}
+
+
+def test_answers_of_another_kind_get_a_sentence(study, tmp_path):
+    page = tmp_path / "people.html"
+    user_study.write(study, page, questions=5, seed=3)
+    key = user_study.key_file(page)
+    contents = json.loads(key.read_text(encoding="utf-8"))
+    code = next(iter(contents["codes"]))
+    path = tmp_path / "answers.json"
+    for answers in (
+        {"q0": None},
+        {"q0": [1]},
+        {"q0": {"naturalness": [1]}},
+        {"q0": {"naturalness": {code: [5]}}},
+        {"q0": {"preferred": [code]}},
+        {"q0": {"preferred": {}}},
+    ):
+        answer = {"format": "aai-people-1", "study": contents["study"], "respondent": "x", "answers": answers}
+        path.write_text(json.dumps(answer), encoding="utf-8")
+        with pytest.raises(InputError, match="answers.json"):
+            user_study_tally.tally([path], key)
+    path.write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(InputError, match="answers.json"):
+        user_study_tally.tally([path], key)
+    for damage in ({"codes": []}, {"codes": {"x": 3}}, {"conditions": None}, {"study": None}):
+        key.write_text(json.dumps(contents | damage), encoding="utf-8")
+        with pytest.raises(InputError, match="is no key"):
+            user_study_tally.tally([path], key)
