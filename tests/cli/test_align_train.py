@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,19 @@ def aai(folder, tmp_path, monkeypatch, capsys):
 
 
 TRAIN = ("align", "train", "data", "-o", "out.safetensors", "--encoder", "tiny.safetensors", "--batch", "6")
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="a system whose names are Unicode")
+def test_names_that_are_not_utf8_are_trained_on(aai, folder, tmp_path):
+    data = os.fsencode(tmp_path) + b"/latin\xe9"
+    shutil.copytree(os.fsencode(folder / "data"), data)
+    os.rename(data + b"/rain/0.wav", data + b"/rain/caf\xe9.wav")
+    os.rename(data + b"/dog/view.png", data + b"/dog/\xe9t\xe9.png")
+    arguments = ("align", "train", os.fsdecode(b"latin\xe9"), *TRAIN[3:], "--steps", "2")
+    code, _, err = aai(*arguments)
+    assert code == 0 and "Traceback" not in err
+    code, _, err = aai("align", "train", os.fsdecode(b"gone\xe9"), *TRAIN[3:], "--steps", "2", "--force")
+    assert code == 1 and "gone" in err and "Traceback" not in err
 
 
 def curve(name="out"):

@@ -1,10 +1,31 @@
 """`aai library`: pictures that a sound is like."""
 
 import json
+import os
 import shutil
+import sys
 
 import pytest
 from PIL import Image
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="a system whose names are Unicode")
+def test_names_that_are_not_utf8_are_indexed_and_found(aai, folder):
+    for sub in ("latin", "latin/more"):
+        (folder / sub).mkdir()
+    for name, to in (("wet", b"latin/caf\xe9.png"), ("hot", b"latin/more/\xe9t\xe9.png")):
+        shutil.copy(folder / "photos" / f"{name}.png", os.fsencode(folder) + b"/" + to)
+    os.rename(folder / "latin", os.fsencode(folder) + b"/latin\xe9")
+    name = os.fsdecode(b"latin\xe9")
+    shutil.copy(folder / "rain1.wav", os.fsencode(folder) + b"/rain\xe9.wav")
+    code, out, err = aai("library", "index", name, "--json")
+    assert code == 0 and not err and json.loads(out)["pictures"] == 2
+    sound = os.fsdecode(b"rain\xe9.wav")
+    code, out, _ = aai("library", "search", sound, name, "-k", "1", "-o", "latin.png", "--json")
+    assert code == 0 and json.loads(out)["pictures"]
+    (folder / "latin.png").unlink()
+    code, out, err = aai("library", "search", os.fsdecode(b"gone\xe9.wav"), name, "-o", "gone.png")
+    assert code == 1 and "gone" in err and "Traceback" not in err
 
 
 def test_index_then_search(aai, folder):
