@@ -46,8 +46,8 @@ def _lines(journal: Path) -> list[bytes]:
 
 
 def _key(stamp: str) -> bytes:
-    # There may be millions of pictures: their paths would take gigabytes.
-    return hashlib.blake2b(stamp.encode(), digest_size=12).digest()
+    # There may be millions of pictures: their paths would take gigabytes. A path need not be valid Unicode.
+    return hashlib.blake2b(stamp.encode(errors="surrogatepass"), digest_size=12).digest()
 
 
 class MemoryStore:

@@ -25,7 +25,7 @@ def test_names_that_are_not_utf8_are_indexed_and_found(aai, folder):
     assert code == 0 and json.loads(out)["pictures"]
     (folder / "latin.png").unlink()
     code, out, err = aai("library", "search", os.fsdecode(b"gone\xe9.wav"), name, "-o", "gone.png")
-    assert code == 1 and "gone" in err and "Traceback" not in err
+    assert code == 2 and "gone" in err and "Traceback" not in err
 
 
 def test_index_then_search(aai, folder):
