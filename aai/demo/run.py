@@ -25,7 +25,7 @@ from ..soundworld.world import EVENTS, placed
 from . import comfy_server
 from .page import Drawn, Edited, Heard, contact_sheet, page
 
-PACK = Path(__file__).parents[1]
+PACK = Path(__file__).parents[2]
 EXAMPLES = PACK / "example_workflows"
 EDITS = {
     "edit": "A sound changes a picture",

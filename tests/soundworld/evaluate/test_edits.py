@@ -31,7 +31,7 @@ def test_an_edit_that_keeps_to_its_changes_leaves_more_of_the_source(monkeypatch
     monkeypatch.setattr(edits, "SAMPLING_STEPS", 8)
     tower = model._text_encoders["clip_l"]
     ids = tower.tokenize("dog")[1:-1]
-    token = SoundToken("dog", {"clip_l": tower.words.weight[ids].detach().clone()})
+    token = SoundToken("dog", {"clip_l": tower.vocabulary.weight[ids].detach().clone()})
     plain = Edit(Prompt("a village", (token,)), (Prompt("a village with *", (token,)),))
     near = []
     for edit in (plain, blended(plain, model.encode_prompt, **edits.BLEND)):
@@ -55,7 +55,8 @@ def test_a_sweep_tells_what_scale_0_gives_by_itself(monkeypatch):
     monkeypatch.setattr(edits, "SCENES", ("village",))
     model, oracle = load_picture_model(), load_oracle()
     tower = model._text_encoders["clip_l"]
-    token = SoundToken("dog", {"clip_l": tower.words.weight[tower.tokenize("dog")[1:-1]].detach().clone()})
+    ids = tower.tokenize("dog")[1:-1]
+    token = SoundToken("dog", {"clip_l": tower.vocabulary.weight[ids].detach().clone()})
     # As loud as the scale: what a sweep is to find.
     seen = dict(events=["nothing", *["dog"] * 4], intensities=[0.5, 0.2, 0.4, 0.3, 0.8])
     judge = SimpleNamespace(grade=lambda pictures: replace(oracle.grade(pictures), **seen))
