@@ -200,11 +200,7 @@ class CAVMAE(nn.Module):
         The prefix `module.` is stripped; decoder and classifier are passed over. Raises InputError where a
         tower's weight is missing or has another size, or where the file holds something unknown.
         """
-        weights = {key.removeprefix("module."): value for key, value in tensors.items()}
-        weights = {key: value for key, value in weights.items() if not key.startswith(DECODER + CLASSIFIER)}
-        for key in [key for key in weights if key.startswith("blocks_u.")]:
-            weights.setdefault(key.replace("blocks_u.", "blocks_u_v."), weights[key])
-        self.take(weights, name)
+        self.take(tower_weights(tensors), name)
 
     def take(self, weights: dict[str, Tensor], name: str) -> None:
         """Loads all weights, or raises InputError naming the first that is missing, unknown or of another
@@ -212,9 +208,25 @@ class CAVMAE(nn.Module):
         take(self, weights, name)
 
 
+def tower_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A public file's tensors as `CAVMAE` names them: without the prefix `module.`, the decoder and the
+    classifier, and with the shared block twice."""
+    weights = {key.removeprefix("module."): value for key, value in tensors.items()}
+    weights = {key: value for key, value in weights.items() if not key.startswith(DECODER + CLASSIFIER)}
+    for key in [key for key in weights if key.startswith("blocks_u.")]:
+        weights.setdefault(key.replace("blocks_u.", "blocks_u_v."), weights[key])
+    return weights
+
+
 def take(module: nn.Module, weights: dict[str, Tensor], name: str) -> None:
-    """Loads all of a part's weights from the file called `name`, or raises InputError naming the first that
-    is missing, unknown or of another size."""
+    """Loads all of a part's weights from the file called `name`, or raises InputError as `check` does."""
+    check(module, weights, name)
+    module.load_state_dict(weights)
+
+
+def check(module: nn.Module, weights: dict[str, Tensor], name: str) -> None:
+    """Raises InputError, naming the first, where the file called `name` lacks weights of a module, or holds
+    unknown ones or other sizes. The module may be on the meta device, where it takes no memory."""
     own = module.state_dict()
     for problem, keys in (
         ("lacks", sorted(own.keys() - weights.keys())),
@@ -226,4 +238,3 @@ def take(module: nn.Module, weights: dict[str, Tensor], name: str) -> None:
                 f"'{name}' {problem} {len(keys)} of CAV-MAE's weights ({keys[0]}, ...): choose another "
                 "file, or save or download it again."
             )
-    module.load_state_dict(weights)

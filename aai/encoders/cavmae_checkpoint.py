@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files import Unreadable, is_file, read_weights
-from .cavmae import CAVMAE, CLASSIFIER, DECODER, CAVMAEConfig
+from .cavmae import CAVMAE, CLASSIFIER, DECODER, CAVMAEConfig, check, tower_weights
 from .cavmae_encoder import CAVMAEEncoder
 
 PARTS = {
@@ -100,7 +100,11 @@ def encoder_of(published: Published, config: CAVMAEConfig | None = None) -> CAVM
             f"'{published.name}' holds no {absent[0]} part ({published}): choose a file with both towers, "
             "such as audio_model.21.pth."
         )
-    model = CAVMAE(config or CAVMAEConfig())
+    config = config or CAVMAEConfig()
+    # Before 640 MB are filled with random numbers.
+    with torch.device("meta"):
+        check(CAVMAE(config), tower_weights(published.tensors), published.name)
+    model = CAVMAE(config)
     model.load_published(published.tensors, published.name)
     name = f"CAV-MAE {Path(published.name).stem}"
     vectors = torch.zeros(0, model.config.dim)

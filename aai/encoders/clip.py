@@ -89,19 +89,25 @@ class CLIP:
             raise InputError(
                 f"The CLIP folder '{self.folder}' has no tokenizer: add vocab.json and merges.txt."
             )
-        return CLIPTokenizer.from_pretrained(str(self.folder), local_files_only=True)
+        with _refused(
+            lambda reason: (
+                f"The tokenizer of the CLIP folder '{self.folder}' cannot be read ({reason}): add it again."
+            )
+        ):
+            return CLIPTokenizer.from_pretrained(str(self.folder), local_files_only=True)
 
     @cached_property
     def image_processor(self):
         """Pictures as this CLIP was trained on. Raises InputError where the CLIP's folder has none."""
         from transformers import CLIPImageProcessor
 
-        try:
+        with _refused(
+            lambda reason: (
+                f"The CLIP folder '{self.folder}' has no picture processor ({reason}): add "
+                "preprocessor_config.json."
+            )
+        ):
             return CLIPImageProcessor.from_pretrained(str(self.folder), local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"The CLIP folder '{self.folder}' has no picture processor: add preprocessor_config.json."
-            ) from error
 
     @torch.no_grad()
     def embed_text(self, texts: Sequence[str]) -> Tensor:

@@ -53,6 +53,12 @@ def load(path_or_id: str | Path, dtype: torch.dtype = torch.float32) -> Diffuser
             f"'{path_or_id}' is no Stable Diffusion 1, 2 or XL model but a {type(pipeline).__name__}: "
             "load one of these."
         )
+    for name in ("tokenizer", "tokenizer_2"):
+        length = getattr(parts.get(name), "model_max_length", 0)
+        if isinstance(length, bool) or not isinstance(length, (int, float)):
+            raise InputError(
+                f"The {name} of '{path_or_id}' has '{length}' as its model_max_length: download it again."
+            )
     return DiffusersPictureModel(
         unet=parts["unet"],
         text_encoder=parts["text_encoder"],

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aai.encoders.clip import CLIPText, load_clip, load_clip_text
+from aai.encoders.clip import CLIP, CLIPText, load_clip, load_clip_text
 from aai.errors import InputError
 
 
@@ -92,3 +92,12 @@ def test_what_holds_no_clip_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="nobody/no-such-model.*network"):
         load_clip_text("nobody/no-such-model")
+
+
+def test_a_damaged_tokenizer_gets_a_sentence(tmp_path):
+    (tmp_path / "vocab.json").write_text("{not json", encoding="utf-8")
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    clip = CLIP.__new__(CLIP)
+    clip.folder = tmp_path
+    with pytest.raises(InputError, match="tokenizer of the CLIP folder.*cannot be read"):
+        _ = clip.tokenizer
