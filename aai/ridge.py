@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,12 +23,12 @@ class Ridge:
     left_out: Tensor
 
 
-def ridge(x: Tensor, y: Tensor) -> Ridge:
+def ridge(x: Tensor, y: Tensor, strongest: float = math.inf) -> Ridge:
     """The ridge regression from x [L, T, d] (T phrases for each of L labels) to y [L, e], both centred.
 
-    lambda is the one with the smallest leave-one-out error. A label is left out with all its T phrases, and
-    its prediction is exact without fitting again (PRESS): with H the hat matrix, its rows' residuals grow by
-    (I - H_gg)^-1.
+    lambda is the one, up to `strongest`, with the smallest leave-one-out error. A label is left out with
+    all its T phrases, and its prediction is exact without fitting again (PRESS): with H the hat matrix, its
+    rows' residuals grow by (I - H_gg)^-1.
     """
     count, phrases, _ = x.shape
     x, y = x.double().flatten(0, 1), y.double().repeat_interleave(phrases, 0)
@@ -38,7 +39,7 @@ def ridge(x: Tensor, y: Tensor) -> Ridge:
     answers = u.T @ (y - mean_y)
     scale = (s**2).mean()
     best = None
-    for lam in LAMBDAS:
+    for lam in LAMBDAS[LAMBDAS <= strongest]:
         shrink = s**2 / (s**2 + lam * scale)
         residual = (y - mean_y - u @ (shrink[:, None] * answers)).unflatten(0, (count, phrases))
         rows = u.unflatten(0, (count, phrases))

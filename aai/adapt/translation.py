@@ -32,6 +32,8 @@ from ..token import Translation
 log = logger(__name__)
 
 SAME = 0.9
+STRONGEST = 10.0
+"""The largest lambda: beyond it every sound would be the mean of all words."""
 RANK = 32
 PROBES = 16
 """How many labels are compared to decide whether the sound encoder was aligned with a text encoder."""
@@ -81,7 +83,7 @@ def fit(vectors: Tensor, states: Tensor, rank: int = RANK) -> Translation:
             f"{len(vectors)} labels are too few to translate a sound by: use a sound encoder that knows more."
         )
     x, y = (F.normalize(t.detach().double().cpu(), dim=-1) for t in (vectors, states))
-    whole = ridge(x[:, None], y)
+    whole = ridge(x[:, None], y, STRONGEST)
     fitted = (x.float() - whole.mean_x) @ whole.weight.T
     directions = torch.linalg.svd(fitted, full_matrices=False).Vh[: min(rank, len(x) - 1)]
     share = float((fitted @ directions.T).square().sum() / fitted.square().sum().clamp(min=1e-30))

@@ -9,8 +9,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 
-from tqdm import tqdm
-
 from ..errors import encodable
 
 SHORTEST_SIDE = 64
@@ -52,8 +50,10 @@ def escape_unencodable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def progress_bar(description: str, total: int | None, quiet: bool) -> tqdm:
-    """A bar on a terminal's stderr, nothing elsewhere."""
+def progress_bar(description: str, total: int | None, quiet: bool):
+    """A tqdm on a terminal's stderr, nothing elsewhere."""
+    from tqdm import tqdm  # a command that says what it lacks has none
+
     return tqdm(desc=description, total=total, disable=True if quiet else None)
 
 

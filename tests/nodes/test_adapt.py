@@ -135,7 +135,7 @@ def test_a_resumed_curve_begins_where_its_run_did(trained, pack, monkeypatch):
     token = trained(steps=2).args[0]
     bars, events = [], []
     monkeypatch.setattr(progress.Bar, "__call__", lambda self, done, *_: bars.append(done))
-    monkeypatch.setattr(progress, "tell", lambda event, output: events.append(output["curve"][0]))
+    monkeypatch.setattr(progress, "send", lambda event, output: events.append(output["curve"][0]))
     (curve,) = trained(steps=4, resume=token, sample_every=2).ui["curve"]
     assert (curve["begun"], curve["step"], curve["total"], len(curve["losses"])) == (2, 4, 4, 2)
     # The picture that is drawn after the last step leaves the bar where it is.

@@ -159,9 +159,7 @@ def test_a_prompt_that_is_added_at_the_end_is_left_alone(
         # Only the token's own row is scaled: once where the other prompt follows, and not in it.
         plain, half = sampled(small.model, longer, empty()), sampled(model, longer, empty())
         assert not torch.allclose(plain, half, atol=1e-4)
-        assert_same(
-            small, sampled(run("AAI_LoudnessReweight", **given, scale="1")[0], longer, empty()), plain
-        )
+        assert_same(sampled(run("AAI_LoudnessReweight", **given, scale="1")[0], longer, empty()), plain)
 
 
 @pytest.mark.parametrize("nested", [False, True])
