@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..errors import InputError
 from .outputs import check_folder
 from .terminal import Commands, print_report, say
 
@@ -20,16 +19,7 @@ def add(commands: Commands) -> None:
 
 
 def demo(options: argparse.Namespace) -> None:
-    # Here, as the registry's archive lacks the demo.
-    try:
-        from ..demo.run import run
-    except ModuleNotFoundError as error:
-        if error.name != f"{__package__.rpartition('.')[0]}.demo":
-            raise
-        raise InputError(
-            "The demo is not in this copy of aai, which is the node pack as ComfyUI's registry gives it: "
-            "run it in a clone of the repository."
-        ) from error
+    from ..demo.run import run
 
     check_folder(options.output)
     report = run(options.output, engine=options.engine, serve=options.serve, say=say(options))
