@@ -1,4 +1,4 @@
-"""A ComfyUI of our own, as far as it goes without one: workflows as prompts, the pack in place, bad starts."""
+"""A ComfyUI of our own, as far as it goes without one: workflows as prompts, the pack in place, starts."""
 
 import socket
 import urllib.request
