@@ -26,15 +26,8 @@ TIERS = {
 """The tiers of `make check`, `make test` and `make test-all`: the marks of what each leaves out."""
 TRAINING = (
     *("adapt/test_train.py", "adapt/test_trainer.py", "align/test_train.py", "align/test_pipeline.py"),
-    *(
-        "align/test_distributed.py",
-        "align/test_bridge.py",
-        "bench",
-        "cli",
-        "demo/test_run.py",
-        "soundworld/build",
-    ),
-    *("soundworld/evaluate", "study", "test_bench.py"),
+    *("align/test_distributed.py", "align/test_bridge.py", "bench", "cli", "demo/test_run.py"),
+    *("soundworld/build", "soundworld/evaluate", "study", "test_bench.py"),
 )
 """Files and folders of tests that train, or run a command that does."""
 SAMPLERS = ("euler", "euler_ancestral", "heun", "dpmpp_2m_sde", "ddim", "lcm", "uni_pc")
