@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -25,8 +26,8 @@ TIERS = {
 """The tiers of `make check`, `make test` and `make test-all`: the marks of what each leaves out."""
 TRAINING = (
     *("adapt/test_train.py", "adapt/test_trainer.py", "align/test_train.py", "align/test_pipeline.py"),
-    *("align/test_distributed.py", "align/test_bridge.py", "bench", "cli", "demo", "soundworld/build"),
-    *("soundworld/evaluate", "study", "test_bench.py"),
+    *("align/test_distributed.py", "align/test_bridge.py", "bench", "cli", "demo/test_run.py"),
+    *("soundworld/build", "soundworld/evaluate", "study", "test_bench.py"),
 )
 """Files and folders of tests that train, or run a command that does."""
 SAMPLERS = ("euler", "euler_ancestral", "heun", "dpmpp_2m_sde", "ddim", "lcm", "uni_pc")
@@ -298,3 +299,28 @@ def make_clap_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def clap_folder(make_clap_folder):
     return make_clap_folder()
+
+
+@pytest.fixture(scope="session")
+def make_noise():
+    """make_noise(seconds=1.0, rate=16000, channels=1, seed=0) -> a Sound of noise."""
+    from aai.audio import Sound
+
+    def make(seconds=1.0, rate=16000, channels=1, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        return Sound(0.1 * torch.randn(channels, int(seconds * rate), generator=generator), rate)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_tone():
+    """make_tone(decibels, ...) -> a Sound of a sine whose peak has so many decibels of full scale."""
+    from aai.audio import Sound
+
+    def make(decibels, seconds=5.0, rate=48000, channels=2, hertz=1000):
+        t = torch.arange(int(seconds * rate)) / rate
+        wave = 10 ** (decibels / 20) * torch.sin(2 * math.pi * hertz * t)
+        return Sound(wave.repeat(channels, 1), rate)
+
+    return make

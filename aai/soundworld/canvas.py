@@ -46,7 +46,8 @@ class Canvas:
         self.line([(x + radius * math.cos(a), y + radius * math.sin(a)) for a in angles], width, colour)
 
     def pixels(self, size: int) -> np.ndarray:
-        """The layer as premultiplied float32 [size, size, 4] in 0..1."""
+        """The layer as float32 [size, size, 4] in 0..1: a shape's edge has its whole colour, a share of its
+        alpha, and all that is transparent is black."""
         rgba = np.asarray(self.image, dtype=np.uint8)
         if not rgba[..., 3].all():
             rgba = rgba * (rgba[..., 3:] > 0)

@@ -1,14 +1,18 @@
 """The `aai` command in a folder of sounds and pictures."""
 
 import shutil
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from aai import audio, cli
+from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
 from aai.soundworld.pictures import render
 from aai.soundworld.sounds import synthesize
+from bench.cavmae_decoder import Decoder, DecoderConfig, whole_file
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +64,21 @@ def trained_token(tmp_path_factory):
 def rain_token(folder, trained_token):
     """`trained_token` as rain.safetensors in `folder`."""
     return Path(shutil.copy(trained_token, folder))
+
+
+@pytest.fixture(scope="session")
+def tiny_cavmae():
+    """The sizes of a CAV-MAE that trains in no time."""
+    return CAVMAEConfig(
+        dim=32, depth_a=1, depth_v=1, heads=2, mel_bins=32, frames=64, image_size=32, patch=16, seconds=0.64
+    )
+
+
+@pytest.fixture(scope="session")
+def public_file(tmp_path_factory, tiny_cavmae):
+    """public.pth of such a CAV-MAE, as upstream publishes a pre-trained one."""
+    path = tmp_path_factory.mktemp("public") / "public.pth"
+    torch.manual_seed(0)
+    tensors = whole_file(CAVMAE(tiny_cavmae), Decoder(tiny_cavmae, DecoderConfig(dim=8, depth=1, heads=2)))
+    torch.save(OrderedDict(tensors), path)
+    return path

@@ -1,4 +1,4 @@
-"""`aai align train` and `aai align convert`: the main path, a real kill, and one sentence for bad input."""
+"""`aai align train`: the main path, a real kill, and one sentence for bad input."""
 
 import json
 import math
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -21,18 +20,14 @@ from aai.align.checkpoint import curve_of, read
 from aai.align.settings import AlignSettings
 from aai.audio import Sound, save
 from aai.encoders import cavmae_checkpoint, cavmae_encoder, loaders
-from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
+from aai.encoders.cavmae import CAVMAE
 from aai.errors import InputError
-from bench.cavmae_decoder import Decoder, DecoderConfig, whole_file
 
-TINY = CAVMAEConfig(
-    dim=32, depth_a=1, depth_v=1, heads=2, mel_bins=32, frames=64, image_size=32, patch=16, seconds=0.64
-)
 PITCH = {"rain": 150, "dog": 3000}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, tiny_cavmae, public_file):
     """Two classes of four clips with a picture each, an encoder that knows them, and a public file."""
     folder = tmp_path_factory.mktemp("align")
     for label, hertz in PITCH.items():
@@ -43,24 +38,22 @@ def folder(tmp_path_factory):
             save(Sound(wave[None], 16000), folder / "data" / label / f"{i}.wav")
         Image.new("RGB", (40, 32), (200, 40, hertz % 256)).save(folder / "data" / label / "view.png")
     torch.manual_seed(0)
-    model = CAVMAE(TINY)
     loaders.save(
-        cavmae_encoder.CAVMAEEncoder(model, ["dog", "rain"], torch.randn(2, 32), name="tiny"),
+        cavmae_encoder.CAVMAEEncoder(CAVMAE(tiny_cavmae), ["dog", "rain"], torch.randn(2, 32), name="tiny"),
         folder / "tiny.safetensors",
         torch.float32,
     )
-    tensors = whole_file(model, Decoder(TINY, DecoderConfig(dim=8, depth=1, heads=2)))
-    torch.save(OrderedDict(tensors), folder / "public.pth")
+    shutil.copy(public_file, folder)
     return folder
 
 
 @pytest.fixture
-def aai(folder, tmp_path, monkeypatch, capsys):
+def aai(folder, tmp_path, monkeypatch, capsys, tiny_cavmae):
     """aai("align", ...) -> exit code, stdout, stderr; run in a folder of its own beside `folder`'s files."""
     for path in folder.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cavmae_checkpoint, "CAVMAEConfig", lambda: TINY)
+    monkeypatch.setattr(cavmae_checkpoint, "CAVMAEConfig", lambda: tiny_cavmae)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -347,12 +340,6 @@ def test_bad_input_gets_a_sentence(aai, monkeypatch, arguments, says):
     code, out, err = aai(*TRAIN, "--steps", "1", *arguments)
     assert code == 2 and not out and err.startswith("aai: ") and says in err
     assert not list(Path().glob("out.safetensors"))
-
-
-def test_a_converted_file_needs_an_encoders_name(aai):
-    for output, says in (("start.pth", "end in .safetensors"), ("data", "is a folder")):
-        code, _, err = aai("align", "convert", "public.pth", "-o", output)
-        assert code == 2 and says in err and not Path("start.pth").exists()
 
 
 def test_a_label_that_the_encoder_does_not_know_is_named(aai, folder, tmp_path):

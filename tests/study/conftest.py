@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
-from aai import audio
+from aai import audio, image
 from aai.adapt.train import TrainSettings
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
 from aai.encoders.cavmae_encoder import CAVMAEEncoder
 from aai.picture.diffusers import DiffusersPictureModel
 from aai.study.setting import folder_setting
+from aai.study.wav2clip import Wav2CLIP
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +63,50 @@ def setting(folders, encoder, picture_model):
 def brief():
     """Two steps are a training here."""
     return TrainSettings(steps=2, batch=1)
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A comparison's folder: two sounds, three conditions, two seeds, two pictures each."""
+    cells = tmp_path / "compare" / "cells"
+    cells.mkdir(parents=True)
+    (cells / "settings.json").write_text("{}", encoding="utf-8")
+    generator = torch.Generator().manual_seed(0)
+    for subject in ("rain", "a dog"):
+        for condition in ("text only", "textual inversion", "ours"):
+            for seed in range(2):
+                stem = f"{subject} {condition} {seed}".replace(" ", "-")
+                image.save(torch.rand(3, 8, 16, generator=generator), cells / f"{stem}.png")
+                notes = {
+                    "condition": condition,
+                    "subject": subject,
+                    "seed": seed,
+                    "pictures": 2,
+                    "values": {},
+                }
+                (cells / f"{stem}.json").write_text(json.dumps(notes), encoding="utf-8")
+    (tmp_path / "compare" / "sounds").mkdir()
+    (tmp_path / "compare" / "sounds" / "a_dog.wav").write_bytes(b"RIFF")
+    return tmp_path / "compare"
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    """embedded(page) -> the study that a page holds."""
+
+    def read(page) -> dict:
+        text = page.read_text(encoding="utf-8")
+        return json.loads(re.search(r'id="study">(.*?)</script>', text, re.S)[1])
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def wav2clip_weights(tmp_path_factory):
+    """Wav2CLIP's checkpoint as it is published, with random weights, and the model."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("wav2clip") / "ResNet_CX.ckpt"
+    model = Wav2CLIP()
+    extra = {"image_encoder.x": torch.zeros(1), "audio_encoder.spectrogram.window": torch.zeros(512)}
+    torch.save({"state_dict": {**model.state_dict(), **extra}}, path)
+    return path, model.eval()

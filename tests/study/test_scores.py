@@ -1,3 +1,5 @@
+"""Scores by hand, and CLIP as their judge."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -7,10 +9,8 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from aai.audio import Sound
 from aai.errors import InputError
 from aai.study.scores import Likeness, Space, clip_space, share_below
-from aai.study.wav2clip import Wav2CLIP, load
 
 
 def test_the_share_below_by_hand():
@@ -58,45 +58,7 @@ def test_a_sounds_own_clip_is_none_of_the_others(setting):
     assert judged([rain.sound], library[:2], names[:2]) == {}
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("wav2clip") / "ResNet_CX.ckpt"
-    model = Wav2CLIP()
-    extra = {"image_encoder.x": torch.zeros(1), "audio_encoder.spectrogram.window": torch.zeros(512)}
-    torch.save({"state_dict": {**model.state_dict(), **extra}}, path)
-    return path, model.eval()
-
-
-def test_wav2clip_hears_as_published(weights):
-    """Against torchvision's ResNet-18 and torchaudio's spectrogram, which the published code is made of."""
-    torchvision, torchaudio = pytest.importorskip("torchvision"), pytest.importorskip("torchaudio")
-    path, model = weights
-    wave = torch.randn(1, 32000, generator=torch.Generator().manual_seed(1)) * 0.1
-    net = torchvision.models.resnet18(weights=None)
-    net.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
-    net.fc = torch.nn.Identity()
-    net.load_state_dict(model.audio_encoder.state_dict())
-    x = torchaudio.transforms.Spectrogram(n_fft=512, hop_length=353)(wave[None])
-    x = torch.log(x + 1e-7)
-    x = (x - torch.mean(x)) / (torch.std(x) + 1e-9)
-    with torch.no_grad():
-        expected = model.audio_transform.sequential(net.eval()(x))
-    assert_close(load(path).embed([Sound(wave, 16000)]), F.normalize(expected, dim=-1), atol=1e-5, rtol=0)
-
-
-def test_other_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match="There is no file"):
-        load(tmp_path / "nowhere.ckpt")
-    torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "other.ckpt")
-    (tmp_path / "text.ckpt").write_text("words", encoding="utf-8")
-    (tmp_path / "text.safetensors").write_text("words", encoding="utf-8")
-    for name in ("other.ckpt", "text.ckpt", "text.safetensors"):
-        with pytest.raises(InputError, match="cannot be read as Wav2CLIP"):
-            load(tmp_path / name)
-
-
-def test_clip_judges(tmp_path, make_tokenizer, weights, setting):
+def test_clip_judges(tmp_path, make_tokenizer, wav2clip_weights, setting):
     from transformers import CLIPConfig, CLIPModel
 
     tokenizer = make_tokenizer()
@@ -110,7 +72,7 @@ def test_clip_judges(tmp_path, make_tokenizer, weights, setting):
     with pytest.raises(InputError, match="no tokenizer"):
         clip_space(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    space = clip_space(tmp_path, weights[0])
+    space = clip_space(tmp_path, wav2clip_weights[0])
     read = tokenizer(["a photo of rain", "dog"], padding=True, return_tensors="pt")
     with torch.no_grad():
         expected = F.normalize(clip.text_projection(clip.text_model(**read).pooler_output), dim=-1)

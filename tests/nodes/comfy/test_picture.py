@@ -134,25 +134,6 @@ def test_each_seed_is_its_own_picture(picture, pack):
     assert images.shape == (2, 3, 128, 128) and 0 <= images.min() and images.max() <= 1
 
 
-@pytest.mark.parametrize("moved_before", [False, True])
-def test_weights_that_are_moved_to_train_on_can_be_trained_on(pack, comfy, monkeypatch, moved_before):
-    """A move to another type takes the way of a move to a GPU: it puts other data into the parameter."""
-    import comfy.model_management as management
-
-    with torch.inference_mode():
-        module = torch.nn.Linear(4, 4).requires_grad_(False)
-    if moved_before:
-        module.to(torch.float64)
-    load = lambda patchers, **_: [p.model.to(torch.float64) for p in patchers]  # noqa: E731
-    monkeypatch.setattr(management, "load_models_gpu", load)
-    training = pack.part("nodes.comfy.training").Training
-    with torch.inference_mode(), training([SimpleNamespace(model=module, load_device=torch.device("cpu"))]):
-        x = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
-        (gradient,) = torch.autograd.grad(module(x).square().sum(), x)
-        assert gradient.abs().sum() > 0
-    assert all(p.is_inference() for p in module.parameters())
-
-
 def test_a_model_with_others_patches_trains(picture, small, pack):
     """Self-Attention Guidance asks which rows of a call are of the prompt, as IPAdapter does."""
     from comfy_extras.nodes_sag import SelfAttentionGuidance

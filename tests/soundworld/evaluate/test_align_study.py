@@ -5,24 +5,9 @@ import json
 import pytest
 import torch
 
-from aai.audio import save
 from aai.errors import InputError
 from aai.metrics import Share
 from aai.soundworld.evaluate import align_study
-from aai.soundworld.evaluate.align_data import Study, new_model
-from aai.soundworld.sounds import synthesize
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """Recordings of three classes, one that SoundWorld does not know; fold 5 is no sound at all."""
-    folder = tmp_path_factory.mktemp("study")
-    for name, event in (("rain", "rain"), ("rooster", "rooster"), ("chainsaw", "helicopter")):
-        (folder / "esc10" / name).mkdir(parents=True)
-        for fold in range(1, 5):
-            save(synthesize(event, 0.6, fold), folder / "esc10" / name / f"{fold}-1-A.wav")
-        (folder / "esc10" / name / "5-1-A.wav").write_bytes(b"not to be opened")
-    return Study(folder / "out", folder / "esc10", sounds=10, pictures=1, tests=1, batch=4)
 
 
 def test_the_ablation_compares_all_variants_on_the_same_start(study, capsys):
@@ -40,16 +25,6 @@ def test_the_ablation_compares_all_variants_on_the_same_start(study, capsys):
     changed["audio-text"]["value"] = 0.77
     path.write_text(json.dumps(changed), encoding="utf-8")
     assert align_study.ablation(study, 1, 1)["variants"]["eq. 1"][0]["audio-text"]["value"] == 0.77
-
-
-def test_a_new_model_sees_as_the_shipped_one_and_hears_nothing_yet(study):
-    pictures = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-    model = new_model(study, 0)
-    with torch.no_grad():
-        assert torch.equal(model.visual_features(pictures), study.encoder.model.visual_features(pictures))
-        bank = torch.rand(1, 512, 128)
-        assert not torch.equal(model.audio_features(bank), study.encoder.model.audio_features(bank))
-        assert torch.equal(model.audio_features(bank), new_model(study, 0).audio_features(bank))
 
 
 def test_real_sound_holds_each_fold_out_in_turn(study):
@@ -82,12 +57,3 @@ def test_a_table_sums_the_folds():
 def test_recordings_are_asked_for():
     with pytest.raises(InputError, match="--recordings"):
         align_study.main(["real"])
-
-
-def test_results_of_other_settings_are_not_taken_for_these(study):
-    held = dict(pictures=1, tests=1, batch=4)
-    Study(study.out, study.recordings, sounds=10, **held)
-    with pytest.raises(InputError, match="another sounds"):
-        Study(study.out, study.recordings, sounds=20, **held)
-    with pytest.raises(InputError, match="another recordings"):
-        Study(study.out, None, sounds=10, **held)
