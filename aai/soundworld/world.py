@@ -1,4 +1,4 @@
-"""What there is in SoundWorld: places, and things that sound in them."""
+"""SoundWorld's places, and the events that sound in them."""
 
 SCENES = ("city", "beach", "forest", "desert", "village")
 EVENTS = (
