@@ -1,4 +1,4 @@
-"""Kaldi's log mel filter bank in batched torch: what CAV-MAE and its like listen through."""
+"""Kaldi's log mel filter bank in batched torch: the input of CAV-MAE and its like."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _mel_matrix(mel_bins: int, window: int, rate: int, low: float = 20.0) -> Ten
 
 
 def samples_of(frames: int, rate: int) -> int:
-    """The samples that so many frames are made of."""
+    """How many samples so many frames span."""
     return int(rate * 0.025) + int(rate * 0.010) * (frames - 1)
 
 
