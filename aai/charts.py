@@ -94,11 +94,9 @@ def plot(
     y_label: str,
     log_x: bool = False,
     y_range: tuple[float, float] | None = None,
-    width: int = 720,
-    height: int = 440,
 ) -> Image.Image:
     """Lines with their intervals over an axis of numbers, ticks at the numbers themselves."""
-    s = SCALE
+    s, width, height = SCALE, 720, 440
     picture, pen, words, small = _titled(title, subtitle, width, height)
     left, top, right, bottom = 76 * s, 92 * s, (width - 170) * s, (height - 62) * s
     pen.text((20 * s, 68 * s), y_label, FAINT, small)
@@ -143,12 +141,9 @@ def plot(
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def bars(
-    title: str, subtitle: str, rows: Sequence[tuple[str, float, float, float]], width: int = 720
-) -> Image.Image:
+def bars(title: str, subtitle: str, rows: Sequence[tuple[str, float, float, float]]) -> Image.Image:
     """A bar for each (label, share, low, high), shares between 0 and 1, with its interval."""
-    s = SCALE
-    height = 84 + 34 * len(rows) + 34
+    s, width, height = SCALE, 720, 84 + 34 * len(rows) + 34
     picture, pen, words, small = _titled(title, subtitle, width, height)
     left = 44 * s + max(_width(row[0], words) for row in rows)
     right, top = (width - 90) * s, 84 * s
@@ -217,11 +212,11 @@ def running_means(values: list[float]) -> list[float]:
     return means
 
 
-def curve_points(losses: list[float], total: int, begun: int = 0, most: int = 240) -> dict:
+def curve_points(losses: list[float], total: int, begun: int = 0) -> dict:
     """A loss curve for the front end: {"begun", "step", "total", "losses", "means"}, the losses after step
-    `begun` and their running mean at up to `most` places, evenly spread."""
+    `begun` and their running mean at up to 240 places, evenly spread."""
     means = running_means(losses)
-    count = min(len(losses), most)
+    count = min(len(losses), 240)
     ends = [len(losses) * (i + 1) // count for i in range(count)]
     thinned = [sum(losses[a:b]) / (b - a) for a, b in zip([0, *ends], ends)]
     return {
@@ -233,11 +228,9 @@ def curve_points(losses: list[float], total: int, begun: int = 0, most: int = 24
     }
 
 
-def loss_curve(
-    losses: list[float], total: int, begun: int = 0, width: int = 512, height: int = 256
-) -> Image.Image:
+def loss_curve(losses: list[float], total: int, begun: int = 0) -> Image.Image:
     """The losses after step `begun`, with their running mean, on an axis of `total` steps."""
-    s = SCALE
+    s, width, height = SCALE, 512, 256
     picture = Image.new("RGB", (width * s, height * s), (24, 24, 28))
     pen = ImageDraw.Draw(picture)
     left, top, right, bottom = 16 * s, 28 * s, (width - 16) * s, (height - 16) * s

@@ -25,9 +25,13 @@ class InputError(ValueError):
 
 def sentence(text: str) -> str:
     """A text that quotes user input, made fit to log, send and show: `legible`, and at most SCREEN
-    characters."""
+    characters. Long quoted parts lose their middle first, then the text itself does, so that its end, what to
+    do, stays."""
     # What is quoted may be a file's whole content.
-    return shortened(legible(_without_middle(text, 20 * SCREEN)))
+    text = legible(_without_middle(text, 20 * SCREEN))
+    if len(text) > SCREEN:
+        text = _QUOTED.sub(lambda m: _without_middle(m[0], 80), text)
+    return _without_middle(text, SCREEN)
 
 
 def encodable(text: str) -> str:
@@ -46,14 +50,6 @@ def _legible(character: str) -> str:
     # Some turn the reading direction; a joiner belongs to its emoji or script.
     invisible = unicodedata.category(character) in ("Cc", "Cf") and character not in "\u200c\u200d"
     return ascii(character)[1:-1] if invisible else character
-
-
-def shortened(text: str, most: int = SCREEN) -> str:
-    """The text in at most `most` characters: long quoted parts lose their middle, then the text itself does,
-    so that its end, what to do, stays."""
-    if len(text) > most:
-        text = _QUOTED.sub(lambda m: _without_middle(m[0], 80), text)
-    return _without_middle(text, most)
 
 
 def _without_middle(text: str, most: int) -> str:
