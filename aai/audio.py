@@ -1,7 +1,7 @@
 """Sounds: reading and writing files, resampling, loudness.
 
-Everything runs on torch, scipy and PyAV, so no ffmpeg binary and no torchaudio is needed. The filter bank
-that the encoders listen through is in `fbank.py`.
+Everything runs on torch, scipy and PyAV, so no ffmpeg binary and no torchaudio is needed. The encoders'
+filter bank is in `fbank.py`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .files import is_file, local
 
 SILENCE_LUFS = -math.inf
 LOWEST_RATE = 1000
-"""Hz. Below, nothing is left to hear, and a rate says only that it was not known."""
+"""Hz. Below, nothing audible is left, and the rate was most likely not known."""
 HIGHEST_RATE = 768_000
-"""Hz. No recording has more, and to resample from any rate above takes a filter that fills the memory."""
+"""Hz. No recording has more, and resampling from a higher rate takes a filter that fills the memory."""
 MOST_SAMPLES = 200_000_000
 """Over all channels; 800 MB, more than half an hour of stereo at 48 kHz."""
 LATEST = 1e9
-"""Seconds, thirty years: no sound lasts until there."""
+"""Seconds, thirty years: no sound lasts that long."""
 JITTER = 0.05
 """Seconds by which a track's time stamps may err: nobody sees sound and picture that far apart."""
 DISCONTINUOUS = 0x0200
@@ -44,8 +44,8 @@ SUFFIXES = VIDEOS | {
     *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".wma", ".wv", ".ape", ".tta", ".tak"),
     *(".mka", ".weba", ".ac3", ".eac3", ".dts", ".amr", ".awb", ".mpc", ".sph", ".voc"),
 }
-"""The endings of files that `load` reads, in folders of them. By hand, since what ffmpeg's readers list as
-theirs has text and pictures among it (.txt, .gif, .avif), and lacks .wav."""
+"""The endings of files that `load` reads, in folders of them. Listed by hand, since ffmpeg's own lists have
+text and pictures among them (.txt, .gif, .avif), and lack .wav."""
 
 SURROUND_5_1 = ("FL", "FR", "FC", "LFE", "BL", "BR")
 """5.1 in ffmpeg's order and names, which is that of wav files too."""
@@ -99,8 +99,8 @@ def from_tensor(
 ) -> Sound:
     """A Sound from [T], [C, T] or [1, C, T] samples; a `layout` of another number of channels is left out.
 
-    Raises InputError for an empty sound, a batch of several, samples that are no numbers, or a rate outside
-    of LOWEST_RATE to HIGHEST_RATE.
+    Raises InputError for an empty sound, a batch of several, samples that are not numbers, or a rate outside
+    LOWEST_RATE to HIGHEST_RATE.
     """
     if waveform.ndim == 3:
         if len(waveform) != 1:
@@ -129,10 +129,10 @@ def load(
     Both are the file's time: where its track begins late or has a hole, there is silence.
 
     wav, flac, ogg, mp3, m4a, and whatever else PyAV decodes; any rate and channel count, the first ones where
-    they change midway. Only the part that is asked for is kept in memory. An open file that can seek may
-    stand in for the path, `name` is what errors call it. Raises InputError for a missing, empty, damaged or
-    soundless file, for a rate that no recording has, for more than MOST_SAMPLES, and where nothing is left
-    after trimming.
+    they change midway. Only the wanted part is kept in memory. An open file that can seek may stand in for
+    the path, and `name` is what errors call it. Raises InputError for a missing, empty, damaged or soundless
+    file, for a rate that no recording has, for more than MOST_SAMPLES, and where nothing is left after
+    trimming.
     """
     import av
 
@@ -181,7 +181,7 @@ def _decode(
     Raises InputError as `load` does, once it has read too much: a file need not say how long it is.
     """
     pieces, position, rate, channels, layout = [], 0, 0, 0, None
-    zero, kept = origin(container), 0
+    epoch, kept = origin(container), 0
     length = container.duration / 1e6 if container.duration else math.inf
     longest_hole = 10.0 if container.format.flags & DISCONTINUOUS else LATEST
 
@@ -199,10 +199,10 @@ def _decode(
             pieces.append(samples[:, begin : int(end)])
         position += samples.shape[1]
 
-    for time, piece in _floats(container, stream):
+    for time, piece in _float_frames(container, stream):
         samples = piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T
-        begins = not rate
-        if begins:
+        is_first = not rate
+        if is_first:
             rate, channels = piece.sample_rate, len(samples)
             _check_rate(rate, name)
             names = tuple(channel.name for channel in piece.layout.channels)
@@ -211,13 +211,13 @@ def _decode(
             first = round(start * rate)
             last = math.inf if seconds is None else first + round(seconds * rate)
         if time is not None:
-            hole = time - zero - position / rate
-            if hole > (0 if begins else JITTER) and hole < longest_hole and time - zero <= length + JITTER:
+            hole = time - epoch - position / rate
+            if (0 if is_first else JITTER) < hole < longest_hole and time - epoch <= length + JITTER:
                 # A view of one zero: hours of silence before the wanted part need no memory.
                 add(np.broadcast_to(np.float32(0), (channels, round(hole * rate))))
             elif abs(hole) > JITTER:
-                # Joined files whose time begins again.
-                zero += hole
+                # Joined files, whose time restarts.
+                epoch += hole
         if len(samples) != channels:
             samples = samples.mean(0, keepdims=True).repeat(channels, 0)
         if position < last:
@@ -227,14 +227,14 @@ def _decode(
     return pieces, rate, layout
 
 
-def _floats(container, stream):
+def _float_frames(container, stream):
     """Yields a track's frames as float32 at the rate of the first one, each with its time stamp in seconds
-    (None where it has none, or continues one that has). What cannot be decoded is passed over, as players
-    do: a frame that is cut off, a tag between two joined files. Raises what went wrong first, where nothing
-    can be decoded."""
+    (None where it has none, or continues one that has). What cannot be decoded is skipped, as players
+    do: a frame that is cut off, a tag between two joined files. Raises the first error where nothing can be
+    decoded."""
     import av
 
-    rate, kind, to_float, failure = None, None, None, None
+    rate, source_format, to_float, failure = None, None, None, None
     packets = container.demux(stream)
     while True:
         try:
@@ -246,15 +246,15 @@ def _floats(container, stream):
         if packet is None:
             break
         for frame in frames:
-            # An mp3 frame itself says a change one frame late.
+            # An mp3 frame's own rate changes one frame late.
             frame.sample_rate = stream.codec_context.sample_rate
-            own = frame.format.name, frame.layout.name, frame.sample_rate
-            if own != kind:
+            frame_format = frame.format.name, frame.layout.name, frame.sample_rate
+            if frame_format != source_format:
                 if to_float:
                     yield from ((None, piece) for piece in to_float.resample(None))
                 rate = rate or frame.sample_rate
                 # Interleaved: PyAV reads planar frames of 8 channels past their end.
-                kind, to_float = own, av.AudioResampler(format="flt", rate=rate)
+                source_format, to_float = frame_format, av.AudioResampler(format="flt", rate=rate)
             time = frame.time
             for piece in to_float.resample(frame):
                 yield time, piece
@@ -324,8 +324,8 @@ def _weights(sound: Sound) -> list[float]:
         return [1.0, 1.0, 1.0, 1.41, 1.41][:channels] if channels <= 5 else [1.0] * channels
     # Beside side channels the back ones stand at 135 degrees, out of the sector that weighs more.
     surround = {"SL", "SR"} if {"SL", "SR"} & set(sound.layout) else {"BL", "BR"}
-    heard = {"LFE": 0.0, "LFE2": 0.0, **dict.fromkeys(surround | {"WL", "WR"}, 1.41)}
-    return [heard.get(name, 1.0) for name in sound.layout]
+    weights = {"LFE": 0.0, "LFE2": 0.0, **dict.fromkeys(surround | {"WL", "WR"}, 1.41)}
+    return [weights.get(name, 1.0) for name in sound.layout]
 
 
 def loudness(sound: Sound) -> float:
@@ -373,9 +373,9 @@ SHORTEST = 0.1
 
 
 def windows(sound: Sound, rate: int, seconds: float, samples: int = 0) -> list[Tensor]:
-    """A sound as mono waveforms [up to rate * seconds] at `rate`, one behind the other; each goes on into the
-    next up to `samples`, where that is more. The last one is left out when it is shorter than a quarter of a
-    whole one and not alone."""
+    """A sound as consecutive mono waveforms [up to rate * seconds] at `rate`; each overlaps the next up to
+    `samples`, where that is more. The last one is left out when it is shorter than a quarter of a whole one
+    and not alone."""
     waveform = sound.mono().resample(rate).waveform[0]
     size = round(seconds * rate)
     begins = range(0, len(waveform), size)

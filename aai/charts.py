@@ -17,12 +17,12 @@ from .image import to_pil
 INK, PAPER, FAINT, RULE = (34, 32, 40), (250, 248, 244), (120, 114, 124), (222, 218, 210)
 COLOURS = ((64, 84, 178), (204, 102, 51), (52, 140, 108), (150, 80, 160), (120, 114, 124))
 SCALE = 2
-"""Plots are drawn so much larger and reduced, because Pillow's lines are not anti-aliased."""
+"""Plots are drawn larger by this and reduced, because Pillow's lines are not anti-aliased."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Pictures [3, H, W] side by side, and what stands below them."""
+    """Pictures [3, H, W] side by side, and the caption below them."""
 
     pictures: Sequence[Tensor]
     caption: str = ""
@@ -30,7 +30,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a contact sheet: what it is, a note below, and its cells."""
+    """A row of a contact sheet: its label, a note below it, and its cells."""
 
     label: str
     cells: Sequence[Cell]
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a plot: its points (x, y, low, high), low to high an interval."""
+    """A line of a plot: its points (x, y, low, high), with an interval from low to high."""
 
     label: str
     points: Sequence[tuple[float, float, float, float]]
@@ -94,17 +94,11 @@ def plot(
     y_label: str,
     log_x: bool = False,
     y_range: tuple[float, float] | None = None,
-    width: int = 720,
-    height: int = 440,
 ) -> Image.Image:
     """Lines with their intervals over an axis of numbers, ticks at the numbers themselves."""
-    s = SCALE
-    big, words, small = (ImageFont.load_default(size * s) for size in (20, 14, 12))
-    picture = Image.new("RGB", (width * s, height * s), PAPER)
-    pen = ImageDraw.Draw(picture)
+    s, width, height = SCALE, 720, 440
+    picture, pen, words, small = _titled(title, subtitle, width, height)
     left, top, right, bottom = 76 * s, 92 * s, (width - 170) * s, (height - 62) * s
-    pen.text((20 * s, 14 * s), title, INK, big)
-    pen.text((20 * s, 42 * s), subtitle, FAINT, words)
     pen.text((20 * s, 68 * s), y_label, FAINT, small)
     xs = sorted({point[0] for line in lines for point in line.points})
     lows = [point[2] for line in lines for point in line.points]
@@ -132,7 +126,7 @@ def plot(
     pen.text((middle, bottom + 30 * s), x_label, FAINT, small)
     for number, line in enumerate(lines):
         colour = COLOURS[number % len(COLOURS)]
-        # Lines side by side by a hair, so that intervals of one place can be told apart.
+        # Lines are shifted slightly, so that intervals at the same x do not overlap.
         shift = (number - (len(lines) - 1) / 2) * 5 * s
         points = [(across(x) + shift, down(y)) for x, y, _, _ in line.points]
         for (x, _), (_, _, a, b) in zip(points, line.points):
@@ -147,17 +141,10 @@ def plot(
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def bars(
-    title: str, subtitle: str, rows: Sequence[tuple[str, float, float, float]], width: int = 720
-) -> Image.Image:
+def bars(title: str, subtitle: str, rows: Sequence[tuple[str, float, float, float]]) -> Image.Image:
     """A bar for each (label, share, low, high), shares between 0 and 1, with its interval."""
-    s = SCALE
-    big, words, small = (ImageFont.load_default(size * s) for size in (20, 14, 12))
-    height = 84 + 34 * len(rows) + 34
-    picture = Image.new("RGB", (width * s, height * s), PAPER)
-    pen = ImageDraw.Draw(picture)
-    pen.text((20 * s, 14 * s), title, INK, big)
-    pen.text((20 * s, 42 * s), subtitle, FAINT, words)
+    s, width, height = SCALE, 720, 84 + 34 * len(rows) + 34
+    picture, pen, words, small = _titled(title, subtitle, width, height)
     left = 44 * s + max(_width(row[0], words) for row in rows)
     right, top = (width - 90) * s, 84 * s
     bottom = top + 34 * s * len(rows)
@@ -185,6 +172,16 @@ def save(picture: Image.Image, path: str | os.PathLike) -> None:
     files.write(path, content.getvalue(), "The sheet")
 
 
+def _titled(title: str, subtitle: str, width: int, height: int) -> tuple:
+    """A picture of SCALE times `width` x `height` with its titles, its pen, and two fonts for labels."""
+    title_font, words, small = (ImageFont.load_default(size * SCALE) for size in (20, 14, 12))
+    picture = Image.new("RGB", (width * SCALE, height * SCALE), PAPER)
+    pen = ImageDraw.Draw(picture)
+    pen.text((20 * SCALE, 14 * SCALE), title, INK, title_font)
+    pen.text((20 * SCALE, 42 * SCALE), subtitle, FAINT, words)
+    return picture, pen, words, small
+
+
 def _width(text: str, font: ImageFont.FreeTypeFont) -> int:
     return math.ceil(font.getlength(text))
 
@@ -199,6 +196,7 @@ def _fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 def _rounded_range(low: float, high: float) -> tuple[float, float]:
+    """The range widened to round numbers."""
     if low == high:
         low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
     step = 10 ** math.floor(math.log10(high - low)) / 2
@@ -206,7 +204,7 @@ def _rounded_range(low: float, high: float) -> tuple[float, float]:
 
 
 def running_means(values: list[float]) -> list[float]:
-    """The mean so far at each value, the older ones fading out by a twentieth a step."""
+    """An exponential moving average (weight 1/20) at each value, a plain mean over the first twenty."""
     mean, means = 0.0, []
     for i, value in enumerate(values):
         mean += (value - mean) * max(0.05, 1 / (i + 1))
@@ -214,11 +212,11 @@ def running_means(values: list[float]) -> list[float]:
     return means
 
 
-def curve_points(losses: list[float], total: int, begun: int = 0, most: int = 240) -> dict:
+def curve_points(losses: list[float], total: int, begun: int = 0) -> dict:
     """A loss curve for the front end: {"begun", "step", "total", "losses", "means"}, the losses after step
-    `begun` and their running mean at up to `most` places, evenly spread."""
+    `begun` and their running mean at up to 240 places, evenly spread."""
     means = running_means(losses)
-    count = min(len(losses), most)
+    count = min(len(losses), 240)
     ends = [len(losses) * (i + 1) // count for i in range(count)]
     thinned = [sum(losses[a:b]) / (b - a) for a, b in zip([0, *ends], ends)]
     return {
@@ -230,15 +228,13 @@ def curve_points(losses: list[float], total: int, begun: int = 0, most: int = 24
     }
 
 
-def loss_curve(
-    losses: list[float], total: int, begun: int = 0, width: int = 512, height: int = 256
-) -> Image.Image:
+def loss_curve(losses: list[float], total: int, begun: int = 0) -> Image.Image:
     """The losses after step `begun`, with their running mean, on an axis of `total` steps."""
-    scale = 2  # drawn large and reduced: PIL's lines are not anti-aliased
-    picture = Image.new("RGB", (width * scale, height * scale), (24, 24, 28))
-    draw = ImageDraw.Draw(picture)
-    left, top, right, bottom = 16 * scale, 28 * scale, (width - 16) * scale, (height - 16) * scale
-    draw.rectangle((left, top, right, bottom), outline=(70, 70, 80), width=scale)
+    s, width, height = SCALE, 512, 256
+    picture = Image.new("RGB", (width * s, height * s), (24, 24, 28))
+    pen = ImageDraw.Draw(picture)
+    left, top, right, bottom = 16 * s, 28 * s, (width - 16) * s, (height - 16) * s
+    pen.rectangle((left, top, right, bottom), outline=(70, 70, 80), width=s)
     step = begun + len(losses)
     title = f"step {step} of {total}"
     if losses:
@@ -254,9 +250,7 @@ def loss_curve(
                 )
                 for i, v in enumerate(values)
             ]
-            draw.line(
-                points if len(points) > 1 else points * 2, fill=colour, width=thick * scale, joint="curve"
-            )
+            pen.line(points if len(points) > 1 else points * 2, colour, thick * s, joint="curve")
 
         line(losses, (64, 92, 120), 1)
         line(means, (255, 184, 76), 2)

@@ -1,4 +1,4 @@
-"""Errors that users read, and the texts that quote what they gave."""
+"""Errors that users read, and what makes the texts that they quote legible."""
 
 import logging
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SCREEN = 600
-"""The most characters of such a sentence."""
+"""The most characters of an error's sentence."""
 
 _QUOTED = re.compile(r"(')([^']{81,})(')|(')([^']{81,})(')|(\")([^\"]{81,})(\")")
 
@@ -24,10 +24,14 @@ class InputError(ValueError):
 
 
 def sentence(text: str) -> str:
-    """A text that quotes what people gave, as it may be logged, sent and shown: `legible`, and no longer than
-    a screen."""
+    """A text that quotes user input, made fit to log, send and show: `legible`, and at most SCREEN
+    characters. Long quoted parts lose their middle first, then the text itself does, so that its end, what to
+    do, stays."""
     # What is quoted may be a file's whole content.
-    return shortened(legible(_without_middle(text, 20 * SCREEN)))
+    text = legible(_without_middle(text, 20 * SCREEN))
+    if len(text) > SCREEN:
+        text = _QUOTED.sub(lambda m: _without_middle(m[0], 80), text)
+    return _without_middle(text, SCREEN)
 
 
 def encodable(text: str) -> str:
@@ -46,14 +50,6 @@ def _legible(character: str) -> str:
     # Some turn the reading direction; a joiner belongs to its emoji or script.
     invisible = unicodedata.category(character) in ("Cc", "Cf") and character not in "\u200c\u200d"
     return ascii(character)[1:-1] if invisible else character
-
-
-def shortened(text: str, most: int = SCREEN) -> str:
-    """The text in at most `most` characters: long quoted parts lose their middle, then the text itself does,
-    so that its end, what to do, stays."""
-    if len(text) > most:
-        text = _QUOTED.sub(lambda m: _without_middle(m[0], 80), text)
-    return _without_middle(text, most)
 
 
 def _without_middle(text: str, most: int) -> str:
@@ -97,7 +93,7 @@ def logged(what: str) -> Iterator[None]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, the computer's or a device's."""
     # Not every device has an exception of its own for it.
-    return isinstance(error, (MemoryError, RuntimeError)) and (
-        isinstance(error, MemoryError)
-        or any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
     )

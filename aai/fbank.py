@@ -1,4 +1,4 @@
-"""Kaldi's log mel filter bank in batched torch: what CAV-MAE and its like listen through."""
+"""Kaldi's log mel filter bank in batched torch: the input of CAV-MAE and its like."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def _mel(hz: Tensor | float) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _mel_matrix(mel_bins: int, window: int, rate: int, low: float = 20.0) -> Tensor:
-    """Triangles in mel: [window // 2 + 1, mel_bins], from `low` Hz to half the rate; the last FFT bin
+def _mel_matrix(mel_bins: int, window: int, rate: int) -> Tensor:
+    """Triangles in mel: [window // 2 + 1, mel_bins], from 20 Hz to half the rate; the last FFT bin
     weighs nothing."""
-    edges = torch.linspace(float(_mel(low)), float(_mel(rate / 2)), mel_bins + 2, dtype=torch.float64)
+    edges = torch.linspace(float(_mel(20.0)), float(_mel(rate / 2)), mel_bins + 2, dtype=torch.float64)
     bins = _mel(torch.arange(window // 2, dtype=torch.float64) * (rate / window))[:, None]
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     triangles = torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0)
@@ -27,7 +27,7 @@ def _mel_matrix(mel_bins: int, window: int, rate: int, low: float = 20.0) -> Ten
 
 
 def samples_of(frames: int, rate: int) -> int:
-    """The samples that so many frames are made of."""
+    """How many samples so many frames span."""
     return int(rate * 0.025) + int(rate * 0.010) * (frames - 1)
 
 

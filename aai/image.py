@@ -19,20 +19,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-"""What pictures are written as, by their names' endings."""
+"""Pillow's formats in which pictures are written, by file ending."""
 
 SOFTWARE, MAKER = 0x0131, "aai"
-"""EXIF's tag for what wrote a picture, and what it says of ours."""
+"""EXIF's tag for the software that wrote a picture, and its value in ours."""
 
-
-FORMATS = (*("PNG", "JPEG", "MPO", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM"),)
+FORMATS = tuple("PNG JPEG MPO WEBP AVIF HEIF GIF BMP DIB TIFF JPEG2000 PPM".split())
 """What a picture may be, whatever it is called, as Pillow names it. Of its other formats one starts another
 program (EPS: Ghostscript), and others hold no picture that stands for the file."""
 
-
 LARGEST = 110_000_000
-"""Pixels that are decoded at most: more than most cameras take (the largest phones' 108 million), and 1.3 GB
-as numbers. Of a larger JPEG that is asked for small, fewer are decoded."""
+"""Pixels that are decoded at most: above the largest phone cameras' 108 million, and 1.3 GB as float32.
+Of a larger JPEG that is asked for small, fewer are decoded."""
 
 
 def formats() -> tuple[str, ...]:
@@ -47,15 +45,15 @@ def suffixes() -> frozenset[str]:
     """The endings of the files that `load` reads, in folders of them: Pillow's own list, in lower case."""
     from PIL import Image
 
-    known = formats()
-    return frozenset(end for end, name in Image.registered_extensions().items() if name in known)
+    readable = formats()
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in readable)
 
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike | BinaryIO, name: str = "") -> Iterator[Image.Image]:
     """A picture file, open and not yet decoded. `name` is what errors call it, where it is an open file.
 
-    Raises InputError for a file that is missing or no picture, and where it cannot be decoded within.
+    Raises InputError for a file that is missing or not a picture, and for errors of decoding inside.
     """
     from PIL import Image
 
@@ -81,7 +79,7 @@ def load(path: str | os.PathLike | BinaryIO, size: int | None = None, name: str 
     over white; `size` takes its middle square at so many pixels a side. `name` is what errors call it, where
     it is an open file.
 
-    Raises InputError for a file that is missing or no picture, and for one of more than LARGEST pixels.
+    Raises InputError for a file that is missing or not a picture, or that has more than LARGEST pixels.
     """
     import torch
 
@@ -89,13 +87,13 @@ def load(path: str | os.PathLike | BinaryIO, size: int | None = None, name: str 
 
 
 def _decoded(path: str | os.PathLike | BinaryIO, size: int | None, name: str) -> np.ndarray:
-    # A function of its own, which lets go of all but the last of its copies.
+    # A function of its own, so that all of its copies but the last are freed.
     import numpy as np
     from PIL import Image, ImageOps
 
     with opened(path, name) as image:
         if size is not None:
-            # A JPEG decodes to a half, a quarter or an eighth; twice the size leaves the filter its work.
+            # A JPEG can decode to a half, a quarter or an eighth; the filter then reduces by two or more.
             image.draft("RGB", (2 * size, 2 * size))
         _check_size(image, name or path)
         _turn_upright(image)
@@ -121,7 +119,7 @@ def to_pil(picture: Tensor) -> Image.Image:
 
 
 def save(picture: Tensor | Image.Image, path: str | os.PathLike) -> None:
-    """Writes a picture [3, H, W] in [0, 1], or a PIL one, in one move, in the format that its ending says.
+    """Writes a picture [3, H, W] in [0, 1], or a PIL one, in one move, in the format of the file's ending.
 
     Raises InputError for another ending than those of WRITTEN, or where the disk does not take it.
     """

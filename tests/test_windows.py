@@ -40,8 +40,16 @@ def trajectory(folder: Path) -> Path:
 
 
 def state(folder: Path) -> Path:
-    told = {"format": checkpoint.FORMAT, "facts": json.dumps({"settings": {}})}
-    save_file({"adam.0.exp_avg": torch.randn(64, 64)}, folder / "state.safetensors", told)
+    facts = {"settings": {}, "about": "", "best": None}
+    tensors = {
+        "adam.0.exp_avg": torch.randn(64, 64),
+        "curve": torch.zeros(0, len(checkpoint.FIGURES)),
+        "f_t": torch.zeros(1, 2),
+        "tau": torch.tensor(0.05),
+        "generator": torch.Generator().get_state(),
+    }
+    metadata = {"format": checkpoint.FORMAT, "facts": json.dumps(facts)}
+    save_file(tensors, folder / "state.safetensors", metadata)
     return folder / "state.safetensors"
 
 

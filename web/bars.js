@@ -19,7 +19,7 @@ export function words(root) {
     return ({ words }) => {
         if (!words) return;
         list.replaceChildren(...words.map(({ word, score }) => bar(word, score, percent(score))));
-        // An encoder without words empties what the one before it heard.
+        // An encoder without words clears the words of the one before.
         root.classList.toggle("aai-filled", words.length > 0);
     };
 }

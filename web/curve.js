@@ -1,4 +1,4 @@
-// A training's losses and their running mean, drawn as they come, and what it has to say at its end; they stay.
+// A training's losses and their running mean, drawn as they arrive, and its note at the end.
 import { t } from "./language.js";
 import { element } from "./view.js";
 
@@ -21,7 +21,7 @@ export function curve(root) {
     const plot = element("div", { class: "aai-plot" }, svg);
     root.append(caption, note, plot, element("p", { class: "aai-hint" }, t("Run, and the loss is drawn here while it trains.")));
 
-    const say = ({ step, total, means }) =>
+    const describe = ({ step, total, means }) =>
         t("step {step} of {total}, loss {loss}", { step, total, loss: means.at(-1).toFixed(4) });
     plot.addEventListener("pointermove", (event) => {
         if (!shown) return;
@@ -34,7 +34,7 @@ export function curve(root) {
         const [loss, mean] = [shown.losses[i].toFixed(4), shown.means[i].toFixed(4)];
         caption.textContent = t("step {step}: {loss}, mean {mean}", { step, loss, mean });
     });
-    plot.addEventListener("pointerleave", () => shown && (caption.textContent = say(shown)));
+    plot.addEventListener("pointerleave", () => shown && (caption.textContent = describe(shown)));
 
     return ({ curve, text = [] }) => {
         if (!curve?.length) return;
@@ -49,8 +49,8 @@ export function curve(root) {
         const width = (scale * (step - begun)) / losses.length;
         [losses, means].forEach((values, i) => lines[i].setAttribute("points", values.map((value, x) =>
             `${(begun * scale + (x + 0.5) * width).toFixed(1)},${(960 - (920 * (value - low)) / (high - low || 1)).toFixed(1)}`).join(" ")));
-        caption.textContent = say(shown);
-        svg.setAttribute("aria-label", say(shown));
+        caption.textContent = describe(shown);
+        svg.setAttribute("aria-label", describe(shown));
         root.classList.add("aai-filled");
     };
 }

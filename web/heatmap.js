@@ -1,4 +1,4 @@
-// Where a sound's word looked: its heat map over the picture, with an opacity slider and the value under the mouse.
+// Where a token attended: its heat map over the picture, with an opacity slider and the value under the mouse.
 import { frame, pager } from "./frame.js";
 import { t } from "./language.js";
 import { element, fileUrl } from "./view.js";
@@ -6,7 +6,7 @@ import { element, fileUrl } from "./view.js";
 export function heatmap(root) {
     let maps = [];
     let shown;
-    let read; // (x, y) as shares of the picture -> how much was looked there, 1 being the average
+    let valueAt; // (x, y) as shares of the picture -> the attention there, 1 being the average
     let cursor = [0.5, 0.5];
     const picture = element("img", { class: "aai-layer", alt: t("the picture"), draggable: "false" });
     const layer = element("img", { class: "aai-layer aai-heat", alt: t("the heat map"), draggable: "false" });
@@ -22,11 +22,11 @@ export function heatmap(root) {
     });
     const pages = pager((index) => {
         shown = maps[index];
-        read = undefined;
+        valueAt = undefined;
         picture.src = fileUrl(shown.picture);
         layer.src = fileUrl(shown.heat);
         values.src = fileUrl(shown.values);
-        tell();
+        describe();
     });
     root.append(view.stage, value, element("div", { class: "aai-row" },
         element("label", { class: "aai-wide" }, t("heat"), opacity), pages.root),
@@ -38,35 +38,35 @@ export function heatmap(root) {
         const context = canvas.getContext("2d", { willReadFrequently: true });
         context.drawImage(values, 0, 0);
         const inside = (share, side) => Math.min(Math.floor(share * side), side - 1);
-        read = (x, y) => {
+        valueAt = (x, y) => {
             const at = [inside(x, canvas.width), inside(y, canvas.height)];
             const [grey] = context.getImageData(...at, 1, 1).data;
             return (grey / 255) * shown.most;
         };
     });
 
-    function tell(place) {
+    function describe(place) {
         const { token, share } = shown;
         cross.hidden = !place;
         if (place) {
             cursor = place;
             cross.style.left = `${100 * place[0]}%`;
             cross.style.top = `${100 * place[1]}%`;
-            const found = read?.(...place).toFixed(1);
-            value.textContent = read ? t("<{token}> here: {found} × its average", { token, found }) : "…";
+            const found = valueAt?.(...place).toFixed(1);
+            value.textContent = valueAt ? t("<{token}> here: {found} × its average", { token, found }) : "…";
         } else {
             value.textContent = t("<{token}> has {share} % of the attention", { token, share: (100 * share).toFixed(1) });
         }
     }
-    view.content.addEventListener("pointermove", (event) => shown && tell(view.place(event)));
-    view.content.addEventListener("pointerleave", () => shown && tell());
+    view.content.addEventListener("pointermove", (event) => shown && describe(view.place(event)));
+    view.content.addEventListener("pointerleave", () => shown && describe());
     view.stage.addEventListener("keydown", (event) => {
         const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
         if (!by || !shown) return;
         event.preventDefault();
-        tell(cursor.map((at, i) => Math.min(Math.max(at + 0.05 * by[i], 0), 1)));
+        describe(cursor.map((at, i) => Math.min(Math.max(at + 0.05 * by[i], 0), 1)));
     });
-    view.stage.addEventListener("blur", () => shown && tell());
+    view.stage.addEventListener("blur", () => shown && describe());
     return ({ heatmaps, opacity: [first] = [] }) => {
         if (!heatmaps?.length) return;
         maps = heatmaps;

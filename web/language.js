@@ -2,9 +2,9 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
-let spoken = {};
+let languages = {};
 try {
-    spoken = await (await api.fetchApi("/i18n")).json();
+    languages = await (await api.fetchApi("/i18n")).json();
 } catch (error) {
     console.warn("AAI Sound Tokens: the other languages did not come, so the views speak English.", error);
 }
@@ -12,6 +12,6 @@ try {
 /** An English sentence in the user's language, with `values` in the place of {their names}. */
 export function t(sentence, values = {}) {
     const language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
-    const told = [language, language.split("-")[0]].map((name) => spoken[name]?.views?.[sentence]).find(Boolean);
-    return (told ?? sentence).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+    const translated = [language, language.split("-")[0]].map((name) => languages[name]?.views?.[sentence]).find(Boolean);
+    return (translated ?? sentence).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }

@@ -15,7 +15,7 @@ app.registerExtension({
         };
     },
     nodeCreated(node) {
-        if (node.comfyClass === "AAI_LoadAudio") takeVideos(node);
+        if (node.comfyClass === "AAI_LoadAudio") acceptVideos(node);
     },
     getCustomWidgets() {
         return { AAI_WAVEFORM: (node, name) => ({ widget: addWaveform(node, name) }) };
@@ -23,7 +23,7 @@ app.registerExtension({
 });
 
 // Core's upload button, drop target and paste let audio files through only; a video's sound track is a sound, too.
-function takeVideos(node) {
+function acceptVideos(node) {
     const { pasteFiles, onDragDrop } = node;
     const button = node.widgets?.find((widget) => widget.name === "upload");
     if (!pasteFiles || !button) return;
@@ -65,9 +65,9 @@ function addWaveform(node, name) {
         const number = find(wanted);
         const before = number.callback;
         number.callback = function (...values) {
-            const answer = before?.apply(this, values);
+            const result = before?.apply(this, values);
             follow();
-            return answer;
+            return result;
         };
     }
     const removed = node.onRemoved;

@@ -1,4 +1,4 @@
-// What nodes have found, shown on the nodes.
+// The views that show nodes' results on the nodes.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { loudness, words } from "./bars.js";

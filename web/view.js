@@ -9,14 +9,14 @@ document.head.append(style);
 
 /** An element with attributes, listeners ({onclick: f}) and children. */
 export function element(tag, attributes = {}, ...children) {
-    const made = document.createElement(tag);
+    const created = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
-        if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-        else if (value === true) made.setAttribute(name, "");
-        else if (value !== false && value !== undefined) made.setAttribute(name, value);
+        if (name.startsWith("on")) created.addEventListener(name.slice(2), value);
+        else if (value === true) created.setAttribute(name, "");
+        else if (value !== false && value !== undefined) created.setAttribute(name, value);
     }
-    made.append(...children);
-    return made;
+    created.append(...children);
+    return created;
 }
 
 /** The address of a picture or sound that a node names: {filename, subfolder, type}. */
@@ -27,10 +27,10 @@ export function fileUrl({ filename, subfolder = "", type = "temp" }) {
 const OWN_KEYS = new Set(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown", " ",
     "Enter"]);
 
-/** A view's outermost element. Its keys and pointer stay its own; the wheel goes on to the canvas. */
+/** A view's outermost element. Its keys and pointer stay its own; the wheel passes to the canvas. */
 export function viewElement(name, label, ...children) {
     const root = element("div", { class: `aai-view aai-${name}`, role: "group", "aria-label": label }, ...children);
-    // The canvas would take these as its own commands. All others go on to it: Ctrl+Enter still runs.
+    // The canvas would take these as its own commands. All others pass to it: Ctrl+Enter still runs.
     root.addEventListener("keydown", (event) => {
         if (OWN_KEYS.has(event.key) && !event.ctrlKey && !event.metaKey) event.stopPropagation();
     });
@@ -77,7 +77,7 @@ export function showOutput(node, output) {
 export function nodeAt(id) {
     const parts = String(id).split(":");
     const own = parts.pop();
-    const graph = parts.reduce((held, part) => held?.getNodeById(Number(part))?.subgraph, app.rootGraph ?? app.graph);
+    const graph = parts.reduce((outer, part) => outer?.getNodeById(Number(part))?.subgraph, app.rootGraph ?? app.graph);
     return graph?.getNodeById(Number(own));
 }
 

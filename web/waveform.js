@@ -8,10 +8,10 @@ const LARGEST = 200e6; // bytes; a browser holds the whole file to draw it
 const RATE = 8000; // Hz, enough for an outline; twenty minutes of stereo then take 80 MB
 
 const round = (seconds) => Math.round(seconds / STEP) * STEP;
-const told = (seconds) => `${seconds.toFixed(1)} s`;
+const format = (seconds) => `${seconds.toFixed(1)} s`;
 let playing;
 
-/** {root, load(url), choose(start, length), stop()}. choose's length 0 is all to the end, as on the node;
+/** {root, load(url), choose(start, length), stop()}; choose's length 0 takes all to the end, as on the node.
  * changed(start, length) is called when the user has moved a handle. */
 export function waveform(changed) {
     let duration = 0;
@@ -55,14 +55,14 @@ export function waveform(changed) {
             handles[name].style.left = `${100 * shares[name]}%`;
             handles[name].setAttribute("aria-valuemax", duration.toFixed(1));
             handles[name].setAttribute("aria-valuenow", at.toFixed(1));
-            handles[name].setAttribute("aria-valuetext", told(at));
+            handles[name].setAttribute("aria-valuetext", format(at));
         }
         const nothing = chosen.start >= duration;
         root.classList.toggle("aai-wrong", nothing);
         button.disabled = nothing;
         const over = chosen.length > 0 && chosen.start + chosen.length > duration + STEP / 2;
         const times = {
-            start: told(chosen.start), end: told(end()), length: told(end() - chosen.start), whole: told(duration),
+            start: format(chosen.start), end: format(end()), length: format(end() - chosen.start), whole: format(duration),
         };
         if (nothing) line.textContent = t("Nothing is left: the sound ends at {whole}. Start earlier.", times);
         else if (over) line.textContent = t("{start} to {end}, {length} of {whole} (it ends there)", times);
@@ -93,20 +93,20 @@ export function waveform(changed) {
         const box = track.getBoundingClientRect();
         return ((event.clientX - box.left) / box.width) * duration;
     };
-    let held;
+    let dragged;
     track.addEventListener("pointerdown", (event) => {
         if (event.button !== 0 || !duration) return;
         event.preventDefault();
         const at = seconds(event);
         const own = Object.keys(handles).find((name) => handles[name] === event.target);
-        held = own ?? (Math.abs(at - chosen.start) <= Math.abs(at - end()) ? "start" : "end");
+        dragged = own ?? (Math.abs(at - chosen.start) <= Math.abs(at - end()) ? "start" : "end");
         track.setPointerCapture(event.pointerId);
-        handles[held].focus({ preventScroll: true });
-        if (!own) move(held, at);
+        handles[dragged].focus({ preventScroll: true });
+        if (!own) move(dragged, at);
     });
-    track.addEventListener("pointermove", (event) => held && move(held, seconds(event)));
-    track.addEventListener("pointerup", () => { held = undefined; });
-    track.addEventListener("pointercancel", () => { held = undefined; });
+    track.addEventListener("pointermove", (event) => dragged && move(dragged, seconds(event)));
+    track.addEventListener("pointerup", () => { dragged = undefined; });
+    track.addEventListener("pointercancel", () => { dragged = undefined; });
     track.addEventListener("dblclick", () => duration && (move("start", 0), move("end", duration)));
     for (const name of ["start", "end"]) {
         handles[name].addEventListener("keydown", (event) => {

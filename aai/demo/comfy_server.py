@@ -118,8 +118,8 @@ class ComfyServer:
     """A ComfyUI server with this pack among its custom nodes; a context manager.
 
     comfy: the ComfyUI folder. base: where this run's files lie. pack: the node pack's root, linked into the
-    base's custom_nodes. python: the interpreter that has ComfyUI's requirements. environment: variables that
-    the server gets besides this process's, or with other values.
+    base's custom_nodes. environment: variables that the server gets besides this process's, or with other
+    values.
     """
 
     def __init__(
@@ -127,19 +127,10 @@ class ComfyServer:
         comfy: Path,
         base: Path,
         pack: Path,
-        python: str = sys.executable,
-        port: int | None = None,
-        arguments: tuple[str, ...] = ("--cpu",),
         environment: Mapping[str, str] | None = None,
     ):
-        self.comfy, self.base, self.pack, self.python = (
-            Path(comfy),
-            Path(base).resolve(),
-            Path(pack).resolve(),
-            python,
-        )
-        self.port = port or free_port()
-        self.arguments = tuple(arguments)
+        self.comfy, self.base, self.pack = Path(comfy), Path(base).resolve(), Path(pack).resolve()
+        self.port = free_port()
         self.environment = dict(environment or {})
         self.log_path = self.base / "server.log"
         self.process: subprocess.Popen | None = None
@@ -169,9 +160,9 @@ class ComfyServer:
             (self.base / name).mkdir(parents=True, exist_ok=True)
         install_pack(self.pack, self.base / "custom_nodes" / PACK_NAME)
         database = f"sqlite:///{self.base / 'user' / 'comfyui.db'}"
-        command = [self.python, str(self.comfy.resolve() / "main.py"), "--base-directory", str(self.base)]
+        command = [sys.executable, str(self.comfy.resolve() / "main.py"), "--base-directory", str(self.base)]
         command += ["--listen", "127.0.0.1", "--port", str(self.port), "--disable-auto-launch"]
-        command += ["--database-url", database, *self.arguments]
+        command += ["--database-url", database, "--cpu"]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         environment |= self.environment
         with open(self.log_path, "wb") as log:

@@ -10,12 +10,15 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .. import audio
+from ..charts import FAINT, INK, PAPER
 from ..image import to_pil
 
+WAVE = (90, 96, 190)
 
-@dataclass(frozen=True)
-class Heard:
-    """A sound of the demo: its event, its file, and what the encoder makes of it."""
+
+@dataclass(frozen=True, eq=False)
+class DemoSound:
+    """A sound of the demo: its event, its file, its nearest words, and the prompts that it is drawn with."""
 
     event: str
     file: Path
@@ -30,18 +33,33 @@ class Drawn:
     """Pictures [N, 3, H, W] in [0, 1] of one prompt, each with its seed, and the seconds that they took
     together."""
 
-    heard: Heard
+    sound: DemoSound
     prompt: str
     token: str
     images: Tensor
     seeds: list[str]
     seconds: float
 
+    def file_name(self, i: int) -> str:
+        return f"{self.token}-{'photo' if self.prompt.startswith('a photo') else 'scene'}-{i + 1}.png"
+
+    def row(self, i: int) -> dict:
+        """What the report says of a picture, beside its file, time and grade."""
+        return {
+            "sound": f"sounds/{self.sound.file.name}",
+            "event": self.sound.event,
+            "intensity": self.sound.intensity,
+            "lufs": round(self.sound.lufs, 1),
+            "token": self.token,
+            "prompt": self.prompt,
+            "seed": self.seeds[i],
+        }
+
 
 @dataclass(frozen=True)
 class Edited:
-    """An edit of the demo: what it is, the source and edited pictures [N, 3, H, W], a caption for each, and
-    the seconds that they took together."""
+    """An edit of the demo: its title, its example's name, the source and edited pictures [N, 3, H, W], a
+    caption for each, and the seconds that they took together."""
 
     title: str
     name: str
@@ -50,16 +68,20 @@ class Edited:
     captions: tuple[str, ...]
     seconds: float
 
+    def file_name(self, i: int) -> str:
+        return f"{self.name}-{i}.png"
 
-INK, PAPER, FAINT, WAVE = (34, 32, 40), (250, 248, 244), (120, 114, 124), (90, 96, 190)
+    def row(self, i: int) -> dict:
+        """What the report says of a picture, beside its file, time and grade."""
+        return {"example": self.name, "event": self.event, "shows": self.captions[i]}
 
 
 def contact_sheet(drawn: list[Drawn], edits: list[Edited]) -> Image.Image:
-    """A row for each sound: its waveform and what was heard, then its pictures prompt by prompt; below, a row
+    """A row for each sound: its waveform and nearest word, then its pictures prompt by prompt; below, a row
     for each edit."""
-    sounds = list(dict.fromkeys(group.heard.file for group in drawn))
+    sounds = list(dict.fromkeys(group.sound for group in drawn))
     side, gap, left, top = 128, 8, 250, 84
-    columns = max(sum(len(g.images) for g in drawn if g.heard.file == file) for file in sounds)
+    columns = max(sum(len(g.images) for g in drawn if g.sound is sound) for sound in sounds)
     count = len(sounds) + len(edits)
     size = left + columns * (side + gap) + 2 * gap, top + count * (side + 26) + gap
     sheet = Image.new("RGB", size, PAPER)
@@ -67,19 +89,18 @@ def contact_sheet(drawn: list[Drawn], edits: list[Edited]) -> Image.Image:
     title, words, small = (ImageFont.load_default(size) for size in (26, 16, 12))
     pen.text((16, 14), "A sound becomes a picture", INK, title)
     pen.text((16, 50), "unheard sounds, one token each, SoundWorld's models", FAINT, words)
-    for row, file in enumerate(sounds):
-        groups = [g for g in drawn if g.heard.file == file]
-        heard, y = groups[0].heard, top + row * (side + 26)
-        pen.text((16, y), heard.event, INK, words)
+    for row, sound in enumerate(sounds):
+        y = top + row * (side + 26)
+        pen.text((16, y), sound.event, INK, words)
         pen.text(
             (16, y + 22),
-            f"{heard.lufs:.0f} LUFS   heard: {heard.words[0][0]} {heard.words[0][1]:.0%}",
+            f"{sound.lufs:.0f} LUFS   heard: {sound.words[0][0]} {sound.words[0][1]:.0%}",
             FAINT,
             small,
         )
-        _wave(pen, file, (16, y + 44, left - 20, y + side))
+        _draw_waveform(pen, sound.file, (16, y + 44, left - 20, y + side))
         x = left
-        for group in groups:
+        for group in (g for g in drawn if g.sound is sound):
             shown = group.prompt.replace("*", f"<{group.token}>")
             pen.text((x, y + side + 2), shown, FAINT, small)
             for picture in group.images:
@@ -101,7 +122,7 @@ def contact_sheet(drawn: list[Drawn], edits: list[Edited]) -> Image.Image:
     return sheet
 
 
-def _wave(pen: ImageDraw.ImageDraw, file: Path, box: tuple[int, int, int, int]) -> None:
+def _draw_waveform(pen: ImageDraw.ImageDraw, file: Path, box: tuple[int, int, int, int]) -> None:
     left, top, right, bottom = box
     waveform = audio.load(file).mono().waveform[0]
     columns = (right - left) // 3
@@ -116,18 +137,14 @@ def page(report: dict, drawn: list[Drawn]) -> str:
     """One page: a player beside the pictures of each sound."""
     share = report["event_named_by_the_oracle"]
     parts = []
-    for file in dict.fromkeys(group.heard.file for group in drawn):
-        rows = [row for row in report["pictures"] if row["sound"].endswith(f"/{file.name}")]
-        heard = next(group.heard for group in drawn if group.heard.file == file)
-        words = ", ".join(f"{html.escape(word)} {score:.0%}" for word, score in heard.words)
-        figures = "".join(
-            f'<figure><img src="{row["file"]}" alt="{html.escape(row["prompt"])}" width="128" height="128">'
-            f"<figcaption>{html.escape(row['prompt'])}<br>seen: {row['grade']['event']}</figcaption></figure>"
-            for row in rows
-        )
+    for sound in dict.fromkeys(group.sound for group in drawn):
+        rows = [row for row in report["pictures"] if row["sound"].endswith(f"/{sound.file.name}")]
+        words = ", ".join(f"{html.escape(word)} {score:.0%}" for word, score in sound.words)
+        figures = "".join(_figure(row, row["prompt"]) for row in rows)
         parts.append(
-            f"<section><h2>{html.escape(heard.event)}</h2><p>{heard.lufs:.1f} LUFS. Heard: {words}.</p>"
-            f'<audio controls preload="none" src="sounds/{file.name}"></audio><div>{figures}</div></section>'
+            f"<section><h2>{html.escape(sound.event)}</h2><p>{sound.lufs:.1f} LUFS. Heard: {words}.</p>"
+            f'<audio controls preload="none" src="sounds/{sound.file.name}"></audio>'
+            f"<div>{figures}</div></section>"
         )
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>A sound becomes a picture</title><style>'
@@ -145,15 +162,18 @@ def page(report: dict, drawn: list[Drawn]) -> str:
     )
 
 
+def _figure(row: dict, caption: str) -> str:
+    caption = html.escape(caption)
+    return (
+        f'<figure><img src="{row["file"]}" alt="{caption}" width="128" height="128">'
+        f"<figcaption>{caption}<br>seen: {row['grade']['event']}</figcaption></figure>"
+    )
+
+
 def _edits(rows: list[dict]) -> str:
     parts = []
     for example in dict.fromkeys(row["example"] for row in rows):
-        figures = "".join(
-            f'<figure><img src="{row["file"]}" alt="{html.escape(row["shows"])}" width="128" height="128">'
-            f"<figcaption>{html.escape(row['shows'])}<br>seen: {row['grade']['event']}</figcaption></figure>"
-            for row in rows
-            if row["example"] == example
-        )
+        figures = "".join(_figure(row, row["shows"]) for row in rows if row["example"] == example)
         parts.append(
             f"<section><h2>{html.escape(example.replace('_', ' '))}</h2><div>{figures}</div></section>"
         )

@@ -1,4 +1,5 @@
-"""The demo: ten unheard sounds become tokens, the tokens pictures and edits, and a page shows them."""
+"""The demo: ten sounds that no model was trained on become tokens, the tokens pictures and edits, and a
+page shows them."""
 
 from __future__ import annotations
 
@@ -20,10 +21,11 @@ from .. import audio, image
 from ..encoders.base import encode_sound, nearest_words
 from ..errors import InputError
 from ..soundworld import library, loaders
+from ..soundworld.oracle import Oracle
 from ..soundworld.sounds import synthesize
 from ..soundworld.world import EVENTS, placed
 from . import comfy_server
-from .page import Drawn, Edited, Heard, contact_sheet, page
+from .page import DemoSound, Drawn, Edited, contact_sheet, page
 
 PACK = Path(__file__).parents[2]
 EXAMPLES = PACK / "example_workflows"
@@ -73,7 +75,7 @@ def run(
         raise InputError("There is no ComfyUI: set COMFYUI_PATH to its folder, or take --engine diffusers.")
     if comfy is None and engine == "auto":
         say("No ComfyUI was found (COMFYUI_PATH, ~/comfy/ComfyUI): the same job runs through diffusers.")
-    sounds = list(_hear_all(output, events))
+    sounds = list(_encoded_sounds(output, events))
     begin = time.monotonic()
     if comfy is None:
         name, drawn, complaints = "diffusers", list(_through_diffusers(output, sounds, steps, say)), []
@@ -91,8 +93,8 @@ def run(
     return json.loads((output / "report.json").read_text(encoding="utf-8"))
 
 
-def _hear_all(output: Path, events: Sequence[str]) -> Iterator[Heard]:
-    """Synthesizes the demo's sounds, of seeds far from the trained ones, and hears them."""
+def _encoded_sounds(output: Path, events: Sequence[str]) -> Iterator[DemoSound]:
+    """Synthesizes the demo's sounds, of seeds far from the trained ones, and encodes them."""
     encoder = loaders.load_sound_encoder()
     folder = output / "sounds"
     folder.mkdir(exist_ok=True)
@@ -104,41 +106,43 @@ def _hear_all(output: Path, events: Sequence[str]) -> Iterator[Heard]:
         embedding = encode_sound(encoder, audio.load(file), file.name)
         (words,) = nearest_words(encoder, embedding.f_a[None], 3)
         prompts = ("a photo of *", placed(scene, event))
-        yield Heard(event, file, intensity, embedding.loudness, words, prompts)
+        yield DemoSound(event, file, intensity, embedding.loudness, words, prompts)
 
 
 def _through_comfyui(
-    server: comfy_server.ComfyServer, sounds: list[Heard], steps: int, say: Say
+    server: comfy_server.ComfyServer, sounds: list[DemoSound], steps: int, say: Say
 ) -> Iterator[Drawn | Edited]:
     template = server.prompt(example("sound_to_picture"))
-    for heard in sounds:
+    for sound in sounds:
         graph = copy.deepcopy(template)
-        name = heard.file.stem
-        _node(graph, "AAI_LoadAudio")["audio"] = server.upload(heard.file)
+        name = sound.file.stem
+        _node(graph, "AAI_LoadAudio")["audio"] = server.upload(sound.file)
         _node(graph, "AAI_TrainSoundToken").update(name=name, steps=steps)
         _node(graph, "EmptyLatentImage")["batch_size"] = PER_PROMPT
         _node(graph, "KSampler")["seed"] = SEED
-        for prompt in heard.prompts:
+        for prompt in sound.prompts:
             _node(graph, "AAI_SoundTokenConditioning")["prompt"] = prompt
             result = server.run(graph)
             images = torch.stack([image.load(file) for file in server.pictures(result)])
             seeds = [f"{SEED}, picture {i + 1} of the batch" for i in range(len(images))]
-            say(f"{heard.event}: {prompt} ({result.seconds:.0f} s)")
-            yield Drawn(heard, prompt, name, images, seeds, result.seconds)
-    for name, heard in _edits_of(sounds):
+            say(f"{sound.event}: {prompt} ({result.seconds:.0f} s)")
+            yield Drawn(sound, prompt, name, images, seeds, result.seconds)
+    for name, sound in _edits_of(sounds):
         graph = server.prompt(example(name))
-        _node(graph, "AAI_LoadAudio")["audio"] = server.upload(heard.file)
-        _node(graph, "AAI_TrainSoundToken").update(name=heard.file.stem, steps=steps)
+        _node(graph, "AAI_LoadAudio")["audio"] = server.upload(sound.file)
+        _node(graph, "AAI_TrainSoundToken").update(name=sound.file.stem, steps=steps)
         _node(graph, "KSampler")["seed"] = SEED
         if name == "photograph":
-            _node(graph, "LoadImage")["image"] = server.upload(_photograph(heard.file.parent))
+            _node(graph, "LoadImage")["image"] = server.upload(_photograph(sound.file.parent))
         result = server.run(graph)
         images = torch.stack([image.load(file) for file in server.pictures(result)])
-        say(f"{name}: {heard.event} ({result.seconds:.0f} s)")
-        yield _edited(name, heard, images, result.seconds)
+        say(f"{name}: {sound.event} ({result.seconds:.0f} s)")
+        yield _edited(name, sound, images, result.seconds)
 
 
-def _through_diffusers(output: Path, sounds: list[Heard], steps: int, say: Say) -> Iterator[Drawn | Edited]:
+def _through_diffusers(
+    output: Path, sounds: list[DemoSound], steps: int, say: Say
+) -> Iterator[Drawn | Edited]:
     from ..adapt.train import TrainSettings, train_token
     from ..inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
     from ..inject.invert import invert
@@ -150,58 +154,59 @@ def _through_diffusers(output: Path, sounds: list[Heard], steps: int, say: Say) 
     folder.mkdir(exist_ok=True)
     settings = TrainSettings(steps=steps)
     tokens = {}
-    for heard in sounds:
+    for sound in sounds:
         begin = time.monotonic()
-        embedding = encode_sound(encoder, audio.load(heard.file), heard.file.name)
+        embedding = encode_sound(encoder, audio.load(sound.file), sound.file.name)
         images, _ = library.references(embedding.f_a, encoder)
-        made = train_token(
-            model, embedding.f_a, images, settings, heard.file.stem, loudness=embedding.loudness
+        token = train_token(
+            model, embedding.f_a, images, settings, sound.file.stem, loudness=embedding.loudness
         ).token
-        tokens[heard.event] = made
-        made.save(folder / f"{heard.file.stem}.safetensors")
+        tokens[sound.event] = token
+        token.save(folder / f"{sound.file.stem}.safetensors")
         seeds = list(range(SEED, SEED + PER_PROMPT))
-        for prompt in heard.prompts:
-            cond, uncond = model.encode_prompt(Prompt(prompt, (made,))), model.encode_prompt(Prompt(""))
+        for prompt in sound.prompts:
+            cond, uncond = model.encode_prompt(Prompt(prompt, (token,))), model.encode_prompt(Prompt(""))
             pictures = (
                 model.decode(model.sample(cond, uncond, seeds=seeds, steps=30, guidance=GUIDANCE))
                 .clamp(0, 1)
                 .cpu()
             )
             seconds, begin = time.monotonic() - begin, time.monotonic()
-            say(f"{heard.event}: {prompt} ({seconds:.0f} s)")
-            yield Drawn(heard, prompt, made.name, pictures, [str(s) for s in seeds], seconds)
-    for name, heard in _edits_of(sounds):
+            say(f"{sound.event}: {prompt} ({seconds:.0f} s)")
+            yield Drawn(sound, prompt, token.name, pictures, [str(s) for s in seeds], seconds)
+    for name, sound in _edits_of(sounds):
         begin = time.monotonic()
-        told = _edit_widgets(name)
-        token = (tokens[heard.event],)
-        edited, scales = sweep([Prompt(told["edited_prompt"], token)], read_scales(told["scale"]))
-        source = Prompt(told["source_prompt"], token)
+        widgets = _edit_widgets(name)
+        source, edited = (
+            Prompt(widgets[key], (tokens[sound.event],)) for key in ("source_prompt", "edited_prompt")
+        )
+        prompts, scales = sweep([edited], read_scales(widgets["scale"]))
         trajectory = None
         if name == "photograph":
             latents = model.encode_images(image.load(_photograph(output / "sounds"))[None])
             trajectory = invert(model, latents, model.encode_prompt(source))
-        windows = STYLE_WINDOWS if told["windows"] == "change the style" else {}
+        windows = STYLE_WINDOWS if widgets["windows"] == "change the style" else {}
         edit = Edit(
             source,
-            edited,
+            prompts,
             scales=scales,
             trajectory=trajectory,
-            self_downscale=told["self_downscale"],
+            self_downscale=widgets["self_downscale"],
             **windows,
         )
         edit = blended(
             edit,
             model.encode_prompt,
-            told["blend_words"],
-            start=told["blend_start"],
-            threshold=told["blend_threshold"],
-            changes=told["blend_changes"],
+            widgets["blend_words"],
+            start=widgets["blend_start"],
+            threshold=widgets["blend_threshold"],
+            changes=widgets["blend_changes"],
         )
         cond, uncond = encode(model.encode_prompt, edit), model.encode_prompt(Prompt(""))
         latents = model.sample(cond, uncond, seeds=[SEED], steps=30, guidance=GUIDANCE, edit=edit)
         seconds = time.monotonic() - begin
-        say(f"{name}: {heard.event} ({seconds:.0f} s)")
-        yield _edited(name, heard, model.decode(latents).clamp(0, 1).cpu(), seconds)
+        say(f"{name}: {sound.event} ({seconds:.0f} s)")
+        yield _edited(name, sound, model.decode(latents).clamp(0, 1).cpu(), seconds)
 
 
 def example(name: str) -> dict:
@@ -210,19 +215,19 @@ def example(name: str) -> dict:
 
 
 def _edit_widgets(name: str) -> dict:
-    """What an example's Prompt To Prompt Edit says, by widget."""
+    """The values of an example's Prompt To Prompt Edit, by widget."""
     node = next(n for n in example(name)["nodes"] if n["type"] == "AAI_PromptToPromptEdit")
     names = [i["name"] for i in node["inputs"] if "widget" in i]
     return dict(zip(names, node["widgets_values"]))
 
 
-def _edits_of(sounds: list[Heard]) -> Iterator[tuple[str, Heard]]:
+def _edits_of(sounds: list[DemoSound]) -> Iterator[tuple[str, DemoSound]]:
     """The examples whose sound is among the demo's."""
     for name in EDITS:
         node = next(n for n in example(name)["nodes"] if n["type"] == "AAI_LoadAudio")
-        for heard in sounds:
-            if heard.file.name == node["widgets_values"][0]:
-                yield name, heard
+        for sound in sounds:
+            if sound.file.name == node["widgets_values"][0]:
+                yield name, sound
 
 
 def _photograph(folder: Path) -> Path:
@@ -234,12 +239,12 @@ def _photograph(folder: Path) -> Path:
     return path
 
 
-def _edited(name: str, heard: Heard, images: Tensor, seconds: float) -> Edited:
-    told = _edit_widgets(name)
-    scales = [part.strip() for part in told["scale"].split(",")]
-    word = told["edited_prompt"].replace("*", f"<{heard.file.stem}>")
-    captions = [told["source_prompt"], *(word if len(scales) == 1 else f"scale {s}" for s in scales)]
-    return Edited(EDITS[name], name, heard.event, images, tuple(captions), seconds)
+def _edited(name: str, sound: DemoSound, images: Tensor, seconds: float) -> Edited:
+    widgets = _edit_widgets(name)
+    scales = [part.strip() for part in widgets["scale"].split(",")]
+    word = widgets["edited_prompt"].replace("*", f"<{sound.file.stem}>")
+    captions = [widgets["source_prompt"], *(word if len(scales) == 1 else f"scale {s}" for s in scales)]
+    return Edited(EDITS[name], name, sound.event, images, tuple(captions), seconds)
 
 
 def _node(graph: dict, kind: str) -> dict:
@@ -254,58 +259,35 @@ def _version(package: str) -> str:
         return "not installed"
 
 
+def _graded(group: Drawn | Edited, oracle: Oracle, folder: Path) -> Iterator[dict]:
+    """Saves a group's pictures; yields each one's row of the report."""
+    grades = oracle.grade(group.images)
+    for i, picture in enumerate(group.images):
+        name = group.file_name(i)
+        image.to_pil(picture).save(folder / name)
+        yield {
+            "file": f"pictures/{name}",
+            **group.row(i),
+            "seconds": round(group.seconds / len(group.images), 2),
+            "grade": {
+                "event": grades.events[i],
+                "scene": grades.scenes[i],
+                "intensity": round(grades.intensities[i], 2),
+            },
+        }
+
+
 def _finish(
-    output: Path, engine: str, made: list[Drawn | Edited], complaints: list[str], seconds: float
+    output: Path, engine: str, groups: list[Drawn | Edited], complaints: list[str], seconds: float
 ) -> None:
     """Grades the pictures and writes them, report.json, contact_sheet.png and index.html."""
     oracle = loaders.load_oracle()
     folder = output / "pictures"
     folder.mkdir(exist_ok=True)
-    drawn = [group for group in made if isinstance(group, Drawn)]
-    edits = [group for group in made if isinstance(group, Edited)]
-    rows, edited = [], []
-    for group in edits:
-        grades = oracle.grade(group.images)
-        for i, picture in enumerate(group.images):
-            name = f"{group.name}-{i}.png"
-            image.to_pil(picture).save(folder / name)
-            edited.append(
-                {
-                    "file": f"pictures/{name}",
-                    "example": group.name,
-                    "event": group.event,
-                    "shows": group.captions[i],
-                    "seconds": round(group.seconds / len(group.images), 2),
-                    "grade": {
-                        "event": grades.events[i],
-                        "scene": grades.scenes[i],
-                        "intensity": round(grades.intensities[i], 2),
-                    },
-                }
-            )
-    for group in drawn:
-        grades = oracle.grade(group.images)
-        for i, picture in enumerate(group.images):
-            name = f"{group.token}-{'photo' if group.prompt.startswith('a photo') else 'scene'}-{i + 1}.png"
-            image.to_pil(picture).save(folder / name)
-            rows.append(
-                {
-                    "file": f"pictures/{name}",
-                    "sound": f"sounds/{group.heard.file.name}",
-                    "event": group.heard.event,
-                    "intensity": group.heard.intensity,
-                    "lufs": round(group.heard.lufs, 1),
-                    "token": group.token,
-                    "prompt": group.prompt,
-                    "seed": group.seeds[i],
-                    "seconds": round(group.seconds / len(group.images), 2),
-                    "grade": {
-                        "event": grades.events[i],
-                        "scene": grades.scenes[i],
-                        "intensity": round(grades.intensities[i], 2),
-                    },
-                }
-            )
+    drawn = [group for group in groups if isinstance(group, Drawn)]
+    edits = [group for group in groups if isinstance(group, Edited)]
+    edit_rows = [row for group in edits for row in _graded(group, oracle, folder)]
+    rows = [row for group in drawn for row in _graded(group, oracle, folder)]
     right = sum(row["grade"]["event"] == row["event"] for row in rows)
     report = {
         "engine": engine,
@@ -322,7 +304,7 @@ def _finish(
         },
         "complaints_in_the_log": complaints,
         "pictures": rows,
-        "edits": edited,
+        "edits": edit_rows,
     }
     contact_sheet(drawn, edits).save(output / "contact_sheet.png")
     (output / "index.html").write_text(page(report, drawn), encoding="utf-8")

@@ -27,7 +27,8 @@ class ValueMix:
 
     On the source's map: `kept` of the source's own row (below 0 where the edit goes beyond its prompt), and
     `given` [L] of the edited row number `inverse` [L]. On its own map: `own` [L]. Inside the window the
-    source's map is read with the source's queries.
+    source's map is that of the source's queries. `gives` and `owns` say whether any `given`, any `own` is not
+    0.
     """
 
     inside: bool
@@ -57,10 +58,36 @@ class Injection:
         groups: Groups,
         attend_rest: Attend | None = None,
     ) -> Tensor:
-        return cross_attention(attend, q, k, v, groups, self.mixes, attend_rest)
+        """Cross-attention [B, ..., N, d] in which each group's edited rows borrow from its source (eq. 7, 8).
+
+        q [B, ..., N, d]; k, v [B, ..., L, d]: all three are overwritten, so that an edit needs no copies.
+        `attend(q, k, v)` is any attention. A group is the batch rows of a source and its edited pictures, in
+        `mixes`' order; rows of no group pass unchanged. `attend_rest` does the call for the edited rows' own
+        maps, on these rows alone, where `attend` must see the whole batch.
+        """
+        pairs = [(source, row, mix) for source, *edited in groups for row, mix in zip(edited, self.mixes)]
+        borrowing = [(source, row, mix) for source, row, mix in pairs if mix.gives or mix.kept]
+        # The edited pictures' own maps come first: afterwards their queries and keys are the source's.
+        own = {row: v[row] * mix.own.to(v)[:, None] for _, row, mix in borrowing if mix.owns}
+        if own:
+            queries, keys = (rows_of(x, list(own)) for x in (q, k))
+            own_out = (attend_rest or attend)(queries, keys, torch.stack(list(own.values())))
+        for source, row, mix in pairs:
+            if not mix.gives and not mix.kept:
+                v[row] *= mix.own.to(v)[:, None]
+                continue
+            given = v[row].index_select(-2, mix.inverse.to(v.device)) * mix.given.to(v)[:, None]
+            v[row] = torch.add(given, v[source], alpha=mix.kept) if mix.kept else given
+            k[row] = k[source]
+            if mix.inside:
+                q[row] = q[source]
+        out = attend(q, k, v)
+        for i, row in enumerate(own):
+            out[row] += own_out[i]
+        return out
 
     def to(self, like: Tensor) -> Injection:
-        """With its tensors on a tensor's device and of its type, so that no layer has to move them."""
+        """With its tensors on a tensor's device and of its dtype, so that no layer has to move them."""
         mixes = (
             replace(mix, given=mix.given.to(like), own=mix.own.to(like), inverse=mix.inverse.to(like.device))
             for mix in self.mixes
@@ -73,8 +100,8 @@ class Injection:
         return len(self.mixes[0].own)
 
     def fitted(self, k: Tensor, rows: int) -> Injection | None:
-        """For keys [B, L', C] that others may have made longer, of `rows` rows in a batch: what repeats the
-        conditioning is read as the conditioning. None for other positions, or other rows, than its own."""
+        """For keys [B, L', C] of a batch of `rows` rows, which other code may have lengthened by repeating
+        the conditioning: the injection repeated as often. None for other positions or rows than its own."""
         length = self.length
         if k.shape[:2] == (rows, length):
             return self
@@ -90,14 +117,15 @@ class Injection:
         return replace(self, mixes=tuple(mixes))
 
     def self_attention(self, x: Tensor, groups: Groups, size: tuple[int, int]) -> Tensor:
-        """Queries, keys, or what they are made from [B, N, C] in a layer of latents of `size` (h, w)."""
+        """A layer's queries or keys, or their inputs, [B, N, C], borrowed where due, for latents of `size`
+        (h, w)."""
         # A layer's sides are rounded up, as strided convolutions do.
         places = math.prod(math.ceil(side / self.self_downscale) for side in size)
         return borrow(x, groups) if self.borrows_self and x.shape[1] <= places else x
 
 
 def weighted(own: list[float], length: int) -> ValueMix:
-    """A row on its own map with weighted value rows: eq. 8 without an edit."""
+    """A picture's own map alone, with weighted value rows: eq. 8 without an edit."""
     nothing = torch.zeros(length)
     return ValueMix(False, 0.0, nothing, nothing.long(), tiled(own, length), gives=False, owns=True)
 
@@ -110,45 +138,6 @@ def tiled(values: list, length: int) -> Tensor:
 def _repeats(k: Tensor, length: int) -> bool:
     first, *others = k.split(length, 1)
     return all(torch.equal(first, other) for other in others)
-
-
-def cross_attention(
-    attend: Attend,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    groups: Groups,
-    mixes: Sequence[ValueMix],
-    attend_rest: Attend | None = None,
-) -> Tensor:
-    """Cross-attention [B, ..., N, d] in which each group's edited rows borrow from its source (eq. 7, 8).
-
-    q [B, ..., N, d]; k, v [B, ..., L, d]: all three are written over, so that an edit holds no copy of them.
-    `attend(q, k, v)` is any attention. A group is the batch rows of a source and its edited pictures, in
-    `mixes`' order; rows of no group pass as they are. `attend_rest` does the call for the edited rows' own
-    maps, on these rows alone, where `attend` must see the whole batch.
-    """
-    pairs = [(source, row, mix) for source, *edited in groups for row, mix in zip(edited, mixes)]
-    borrowing = [(source, row, mix) for source, row, mix in pairs if mix.gives or mix.kept]
-    # The edited pictures' own maps come first: afterwards their queries and keys are the source's.
-    apart = [(row, v[row] * mix.own.to(v)[:, None]) for _, row, mix in borrowing if mix.owns]
-    rest = None
-    if apart:
-        own = torch.stack([values for _, values in apart])
-        rest = (attend_rest or attend)(*(rows_of(x, [row for row, _ in apart]) for x in (q, k)), own)
-    for source, row, mix in pairs:
-        if not mix.gives and not mix.kept:
-            v[row] *= mix.own.to(v)[:, None]
-            continue
-        given = v[row].index_select(-2, mix.inverse.to(v.device)) * mix.given.to(v)[:, None]
-        v[row] = torch.add(given, v[source], alpha=mix.kept) if mix.kept else given
-        k[row] = k[source]
-        if mix.inside:
-            q[row] = q[source]
-    out = attend(q, k, v)
-    for i, (row, _) in enumerate(apart):
-        out[row] += rest[i]
-    return out
 
 
 def rows_of(x: Tensor, rows: Sequence[int]) -> Tensor:

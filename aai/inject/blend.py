@@ -1,6 +1,6 @@
 """Local blend: where an edited picture may differ from its source.
 
-The place is a mask that the user gives, or where chosen words look, or where the edit changes most. Words'
+The place is a mask that the user gives, or where chosen words attend, or where the edit changes most. Words'
 attention maps are never formed whole: a column comes out of an ordinary attention call whose values are ones
 at the words' positions. Outside the place the edited row's clean latents are the source's, at every step,
 before guidance.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from ..prompt import TokenIds
 
 START, THRESHOLD = 0.2, 0.3
 FINEST = 8
-"""A layer of fewer places a side is too coarse to show where a word looks."""
+"""Positions a side: a coarser layer cannot show where a word attends."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Blend:
     words: the positions of the blend words in each row's prompt, the source's first; () where there are none.
     mask: [H, W] or [edited, H, W] in [0, 1], of any size; 1 where the picture may change.
     changes: only where the edited picture's prediction differs most from the source's, as in DiffEdit
-    (Couairon et al. 2022): for a sound whose word looks everywhere.
+    (Couairon et al. 2022): for a sound whose word attends everywhere.
     Where several are given, all must allow it. Words' places and changes count from a share `start` of the
     steps on, where the map, or the difference, is above `threshold` of its largest value.
 
@@ -62,36 +63,36 @@ def positions_of(word: TokenIds, token_ids: TokenIds, name: str) -> tuple[int, .
     Raises InputError where they do not.
     """
     pieces = [piece for piece in word if piece is not None][1:-1]
-    found = [
+    positions = [
         start + i
         for start in range(len(token_ids) - len(pieces) + 1)
         if pieces and list(token_ids[start : start + len(pieces)]) == pieces
         for i in range(len(pieces))
     ]
-    if not found:
+    if not positions:
         raise InputError(f"The blend word '{name}' is not in the prompt: take a word that it has.")
-    return tuple(found)
+    return tuple(positions)
 
 
 def word_positions(
-    words: Sequence[str], read: Callable[[str], TokenIds], rows: Sequence[TokenIds]
+    words: Sequence[str], token_ids_of: Callable[[str], TokenIds], rows: Sequence[TokenIds]
 ) -> tuple[tuple[int, ...], ...]:
-    """`Blend.words` for the rows' prompts; a word need stand in one of them only. `read(word)` gives the
-    token ids of a word alone.
+    """`Blend.words` for the rows' prompts; a word need stand in one of them only. `token_ids_of(word)` are
+    a word's alone.
 
     Raises InputError for a word that no prompt has.
     """
-    found: list[list[int]] = [[] for _ in rows]
+    positions: list[list[int]] = [[] for _ in rows]
     for word in words:
-        pieces, missing = read(word), 0
-        for places, token_ids in zip(found, rows):
+        word_ids, missing = token_ids_of(word), 0
+        for row, token_ids in zip(positions, rows):
             try:
-                places += positions_of(pieces, token_ids, word)
+                row += positions_of(word_ids, token_ids, word)
             except InputError:
                 missing += 1
                 if missing == len(rows):
                     raise
-    return tuple(tuple(places) for places in found)
+    return tuple(map(tuple, positions))
 
 
 class BlendRun:
@@ -105,18 +106,18 @@ class BlendRun:
         self.layer = tuple(math.ceil(side / coarse) for side in size)
         self.gathered: Tensor | None = None
         self.changed: Tensor | None = None
-        self.passed_by = False
+        self.saw_other_sizes = False
 
     def observe(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups, size: tuple[int, int]) -> None:
-        """Gathers where the words look in a layer of q [B, heads, N, d], k [B, heads, L, d], in a call for
-        latents of `size`. One layer alone is gathered, and none of an area of the picture."""
+        """Gathers where the words attend in a layer of q [B, heads, N, d], k [B, heads, L, d], in a call for
+        latents of `size`. Only layers of one size are gathered, and only of the whole picture."""
         if not self.blend.words:
             return
         if tuple(size) != self.size or q.shape[-2] != math.prod(self.layer):
-            self.passed_by = True
+            self.saw_other_sizes = True
             return
         rows = [row for group in groups for row in group]
-        # Every value of a position says whether a word stands there, so any one of the output's is its map.
+        # A position's values say whether a word stands there, so any one channel of the output is the map.
         ones = torch.zeros_like(k[: self.rows])
         for row, places in enumerate(self.blend.words):
             ones[row, :, list(places)] = 1
@@ -127,44 +128,43 @@ class BlendRun:
     def mask(self, progress: float) -> Tensor | None:
         """Where the edited rows may differ now, [groups, edited, 1, h, w] in [0, 1]; None for everywhere.
 
-        Raises InputError where the words' places are due, and no layer of the edit's has been gathered.
+        Raises InputError where the words' places are due, and no layer has been gathered.
         """
-        allowed = None
+        masks = []
         if self.blend.mask is not None:
             given = self.blend.mask.float()
             given = given[None] if given.ndim == 2 else given
             given = F.interpolate(given[:, None], self.size, mode="area")
-            allowed = given.expand(self.rows - 1, -1, -1, -1)[None]
-        if progress < self.blend.start:
-            return allowed
-        if self.gathered is None and self.passed_by:
-            raise InputError(
-                "Where the blend words look is known of a conditioning of the whole picture only: use the "
-                "edit's conditioning without areas, or a mask in place of words."
-            )
-        if self.gathered is not None:
-            maps = F.max_pool2d(self.gathered.flatten(0, 1)[:, None], 3, stride=1, padding=1)
-            maps = F.interpolate(maps, self.size, mode="bilinear")
-            seen = self._high(maps).unflatten(0, (-1, self.rows))
-            seen = (seen[:, 1:] | seen[:, :1]).float()
-            allowed = seen if allowed is None else allowed.to(seen) * seen
-        if self.changed is not None:
-            seen = self._high(self.changed).unflatten(0, (-1, self.rows - 1)).float()
-            allowed = seen if allowed is None else allowed.to(seen) * seen
-        return allowed
+            masks.append(given.expand(self.rows - 1, -1, -1, -1)[None])
+        if progress >= self.blend.start:
+            if self.gathered is None and self.saw_other_sizes:
+                raise InputError(
+                    "Where the blend words look is known of a conditioning of the whole picture only: use "
+                    "the edit's conditioning without areas, or a mask in place of words."
+                )
+            if self.gathered is not None:
+                maps = F.max_pool2d(self.gathered.flatten(0, 1)[:, None], 3, stride=1, padding=1)
+                maps = F.interpolate(maps, self.size, mode="bilinear")
+                high = self._high(maps).unflatten(0, (-1, self.rows))
+                masks.append((high[:, 1:] | high[:, :1]).float())
+            if self.changed is not None:
+                masks.append(self._high(self.changed).unflatten(0, (-1, self.rows - 1)).float())
+        return reduce(lambda a, b: a.to(b) * b, masks) if masks else None
 
     def _high(self, maps: Tensor) -> Tensor:
         return maps > self.blend.threshold * maps.amax((2, 3), keepdim=True)
 
     def compare(self, clean: Tensor) -> None:
-        """Sees where the prompts' own clean latents [groups * rows, C, h, w], without guidance, differ."""
+        """Measures where the clean latents [groups * rows, C, h, w], without guidance, differ."""
         if self.blend.changes:
             source, *edited = clean.float().unflatten(0, (-1, self.rows)).unbind(1)
-            apart = torch.stack([(row - source).square().mean(1, keepdim=True).sqrt() for row in edited], 1)
-            self.changed = F.avg_pool2d(apart.flatten(0, 1), 3, 1, 1, count_include_pad=False)
+            distances = torch.stack(
+                [(row - source).square().mean(1, keepdim=True).sqrt() for row in edited], 1
+            )
+            self.changed = F.avg_pool2d(distances.flatten(0, 1), 3, 1, 1, count_include_pad=False)
 
     def blended(self, latents: Tensor, progress: float) -> Tensor:
-        """Clean latents [groups * rows, C, h, w] with the edited rows' kept to the mask."""
+        """Clean latents [groups * rows, C, h, w], the edited rows the source's outside the mask."""
         return self._masked(latents, self.mask(progress))
 
     def restored(self, latents: Tensor, progress: float) -> Tensor:
@@ -179,5 +179,5 @@ class BlendRun:
         grouped = latents.unflatten(0, (-1, self.rows))
         source, edited = grouped[:, :1], grouped[:, 1:]
         # Where the mask is 0 or 1 nothing rounds: the source's latents are taken as they are.
-        kept = torch.lerp(source.expand_as(edited), edited, mask.to(latents))
-        return torch.cat([source, kept], 1).flatten(0, 1)
+        mixed = torch.lerp(source.expand_as(edited), edited, mask.to(latents))
+        return torch.cat([source, mixed], 1).flatten(0, 1)

@@ -20,7 +20,7 @@ Window = tuple[float, float]
 
 CROSS_WINDOW, SELF_WINDOW = (0.0, 0.8), (0.0, 0.4)
 STYLE_WINDOWS: dict[str, Window] = {"cross_window": (0.0, 0.5), "self_window": (0.0, 0.2)}
-"""`Edit`'s windows for "... in the style of *": the whole picture is to change, so it is let go earlier."""
+"""`Edit`'s windows for "... in the style of *": the whole picture must change, so borrowing ends earlier."""
 
 SILENCES = ("full", "literal")
 
@@ -34,12 +34,12 @@ class Edit:
     self_downscale: self-attention is borrowed in layers this much coarser than the latent, or more.
     scales: for each edited picture {token name: scale in [0, 2]} (eq. 8); none leaves every token at 1.
     silence: "full", every cross-attention's output goes from the source's (scale 0) to the edit's (1) and as
-    far again beyond it (2), so that 0 gives the source picture and 2 acts; of several tokens the loudest says
-    how far. "literal", eq. 8 alone, where the words after a token still carry it, since CLIP reads forwards,
-    whatever the scale.
+    far again beyond it (2), so that 0 gives the source picture and 2 exaggerates; of several tokens the
+    loudest decides. "literal", eq. 8 alone: the words after a token still carry it at any scale, since CLIP's
+    attention is causal.
     source_pooled: SDXL's pooled embedding is the source's in every row, which keeps the composition.
     blend: where the edited pictures may differ at all; None for everywhere.
-    trajectory: the source's own, where it is a picture that no model has drawn (`invert`).
+    trajectory: the source's, where it is a given picture (`invert`).
 
     Raises InputError for windows or scales out of range, an edited prompt without a sound token, or a scale
     for a token that its prompt does not name.
@@ -118,10 +118,11 @@ class Edit:
         """What is injected at a share `progress` of the sampler's steps.
 
         `token_ids` are those of the source and of every edited prompt; `length` is the conditioning's, a
-        multiple of each one's. The self window holds int(share * steps) whole steps, as
-        google/prompt-to-prompt counts them, and none that it covers in part.
+        multiple of each one's. The self window is counted in whole steps, int(share * steps), as in
+        google/prompt-to-prompt.
         """
-        inside = _inside(self.cross_window, progress)
+        begin, end = self.cross_window
+        inside = begin <= progress < end
         source, *edited = token_ids
         if len(edited) != len(self.edited):
             raise InputError(
@@ -129,16 +130,16 @@ class Edit:
                 "conditioning that was made with it."
             )
         mixes = (self._mix(source, row, number, inside, length) for number, row in enumerate(edited))
-        start, end = (int(share * steps) for share in self.self_window)
-        borrows = start <= round(progress * steps) < end
-        return Injection(tuple(mixes), borrows, self.self_downscale)
+        first, last = (int(share * steps) for share in self.self_window)
+        borrows_self = first <= round(progress * steps) < last
+        return Injection(tuple(mixes), borrows_self, self.self_downscale)
 
     def _mix(self, source: TokenIds, edited: TokenIds, number: int, inside: bool, length: int) -> ValueMix:
         projection = index_projection(source, edited)
         own = value_weights(edited, self.scales[number])
         sound = [isinstance(piece, tuple) for piece in edited]
         if source == edited and self.source.used() == self.edited[number].used() and set(own) == {1.0}:
-            # Two calls round otherwise than one; nothing is edited, so nothing at all is to differ.
+            # Nothing is edited, so nothing at all may differ; two calls would round differently from one.
             own, share = [0.0] * len(own), 0.0
         else:
             loudest = max((weight for weight, is_sound in zip(own, sound) if is_sound), default=1.0)
@@ -176,32 +177,32 @@ def sweep(
             "or as many of both."
         )
     prompts = tuple(edited) * (count // len(edited))
-    each = list(scales) * (count // len(scales))
-    return prompts, tuple({t.name: scale for t in prompt.used()} for prompt, scale in zip(prompts, each))
+    repeated = list(scales) * (count // len(scales))
+    return prompts, tuple({t.name: scale for t in prompt.used()} for prompt, scale in zip(prompts, repeated))
 
 
 def reweighted(
     before: Edit | Reweight | None, names: Sequence[str], scales: Sequence[float]
 ) -> Edit | Reweight:
     """Eq. 8 added to an edit, to other scales, or on its own: one scale, or one for each picture, for the
-    tokens of these names. An edited prompt without a token of that name has no scale for it.
+    tokens of these names. An edited prompt without a token of that name gets no scale for it.
 
     Raises InputError where the scales are not as many as the pictures.
     """
     added = [dict.fromkeys(names, scale) for scale in scales]
-    present = [] if before is None else list(before.scales)
-    count = len(present) if isinstance(before, Edit) else max(len(added), len(present))
-    if len(added) not in (1, count) or len(present) not in (0, 1, count):
+    existing = [] if before is None else list(before.scales)
+    count = len(existing) if isinstance(before, Edit) else max(len(added), len(existing))
+    if len(added) not in (1, count) or len(existing) not in (0, 1, count):
         raise InputError(
             f"{len(added)} loudness scales were given for {count} pictures: give one, or one for each."
         )
-    present = present or [{}]
-    added, present = added * (count // len(added)), present * (count // len(present))
+    existing = existing or [{}]
+    added, existing = added * (count // len(added)), existing * (count // len(existing))
     if not isinstance(before, Edit):
-        return Reweight(tuple({**old, **new} for old, new in zip(present, added)))
+        return Reweight(tuple({**old, **new} for old, new in zip(existing, added)))
     used = [{token.name for token in prompt.used()} for prompt in before.edited]
     merged = (
-        {**old, **{n: s for n, s in new.items() if n in row}} for old, new, row in zip(present, added, used)
+        {**old, **{n: s for n, s in new.items() if n in row}} for old, new, row in zip(existing, added, used)
     )
     return replace(before, scales=tuple(merged))
 
@@ -215,8 +216,8 @@ def blended(
     threshold: float = THRESHOLD,
     changes: bool = False,
 ) -> Edit:
-    """The edit kept to where words look ("*, fire": a prompt's own words, commas between them), to a mask, to
-    where it changes most, or to all of these; `start`, `threshold` and `changes` as `Blend`'s.
+    """The edit limited to where words attend ("*, fire": a prompt's own words, separated by commas), to a
+    mask, to where it changes most, or to all of these; `start`, `threshold` and `changes` as `Blend`'s.
 
     Raises InputError for a word that stands in neither prompt, or a mask of another shape than `Blend`'s.
     """
@@ -226,15 +227,15 @@ def blended(
     prompts = (edit.source, *edit.edited)
     tokens = edit.edited[0].tokens
 
-    def read(text: str) -> TokenIds:
+    def token_ids(text: str) -> TokenIds:
         return encode_prompt(Prompt(text, tokens)).token_ids[0]
 
-    places = word_positions(names, read, [read(p.text) for p in prompts]) if names else ()
+    positions = word_positions(names, token_ids, [token_ids(p.text) for p in prompts]) if names else ()
     if mask is not None and mask.ndim == 3 and len(mask) not in (1, len(edit.edited)):
         raise InputError(
             f"{len(mask)} masks were given for {len(edit.edited)} edited pictures: give one, or one for each."
         )
-    return replace(edit, blend=Blend(places, mask, start, threshold, changes))
+    return replace(edit, blend=Blend(positions, mask, start, threshold, changes))
 
 
 def encode(encode_prompt: Callable[[Prompt], Conditioning], edit: Edit) -> Conditioning:
@@ -242,11 +243,6 @@ def encode(encode_prompt: Callable[[Prompt], Conditioning], edit: Edit) -> Condi
     `encode_prompt`."""
     rows = [encode_prompt(prompt) for prompt in (edit.source, *edit.edited)]
     return stacked(rows, 0 if edit.source_pooled else None)
-
-
-def _inside(window: Window, share: float) -> bool:
-    start, end = window
-    return start <= share < end
 
 
 def _check_window(name: str, window: Window) -> None:

@@ -91,85 +91,35 @@ def caption(
     place = f"a {scene}"
     if event is None:
         return Caption(prefix + place, scene, None, None)
-    told = intensity if rng.random() < 0.7 else None
-    words = phrase(event, told, rng)
+    stated = intensity if rng.random() < 0.7 else None
+    words = phrase(event, stated, rng)
     word = words if rng.random() < starred else None
     shown = "*" if word else words
     if rng.random() < 0.35:
-        return Caption(prefix + shown, None, event, told, word)
+        return Caption(prefix + shown, None, event, stated, word)
     form = str(rng.choice(PLACED))
-    return Caption(prefix + form.format(scene=place, event=shown), scene, event, told, word)
+    return Caption(prefix + form.format(scene=place, event=shown), scene, event, stated, word)
 
 
 def random_caption(rng: np.random.Generator, starred: float = 0.3) -> Caption:
-    """A caption of a picture nobody has drawn yet: what the text tower is trained on."""
+    """A caption of a picture that is never drawn: what the text tower is trained on."""
     scene = str(rng.choice(SCENES))
     event = None if rng.random() < 0.08 else str(rng.choice(EVENTS))
     return caption(scene, event, float(rng.uniform(0.02, 1.0)), rng, starred)
 
 
 def corpus() -> list[str]:
-    """Every word of SoundWorld, with everyday words that prompts hold, for the tokenizer."""
+    """Every word of SoundWorld, with everyday words of prompts, for the tokenizer."""
     words: list[str] = []
     for event in EVENTS:
         words += [w for noun in NOUNS[event] for w in noun.split()]
     words += [w for group in LEVEL_SYNONYMS.values() for w in group]
-    words += list(SCENES) + [
-        "an",
-        "under",
-        "with",
-        "in",
-        "over",
-        "photo",
-        "painting",
-        "picture",
-        "sight",
-        "of",
-        "a",
-        ",",
-    ]
-    words += [
-        "the",
-        "and",
-        "on",
-        "at",
-        "by",
-        "from",
-        "to",
-        "style",
-        "sky",
-        "night",
-        "day",
-        "sun",
-        "sunset",
-        "storm",
-        "sea",
-        "water",
-        "tree",
-        "trees",
-        "house",
-        "street",
-        "mountain",
-        "river",
-        "snow",
-        "road",
-        "bird",
-        "car",
-        "light",
-        "dark",
-        "red",
-        "blue",
-        "green",
-        "yellow",
-        "white",
-        "black",
-        "old",
-        "new",
-        "very",
-        "color",
-        "drawing",
-        "watercolor",
-    ]
+    words += [*SCENES, *"an under with in over photo painting picture sight of a ,".split()]
+    words += (
+        "the and on at by from to style sky night day sun sunset storm sea water tree trees house "
+        "street mountain river snow road bird car light dark red blue green yellow white black old "
+        "new very color drawing watercolor"
+    ).split()
     return words
 
 

@@ -1,7 +1,7 @@
-"""A small dataset of SoundWorld's own, as a user's would lie on the disk: `class/clip.wav` beside
+"""A small dataset of SoundWorld's own, laid out as a user's would be: `class/clip.wav` beside
 `class/clip.jpg`.
 
-Its classes are events at two strengths, "light rain" and "strong rain": more than the encoder's labels say,
+Its classes are events at two strengths, "light rain" and "strong rain": finer than the encoder's labels,
 so there is something to teach it.
 """
 
@@ -30,7 +30,7 @@ def write(
     seed: int = 500,
     callback: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Writes `each` sounds and pictures of every class into a new folder; a folder that is there stays.
+    """Writes `each` sounds and pictures of every class into a new folder; an existing one is kept.
 
     `callback(classes done, classes)` may raise to stop; then nothing is left. Raises InputError where the
     disk does not take it.

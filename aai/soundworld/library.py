@@ -29,9 +29,6 @@ def references(f_a: Tensor, encoder, k: int = 4) -> tuple[Tensor, list[float]]:
     return library_pictures()[rows].float() / 255, scores
 
 
-_features: dict[int, tuple[object, Tensor]] = {}
-
-
 def library_features(encoder) -> Tensor:
     """The library's embeddings [N, dim] by an encoder, computed once for each encoder object.
 
@@ -42,8 +39,9 @@ def library_features(encoder) -> Tensor:
             f"The sound encoder {encoder.name} cannot see SoundWorld's pictures: give a folder of your own "
             "and a CLIP model that sees it."
         )
-    cached = _features.get(id(encoder))
-    if cached is None or cached[0] is not encoder:
-        _features.clear()
-        cached = _features[id(encoder)] = (encoder, encoder.embed_images(library_pictures().float() / 255))
-    return cached[1]
+    return _features(encoder)
+
+
+@lru_cache(maxsize=1)
+def _features(encoder) -> Tensor:
+    return encoder.embed_images(library_pictures().float() / 255)

@@ -62,11 +62,9 @@ class ResidualBlock(nn.Module):
 class PatchAutoencoder(nn.Module):
     """Pictures [B, 3, H, W] in [-1, 1] to latents [B, 32, H/8, W/8] of about unit variance, and back.
 
-    `encode` is linear. `decode` undoes it, then adds what a small network knows of block edges and of the
-    details that 32 numbers a patch leave out; `refine=False` shows the linear picture.
+    `encode` is linear. `decode` inverts it, then a small network repairs block edges and restores details
+    that 32 numbers a patch leave out; `refine=False` gives the linear picture.
     """
-
-    downscale = 8
 
     def __init__(self, channels: int = LATENT_CHANNELS, width: int = 48, blocks: int = 4):
         super().__init__()

@@ -1,5 +1,5 @@
-"""The oracle: what a SoundWorld picture shows, as numbers. It grades generated pictures and trains nothing
-else.
+"""The oracle: what a SoundWorld picture shows, as numbers. It grades generated pictures and trains no
+other model.
 
 One small convolutional network names the event and the scene, measures the event's intensity and outlines it.
 It learns from rendered pictures only, softened and disturbed at random, because a generator's pictures are
@@ -21,7 +21,7 @@ CALM = "nothing"
 
 @dataclass(frozen=True)
 class Grades:
-    """What the oracle sees in each of B pictures: event (or "nothing"), scene, intensity 0..1, masks [B,
+    """The oracle's grades of B pictures: event (or "nothing"), scene, intensity 0..1, masks [B,
     64, 64]."""
 
     events: list[str]

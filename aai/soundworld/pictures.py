@@ -14,15 +14,12 @@ from .canvas import UNITS, Canvas
 from .world import EVENTS, SCENES
 
 
-def _generator(scene: str, event: str, seed: int) -> np.random.Generator:
-    return np.random.default_rng([seed, SCENES.index(scene), EVENTS.index(event)])
-
-
 def _event_layer(scene: str, event: str | None, intensity: float, seed: int, size: int) -> np.ndarray | None:
     if event is None:
         return None
     canvas = Canvas()
-    events.DRAW[event](canvas, intensity, _generator(scene, event, seed))
+    rng = np.random.default_rng([seed, SCENES.index(scene), EVENTS.index(event)])
+    events.DRAW[event](canvas, intensity, rng)
     return canvas.pixels(size)
 
 
@@ -62,18 +59,16 @@ def event_mask(scene: str, event: str | None, intensity: float, seed: int, size:
 
 @dataclass(frozen=True)
 class Scenes:
-    """What was drawn: scene and event (None: calm) and intensity of each picture, and its seed."""
+    """Each picture's scene, event (None: calm), intensity and seed."""
 
     scene: list[str]
     event: list[str | None]
     intensity: list[float]
     seed: list[int]
 
-    def draw(self, i: int) -> np.ndarray:
-        return render(self.scene[i], self.event[i], self.intensity[i], self.seed[i])
-
 
 def random_scenes(count: int, seed: int, calm: float = 0.08) -> Scenes:
+    """`count` random scenes, a share `calm` of them without an event."""
     rng = np.random.default_rng(seed)
     event = [None if rng.random() < calm else str(rng.choice(EVENTS)) for _ in range(count)]
     return Scenes(
@@ -84,20 +79,16 @@ def random_scenes(count: int, seed: int, calm: float = 0.08) -> Scenes:
     )
 
 
-def _draw_one(arguments: tuple) -> np.ndarray:
-    return render(*arguments)
-
-
 def draw_all(scenes: Scenes, workers: int = 2) -> Tensor:
     """The pictures as uint8 [N, 3, H, W], drawn in `workers` processes of their own, or in this one."""
     from multiprocessing import get_all_start_methods, get_context
 
     rows = list(zip(scenes.scene, scenes.event, scenes.intensity, scenes.seed))
     if workers == 1:
-        # A server of many threads is not to be forked.
+        # A server of many threads must not be forked.
         pictures = np.stack([render(*row) for row in rows])
     else:
         start = "fork" if "fork" in get_all_start_methods() else "spawn"
         with get_context(start).Pool(workers) as pool:
-            pictures = np.stack(pool.map(_draw_one, rows, chunksize=64))
+            pictures = np.stack(pool.starmap(render, rows, chunksize=64))
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()

@@ -1,8 +1,8 @@
 """Synthesizes SoundWorld's sounds: the ten events, each rich and varied, its loudness following its
 intensity.
 
-Every sound is built loud and clean, then heard from somewhere: a random equaliser, a short room, a quiet
-background. Last it is set to `level(intensity)` LUFS with less than 1 LU of jitter, so intensity can be read
+Every sound is built loud and clean, then recorded somewhere: a random equaliser, a short room, a quiet
+background. Last it is set to `lufs_of(intensity)` with less than 1 LU of jitter, so intensity can be read
 from loudness: -45 LUFS at 0 to -15 LUFS at 1. Crests that do not fit are limited softly and the level set
 again.
 """
@@ -22,7 +22,7 @@ Rng = np.random.Generator
 QUIETEST_LUFS, LOUDEST_LUFS = -45.0, -15.0
 
 
-def level(intensity: float) -> float:
+def lufs_of(intensity: float) -> float:
     """The loudness in LUFS of an intensity in (0, 1]."""
     return QUIETEST_LUFS + (LOUDEST_LUFS - QUIETEST_LUFS) * intensity
 
@@ -48,8 +48,7 @@ def _band(x: np.ndarray, low: float, high: float, rate: int, order: int = 2) -> 
 def _slow(rng: Rng, n: int, rate: int, hz: float) -> np.ndarray:
     """A smooth random curve in 0..1 that changes about `hz` times a second."""
     points = max(int(n / rate * hz) + 3, 4)
-    curve = np.interp(np.linspace(0, points - 1, n), np.arange(points), rng.uniform(0, 1, points))
-    return curve
+    return np.interp(np.linspace(0, points - 1, n), np.arange(points), rng.uniform(0, 1, points))
 
 
 def _clicks(
@@ -262,8 +261,8 @@ _MAKE: dict[str, Callable[[Rng, int, int], np.ndarray]] = {
 }
 
 
-def _heard(x: np.ndarray, rng: Rng, rate: int) -> np.ndarray:
-    """The sound as a microphone somewhere hears it: a room, an equaliser, a background."""
+def _recorded(x: np.ndarray, rng: Rng, rate: int) -> np.ndarray:
+    """The sound as a microphone somewhere records it: a room, an equaliser, a background."""
     n = len(x)
     if rng.random() < 0.6:
         length = int(rate * rng.uniform(0.05, 0.6))
@@ -292,8 +291,8 @@ def synthesize(event: str, intensity: float, seed: int, seconds: float = 5.0, ra
         raise InputError(f"The intensity {intensity} is outside (0, 1]: choose one between.")
     rng = np.random.default_rng([seed, EVENTS.index(event)])
     n = int(seconds * rate)
-    x = _heard(_MAKE[event](rng, n, rate), rng, rate)
-    wanted = level(intensity) + rng.uniform(-0.8, 0.8)
+    x = _recorded(_MAKE[event](rng, n, rate), rng, rate)
+    wanted = lufs_of(intensity) + rng.uniform(-0.8, 0.8)
     x = x / np.abs(x).max()
     for _ in range(4):
         x = x * 10 ** ((wanted - loudness(_sound(x, rate))) / 20)
@@ -310,6 +309,7 @@ def _sound(x: np.ndarray, rate: int) -> Sound:
 
 
 UNSEEN = 9_000_000
+"""Where the seeds of `unseen_sound` begin."""
 
 
 def unseen_sound(event: str, seed: int, intensity: float | None = None) -> Sound:

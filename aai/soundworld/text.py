@@ -1,6 +1,6 @@
 """SoundWorld's text tower and tokenizer; build/text.py makes them.
 
-The tower learns from captions alone what they say (which event, how strong, where), and to read its own
+The tower learns from captions alone what they mean (which event, how strong, where), and to take its own
 output as a word: "a photo of *" with the embedding of "heavy rain" at the star means "a photo of heavy rain".
 Stable Diffusion's CLIP has no such training; here it gives a sound's embedding f_a a meaning before eq. 6
 adapts it.
@@ -66,8 +66,8 @@ def scale_of(model: nn.Module) -> float:
 
 
 class CaptionEncoder:
-    """Encodes captions with a tokenizer and a tower; a starred caption's `*` takes a word vector [D]. It is a
-    TextTower (encoders/text.py), too."""
+    """Encodes captions with a tokenizer and a tower; a starred caption's `*` takes a word vector [D]. Also a
+    TextTower (encoders/text.py)."""
 
     name, dim = "SoundWorld", DIM
 

@@ -1,4 +1,4 @@
-"""What there is in SoundWorld: places, and things that sound in them."""
+"""SoundWorld's places, and the events that sound in them."""
 
 SCENES = ("city", "beach", "forest", "desert", "village")
 EVENTS = (
@@ -18,10 +18,10 @@ OUTLINED = ("thunder", "fire", "fireworks", "dog", "rooster", "helicopter", "clo
 """The events that fill a part of a picture; the others fill all of it."""
 
 
-def placed(scene: str, event: str, sound: str = "*") -> str:
+def placed(scene: str, event: str) -> str:
     """A prompt of an event in a place: "a city under *", "a village with *"."""
     above = event in ("rain", "thunder", "wind", "fireworks")
-    return f"a {scene} {'under' if above else 'with'} {sound}"
+    return f"a {scene} {'under' if above else 'with'} *"
 
 
 ESC10 = {

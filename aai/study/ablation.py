@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..adapt.train import TrainSettings
-from ..charts import Cell as Shown
-from ..charts import Line, Row, contact_sheet, plot
+from ..charts import Cell, Line, Row, contact_sheet, plot
 from ..encoders.fingerprint import fingerprint
 from . import figures
 from .results import Result, Results, Tick, draw, save_sheet, slug, sound_token
@@ -88,7 +87,7 @@ def _report(setting, folder: Path, results: list[Result], steps, references, met
         rows = [
             Row(
                 f"{k} reference{'s' if k > 1 else ''}",
-                [Shown(first[name_of(k, step)].pictures[:2]) for step in steps],
+                [Cell(first[name_of(k, step)].pictures[:2]) for step in steps],
             )
             for k in references
         ]

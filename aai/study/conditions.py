@@ -8,8 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..charts import Cell as Shown
-from ..charts import Row, bars, contact_sheet
+from ..charts import Cell, Row, bars, contact_sheet
 from . import figures
 from .results import Result, Results, Tick, save_sheet, slug
 from .setting import Setting
@@ -54,8 +53,8 @@ def report(
     rows = []
     for subject in setting.subjects:
         own = {c.condition: c for c in results if c.subject == subject.label and c.seed == 0}
-        columns = [Shown(first[1](subject)[:shown])] if first else []
-        columns += [Shown(own[name].pictures[:shown] if name in own else ()) for name in conditions]
+        columns = [Cell(first[1](subject)[:shown])] if first else []
+        columns += [Cell(own[name].pictures[:shown] if name in own else ()) for name in conditions]
         strength = "" if subject.intensity is None else f"strength {subject.intensity:.2f}"
         rows.append(Row(subject.label, columns, strength))
     heads = [*([first[0]] if first else []), *conditions]

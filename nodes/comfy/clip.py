@@ -182,11 +182,11 @@ class ClipTower:
     """The first CLIP text encoder of a CLIP (clip_l; clip_h of Stable Diffusion 2) as a TextTower, whatever
     CLIP Set Last Layer says.
 
-    `encoder` names another one. Raises InputError for text encoders that are not CLIP.
+    Raises InputError for text encoders that are not CLIP.
     """
 
-    def __init__(self, clip, encoder: str | None = None):
-        self.clip, self.encoder = clip, encoder or encoders(clip)[0]
+    def __init__(self, clip):
+        self.clip, self.encoder = clip, encoders(clip)[0]
         self.dim = vocabulary(clip, self.encoder).embedding_dim
         self.name = f"{self.encoder} {self.dim}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import comfy.model_management
 import comfy.sample
@@ -95,26 +95,26 @@ class ComfyPictureModel:
         return {key: end_states(self.clip, key, texts) for key in encoders(self.clip)}
 
     def checkpointing(self) -> AbstractContextManager:
-        """Inside, the U-Net's blocks keep their inputs only for the backward pass."""
+        """Inside, the U-Net's blocks keep only their inputs for the backward pass, which runs them again."""
         unet = self.model.model.diffusion_model
         return checkpointing(m for m in unet.modules() if isinstance(m, (ResBlock, SpatialTransformer)))
 
     @contextmanager
     def training(self, room: int = 0) -> Iterator[ComfyPictureModel]:
         """Inside, the yielded model's prompts and losses are differentiable in the tokens' vectors; `room` is
-        how many bytes they need beside the weights."""
-        inner = ComfyPictureModel(
+        the bytes that they need beside the weights."""
+        model = ComfyPictureModel(
             without_dynamic_memory(self.model),
             without_dynamic_memory(self.clip),
             self.vae,
             self.sampler,
             self.scheduler,
         )
-        patchers = [inner.model, inner.clip.patcher]
+        patchers = [model.model, model.clip.patcher]
         twins = [p for p in patchers if p not in (self.model, self.clip.patcher)]
         with Training(patchers, room, twins) as training:
-            inner._training = training
-            yield inner
+            model._training = training
+            yield model
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [0, 1] to latents."""
@@ -127,7 +127,7 @@ class ComfyPictureModel:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to pictures [B, 3, H, W] in [0, 1]."""
-        # The autoencoder's weights may have to be moved, which only inference leaves them whole (`Training`).
+        # The autoencoder may have to be moved, which only inference mode does without harm (`Training.take`).
         with torch.inference_mode():
             pictures = self.vae.decode(self.model.model.process_latent_out(latents)).movedim(-1, 1)
         if self._training is not None:
@@ -144,19 +144,19 @@ class ComfyPictureModel:
             return Conditioning(*self._encode_in_place(pairs), (token_ids,))
 
     def predict_noise(self, latents: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """The noise in noisy latents [B, C, h, w] at timesteps t [B] (0..999), whatever it predicts."""
+        """The noise in noisy latents [B, C, h, w] at timesteps t [B] (0..999), of v-prediction too."""
         sigma, x = self._noisy(latents, t)
-        return (x - self._denoised(x, sigma, cond)) / _wide(sigma)
+        return (x - self._denoised(x, sigma, cond)) / _broadcast(sigma)
 
     def denoising_loss(self, latents: Tensor, cond: Conditioning, noise: Tensor, t: Tensor) -> Tensor:
         """Mean squared error in what the model predicts, noise or v, at timesteps t [B]."""
         sigma = self._sigma(t)
-        x = latents.to(self.device) + noise.to(self.device) * _wide(sigma)
+        x = latents.to(self.device) + noise.to(self.device) * _broadcast(sigma)
         denoised = self._denoised(x, sigma, cond)
         if not self.v_prediction:
-            return F.mse_loss((x - denoised) / _wide(sigma), noise.to(x))
+            return F.mse_loss((x - denoised) / _broadcast(sigma), noise.to(x))
         # v = a noise - b x0, a = 1 / sqrt(1 + sigma^2), b = a sigma: the error in v is the one in x0 over b.
-        share = _wide(sigma / (1 + sigma**2).sqrt())
+        share = _broadcast(sigma / (1 + sigma**2).sqrt())
         return F.mse_loss(denoised / share, latents.to(x) / share)
 
     def sample(
@@ -191,7 +191,7 @@ class ComfyPictureModel:
         return self.model.model.process_latent_in(samples)
 
     def _encode_in_place(self, pairs: dict) -> tuple[Tensor, Tensor | None]:
-        """CLIP.encode_from_tokens less its load_model: within training nothing may change its device."""
+        """CLIP.encode_from_tokens without its load_model: in training nothing may change its device."""
         text_model = self.clip.cond_stage_model
         text_model.reset_clip_options()
         if self.clip.layer_idx is not None:
@@ -221,7 +221,7 @@ class ComfyPictureModel:
     def _noisy(self, latents: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Sigma [B], and variance-preserving latents in ComfyUI's scale: x0 + sigma noise."""
         sigma = self._sigma(t)
-        return sigma, latents.to(self.device).float() * _wide((1 + sigma**2).sqrt())
+        return sigma, latents.to(self.device).float() * _broadcast((1 + sigma**2).sqrt())
 
     def _denoised(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         inner = self.model.model
@@ -235,18 +235,13 @@ class ComfyPictureModel:
             k: v.process_cond(batch_size=len(x), device=self.device, area=None).cond for k, v in extra.items()
         }
         options = self.model.model_options["transformer_options"]
-        # Others' patches read what the sampler says of a call: all rows are of the prompt.
+        # Other packs' patches read these entries of the sampler's: every row is of the prompt.
         options = {**options, "sigmas": sigma, "cond_or_uncond": [0], "uuids": [uuid.uuid4()]}
         if self._training is not None:
-            return inner.apply_model(
-                x,
-                sigma,
-                **conds,
-                transformer_options={**options, "optimized_attention_override": plain_attention},
-            )
-        with torch.no_grad():
+            options["optimized_attention_override"] = plain_attention
+        with nullcontext() if self._training is not None else torch.no_grad():
             return inner.apply_model(x, sigma, **conds, transformer_options=options)
 
 
-def _wide(values: Tensor) -> Tensor:
+def _broadcast(values: Tensor) -> Tensor:
     return values[:, None, None, None]

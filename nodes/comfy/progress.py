@@ -27,13 +27,13 @@ class Bar:
 
 
 class LossCurve:
-    """A training callback(step, total, loss): the node's progress bar, and its curve, drawn as it grows.
+    """A training callback(step, total, loss): the node's progress bar, and its curve, sent twice a second.
 
     `begun` is the step after which the run began, more than 0 where it resumes an earlier run's token.
     """
 
-    def __init__(self, total: int, seconds: float = 0.5):
-        self.bar, self.seconds, self.total = Bar(total), seconds, total
+    def __init__(self, total: int):
+        self.bar, self.total = Bar(total), total
         self.losses: list[float] = []
         self.begun = 0
         self.shown = 0.0
@@ -45,7 +45,7 @@ class LossCurve:
     def __call__(self, step: int, total: int, loss: float) -> None:
         self.losses.append(loss)
         self.begun = step - len(self.losses)
-        if time.monotonic() - self.shown >= self.seconds or step >= total:
+        if time.monotonic() - self.shown >= 0.5 or step >= total:
             send("aai.curve", {"curve": [curve_points(self.losses, total, self.begun)]})
             self.shown = time.monotonic()
         self.bar(step, total)

@@ -32,8 +32,7 @@ from ...aai.soundworld.models import (
     UNET_CONFIG,
     PatchAutoencoder,
 )
-
-START, END = "<|startoftext|>", "<|endoftext|>"
+from ...aai.soundworld.text import BOS, EOS
 
 
 def load(weights: Path = WEIGHTS, embedding_folders: list[str] | None = None) -> tuple:
@@ -45,9 +44,8 @@ def load(weights: Path = WEIGHTS, embedding_folders: list[str] | None = None) ->
     clip = build_clip(read_weights("text", weights), weights / "tokenizer", embedding_folders)
     autoencoder = PatchAutoencoder()
     autoencoder.load_state_dict(read_weights("autoencoder", weights))
-    model.model.latent_format.latent_rgb_factors, model.model.latent_format.latent_rgb_factors_bias = preview(
-        autoencoder
-    )
+    latent_format = model.model.latent_format
+    latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias = rgb_factors(autoencoder)
     return model, clip, build_vae(autoencoder)
 
 
@@ -67,8 +65,8 @@ def build_model(unet: dict[str, Tensor]):
 def build_clip(text: dict[str, Tensor], tokenizer: Path, embedding_folders: list[str] | None = None):
     """A CLIP from a text tower in transformers' keys and a CLIPTokenizer's folder."""
     vocabulary = json.loads((tokenizer / "vocab.json").read_text(encoding="utf-8"))
-    config = {**TEXT_CONFIG, "vocab_size": len(vocabulary), "eos_token_id": vocabulary[END]}
-    special = {"start": vocabulary[START], "end": vocabulary[END], "pad": vocabulary[END]}
+    config = {**TEXT_CONFIG, "vocab_size": len(vocabulary), "eos_token_id": vocabulary[EOS]}
+    special = {"start": vocabulary[BOS], "end": vocabulary[EOS], "pad": vocabulary[EOS]}
 
     class TextEncoder(comfy.sd1_clip.SDClipModel):
         def __init__(self, device="cpu", dtype=None, model_options={}):
@@ -105,10 +103,10 @@ def build_clip(text: dict[str, Tensor], tokenizer: Path, embedding_folders: list
     state["text_projection.weight"] = torch.eye(config["hidden_size"])
     target = comfy.supported_models_base.ClipTarget(Tokenizer, TextModel)
     options: dict = dict(embedding_directory=embedding_folders, model_options={"dtype": torch.float32})
-    known = inspect.signature(comfy.sd.CLIP).parameters
-    if "disable_dynamic" in known:
+    parameters = inspect.signature(comfy.sd.CLIP).parameters
+    if "disable_dynamic" in parameters:
         options["disable_dynamic"] = True
-    if "state_dict" in known:
+    if "state_dict" in parameters:
         return comfy.sd.CLIP(target, state_dict=[state], **options)
     clip = comfy.sd.CLIP(target, **options)
     clip.load_sd(state)
@@ -132,7 +130,7 @@ def build_vae(autoencoder: PatchAutoencoder):
 
 
 def comfy_unet_config() -> dict:
-    """SoundWorld's U-Net in the words of ComfyUI's UNetModel."""
+    """The arguments of ComfyUI's UNetModel for SoundWorld's U-Net."""
     widths, layers = UNET_CONFIG["block_out_channels"], UNET_CONFIG["layers_per_block"]
     return {
         "image_size": UNET_CONFIG["sample_size"],
@@ -152,8 +150,8 @@ def comfy_unet_config() -> dict:
     }
 
 
-def preview(autoencoder: PatchAutoencoder) -> tuple[list[list[float]], list[float]]:
-    """The mean colour of each latent channel's patch [channels][3] and a bias [3], for sampling previews."""
+def rgb_factors(autoencoder: PatchAutoencoder) -> tuple[list[list[float]], list[float]]:
+    """ComfyUI's `latent_rgb_factors` [channels][3], each channel's mean colour, and their bias [3]."""
     factors = autoencoder.synthesis.weight.detach().float().mean((2, 3))
     return factors.tolist(), autoencoder.synthesis.bias.detach().float().tolist()
 
@@ -181,7 +179,7 @@ class SoundWorldConfig(comfy.supported_models_base.BASE):
         return kinds[SCHEDULER_CONFIG["prediction_type"]]
 
     def inpaint_model(self):
-        # Core takes more than four input channels for an inpainting model.
+        # Core takes a U-Net of more than four input channels for an inpainting model's.
         return False
 
 

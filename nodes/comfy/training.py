@@ -12,17 +12,17 @@ from torch import nn
 
 
 class Training:
-    """A `with` in which gradients flow through the patchers' models; afterwards all is as it was.
+    """A context in which gradients flow through the patchers' models; afterwards they are as before.
 
     ComfyUI's executor runs in inference mode, whose tensors autograd refuses. So inference weights are cloned
     one by one, and cloned back at the end: never two copies of a model at a time. The patchers' models are
-    loaded whole, their patches (LoRA) with them, and `room` bytes beside them are made free. `twins` are
-    those among the patchers that were made for the training; they leave its device with it.
+    loaded whole, their patches (LoRA) with them, and `room` bytes beside them are freed. `twins` are the
+    patchers that were made for the training; they are unloaded at its end.
     """
 
     def __init__(self, patchers: list, room: int = 0, twins: Sequence = ()):
         self.patchers, self.room, self.twins = patchers, room, twins
-        self.renewed: dict[tuple[int, str], tuple[dict, str]] = {}
+        self.cloned: dict[tuple[int, str], tuple[dict, str]] = {}
         self.modes = ExitStack()
 
     def __enter__(self) -> Training:
@@ -36,38 +36,38 @@ class Training:
         return self
 
     def take(self) -> None:
-        """Loads the models, where others have taken their place, and renews what inference has made."""
-        # A weight of inference that is moved outside of it becomes neither: autograd fails on it.
+        """Loads the models, where others have taken their place, and clones their inference tensors."""
+        # An inference tensor that is moved outside inference mode becomes neither kind: autograd fails on it.
         with torch.inference_mode():
             comfy.model_management.load_models_gpu(
                 list(self.patchers), memory_required=self.room, force_full_load=True
             )
         for patcher in self.patchers:
-            for tensors, name in _renew(patcher.model):
-                self.renewed[id(tensors), name] = (tensors, name)
+            for tensors, name in _clone_inference_tensors(patcher.model):
+                self.cloned[id(tensors), name] = (tensors, name)
 
     def __exit__(self, *_) -> None:
         with torch.inference_mode():
-            for tensors, name in self.renewed.values():
+            for tensors, name in self.cloned.values():
                 tensors[name] = _clone(tensors[name])
-        self.renewed.clear()
+        self.cloned.clear()
         self.modes.close()
         if self.twins:
             loaded = comfy.model_management.current_loaded_models
             others = [m for m in loaded if not any(m.model is p for p in self.twins)]
             for device in {p.load_device for p in self.twins}:
                 comfy.model_management.free_memory(1e30, device, keep_loaded=others)
-        # What the steps took goes back to the system: the sampler counts on it.
+        # The steps' cached memory goes back to the device: the sampler counts on it.
         comfy.model_management.soft_empty_cache()
 
 
-BYTES_A_PLACE = 400_000
-"""What a step takes for each place of a latent, above XL's 330,000 in float16 (`python -m bench memory`)."""
+BYTES_PER_POSITION = 400_000
+"""A step's bytes for each position of a latent, above XL's 330,000 in float16 (`python -m bench memory`)."""
 
 
 def room(latents: torch.Tensor, together: int) -> int:
-    """Bytes that a step on so many of the latents [N, C, h, w] together takes beside the weights."""
-    return BYTES_A_PLACE * together * latents.shape[-2] * latents.shape[-1]
+    """Bytes that a step on `together` of the latents [N, C, h, w] takes beside the weights."""
+    return BYTES_PER_POSITION * together * latents.shape[-2] * latents.shape[-1]
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def room_to_train() -> Iterator[torch.device]:
 
 
 def saved_copies(module: nn.Module) -> AbstractContextManager:
-    """Inside, autograd keeps copies, so that `module` may change tensors in place, as ComfyUI's CLIP does.
+    """Inside, autograd saves copies, so that `module` may change tensors in place, as ComfyUI's CLIP does.
 
     Its weights are not copied. PyTorch's `allow_mutation_on_saved_tensors` allows the same around a whole
     training step, and makes every operation in it slower.
@@ -95,15 +95,15 @@ def saved_copies(module: nn.Module) -> AbstractContextManager:
 
 
 def plain_attention(attention: Callable, *qkv, **options) -> torch.Tensor:
-    """An attention override that is PyTorch's own: others may have no gradient, or a slow one."""
+    """An attention override that is PyTorch's own: others may have no backward pass, or a slow one."""
     return attention_pytorch(*qkv, **{k: v for k, v in options.items() if k != "transformer_options"})
 
 
 def without_dynamic_memory(holder):
     """A MODEL's or CLIP's twin whose layers use their own weights.
 
-    With dynamic VRAM (ComfyUI 0.33 on a GPU) they use others, loaded at each step into buffers that are used
-    again, which autograd must not keep. The twin reads its checkpoint again.
+    With dynamic VRAM (ComfyUI 0.33 on a GPU) they use copies, loaded at each step into reused buffers, which
+    autograd must not keep. The twin reads its checkpoint again.
     """
     patcher = getattr(holder, "patcher", holder)
     is_dynamic = getattr(patcher, "is_dynamic", None)
@@ -116,22 +116,22 @@ def without_dynamic_memory(holder):
     return twin
 
 
-def _renew(module: nn.Module) -> list[tuple[dict, str]]:
+def _clone_inference_tensors(module: nn.Module) -> list[tuple[dict, str]]:
     """Clones the parameters and buffers that autograd cannot keep; returns each one's place, a module's dict
     and its name there."""
-    renewed = []
+    cloned = []
     for part in module.modules():
         for tensors in (part._parameters, part._buffers):
             for name, value in tensors.items():
                 if value is not None and not _has_version(value):
                     tensors[name] = _clone(value)
-                    renewed.append((tensors, name))
-    return renewed
+                    cloned.append((tensors, name))
+    return cloned
 
 
 def _has_version(value: torch.Tensor) -> bool:
-    """Whether autograd can keep a tensor. One of inference cannot be kept, nor one that was moved to another
-    device outside of inference, which says that it is an ordinary one."""
+    """Whether autograd can keep a tensor: not an inference tensor, nor one that was moved to another device
+    outside inference mode, though `is_inference` is False for that one."""
     if value.is_inference():
         return False
     try:

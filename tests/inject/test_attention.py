@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from aai.errors import InputError
-from aai.inject.attention import Injection, borrow, cross_attention, groups_of, rows_of
+from aai.inject.attention import Injection, borrow, groups_of, rows_of
 from aai.inject.edit import Edit
 from aai.prompt import Prompt, index_projection
 
@@ -54,7 +54,8 @@ def random_qkv(rows, heads, count, length, width, seed=0, dtype=torch.float32):
 
 
 def crossed(q, k, v, groups, mixes):
-    return cross_attention(F.scaled_dot_product_attention, q.clone(), k.clone(), v.clone(), groups, mixes)
+    attend = F.scaled_dot_product_attention
+    return Injection(mixes).cross_attention(attend, q.clone(), k.clone(), v.clone(), groups)
 
 
 def relative_error(found, expected):

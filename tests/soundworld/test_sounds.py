@@ -5,7 +5,7 @@ import torch
 
 from aai.audio import loudness
 from aai.errors import InputError
-from aai.soundworld.sounds import intensity_of, level, synthesize
+from aai.soundworld.sounds import intensity_of, lufs_of, synthesize
 from aai.soundworld.world import EVENTS
 
 
@@ -15,7 +15,7 @@ def test_loudness_follows_the_intensity(event):
         sound = synthesize(event, intensity, seed=5)
         assert sound.waveform.shape == (1, 80000) and sound.rate == 16000
         assert sound.waveform.abs().max() <= 1
-        assert loudness(sound) == pytest.approx(level(intensity), abs=1.5)
+        assert loudness(sound) == pytest.approx(lufs_of(intensity), abs=1.5)
 
 
 def test_seeds_and_events_differ_and_repeat():
@@ -26,7 +26,7 @@ def test_seeds_and_events_differ_and_repeat():
 
 
 def test_intensity_is_read_from_loudness():
-    assert intensity_of(level(0.4)) == pytest.approx(0.4)
+    assert intensity_of(lufs_of(0.4)) == pytest.approx(0.4)
     assert intensity_of(float("-inf")) == intensity_of(-90) == 0.02
     assert intensity_of(0.0) == 1.0
 

@@ -1,8 +1,8 @@
 """`python -m aai.soundworld.build`: makes SoundWorld's weights from nothing.
 
-The parts are made in order, each kept in the work folder when done, so a run that was stopped goes on where
-it was. Real recordings (ESC-10's folders of classes, `FOLD-ID-TAKE.ogg`) join the synthesized sounds when a
-folder is given; without one the encoder hears synthesized sounds only. `--export` copies the finished parts
+The parts are made in order, each kept in the work folder when done, so a stopped run resumes where it was.
+Real recordings (ESC-10's folders of classes, `FOLD-ID-TAKE.ogg`) join the synthesized sounds when a folder is
+given; without one the encoder is trained on synthesized sounds only. `--export` copies the finished parts
 into `weights/` as float16 safetensors.
 """
 
@@ -20,7 +20,9 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("out/soundworld"), help="where the parts are kept (%(default)s)"
     )
-    parser.add_argument("--recordings", type=Path, help="ESC-10's folder of classes, to hear real sounds too")
+    parser.add_argument(
+        "--recordings", type=Path, help="ESC-10's folder of classes, to train on real sounds too"
+    )
     parser.add_argument(
         "--unet-minutes", type=float, default=110, help="training time of the U-Net in all (%(default)s)"
     )
@@ -29,10 +31,10 @@ def main() -> None:
     arguments = parser.parse_args()
     build = Build(arguments.work, arguments.recordings, arguments.unet_minutes, arguments.seed)
     for part in (
-        build.reader,
+        build.caption_encoder,
         build.pictures,
         build.oracle,
-        build.final_hearing,
+        build.final_model,
         build.unet,
         build.autoencoder,
     ):

@@ -1,4 +1,4 @@
-"""Trains SoundWorld's U-Net: latents of rendered pictures, captions read by the frozen text tower.
+"""Trains SoundWorld's U-Net: latents of rendered pictures, captions encoded by the frozen text tower.
 
 The U-Net predicts v (Salimans and Ho 2022): a small one learns that sooner than the noise, which where noise
 is strong asks it to copy its input. Min-SNR weights (Hang et al. 2023, gamma = 5); timesteps stratified over
@@ -23,8 +23,8 @@ from ..pictures import Scenes
 from ..text import CaptionEncoder, as_word, scale_of
 from .text import perturb
 
-GUESSED_FROM = 250
-"""The timestep from which on a sampler's guesses are details."""
+LATEST_TIMESTEP = 250
+"""From this timestep down a sampler only adds details."""
 
 
 def refine_autoencoder(
@@ -42,8 +42,8 @@ def refine_autoencoder(
     """Trains the network that cleans decoded pictures (uint8 [N, 3, H, W]); returns how much of the error it
     takes away.
 
-    What it cleans is what it will be given: latents that the U-Net has guessed from noisy ones, told one of
-    the picture's captions (states [N, K, 77, D]), the noise no more than at a sampler's last quarter.
+    It is trained on what it will be given: latents that the U-Net predicts from noisy ones and one of the
+    picture's captions (states [N, K, 77, D]), with no more noise than in a sampler's last quarter.
     """
     torch.manual_seed(seed)
     parameters = [p for name, p in autoencoder.named_parameters() if name.startswith("refine")]
@@ -57,7 +57,7 @@ def refine_autoencoder(
         picture = pictures[rows].float() / 127.5 - 1
         context = states[rows, torch.randint(states.shape[1], (batch,))].float()
         with torch.no_grad():
-            latents = _guessed(unet, autoencoder.encode(picture), context, alphas)
+            latents = _predicted_clean(unet, autoencoder.encode(picture), context, alphas)
             plain = autoencoder.decode(latents, refine=False)
         loss = (autoencoder.decode(latents) - picture).abs().mean()
         optimizer.zero_grad()
@@ -71,9 +71,9 @@ def refine_autoencoder(
     return 1 - after / before
 
 
-def _guessed(unet: nn.Module, latents: Tensor, context: Tensor, alphas: Tensor) -> Tensor:
-    """The clean latents that a U-Net (v-prediction) sees in noisy ones, each at a timestep of its own."""
-    t = torch.randint(GUESSED_FROM, (len(latents),))
+def _predicted_clean(unet: nn.Module, latents: Tensor, context: Tensor, alphas: Tensor) -> Tensor:
+    """A U-Net's (v-prediction) clean latents from noisy ones, each at a random timestep."""
+    t = torch.randint(LATEST_TIMESTEP, (len(latents),))
     signal, spread = alphas[t].sqrt()[:, None, None, None], (1 - alphas[t]).sqrt()[:, None, None, None]
     noisy = signal * latents + spread * torch.randn_like(latents)
     return signal * noisy - spread * unet(noisy, t, context).sample
@@ -86,23 +86,23 @@ def encode_pictures(autoencoder: PatchAutoencoder, pictures: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def caption_states(reader: CaptionEncoder, scenes: Scenes, per_picture: int, seed: int) -> Tensor:
+def caption_states(encoder: CaptionEncoder, scenes: Scenes, per_picture: int, seed: int) -> Tensor:
     """Hidden states of `per_picture` captions of every picture: float16 [N, per_picture, 77, D]."""
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
-    s = scale_of(reader.model)
+    s = scale_of(encoder.model)
     rows = []
     for scene, event, intensity in zip(scenes.scene, scenes.event, scenes.intensity):
         rows += [caption(scene, event, intensity, rng, starred=0.35) for _ in range(per_picture)]
     phrases = sorted({c.word for c in rows if c.word})
-    vectors = dict(zip(phrases, as_word(reader.sentence(phrases), s)))
-    nothing = torch.zeros(reader.model.config.hidden_size)
+    vectors = dict(zip(phrases, as_word(encoder.sentence(phrases), s)))
+    nothing = torch.zeros(encoder.model.config.hidden_size)
     states = []
     for start in range(0, len(rows), 64):
         chunk = rows[start : start + 64]
         words = torch.stack([vectors[c.word] if c.word else nothing for c in chunk])
         amount = torch.rand(len(words), 1, generator=generator) * 0.8
-        states.append(reader.states([c.text for c in chunk], perturb(words, amount), length=77)[0].half())
+        states.append(encoder.states([c.text for c in chunk], perturb(words, amount), length=77)[0].half())
     return torch.cat(states).unflatten(0, (len(scenes.scene), per_picture))
 
 

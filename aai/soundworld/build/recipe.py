@@ -1,8 +1,8 @@
 """The recipe of SoundWorld's weights, which `python -m aai.soundworld.build` follows.
 
-The parts are made in order, each kept in the work folder when done, so a run that was stopped goes on where
-it was. Real recordings (ESC-10's folders of classes, `FOLD-ID-TAKE.ogg`) join the synthesized sounds when a
-folder is given; without one the encoder hears synthesized sounds only. `--export` copies the finished parts
+The parts are made in order, each kept in the work folder when done, so a stopped run resumes where it was.
+Real recordings (ESC-10's folders of classes, `FOLD-ID-TAKE.ogg`) join the synthesized sounds when a folder is
+given; without one the encoder is trained on synthesized sounds only. `--export` copies the finished parts
 into `weights/` as float16 safetensors.
 """
 
@@ -22,7 +22,6 @@ from ...audio import load, loudness
 from ...encoders.cavmae import CAVMAE
 from ...encoders.loaders import save as save_encoder
 from ...errors import InputError
-from ...fbank import fbank
 from ..captions import LEVELS, level
 from ..models import PatchAutoencoder, build_unet
 from ..oracle import Oracle
@@ -32,12 +31,21 @@ from ..text import CaptionEncoder, build_text_tower, load_tokenizer
 from ..world import ESC10, EVENTS, SCENES
 from .diffusion import caption_states, encode_pictures, refine_autoencoder, train_unet
 from .oracle import train_oracle
-from .sound_encoder import CONFIG, Clips, as_encoder, batches, level_vectors, train_hearing, train_visual
+from .sound_encoder import (
+    CONFIG,
+    Clips,
+    as_encoder,
+    bank,
+    batches,
+    level_vectors,
+    train_hearing,
+    train_visual,
+)
 from .text import build_tokenizer, train_text
 
 TRAIN_SEED = 1_000_000
-# Steps, rate and the share of patches heard: a quarter is enough, at a third of the cost, until the last
-# round, which hears every patch, as the encoder does when it is used.
+# Steps, rate and the share of patches encoded: a quarter is enough, at a third of the cost, until the last
+# round, which encodes every patch, as in use.
 HEARING_ROUNDS = ((3600, 1e-3, 0.25), (2000, 6e-4, 0.25))
 FINAL_ROUND = (100, 2e-4, 1.0)
 SCENE_SEED = 1
@@ -65,33 +73,31 @@ def _figure(value: object) -> str:
 
 
 def real_clips(recordings: Path, folds: tuple[int, ...]) -> Clips:
-    """The recordings of SoundWorld's classes in the given folds, as CONFIG's encoder hears their first
-    seconds."""
-    features, events, levels = [], [], []
+    """The recordings of SoundWorld's classes in the given folds, each one's first seconds."""
+    fbanks, events, levels = [], [], []
     for folder, event in ESC10.items():
         for path in sorted((recordings / folder).glob("*.ogg")):
             if int(path.name.split("-")[0]) in folds:
                 sound = load(path)
-                waveform = sound.mono().resample(CONFIG.rate).waveform[:, : int(CONFIG.seconds * CONFIG.rate)]
-                features.append(fbank(waveform, CONFIG.rate, CONFIG.mel_bins, CONFIG.frames)[0].half())
+                fbanks.append(bank(sound))
                 events.append(EVENTS.index(event))
                 levels.append(loudness(sound))
-    if not features:
+    if not fbanks:
         raise InputError(
             f"'{recordings}' holds no recordings of folds {folds}: give ESC-10's folder, or leave it out."
         )
-    return Clips(torch.stack(features), torch.tensor(events), torch.tensor(levels))
+    return Clips(torch.stack(fbanks), torch.tensor(events), torch.tensor(levels))
 
 
 def synthetic_clips(count: int, seed: int) -> Clips:
     """`count` synthesized sounds, every event in turn, at random intensities."""
-    features, levels = [], []
+    fbanks, levels = [], []
     for i in range(count):
         intensity = float(np.random.default_rng([seed, i]).uniform(0.05, 1))
         sound = synthesize(EVENTS[i % len(EVENTS)], intensity, seed + i)
-        features.append(fbank(sound.waveform, CONFIG.rate, CONFIG.mel_bins, CONFIG.frames)[0].half())
+        fbanks.append(bank(sound))
         levels.append(loudness(sound))
-    return Clips(torch.stack(features), torch.arange(count) % len(EVENTS), torch.tensor(levels))
+    return Clips(torch.stack(fbanks), torch.arange(count) % len(EVENTS), torch.tensor(levels))
 
 
 class Build:
@@ -103,23 +109,22 @@ class Build:
         work.mkdir(parents=True, exist_ok=True)
 
     def keep(self, name: str, make: Callable[[], object]):
-        """What `make` gives, from the work folder when it is there."""
+        """The result of `make`, from the work folder where it is kept."""
         path = self.work / f"{name}.pt"
         if not path.exists():
-            made = make()
-            torch.save(made, path.with_suffix(".part"))
+            torch.save(make(), path.with_suffix(".part"))
             path.with_suffix(".part").replace(path)
         return torch.load(path, weights_only=True)
 
-    def reader(self) -> CaptionEncoder:
+    def caption_encoder(self) -> CaptionEncoder:
         folder = self.work / "tokenizer"
         if not (folder / "tokenizer_config.json").exists():
             build_tokenizer(folder)
         tokenizer = load_tokenizer(folder)
 
         def make() -> dict[str, Tensor]:
-            model, read = train_text(tokenizer, seed=self.seed, report=self.report("text"))
-            print(f"text: reads {100 * read:.1f} % of unseen one-word phrases right", flush=True)
+            model, share = train_text(tokenizer, seed=self.seed, report=self.report("text"))
+            print(f"text: reads {100 * share:.1f} % of unseen one-word phrases right", flush=True)
             return model.state_dict()
 
         model = build_text_tower(tokenizer)
@@ -146,12 +151,14 @@ class Build:
         return autoencoder
 
     def captions(self) -> Tensor:
-        return self.keep("captions", lambda: caption_states(self.reader(), self.scenes(), 3, SCENE_SEED))
+        return self.keep(
+            "captions", lambda: caption_states(self.caption_encoder(), self.scenes(), 3, SCENE_SEED)
+        )
 
     def unet(self) -> torch.nn.Module:
         def make() -> dict[str, Tensor]:
             latents = encode_pictures(self.linear_autoencoder(), self.pictures())
-            empty = self.reader().states([""], length=77)[0][0]
+            empty = self.caption_encoder().states([""], length=77)[0][0]
             return train_unet(
                 latents, self.captions(), empty, self.work, self.unet_minutes, seed=self.seed,
                 report=self.report("unet", 50),
@@ -162,7 +169,7 @@ class Build:
         return model.eval().requires_grad_(False)
 
     def autoencoder(self) -> PatchAutoencoder:
-        """The autoencoder whose decoder knows what the U-Net's latents are like."""
+        """The autoencoder with a decoder refined on the U-Net's latents."""
 
         def make() -> dict[str, Tensor]:
             autoencoder = self.linear_autoencoder()
@@ -201,23 +208,25 @@ class Build:
         oracle.load_state_dict(self.keep("oracle", make))
         return oracle.eval().requires_grad_(False)
 
-    def hearing(
+    def audio_round(
         self, name: str, folds: tuple[int, ...], round_: tuple[int, float, float], start: str | None
     ) -> CAVMAE:
         """The encoder after a round of eq. 1 on synthesized sounds and the recordings of `folds`; `start`
         names the round before."""
-        reader, scenes = self.reader(), self.scenes()
+        caption_encoder, scenes = self.caption_encoder(), self.scenes()
 
         def visual() -> dict[str, Tensor]:
             torch.manual_seed(self.seed)
             model = CAVMAE(CONFIG)
-            train_visual(model, reader, scenes, self.pictures(), seed=self.seed, report=self.report("visual"))
+            train_visual(
+                model, caption_encoder, scenes, self.pictures(), seed=self.seed, report=self.report("visual")
+            )
             return model.state_dict()
 
         def make() -> dict[str, Tensor]:
             model = CAVMAE(CONFIG)
             model.load_state_dict(self.keep("visual", visual))
-            encoder = as_encoder(model, reader)
+            encoder = as_encoder(model, caption_encoder)
             features = self.keep(
                 "visual_features",
                 lambda: torch.cat(
@@ -234,7 +243,7 @@ class Build:
             )
             synthetic = Clips(**self.keep("sounds", lambda: vars(synthetic_clips(4000, TRAIN_SEED))))
             real = real_clips(self.recordings, folds) if self.recordings and folds else None
-            source = batches(synthetic, real, level_vectors(reader), features, labels)
+            source = batches(synthetic, real, level_vectors(caption_encoder), features, labels)
             report = self.report("hearing")
             train_hearing(
                 model,
@@ -256,7 +265,7 @@ class Build:
         shutil.copytree(self.work / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
         text = {
             f"text_model.{k.removeprefix('text_model.')}": v
-            for k, v in self.reader().model.state_dict().items()
+            for k, v in self.caption_encoder().model.state_dict().items()
         }
         parts = {
             "text": text,
@@ -268,25 +277,27 @@ class Build:
             tensors = {k: v.half() for k, v in tensors.items()}
             metadata = {"made_by": "python -m aai.soundworld.build"}
             files.write_safetensors(folder / f"{name}.safetensors", tensors, metadata, "SoundWorld's weights")
-        encoder = as_encoder(self.final_hearing(), self.reader())
+        encoder = as_encoder(self.final_model(), self.caption_encoder())
         save_encoder(encoder, folder / "sound_encoder.safetensors", made_by="python -m aai.soundworld.build")
-        measured = as_encoder(self.measured_hearing(), self.reader())
+        measured = as_encoder(self.measured_model(), self.caption_encoder())
         save_encoder(
             measured, self.work / "measured_encoder.safetensors", made_by="python -m aai.soundworld.build"
         )
         print(f"exported to {folder}", flush=True)
 
-    def measured_hearing(self) -> CAVMAE:
+    def measured_model(self) -> CAVMAE:
         """The encoder that fold 4 measures: recordings of folds 1 to 3 only."""
         name = None
         for number, round_ in enumerate(HEARING_ROUNDS, 1):
             before, name = name, f"hearing_123_{number}"
-            model = self.hearing(name, (1, 2, 3), round_, before)
+            model = self.audio_round(name, (1, 2, 3), round_, before)
         return model
 
-    def final_hearing(self) -> CAVMAE:
+    def final_model(self) -> CAVMAE:
         """The encoder that ships: the measured one, tuned on with fold 4 among its recordings."""
-        measured = self.measured_hearing()
+        measured = self.measured_model()
         if not self.recordings:
             return measured
-        return self.hearing("hearing_1234", (1, 2, 3, 4), FINAL_ROUND, f"hearing_123_{len(HEARING_ROUNDS)}")
+        return self.audio_round(
+            "hearing_1234", (1, 2, 3, 4), FINAL_ROUND, f"hearing_123_{len(HEARING_ROUNDS)}"
+        )

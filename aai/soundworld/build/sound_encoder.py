@@ -1,5 +1,5 @@
-"""SoundWorld's CAV-MAE: the visual tower learns to see from the frozen text tower, then eq. 1 teaches it to
-hear."""
+"""SoundWorld's CAV-MAE: the visual tower is trained against the frozen text tower, then the audio branch by
+eq. 1."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from ...align.augment import spec_augment
 from ...align.losses import info_nce, same_label_targets
 from ...align.settings import AlignSettings
 from ...align.train import Pairs, align
+from ...audio import Sound
 from ...encoders.cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig
 from ...encoders.cavmae_encoder import CAVMAEEncoder
-from ...fbank import EPSILON
+from ...fbank import EPSILON, fbank
 from ...optim import set_rate
 from ..captions import LEVELS, caption, level, phrase
 from ..models import DIM, IMAGE_SIZE
@@ -42,15 +43,15 @@ CONFIG = CAVMAEConfig(
 SILENCE_LOG_ENERGY = math.log(EPSILON)
 
 
-def level_vectors(reader: CaptionEncoder) -> Tensor:
+def level_vectors(caption_encoder: CaptionEncoder) -> Tensor:
     """The text vectors of every event at every level: [events, levels, D], of length one."""
     words = [phrase(event, (step + 0.5) / len(LEVELS)) for event in EVENTS for step in range(len(LEVELS))]
-    return F.normalize(reader.sentence(words), dim=-1).unflatten(0, (len(EVENTS), len(LEVELS)))
+    return F.normalize(caption_encoder.sentence(words), dim=-1).unflatten(0, (len(EVENTS), len(LEVELS)))
 
 
 def train_visual(
     model: CAVMAE,
-    reader: CaptionEncoder,
+    caption_encoder: CaptionEncoder,
     scenes: Scenes,
     pictures: Tensor,
     *,
@@ -61,11 +62,10 @@ def train_visual(
     seed: int = 0,
     report: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Teaches the visual branch where captions are (locked text): whole captions, and the event's phrase
-    alone."""
+    """Trains the visual branch against frozen text vectors: whole captions, and the event's phrase alone."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    vectors = level_vectors(reader)
+    vectors = level_vectors(caption_encoder)
     rows = np.array([i for i, event in enumerate(scenes.event) if event is not None])
     mean, std = torch.tensor(IMAGE_MEAN).view(3, 1, 1), torch.tensor(IMAGE_STD).view(3, 1, 1)
     parameters = model.visual_parameters()
@@ -83,7 +83,7 @@ def train_visual(
         ]
         event = torch.tensor([EVENTS.index(scenes.event[i]) for i in chosen])
         step_of = torch.tensor([level(scenes.intensity[i]) for i in chosen])
-        loss = info_nce(f_v, reader.sentence(texts), tau)
+        loss = info_nce(f_v, caption_encoder.sentence(texts), tau)
         loss = loss + info_nce(
             f_v, vectors[event, step_of], tau, same_label_targets(event * len(LEVELS) + step_of)
         )
@@ -106,6 +106,12 @@ class Clips:
     loudness: Tensor
 
 
+def bank(sound: Sound) -> Tensor:
+    """A sound's first seconds as CONFIG's encoder takes them: log mel energies [frames, mel], float16."""
+    waveform = sound.mono().resample(CONFIG.rate).waveform[:, : int(CONFIG.seconds * CONFIG.rate)]
+    return fbank(waveform, CONFIG.rate, CONFIG.mel_bins, CONFIG.frames)[0].half()
+
+
 def batches(
     synthetic: Clips,
     real: Clips | None,
@@ -114,7 +120,7 @@ def batches(
     visual_labels: Tensor,
     real_share: float = 0.6,
 ) -> Callable[[torch.Generator, int], Pairs]:
-    """Batches for `align`: every event as often as another, at any loudness, varied and hidden in part.
+    """Batches for `align`: every event as often as another, at any loudness, varied and masked in part.
 
     A clip is set to a random loudness by adding to its log energies; its text and picture follow that
     loudness. `text` [events, levels, D]; `visual` [N, D] with `visual_labels` [N] = event * levels + level.
@@ -143,29 +149,32 @@ def batches(
         wanted = QUIETEST_LUFS + (LOUDEST_LUFS - QUIETEST_LUFS) * (
             0.02 + 0.98 * torch.rand(size, generator=generator)
         )
-        fbanks = (energies + nepers(wanted)[:, None, None]).clamp(min=SILENCE_LOG_ENERGY)
         labels = torch.tensor(
             [int(e) * levels + level(intensity_of(float(w))) for e, w in zip(events, wanted)]
         )
         pictures = [pick(by_label[label], generator) for label in labels]
-        fbanks = (fbanks - CONFIG.fbank_mean) / CONFIG.fbank_std
-        fbanks = spec_augment(
-            fbanks, generator, floor=(SILENCE_LOG_ENERGY - CONFIG.fbank_mean) / CONFIG.fbank_std
-        )
+        fbanks = at_level(energies, wanted, generator)
         return Pairs(fbanks, text.flatten(0, 1)[labels], visual[pictures], labels)
 
     return batch
 
 
+def at_level(energies: Tensor, decibels: Tensor, generator: torch.Generator) -> Tensor:
+    """Log energies [B, frames, mel] raised by decibels [B], normalised as CONFIG says and masked in part."""
+    floor = (SILENCE_LOG_ENERGY - CONFIG.fbank_mean) / CONFIG.fbank_std
+    fbanks = (energies + nepers(decibels)[:, None, None]).clamp(min=SILENCE_LOG_ENERGY)
+    return spec_augment((fbanks - CONFIG.fbank_mean) / CONFIG.fbank_std, generator, floor=floor)
+
+
 def nepers(decibels):
-    """Decibels of power as what is added to log energies."""
+    """Decibels of power as an offset of log energies."""
     return decibels * (math.log(10) / 10)
 
 
 def mix(first: Tensor, second: Tensor, generator: torch.Generator) -> Tensor:
-    """Log energies [B, frames, mel] with more of the same and with something else behind them.
+    """Log energies [B, frames, mel] mixed with more of the same and with something else behind them.
 
-    A third of the clips are heard together with their `second`, of the same event, up to 6 dB below or
+    A third of the clips are mixed with their `second`, of the same event, up to 6 dB below or
     above; half have another clip of the batch 5 to 30 dB behind them.
     """
     size = len(first)
@@ -204,7 +213,7 @@ def train_hearing(
     seed: int = 0,
     callback: Callable[[int, int, dict], None] | None = None,
 ) -> None:
-    """Eq. 1 on SoundWorld, where labels share positives; a training step hears a share `keep` of a sound's
+    """Eq. 1 on SoundWorld, where labels share positives; a training step encodes a share `keep` of a sound's
     patches."""
     settings = AlignSettings(
         steps=steps, batch=batch, rate=rate, multi_positive=True, keep=keep, ramp_steps=steps // 4, seed=seed
@@ -212,7 +221,7 @@ def train_hearing(
     align(model, next_batch, settings, callback)
 
 
-def as_encoder(model: CAVMAE, reader: CaptionEncoder) -> CAVMAEEncoder:
+def as_encoder(model: CAVMAE, caption_encoder: CaptionEncoder) -> CAVMAEEncoder:
     """The trained towers with the label table of SoundWorld's events."""
     words = label_phrases()
-    return CAVMAEEncoder(model, list(words), reader.sentence(words), name="SoundWorld")
+    return CAVMAEEncoder(model, list(words), caption_encoder.sentence(words), name="SoundWorld")

@@ -77,11 +77,11 @@ def train_text(
     seed: int = 0,
     report: Callable[[int, dict], None] | None = None,
 ) -> tuple[nn.Module, float]:
-    """Trains the tower; returns it with the share of unseen starred captions whose event it reads right."""
+    """Trains the tower; returns it with the share of unseen starred captions whose event it gets right."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = build_text_tower(tokenizer)
-    reader = CaptionEncoder(tokenizer, model)
+    encoder = CaptionEncoder(tokenizer, model)
     heads = nn.ModuleDict(
         {
             "event": nn.Linear(DIM, len(EVENTS) + 1),
@@ -101,24 +101,24 @@ def train_text(
         return loss, (logits.argmax(-1) == event).float().mean()
 
     def step_on(captions: list[Caption]) -> tuple[Tensor, dict]:
-        plain = reader.sentence([c.plain for c in captions])
+        plain = encoder.sentence([c.plain for c in captions])
         loss, right = attributes(plain, captions)
         starred = [c for c in captions if c.starred]
-        meaning = reader.sentence([c.word for c in starred])
+        meaning = encoder.sentence([c.word for c in starred])
         phrases = [Caption(c.word, None, c.event, c.intensity) for c in starred]
         loss = loss + attributes(meaning, phrases)[0]
         words = as_word(meaning, scale_of(model))
         words = perturb(words, torch.rand(len(words), 1) * 0.8)
-        read = reader.states([c.text for c in starred], words)[1]
-        wanted = plain[[i for i, c in enumerate(captions) if c.starred]].detach()
-        word_loss, word_right = attributes(read, starred)
-        likeness = 1 - F.cosine_similarity(read, wanted, dim=-1).mean()
-        loss = loss + word_loss + 2 * likeness
+        sentences = encoder.states([c.text for c in starred], words)[1]
+        targets = plain[[i for i, c in enumerate(captions) if c.starred]].detach()
+        word_loss, word_right = attributes(sentences, starred)
+        distance = 1 - F.cosine_similarity(sentences, targets, dim=-1).mean()
+        loss = loss + word_loss + 2 * distance
         return loss, {
             "loss": loss.item(),
             "event": right.item(),
             "starred": word_right.item(),
-            "apart": likeness.item(),
+            "apart": distance.item(),
         }
 
     for step in range(steps):

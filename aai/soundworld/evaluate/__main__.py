@@ -116,20 +116,20 @@ def main() -> None:
                 note(f"loudness, {name}; {event}", value)
             note(f"loudness, {name}; mean", float(np.mean(list(rows.values()))))
     if {"edits", "sweep"} & set(arguments.parts):
-        made = {}
+        edit_tokens = {}
         for event in edits.EDITED:
             sound = unseen_sound(event, 500 + EVENTS.index(event), edits.INTENSITY)
             f_a = encoder.embed([sound])[0]
-            made[event] = make_token(model, f_a, references(f_a, encoder)[0], settings, "sound")
+            edit_tokens[event] = make_token(model, f_a, references(f_a, encoder)[0], settings, "sound")
     if "edits" in arguments.parts:
-        for what, value in edits.edits(model, oracle, made, range(4), print).items():
+        for what, value in edits.edits(model, oracle, edit_tokens, range(4), print).items():
             note(f"edits, {what}", value)
-        for what, value in edits.rendered(made, range(4)).items():
+        for what, value in edits.rendered(edit_tokens, range(4)).items():
             note(f"edits, {what}", value)
-        for what, value in edits.photographs(model, oracle, made).items():
+        for what, value in edits.photographs(model, oracle, edit_tokens).items():
             note(f"edits, {what}", value)
     if "sweep" in arguments.parts:
-        for what, value in edits.loudness_sweep(model, oracle, made, range(2)).items():
+        for what, value in edits.loudness_sweep(model, oracle, edit_tokens, range(2)).items():
             note(f"edits, scale and intensity; {what}", value)
 
 

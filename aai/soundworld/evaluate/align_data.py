@@ -15,12 +15,11 @@ from torch.nn import functional as F
 
 from ... import files
 from ...align.train import Pairs
-from ...audio import Sound, load, loudness
+from ...audio import load, loudness
 from ...data.benchmarks import read_recordings
 from ...encoders.cavmae import CAVMAE
-from ...fbank import fbank
 from ..build.recipe import TRAIN_SEED, synthetic_clips
-from ..build.sound_encoder import CONFIG, Clips, batches, level_vectors
+from ..build.sound_encoder import CONFIG, Clips, bank, batches, level_vectors
 from ..captions import LEVELS
 from ..loaders import WEIGHTS, load_sound_encoder, load_text, weights_file
 from ..pictures import render
@@ -29,7 +28,7 @@ from ..text import CaptionEncoder
 from ..world import EVENTS, SCENES
 
 FOLDS = (1, 2, 3, 4)
-UNHEARD, UNSEEN = 7_000_000, 8_000_000
+TEST_SEED, PICTURE_SEED = 7_000_000, 8_000_000
 LABELS = len(EVENTS) * len(LEVELS)
 
 
@@ -51,7 +50,7 @@ class Study:
         self.sounds, self.pictures, self.tests, self.batch = sounds, pictures, tests, batch
         out.mkdir(parents=True, exist_ok=True)
         self.encoder = load_sound_encoder()
-        self.reader = CaptionEncoder(*load_text(WEIGHTS))
+        self.caption_encoder = CaptionEncoder(*load_text(WEIGHTS))
         models = [weights_file(name).read_bytes() for name in ("sound_encoder", "text")]
         settings = {"sounds": sounds, "pictures": pictures, "tests": tests, "batch": batch}
         settings |= {"recordings": recordings is not None}
@@ -70,7 +69,7 @@ class Study:
         return files.read_safetensors(path)[0]
 
     def run(self, name: str, make: Callable[[], dict]) -> dict:
-        """What `make` gives, kept as JSON."""
+        """The result of `make`, kept as JSON."""
         path = self.out / f"{name}.json"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,28 +85,30 @@ class Study:
 
         def pictures() -> dict[str, Tensor]:
             labels = torch.arange(LABELS).repeat_interleave(self.pictures)
-            return {"f_v": self.seen(*intensities(labels, UNSEEN)), "labels": labels}
+            return {"f_v": self.embed_pictures(*intensities(labels, PICTURE_SEED)), "labels": labels}
 
-        seen = self.keep(f"pictures_{self.pictures}", pictures)
-        return batches(self.synthetic(), None, level_vectors(self.reader), seen["f_v"], seen["labels"])
+        visual = self.keep(f"pictures_{self.pictures}", pictures)
+        return batches(
+            self.synthetic(), None, level_vectors(self.caption_encoder), visual["f_v"], visual["labels"]
+        )
 
     def test(self) -> dict[str, Tensor]:
-        """Unheard sounds of every event at every level, each with a picture of the same."""
+        """Sounds of every event at every level that no training uses, each with a picture of the same."""
 
         def make() -> dict[str, Tensor]:
             labels = torch.arange(LABELS).repeat_interleave(self.tests)
-            events, strengths, seeds = intensities(labels, UNHEARD)
+            events, strengths, seeds = intensities(labels, TEST_SEED)
             sounds = [synthesize(*row) for row in zip(events, strengths, seeds)]
             return {
                 "fbanks": torch.stack([bank(sound) for sound in sounds]),
-                "f_v": self.seen(events, strengths, seeds),
+                "f_v": self.embed_pictures(events, strengths, seeds),
                 "labels": labels,
             }
 
         return self.keep(f"test_{self.tests}", make)
 
-    def seen(self, events: list[str], strengths: list[float], seeds: list[int]) -> Tensor:
-        """A picture of each in a random scene, as the shipped tower sees it: [N, D]."""
+    def embed_pictures(self, events: list[str], strengths: list[float], seeds: list[int]) -> Tensor:
+        """The shipped tower's embeddings [N, D] of a picture of each in a random scene."""
         parts = []
         for first in range(0, len(events), 200):
             part = slice(first, first + 200)
@@ -150,14 +151,8 @@ def intensities(labels: Tensor, seed: int) -> tuple[list[str], list[float], list
     return events, strengths, [seed + i for i in range(len(events))]
 
 
-def bank(sound: Sound) -> Tensor:
-    """A sound's first seconds as CONFIG hears them: log mel energies [frames, mel], float16."""
-    waveform = sound.mono().resample(CONFIG.rate).waveform[:, : int(CONFIG.seconds * CONFIG.rate)]
-    return fbank(waveform, CONFIG.rate, CONFIG.mel_bins, CONFIG.frames)[0].half()
-
-
 @torch.no_grad()
-def hear(model: CAVMAE, fbanks: Tensor) -> Tensor:
+def embed_fbanks(model: CAVMAE, fbanks: Tensor) -> Tensor:
     """[N, frames, mel] to features [N, D] of length one."""
     parts = [(part.float() - CONFIG.fbank_mean) / CONFIG.fbank_std for part in fbanks.split(16)]
     return F.normalize(torch.cat([model.audio_features(part) for part in parts]), dim=-1)
@@ -167,10 +162,10 @@ def new_model(study: Study, seed: int) -> CAVMAE:
     """The shipped visual tower beside an audio branch with random weights."""
     torch.manual_seed(seed)
     model = CAVMAE(CONFIG)
-    hearing = {id(p) for p in model.audio_parameters()}
+    audio_branch = {id(p) for p in model.audio_parameters()}
     shipped = study.encoder.model.state_dict()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if id(parameter) not in hearing:
+            if id(parameter) not in audio_branch:
                 parameter.copy_(shipped[name])
     return model

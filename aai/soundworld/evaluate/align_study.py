@@ -1,13 +1,13 @@
-"""`python -m aai.soundworld.align_study`: what eq. 1's parts are worth, and what SoundWorld teaches of real
-sound.
+"""`python -m aai.soundworld.align_study`: what eq. 1's parts are worth, and what SoundWorld teaches about
+real sound.
 
 - ablation: eq. 1 whole, without momentum, without L_c(A, V), without L_c(A, T), on SoundWorld's synthesized
   sounds, pictures and words, some seeds each: the paper's Tables 1 to 3.
-- real: ten classes of recordings (ESC-10), each fold in turn held out, from nothing and from an encoder that
-  has heard SoundWorld's synthesized sounds only. Fold 5 is never opened.
+- real: ten classes of recordings (ESC-10), each fold in turn held out, from random weights and from an
+  encoder pre-trained on SoundWorld's synthesized sounds only. Fold 5 is never opened.
 
-The visual tower is the shipped one, frozen; the audio branch starts from nothing, since the shipped one has
-had eq. 1 whole already. A run that is done is kept, so a study that was stopped goes on where it was.
+The visual tower is the shipped one, frozen; the audio branch starts from random weights, since the
+shipped one is trained by the whole of eq. 1. A finished run is kept, so a stopped study resumes where it was.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import files
-from ...align.augment import spec_augment
 from ...align.evaluate import retrieval_tables
 from ...align.settings import AlignSettings
 from ...align.train import Pairs, align
@@ -33,10 +32,10 @@ from ...encoders.loaders import load as load_encoder
 from ...encoders.loaders import save as save_encoder
 from ...errors import InputError
 from ...metrics import Share, nearest_label
-from ..build.sound_encoder import CONFIG, SILENCE_LOG_ENERGY, as_encoder, level_vectors, mix, nepers, vary
+from ..build.sound_encoder import SILENCE_LOG_ENERGY, as_encoder, at_level, level_vectors, mix, nepers, vary
 from ..captions import phrase
 from ..world import ESC10, EVENTS
-from .align_data import FOLDS, Study, hear, new_model
+from .align_data import FOLDS, Study, embed_fbanks, new_model
 
 OUT = Path("out/align_study")
 TEMPLATE = "the sound of {}"
@@ -52,8 +51,8 @@ ROUNDS = (1e-3, 8e-4, 6e-4, 4e-4)
 ARMS = ("from nothing", "from SoundWorld")
 
 
-def share(found: Share) -> dict:
-    return {"hits": found.hits, "count": found.count, "value": found.value, "interval": found.interval}
+def share(hits: Share) -> dict:
+    return {"hits": hits.hits, "count": hits.count, "value": hits.value, "interval": hits.interval}
 
 
 # --- eq. 1's parts
@@ -61,7 +60,7 @@ def share(found: Share) -> dict:
 
 def ablation(study: Study, steps: int, seeds: int) -> dict:
     """Every variant and seed; a table of means."""
-    deal = study.training()
+    next_batch = study.training()
     settings = AlignSettings(
         steps=steps, batch=study.batch, rate=1e-3, multi_positive=True, keep=0.25, ramp_steps=steps // 4
     )
@@ -72,7 +71,7 @@ def ablation(study: Study, steps: int, seeds: int) -> dict:
 
             def make(seed: int = seed, name: str = name, changed: dict = changed) -> dict:
                 model = new_model(study, seed)
-                align(model, deal, replace(settings, seed=seed, **changed))
+                align(model, next_batch, replace(settings, seed=seed, **changed))
                 return measured(study, model)
 
             results[name].append(study.run(f"ablation_{steps}/{number}_{seed}", make))
@@ -86,10 +85,10 @@ def ablation(study: Study, steps: int, seeds: int) -> dict:
 
 
 def measured(study: Study, model: CAVMAE) -> dict:
-    """Retrieval, audio-text and zero-shot of a model on what it never heard."""
+    """Retrieval, audio-text and zero-shot of a model on sounds that it was not trained on."""
     test = study.test()
-    f_a, f_t = hear(model, test["fbanks"]), level_vectors(study.reader).flatten(0, 1)
-    found = {
+    f_a, f_t = embed_fbanks(model, test["fbanks"]), level_vectors(study.caption_encoder).flatten(0, 1)
+    figures = {
         "retrieval": retrieval_tables(f_a, test["f_v"], f_t, test["labels"]),
         "audio-text": share(nearest_label(f_a, f_t, test["labels"])),
     }
@@ -98,13 +97,13 @@ def measured(study: Study, model: CAVMAE) -> dict:
         events = [event_of(words[label]) for label in real["labels"].tolist()]
         rows = torch.tensor([event is not None for event in events])
         truth = torch.tensor([EVENTS.index(event) for event in events if event])
-        heard = hear(model, real["fbanks"][rows])
+        embeddings = embed_fbanks(model, real["fbanks"][rows])
         for prompt in ("{}", TEMPLATE):
             texts = [prompt.format(phrase(event, None)) for event in EVENTS]
-            found[f"zero-shot, {prompt}"] = share(
-                nearest_label(heard, study.reader.sentence(texts).detach(), truth)
+            figures[f"zero-shot, {prompt}"] = share(
+                nearest_label(embeddings, study.caption_encoder.sentence(texts).detach(), truth)
             )
-    return found
+    return figures
 
 
 def event_of(word: str) -> str | None:
@@ -112,11 +111,11 @@ def event_of(word: str) -> str | None:
     return ESC10.get(word.replace(" ", "_"))
 
 
-def summary(found: dict) -> str:
-    table = found["retrieval"][-1]
+def summary(figures: dict) -> str:
+    table = figures["retrieval"][-1]
     rates = ", ".join(f"{name} {table[name]['R@1']:.3f}" for name in ("sound to picture", "sound to text"))
-    zero = "".join(f", {k} {v['value']:.3f}" for k, v in found.items() if k.startswith("zero"))
-    return f"R@1 {rates}; audio-text {found['audio-text']['value']:.3f}{zero}"
+    zero = "".join(f", {k} {v['value']:.3f}" for k, v in figures.items() if k.startswith("zero"))
+    return f"R@1 {rates}; audio-text {figures['audio-text']['value']:.3f}{zero}"
 
 
 def ablation_table(results: dict[str, list[dict]]) -> str:
@@ -136,14 +135,14 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
         if name != "retrieval":
             columns[f"{name}, top-1"] = lambda r, n=name: 100 * r[n]["value"]
 
-    def cell(found: list[dict], figure: Callable[[dict], float]) -> str:
-        values = [figure(r) for r in found]
+    def mean_and_spread(runs: list[dict], figure: Callable[[dict], float]) -> str:
+        values = [figure(run) for run in runs]
         spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
         return f"{statistics.mean(values):.1f}{spread}"
 
     lines = ["| | " + " | ".join(results) + " |", "| --- |" + " --- |" * len(results)]
     for name, figure in columns.items():
-        lines.append(f"| {name} | " + " | ".join(cell(found, figure) for found in results.values()) + " |")
+        lines.append(f"| {name} | " + " | ".join(mean_and_spread(r, figure) for r in results.values()) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -153,14 +152,14 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
 def label_vectors(study: Study, words: list[str], seed: int = 0) -> Tensor:
     """Text vectors [L, D] of the recordings' labels, of length one.
 
-    A word that SoundWorld knows has its text tower's vector. It cannot read the others, so these get random
-    directions at right angles to all that stand before them: as far apart as words can be, and nothing that
-    an encoder could have learnt.
+    A word that SoundWorld knows has its text tower's vector. It does not know the others, so these get random
+    directions orthogonal to all before them: as far apart as words can be, and nothing that an encoder could
+    have learnt.
     """
     generator = torch.Generator().manual_seed(seed)
     known = [word for word in words if event_of(word)]
     texts = [phrase(event_of(word), None) for word in known]
-    vectors = dict(zip(known, F.normalize(study.reader.sentence(texts).detach(), dim=-1)))
+    vectors = dict(zip(known, F.normalize(study.caption_encoder.sentence(texts).detach(), dim=-1)))
     for word in words:
         if word not in vectors:
             basis = torch.linalg.qr(torch.stack(list(vectors.values())).T)[0]
@@ -176,26 +175,22 @@ def recorded_batches(
     to 10 dB louder or softer. They have no pictures: f_v is zeros."""
     by_label = [(labels == label).nonzero()[:, 0] for label in range(len(f_t))]
 
-    def deal(generator: torch.Generator, size: int) -> Pairs:
+    def next_batch(generator: torch.Generator, size: int) -> Pairs:
         chosen = torch.randint(len(f_t), (size,), generator=generator)
 
-        def some() -> Tensor:
+        def draw() -> Tensor:
             of = [by_label[i] for i in chosen.tolist()]
             rows = torch.stack([r[torch.randint(len(r), (), generator=generator)] for r in of])
             loud = nepers(levels[rows].clamp(min=-65.0))[:, None, None]
             return fbanks[rows].float() - loud
 
-        heard = vary(mix(some(), some(), generator), generator)
-        wanted = -25 + 10 * (2 * torch.rand(size, 1, 1, generator=generator) - 1)
-        heard = (
-            (heard + nepers(wanted)).clamp(min=SILENCE_LOG_ENERGY) - CONFIG.fbank_mean
-        ) / CONFIG.fbank_std
-        heard = spec_augment(
-            heard, generator, floor=(SILENCE_LOG_ENERGY - CONFIG.fbank_mean) / CONFIG.fbank_std
+        energies = vary(mix(draw(), draw(), generator), generator)
+        wanted = -25 + 10 * (2 * torch.rand(size, generator=generator) - 1)
+        return Pairs(
+            at_level(energies, wanted, generator), f_t[chosen], torch.zeros(size, f_t.shape[1]), chosen
         )
-        return Pairs(heard, f_t[chosen], torch.zeros(size, f_t.shape[1]), chosen)
 
-    return deal
+    return next_batch
 
 
 def pretrained(study: Study, steps: int) -> CAVMAE:
@@ -215,7 +210,7 @@ def pretrained(study: Study, steps: int) -> CAVMAE:
                 seed=number,
             )
             align(model, study.training(), settings, reporting(study, f"pre-training, round {number + 1}"))
-            save_encoder(as_encoder(model, study.reader), path, torch.float32)
+            save_encoder(as_encoder(model, study.caption_encoder), path, torch.float32)
         model = load_encoder(path).model
     return model
 
@@ -224,21 +219,21 @@ def real(study: Study, steps: int, pretrain: int) -> dict:
     """Every fold held out in turn, from nothing and from SoundWorld."""
     clips, words = study.real(), study.words()
     f_t = label_vectors(study, words)
-    # Set to one level before they are heard: how far a microphone stood says nothing of the class.
+    # Set to one level before they are encoded: the microphone's distance says nothing about the class.
     levels = clips["loudness"]
-    heard_as = clips["fbanks"].float() + nepers(-25 - levels.clamp(min=-65.0))[:, None, None]
-    heard_as = heard_as.clamp(min=SILENCE_LOG_ENERGY)
+    levelled = clips["fbanks"].float() + nepers(-25 - levels.clamp(min=-65.0))[:, None, None]
+    levelled = levelled.clamp(min=SILENCE_LOG_ENERGY)
     start = pretrained(study, pretrain)
     known = torch.tensor([event_of(words[label]) is not None for label in clips["labels"].tolist()])
-    untuned = nearest_label(hear(start, heard_as[known]), f_t, clips["labels"][known])
+    untuned = nearest_label(embed_fbanks(start, levelled[known]), f_t, clips["labels"][known])
     study.say(f"from SoundWorld, not tuned, the {known.sum()} recordings of classes it knows: {untuned}")
     results: dict[str, list[dict]] = {arm: [] for arm in ARMS}
     for fold in FOLDS:
         test, train = clips["folds"] == fold, clips["folds"] != fold
-        deal = recorded_batches(clips["fbanks"][train], levels[train], clips["labels"][train], f_t)
+        next_batch = recorded_batches(clips["fbanks"][train], levels[train], clips["labels"][train], f_t)
         for arm in ARMS:
 
-            def make(fold: int = fold, arm: str = arm, test: Tensor = test, deal=deal) -> dict:
+            def make(fold: int = fold, arm: str = arm, test: Tensor = test, next_batch=next_batch) -> dict:
                 model = new_model(study, fold)
                 if arm == ARMS[1]:
                     model.load_state_dict(start.state_dict())
@@ -246,16 +241,16 @@ def real(study: Study, steps: int, pretrain: int) -> dict:
 
                 def measure(step: int, total: int, losses: dict) -> None:
                     if step % max(total // 5, 1) == 0 or step == total:
-                        found = nearest_label(hear(model, heard_as[test]), f_t, clips["labels"][test])
-                        curve[step] = share(found)
-                        study.say(f"fold {fold}, {arm}, step {step}: {found}")
+                        hits = nearest_label(embed_fbanks(model, levelled[test]), f_t, clips["labels"][test])
+                        curve[step] = share(hits)
+                        study.say(f"fold {fold}, {arm}, step {step}: {hits}")
 
                 rate = 1e-3 if arm == ARMS[0] else 6e-4
                 settings = AlignSettings(
                     steps=steps, batch=study.batch, rate=rate, multi_positive=True, keep=0.25, seed=fold,
                     audio_visual=False, momentum="none",
                 )  # fmt: skip
-                align(model, deal, settings, measure)
+                align(model, next_batch, settings, measure)
                 return {"fold": fold, "arm": arm, "curve": curve}
 
             results[arm].append(study.run(f"real_{pretrain}_{steps}/{fold}_{ARMS.index(arm)}", make))

@@ -1,4 +1,4 @@
-"""What edits do on SoundWorld, as figures: is the event there, is the scene still, is the rest as it was."""
+"""What edits do on SoundWorld, in figures: whether the event appears, the scene stays and the rest too."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ INTENSITY = 0.8
 SAMPLING_STEPS, GUIDANCE = 15, 4.0
 
 BLEND = {"changes": True, "start": 0.3, "threshold": 0.4}
-"""Edits of things keep to where they change most (`inject.edit.blended`): SoundWorld's U-Net redraws the rest
-a little, and its attention to a thing's word hardly finds the thing."""
+"""Edits of things are limited to where they change most (`inject.edit.blended`): SoundWorld's U-Net redraws
+the rest a little, and its attention to a thing's word hardly locates the thing."""
 
 BLENDED = ("fire", "dog", "rooster", "helicopter", "clock")
-"""The events whose edits do. Thunder and fireworks darken the whole scene, rain and wind fill it: half of
+"""The events whose edits are. Thunder and fireworks darken the whole scene, rain and wind fill it: half of
 that is another scene."""
 
 CROSS_WINDOW = (0.0, 0.6)
-"""Edits of the other events let go of the source's words sooner than `Edit`'s default: what crosses the whole
-scene, as the strokes of wind and thunder do, is drawn late."""
+"""Edits of the other events stop borrowing cross-attention sooner than `Edit`'s default: what crosses the
+whole scene, as the strokes of wind and thunder do, is drawn late."""
 
 RELIT = ("thunder", "fire", "fireworks")
 """The outlined events that change the light of the whole scene, as they should."""
@@ -56,8 +56,8 @@ def fitted(edit: Edit, event: str) -> Edit:
 
 def kept(edit: Edit, model: PictureModel, event: str) -> Edit:
     """SoundWorld's settings for an edit by an event's sound."""
-    fits = fitted(edit, event)
-    return blended(fits, model.encode_prompt, **BLEND) if event in BLENDED else fits
+    edit = fitted(edit, event)
+    return blended(edit, model.encode_prompt, **BLEND) if event in BLENDED else edit
 
 
 def draw_edit(model: PictureModel, edit: Edit, seeds: Iterable[int]) -> Tensor:
@@ -142,7 +142,7 @@ def photographs(
 ) -> dict[str, Share | float]:
     """Rendered pictures, which no model has drawn, as a user's photographs: inverted, then edited by every
     token. The autoencoder alone sets how near the source can come to the photograph."""
-    found: list[bool] = []
+    shown: list[bool] = []
     near: dict[str, list[float]] = {"source": [], "outside": []}
     nothing = torch.zeros(64, 64)
     for number, scene in enumerate(SCENES):
@@ -155,12 +155,12 @@ def photographs(
             edit = kept(Edit(source, (prompt,), trajectory=trajectory), model, event)
             before, edited = draw_edit(model, edit, [0])[0]
             grades = oracle.grade(edited[None])
-            found.append(grades.events == [event])
+            shown.append(grades.events == [event])
             near["source"].append(similarity_outside(photograph, before, nothing))
             if event in OUTLINED:
                 near["outside"].append(similarity_outside(photograph, edited, grades.masks[0]))
     return {
-        "photographs: the event is in the edited picture": Share(sum(found), len(found)),
+        "photographs: the event is in the edited picture": Share(sum(shown), len(shown)),
         "photographs: SSIM of the source to the photograph": float(np.mean(near["source"])),
         "photographs: SSIM of the edited picture to the photograph outside the event": float(
             np.mean(near["outside"])
@@ -176,24 +176,24 @@ def loudness_sweep(
     pictures of each scale it sees something."""
     from scipy.stats import spearmanr
 
-    seeds, found = list(seeds), {}
+    seeds, figures = list(seeds), {}
     seen_at: dict[float, list[bool]] = {scale: [] for scale in SCALES}
     for event, token in tokens.items():
         scales, measured = [], []
         for scene in SCENES:
-            edited, each = sweep([Prompt(placed(scene, event), (token,))], SCALES)
-            edit = fitted(Edit(Prompt(f"a {scene}"), edited, scales=each), event)
+            edited, edit_scales = sweep([Prompt(placed(scene, event), (token,))], SCALES)
+            edit = fitted(Edit(Prompt(f"a {scene}"), edited, scales=edit_scales), event)
             for row in draw_edit(model, edit, seeds):
                 grades = oracle.grade(row[1:])
                 scales += SCALES
                 measured += [
                     0.0 if seen == CALM else value for seen, value in zip(grades.events, grades.intensities)
                 ]
-        heard = [(scale, value) for scale, value in zip(scales, measured) if scale]
-        found[event] = float(spearmanr(scales, measured).statistic)
-        found[f"{event}, scales above 0"] = float(spearmanr(*zip(*heard)).statistic)
+        above_0 = [(scale, value) for scale, value in zip(scales, measured) if scale]
+        figures[event] = float(spearmanr(scales, measured).statistic)
+        figures[f"{event}, scales above 0"] = float(spearmanr(*zip(*above_0)).statistic)
         for scale, value in zip(scales, measured):
             seen_at[scale].append(value > 0)
     for of in ("", ", scales above 0"):
-        found[f"mean{of}"] = float(np.mean([found[f"{event}{of}"] for event in tokens]))
-    return found | {f"share seen at scale {scale:g}": float(np.mean(s)) for scale, s in seen_at.items()}
+        figures[f"mean{of}"] = float(np.mean([figures[f"{event}{of}"] for event in tokens]))
+    return figures | {f"share seen at scale {scale:g}": float(np.mean(s)) for scale, s in seen_at.items()}

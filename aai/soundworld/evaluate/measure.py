@@ -1,13 +1,4 @@
-"""The measurements behind `python -m aai.soundworld.evaluate`: every figure of SoundWorld's model card.
-
-- hear: nearest words on 200 unseen synthesized sounds, and on real recordings of fold 4 (the encoder of folds
-  1 to 3).
-- tokens: the oracle's reading of "a photo of *", one token per class.
-- ablations: what carries a token, the sound or the references.
-- loudness: five levels of one sound, one token a level; Spearman of level and measured intensity. With
-  references by each sound, with references held fixed, and with one adapter that takes each sound in turn.
-- edits: "a city" becomes "a city under *" by eq. 7; and eq. 8's scale from 0 to 2.
-"""
+"""The measurements behind `python -m aai.soundworld.evaluate`: every figure of SoundWorld's model card."""
 
 from __future__ import annotations
 
@@ -51,12 +42,12 @@ def name_synthetic(encoder: CAVMAEEncoder, count: int = 200) -> Share:
 
 def recordings_of(folder: Path, fold: int) -> list[tuple[str, Path]]:
     """(event, path) of every recording of a fold whose class SoundWorld has."""
-    found = [
+    recordings = [
         (event, p) for name, event in ESC10.items() for p in sorted((folder / name).glob(f"{fold}-*.ogg"))
     ]
-    if not found:
+    if not recordings:
         raise InputError(f"'{folder}' holds no recordings of fold {fold}: give ESC-10's folder of classes.")
-    return found
+    return recordings
 
 
 def name_recordings(encoder: CAVMAEEncoder, recordings: list[tuple[str, Path]]) -> Share:
@@ -83,7 +74,7 @@ def draw(
 
 
 def share_named(oracle: Oracle, pictures: dict[str, Tensor]) -> Share:
-    """How many of each event's pictures the oracle names so."""
+    """The share of pictures in which the oracle names their event."""
     hits = sum(oracle.grade(images).events.count(event) for event, images in pictures.items())
     return Share(hits, sum(len(images) for images in pictures.values()))
 
@@ -105,7 +96,7 @@ def tokens(
         token = make_token(model, f_a, references(f_a, encoder)[0], settings, "sound")
         seconds = time.monotonic() - start
         drawn[event] = draw(model, token, seeds)
-        say(f"{event}: heard and trained in {seconds:.0f} s, cos(e, f_a) {token.cosine()['clip_l']:.2f}")
+        say(f"{event}: encoded and trained in {seconds:.0f} s, cos(e, f_a) {token.cosine()['clip_l']:.2f}")
     return share_named(oracle, drawn)
 
 
@@ -128,10 +119,10 @@ def ablations(
     mate = dict(zip(events, encoder.embed([mates[e] for e in events])))
     stranger = dict(zip(events, events[1:] + events[:1]))
     pictures = {e: references(embeddings[e], encoder)[0] for e in events}
-    found: dict[str, dict[str, Tensor]] = {}
+    drawn: dict[str, dict[str, Tensor]] = {}
 
     def add(what: str, event: str, token: SoundToken) -> None:
-        found.setdefault(what, {})[event] = draw(model, token, seeds)
+        drawn.setdefault(what, {})[event] = draw(model, token, seeds)
 
     for event in events:
         other = stranger[event]
@@ -143,9 +134,9 @@ def ablations(
         add("b: a stranger's sound in e, the references kept", event, token_b)
         add("c: a class-mate's sound after training", event, token.with_sound(mate[event]))
         add("c: a stranger's sound after training", event, token.with_sound(embeddings[other]))
-    shares = {what: share_named(oracle, images) for what, images in found.items()}
-    for what in [what for what in found if "stranger" in what]:
-        followed = {stranger[e]: images for e, images in found[what].items()}
+    shares = {what: share_named(oracle, images) for what, images in drawn.items()}
+    for what in [what for what in drawn if "stranger" in what]:
+        followed = {stranger[e]: images for e, images in drawn[what].items()}
         shares[f"{what}; the stranger's event is shown"] = share_named(oracle, followed)
     return shares
 
@@ -173,8 +164,8 @@ def loudness(
         embeddings = {i: encoder.embed([unseen_sound(event, 700, i)])[0] for i in INTENSITIES}
         middle = embeddings[INTENSITIES[2]]
 
-        def trained(f_a: Tensor, seen: Tensor) -> SoundToken:
-            return make_token(model, f_a, references(seen, encoder)[0], settings, "sound")
+        def trained(f_a: Tensor, nearest_to: Tensor) -> SoundToken:
+            return make_token(model, f_a, references(nearest_to, encoder)[0], settings, "sound")
 
         adapter = trained(middle, middle) if series == ONE_ADAPTER else None
         for intensity, f_a in embeddings.items():

@@ -36,7 +36,7 @@ def test_empty_latents_get_the_models_channels(small):
 
 def test_the_preview_shows_each_patchs_mean_colour(small, pack):
     soundworld = pack.part("nodes.comfy.soundworld")
-    factors, bias = map(torch.tensor, soundworld.preview(small.autoencoder))
+    factors, bias = map(torch.tensor, soundworld.rgb_factors(small.autoencoder))
     latents = torch.randn(1, 32, 4, 4, generator=torch.Generator().manual_seed(0))
     shown = torch.einsum("bchw,cr->brhw", latents, factors) + bias[:, None, None]
     decoded = small.autoencoder.decode(latents, refine=False)

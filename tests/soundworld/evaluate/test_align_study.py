@@ -44,7 +44,7 @@ def test_words_that_soundworld_does_not_know_stand_apart(study):
     torch.testing.assert_close(gram.diag(), torch.ones(4))
     assert gram[:2].fill_diagonal_(0).abs().max() < 1e-5 < gram[2, 3].abs()
     assert torch.equal(vectors, align_study.label_vectors(study, words))
-    heavy = study.reader.sentence(["rain"])[0]
+    heavy = study.caption_encoder.sentence(["rain"])[0]
     assert torch.cosine_similarity(vectors[2], heavy, dim=0) > 0.999
 
 
