@@ -28,7 +28,9 @@ def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None):
         raise InputError(
             "This model has no cross-attention to edit: load a Stable Diffusion 1, 2 or XL checkpoint."
         )
-    injection.check_model(fingerprint_of(model))
+    if injection.latent_size is not None:
+        # Only an inverted picture is bound to a model; the weights of others need not be readable.
+        injection.check_model(fingerprint_of(model))
     model = model.clone()
     options = model.model_options["transformer_options"]
     if heatmap is None and KEY in options:
