@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from aai import audio
-from aai.demo.page import PAPER, WAVE, Drawn, Edited, Heard, contact_sheet, page
+from aai.demo.page import PAPER, WAVE, DemoSound, Drawn, Edited, contact_sheet, page
 from aai.soundworld.sounds import synthesize
 
 ODD = '<b>"rain" & fog</b>'
@@ -17,7 +17,9 @@ def drawn(tmp_path):
     """Two prompts of one sound, with two pictures each: red ones, then green ones."""
     file = tmp_path / "rain.wav"
     audio.save(synthesize("rain", 0.7, 1, 1.0), file)
-    heard = Heard(ODD, file, 0.7, -21.0, [(ODD, 0.75), ("wind", 0.25)], ("a photo of *", "a city under *"))
+    heard = DemoSound(
+        ODD, file, 0.7, -21.0, [(ODD, 0.75), ("wind", 0.25)], ("a photo of *", "a city under *")
+    )
     colours = torch.eye(3)[:2, None, :, None, None].expand(2, 2, 3, 16, 16)
     return [Drawn(heard, prompt, "rain", c, ["1", "2"], 1.0) for prompt, c in zip(heard.prompts, colours)]
 
