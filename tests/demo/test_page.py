@@ -21,7 +21,7 @@ def drawn(tmp_path):
         ODD, file, 0.7, -21.0, [(ODD, 0.75), ("wind", 0.25)], ("a photo of *", "a city under *")
     )
     colours = torch.eye(3)[:2, None, :, None, None].expand(2, 2, 3, 16, 16)
-    return [Drawn(heard, prompt, "rain", c, ["1", "2"], 1.0) for prompt, c in zip(heard.prompts, colours)]
+    return [Drawn(sound, prompt, "rain", c, ["1", "2"], 1.0) for prompt, c in zip(prompts, colours)]
 
 
 def row(prompt: str, number: int) -> dict:
