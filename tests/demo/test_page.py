@@ -17,9 +17,8 @@ def drawn(tmp_path):
     """Two prompts of one sound, with two pictures each: red ones, then green ones."""
     file = tmp_path / "rain.wav"
     audio.save(synthesize("rain", 0.7, 1, 1.0), file)
-    heard = DemoSound(
-        ODD, file, 0.7, -21.0, [(ODD, 0.75), ("wind", 0.25)], ("a photo of *", "a city under *")
-    )
+    words, prompts = [(ODD, 0.75), ("wind", 0.25)], ("a photo of *", "a city under *")
+    sound = DemoSound(ODD, file, 0.7, -21.0, words, prompts)
     colours = torch.eye(3)[:2, None, :, None, None].expand(2, 2, 3, 16, 16)
     return [Drawn(sound, prompt, "rain", c, ["1", "2"], 1.0) for prompt, c in zip(prompts, colours)]
 
