@@ -45,8 +45,8 @@ def test_cancel_ends_the_work_once(progress, shown):
 def test_a_curve_is_sent_now_and_then_and_at_its_end(progress, shown, monkeypatch):
     sent = []
     monkeypatch.setattr(progress, "send", lambda event, output: sent.append((event, output["curve"][0])))
-    curve = progress.LossCurve(6, seconds=1000.0)
-    curve.shown = progress.time.monotonic()
+    curve = progress.LossCurve(6)
+    curve.shown = progress.time.monotonic() + 1000
     for step, loss in ((3, 0.5), (4, 0.4), (5, 0.3), (6, 0.2)):
         curve(step, 6, loss)
     # Newer versions of the bar leave out steps that follow at once.
