@@ -90,6 +90,11 @@ def logged(what: str) -> Iterator[None]:
         log.exception(what)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its kind where it says nothing: a sentence's reason."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, the computer's or a device's."""
     # Not every device has an exception of its own for it.

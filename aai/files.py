@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import InputError, encodable
+from .errors import InputError, encodable, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -184,7 +184,7 @@ def read_safetensors(
             tensors = {name: file.get_tensor(name) for name in select(list(file.keys()))}
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise Unreadable(_reason(error)) from error
+        raise Unreadable(first_line(error)[:120]) from error
     return (tensors if mapped else {name: value.clone() for name, value in tensors.items()}), metadata
 
 
@@ -232,7 +232,7 @@ def read_pickle(path: str | os.PathLike, *, mapped: bool = False) -> object:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     # What a damaged pickle makes torch raise depends on its bytes.
     except Exception as error:
-        raise Unreadable(_reason(error)) from error
+        raise Unreadable(first_line(error)[:120]) from error
 
 
 def read_weights(path: str | os.PathLike, *, mapped: bool = False) -> object:
@@ -249,7 +249,7 @@ def read_text(path: str | os.PathLike, encoding: str = "utf-8") -> str:
     try:
         return Path(path).read_text(encoding=encoding)
     except (OSError, ValueError) as error:
-        raise Unreadable(_reason(error)) from error
+        raise Unreadable(first_line(error)[:120]) from error
 
 
 def read_json(path: str | os.PathLike) -> object:
@@ -258,14 +258,10 @@ def read_json(path: str | os.PathLike) -> object:
         return json.loads(read_text(path))
     # Python's own limit, which a file of brackets alone reaches.
     except (ValueError, RecursionError) as error:
-        raise Unreadable(_reason(error)) from error
+        raise Unreadable(first_line(error)[:120]) from error
 
 
 def _check_plain(path: str | os.PathLike) -> None:
     # A pipe would be waited for without end.
     if os.path.exists(path) and not is_file(path):
         raise Unreadable("it is not a file")
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]

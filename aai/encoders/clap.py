@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..audio import Sound, windows
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..files import Unreadable, is_dir, read_json
 
 LONGEST = 77
@@ -191,9 +191,8 @@ def load_folder(folder: str | os.PathLike) -> tuple[CLAPEncoder, CLAPText]:
             str(folder), local_files_only=True, weights_only=True, output_loading_info=True
         )
     except Exception as error:  # transformers and its readers raise every kind of it for damaged files
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"The CLAP in '{folder}' cannot be read ({reason}): download the whole folder again."
+            f"The CLAP in '{folder}' cannot be read ({first_line(error)}): download the whole folder again."
         ) from error
     finally:
         if shown:

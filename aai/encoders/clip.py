@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import InputError, is_out_of_memory
+from ..errors import InputError, first_line, is_out_of_memory
 from ..files import Unreadable, is_dir, read_json, variant_of
 from .fingerprint import fingerprint
 
@@ -242,5 +242,4 @@ def _refused(sentence: Callable[[str], str]) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(sentence(reason)) from error
+        raise InputError(sentence(first_line(error))) from error

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..embedding import WIDTHS
-from ..errors import InputError, is_out_of_memory
+from ..errors import InputError, first_line, is_out_of_memory
 from ..files import variant_of
 from ..prompt import Prompt
 from . import schedule
@@ -42,10 +42,9 @@ def load(path_or_id: str | Path, dtype: torch.dtype = torch.float32) -> Diffuser
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"'{path_or_id}' cannot be loaded as a diffusers model ({reason}): name a folder with a "
-            "model_index.json."
+            f"'{path_or_id}' cannot be loaded as a diffusers model ({first_line(error)}): name a folder with "
+            "a model_index.json."
         ) from error
     parts = pipeline.components
     if not {"unet", "vae", "text_encoder", "tokenizer", "scheduler"} <= set(parts):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..audio import Sound
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..files import Unreadable, is_file, read_weights
 
 RATE = 16000
@@ -72,9 +72,8 @@ def load(path: str | os.PathLike) -> Wav2CLIP:
             raise KeyError(f"it lacks {missing[0]}")
         model.load_state_dict({key: state[key] for key in own})
     except (Unreadable, AttributeError, RuntimeError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"'{path.name}' cannot be read as Wav2CLIP's weights ({reason}): take the published checkpoint, "
-            "or its tensors saved as safetensors."
+            f"'{path.name}' cannot be read as Wav2CLIP's weights ({first_line(error)}): take the published "
+            "checkpoint, or its tensors saved as safetensors."
         ) from error
     return model.eval().requires_grad_(False)
