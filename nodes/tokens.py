@@ -157,13 +157,7 @@ def renamed(token, name: str):
 
 def provenance_of(embedding, licence: str = "") -> dict[str, str]:
     """What a token's file says of its sound, and of the rights in it where the user does."""
-    entries = {
-        "sound": embedding.sound,
-        "sound_hash": embedding.hash,
-        "encoder": embedding.encoder,
-        "licence": licence,
-    }
-    return {key: value for key, value in entries.items() if value}
+    return {**embedding.provenance(), **({"licence": licence} if licence else {})}
 
 
 def file_name(name: str) -> str:
