@@ -149,6 +149,7 @@ class AlignAudioEncoder(io.ComfyNode):
         from ..aai.align.distributed import Distributed
         from ..aai.align.pipeline import AlignData, Callbacks, align_clips, copy_for, hold_out, train_split
         from ..aai.data.clips import scan
+        from ..aai.soundworld.outside import examples
         from .comfy.clip import ClipTower
         from .comfy.progress import Bar, LossCurve
         from .comfy.training import room_to_train
@@ -174,7 +175,7 @@ class AlignAudioEncoder(io.ComfyNode):
             clips = hold_out(train_split(scan(_dataset(dataset))), held_out, settings.seed)
             report = align_clips(
                 aligned,
-                AlignData(*clips, tower, compare=True),
+                AlignData(*clips, tower, compare=True, outside=examples()),
                 settings,
                 Augment.named(augment),
                 Callbacks(Bar(), step, keep),

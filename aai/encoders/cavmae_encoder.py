@@ -97,15 +97,20 @@ class CAVMAEEncoder:
 
     def fbanks(self, waveforms: Tensor | Sequence[Tensor]) -> Tensor:
         """Waveforms at `rate`, [B, T] or [T] each of any length, to normalised filter banks [B, frames,
-        mel_bins]; frames that they lack are zeros before that."""
+        mel_bins]; frames that they lack are zeros before that, or where nothing is padded, the sound once
+        more."""
         c = self.model.config
         if len({len(waveform) for waveform in waveforms}) == 1:
             waveforms = [waveforms if isinstance(waveforms, Tensor) else torch.stack(list(waveforms))]
         else:
             waveforms = [waveform[None] for waveform in waveforms]
-        features = torch.cat(
-            [fbank(rows.to(self.device), c.rate, c.mel_bins, c.frames) for rows in waveforms]
-        )
+        own = self.padding == "none"
+        parts = [
+            fbank(rows.to(self.device), c.rate, c.mel_bins, None if own else c.frames) for rows in waveforms
+        ]
+        if own:
+            parts = [part[:, torch.arange(c.frames) % part.shape[1]] for part in parts]
+        features = torch.cat(parts)
         return (features - c.fbank_mean) / c.fbank_std
 
     def windows(self, sound: Sound) -> list[Tensor]:
@@ -142,14 +147,8 @@ class CAVMAEEncoder:
         """A window [T] of any length as the mean over the patches that it fills, [1, dim]."""
         c = self.model.config
         columns, rows = c.frames // c.patch, c.mel_bins // c.patch
-        # Frames of 25 ms every 10; what is shorter than a patch is said again until it fills one.
-        needed = samples_of(c.patch, c.rate)
-        if len(waveform) < needed:
-            waveform = waveform.repeat(-(-needed // len(waveform)))[:needed]
-        frames = (len(waveform) - samples_of(1, c.rate)) // (
-            samples_of(2, c.rate) - samples_of(1, c.rate)
-        ) + 1
-        filled = min(columns, frames // c.patch)
+        frames = 1 + max(0, len(waveform) - samples_of(1, c.rate)) // (c.rate // 100)
+        filled = min(columns, max(1, frames // c.patch))
         keep = torch.arange(rows)[:, None] * columns + torch.arange(filled)
         return self.model.audio_features(self.fbanks([waveform]), keep.flatten()[None].to(self.device))
 

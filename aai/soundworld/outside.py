@@ -279,3 +279,12 @@ def synthesize_outside(
     rng = np.random.default_rng([seed, 100 + list(KINDS).index(kind)])
     n = int(seconds * rate)
     return at_loudness(recorded(KINDS[kind](rng, n, rate), rng, rate), lufs, rate)
+
+
+def examples(of_each: int = 10, seconds: float = 3.0) -> list[Sound]:
+    """Sounds of every kind, soft and loud, against which an encoder learns what it does not know."""
+    return [
+        synthesize_outside(kind, seed, -15.0 - 30.0 * seed / of_each, seconds)
+        for kind in KINDS
+        for seed in range(of_each)
+    ]
