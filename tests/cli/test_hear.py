@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from aai import audio
+from aai.soundworld.outside import synthesize_outside
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,11 +22,22 @@ def test_hear_says_words_and_loudness(aai):
     rows = json.loads(out)
     assert code == 0 and not err
     assert [row["file"] for row in rows] == ["rain.wav", "dog.flac"]
-    assert all(set(row) == {"file", "lufs", "words"} and len(row["words"]) == 3 for row in rows)
+    assert all(set(row) == {"file", "lufs", "words", "known", "unknown"} for row in rows)
+    assert all(len(row["words"]) == 3 and row["known"] is True and row["unknown"] < 0.5 for row in rows)
     assert rows[0]["words"][0]["word"] == "rain" and rows[1]["words"][0]["word"] == "a dog"
     assert abs(rows[0]["lufs"] - audio.loudness(audio.load("rain.wav"))) < 0.01
     code, out, _ = aai("hear", "rain.wav", "--words", "1")
-    assert code == 0 and out.startswith("rain.wav  (") and "rain " in out and out.count("%") == 1
+    assert code == 0 and out.startswith("rain.wav  (") and "rain " in out and out.count("%") == 2
+
+
+def test_a_sound_that_the_world_has_no_word_for_is_unknown(aai, folder):
+    for kind in ("speech", "strings", "signals"):
+        audio.save(synthesize_outside(kind, 77), folder / f"{kind}.wav")
+    code, out, _ = aai("hear", "speech.wav", "strings.wav", "signals.wav", "--json")
+    rows = json.loads(out)
+    assert code == 0 and [row["known"] for row in rows] == [False] * 3
+    code, out, _ = aai("hear", "speech.wav", "--words", "1")
+    assert "unknown" in out and "outside of what this encoder knows" in out
 
 
 def write_wav(path, samples: np.ndarray, rate: int = 16000) -> None:

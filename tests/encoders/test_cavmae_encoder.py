@@ -48,6 +48,22 @@ def test_loudness_reaches_the_embedding(encoder):
     assert not torch.allclose(encoder.embed([sound]), encoder.embed([quiet]), atol=1e-3)
 
 
+def test_without_padding_only_the_patches_that_hold_sound_are_encoded(encoder):
+    encoder.padding = "none"
+    # 50 frames of the window's 96, that is three of its six columns of patches.
+    short = noise(0.515)
+    columns = torch.arange(8)[:, None] * 6 + torch.arange(3)
+    whole = encoder.fbanks([torch.nn.functional.pad(short.waveform[0], (0, 8000))])
+    with torch.no_grad():
+        expected = encoder.model.audio_features(whole, columns.flatten()[None])
+    f_a = encoder.embed([short], own_length=True)
+    torch.testing.assert_close(f_a, expected, rtol=1e-3, atol=1e-3)
+    silent = Sound(torch.cat([short.waveform, torch.zeros(1, 4000)], dim=1), short.rate)
+    assert not torch.allclose(encoder.embed([silent], own_length=True), f_a, atol=1e-2)
+    for seconds in (0.01, 0.1, 0.2):
+        assert torch.isfinite(encoder.embed([noise(seconds)])).all()
+
+
 def test_a_long_sound_is_the_mean_of_its_windows(encoder):
     sound = noise(2.88)
     parts = torch.cat([encoder.embed([sound.cut(start, 0.96)]) for start in (0, 0.96, 1.92)])

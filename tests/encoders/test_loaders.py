@@ -5,9 +5,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from aai import files
 from aai.audio import Sound
 from aai.encoders import cavmae_encoder, loaders
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
+from aai.encoders.known import Known
 from aai.errors import InputError
 
 TINY = CAVMAEConfig(dim=16, depth_a=2, depth_v=1, heads=2, frames=96, image_size=32, patch=16, seconds=0.96)
@@ -35,10 +37,25 @@ def test_a_file_brings_the_encoder_back(encoder, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.safetensors"]
 
 
+def test_a_file_holds_what_the_encoder_knows(encoder, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    loaders.save(encoder, path)
+    assert loaders.load(path).known is None
+    encoder.known = Known(torch.randn(3, 16), torch.randn(3), torch.randn(3), 0.5, 0.25)
+    loaders.save(encoder, path)
+    again, f_a = loaders.load(path), torch.randn(4, 16)
+    assert again.known.threshold == 0.25 and "known" not in again.notes
+    torch.testing.assert_close(again.known.logits(f_a), encoder.known.logits(f_a))
+    tensors, metadata = files.read_safetensors(path)
+    files.write_safetensors(path, tensors, metadata | {"known": "null"}, "The encoder")
+    with pytest.raises(InputError, match=r"tiny\.safetensors.*settings that cannot be read"):
+        loaders.load(path)
+
+
 def test_a_file_says_its_padding_and_one_without_the_entry_pads_the_waveform(encoder, tmp_path):
     path, sound = tmp_path / "tiny.safetensors", noise(0.4)
     embeddings = {}
-    for padding in ("waveform", "fbank"):
+    for padding in ("waveform", "fbank", "none"):
         encoder.padding = padding
         loaders.save(encoder, path, torch.float32)
         with safe_open(str(path), "pt") as file:

@@ -41,6 +41,10 @@ class Clip:
     loudness: float
     group: str
 
+    def row(self) -> tuple[Tensor, int, float, str]:
+        """Its fields, as they are kept."""
+        return self.energies, self.event, self.loudness, self.group
+
     @cached_property
     def frames(self) -> Tensor:
         """The power of each frame, in nepers."""

@@ -147,7 +147,7 @@ def train_ears(
         generator.set_state(saved["generator"])
         begun = saved["step"]
     for step in range(begun, steps):
-        set_rate(optimizer, rate, step, steps, warmup=min(100, steps // 10))
+        set_rate(optimizer, rate, step, steps, warmup=max(1, min(100, steps // 10)))
         parts = losses(ears, mixer.batch(generator, batch, patches), targets, generator)
         optimizer.zero_grad()
         parts["loss"].backward()
@@ -158,7 +158,7 @@ def train_ears(
             for mean, parameter in zip(averaged.parts(), parameters):
                 mean.lerp_(parameter, 1 - keep)
         if callback:
-            callback(step, {name: float(value) for name, value in parts.items()})
+            callback(step, {name: value.item() for name, value in parts.items()})
         if state and (step + 1) % 100 == 0:
             saved = {
                 "ears": ears.state_dict(), "averaged": averaged.state_dict(),
