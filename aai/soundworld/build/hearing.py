@@ -64,7 +64,7 @@ class Ears(nn.Module):
             first.weight.detach().clone(),
             first.bias.detach().clone(),
             last.weight.detach()[0] * scale,
-            float(last.bias) * scale + offset,
+            last.bias.item() * scale + offset,
             threshold,
         )
 

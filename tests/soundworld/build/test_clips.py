@@ -79,5 +79,5 @@ def test_variation_keeps_the_shape_and_changes_the_sound(mixer):
     assert all(not torch.allclose(v, energies, atol=0.1) for v in varied)
     faded = clips.faded(energies, random(1))
     assert (faded <= energies + 1e-5).all() and (faded < energies - 0.1).any()
-    rested = clips.with_silence(torch.zeros(100, 4), random(3))
-    assert 0 < (rested < FLOOR + 1e-3).all(1).sum() < 100
+    rested = torch.cat([clips.with_silence(torch.zeros(100, 4), random(seed)) for seed in range(8)])
+    assert 0 < (rested < FLOOR + 1e-3).all(1).sum() < 800
