@@ -180,12 +180,23 @@ def read_safetensors(
 
     _check_plain(path)
     try:
-        with safe_open(str(path), "pt") as file:
+        with _utf8_name(path) as name, safe_open(name, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in select(list(file.keys()))}
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise Unreadable(first_line(error)[:120]) from error
     return (tensors if mapped else {name: value.clone() for name, value in tensors.items()}), metadata
+
+
+@contextlib.contextmanager
+def _utf8_name(path: str | os.PathLike) -> Iterator[str]:
+    """A name that safetensors opens a file by: its own, or, where that is not UTF-8, the open file's."""
+    name = os.fspath(path)
+    if encodable(name) == name:
+        yield name
+    else:
+        with open(path, "rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
 
 
 def metadata(path: str | os.PathLike) -> dict[str, str]:
