@@ -50,9 +50,9 @@ _WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(-\d+-of-\d+)?(?:\.(\w+?))?(
 
 
 def variants_of(model: str | os.PathLike, *parts: str) -> list[str | None]:
-    """The variant ("fp16") of the safetensors in each of the folders `parts` of a model (`model_files`; "." is
-    its own), in diffusers' and transformers' names; None where it holds plain ones, which they take without
-    being told, or none."""
+    """The variant ("fp16") of the safetensors in each of the folders `parts` of a model (`model_files`), in
+    diffusers' and transformers' names; "." is its own. None where a folder holds plain ones, which they take
+    without being told, or none."""
     found: dict[str, list[str | None]] = {part: [] for part in parts}
     for folder, name in map(os.path.split, model_files(model)):
         if match := _WEIGHTS.fullmatch(name):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 CLIP_FILES = ("tokenizer/*", "text_encoder/config.json", "*.json", "*.txt")
-"""The files to download from a hub repository beside the weights: Stable Diffusion's text tower, or a CLIP's."""
+"""What to download from a hub repository beside the weights: of Stable Diffusion's text tower, or a CLIP."""
 
 
 class CLIPText:
