@@ -39,6 +39,11 @@ TRAINING = (
 """Files and folders of tests that train, or run a command that does."""
 SAMPLERS = ("euler", "euler_ancestral", "heun", "dpmpp_2m_sde", "ddim", "lcm", "uni_pc")
 """The samplers of `make test`: one of each kind, and `make test-all` takes every one that ComfyUI has."""
+LONG = (
+    *("demo/test_run.py", "browser/test_templates.py", "fuzz/test_fuzz.py", "nodes/test_families.py"),
+    *("nodes/test_saved_workflows.py", "browser/test_look.py", "nodes/test_server.py"),
+)
+"""Files of tests that take minutes, the longest first: no process is to begin one when the others end."""
 BROWSER = ("test_look.py", "test_templates.py")
 """The browser tests of `make test`; the older renderers are for `make test-all`."""
 
@@ -59,7 +64,10 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Marks tests by their folder and by what they need, then leaves out what the tier does."""
+    """Marks tests by their folder and by what they need, leaves out what the tier does, and puts LONG files
+    first."""
+    places = {TESTS / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
     for item in items:
         for mark in _marks(item):
             item.add_marker(mark)

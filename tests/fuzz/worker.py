@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import math
 import multiprocessing
@@ -27,7 +28,8 @@ ROOT = Path(__file__).parents[2]
 SECONDS, BYTES = 20.0, 2 * 2**30
 """What an example may take at most."""
 LONGEST, IDLE = 300.0, 10.0
-"""Seconds on a busy machine: how long an example may wait for its own, and how long it may get none."""
+"""Seconds on a busy machine in which an example does not ask for the processor: in all, and without having
+had any."""
 HEADROOM = BYTES + 2**30
 """How much address space a process may add: more than BYTES, since not all that is reserved is used."""
 
@@ -141,17 +143,28 @@ def ends_in_time(poll: Callable[[float], bool], pid: int, spent: float, seconds:
     seconds = SECONDS if seconds is None else seconds
     if poll(seconds):
         return True
-    used, since, begin = processor_seconds(pid) - spent, time.monotonic(), time.monotonic()
-    while time.monotonic() - begin < LONGEST:
+    used, idle, waited = processor_seconds(pid) - spent, 0.0, 0.0
+    # Idle, it waits for what does not come.
+    while used < seconds and idle < IDLE and waited < LONGEST:
+        begin = time.monotonic()
         if poll(0.5):
             return True
         before, used = used, processor_seconds(pid) - spent
-        if used > before:
-            since = time.monotonic()
-        # It waits for what does not come.
-        if used >= seconds or time.monotonic() - since > IDLE:
-            return False
+        if _asks_for_the_processor(pid):
+            idle = 0.0
+            continue
+        took = time.monotonic() - begin
+        idle, waited = 0.0 if used > before else idle + took, waited + took
     return False
+
+
+def _asks_for_the_processor(pid: int) -> bool:
+    """Whether one of a process's threads runs, or would if others did not."""
+    states = []
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            states.append(path.read_text(encoding="utf-8").rpartition(")")[2].split()[0])
+    return "R" in states
 
 
 class Watched:

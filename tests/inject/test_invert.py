@@ -90,7 +90,7 @@ def drawn_from(model, trajectory, cond):
     return x
 
 
-@pytest.mark.parametrize("steps", [10, 20])
+@pytest.mark.parametrize("steps", [10, pytest.param(20, marks=pytest.mark.slow)])
 def test_an_inverted_picture_is_drawn_again_as_by_the_published_inversion(steps):
     world = load_picture_model()
     near, published = [], []
