@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[2]
 SECONDS, BYTES = 20.0, 2 * 2**30
 """What an example may take at most."""
 LONGEST, IDLE = 300.0, 10.0
-"""Seconds on a busy machine in which an example does not ask for the processor: in all, and without having
-had any."""
+"""Seconds on a busy machine in which an example asks for neither the processor nor the disk: in all, and
+without having had the processor."""
 HEADROOM = BYTES + 2**30
 """How much address space a process may add: more than BYTES, since not all that is reserved is used."""
 
@@ -150,7 +150,7 @@ def ends_in_time(poll: Callable[[float], bool], pid: int, spent: float, seconds:
         if poll(0.5):
             return True
         before, used = used, processor_seconds(pid) - spent
-        if _asks_for_the_processor(pid):
+        if _is_kept_waiting(pid):
             idle = 0.0
             continue
         took = time.monotonic() - begin
@@ -158,13 +158,13 @@ def ends_in_time(poll: Callable[[float], bool], pid: int, spent: float, seconds:
     return False
 
 
-def _asks_for_the_processor(pid: int) -> bool:
-    """Whether one of a process's threads runs, or would if others did not."""
+def _is_kept_waiting(pid: int) -> bool:
+    """Whether one of a process's threads runs, or would if others did not, or reads or writes a disk."""
     states = []
     for path in Path(f"/proc/{pid}/task").glob("*/stat"):
         with contextlib.suppress(OSError):
             states.append(path.read_text(encoding="utf-8").rpartition(")")[2].split()[0])
-    return "R" in states
+    return not {"R", "D"}.isdisjoint(states)
 
 
 class Watched:
