@@ -9,14 +9,14 @@ from comfy_api.latest import io
 
 from ..aai.errors import InputError, sentence
 from . import encoders, folders
-from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, search_aliases
+from .types import CATEGORY, SOUNDWORLD, Node, SoundEmbeddingType, SoundEncoderType, search_aliases
 
 NO_WORDS = "no words: this encoder is in no text encoder's space yet; align or bridge it"
 
 OUTSIDE = "outside of what this encoder knows"
 
 
-class LoadAudio(io.ComfyNode):
+class LoadAudio(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -85,7 +85,7 @@ class LoadAudio(io.ComfyNode):
         return io.NodeOutput({**core, **ours}, sounds.loudness(sound))
 
 
-class LoadSoundEncoder(io.ComfyNode):
+class LoadSoundEncoder(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -137,7 +137,7 @@ class LoadSoundEncoder(io.ComfyNode):
         return io.NodeOutput(load(encoders.require(encoder)))
 
 
-class EncodeSound(io.ComfyNode):
+class EncodeSound(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

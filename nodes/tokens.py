@@ -10,10 +10,10 @@ from comfy_api.latest import io
 
 from ..aai.errors import InputError, sentence
 from . import folders
-from .types import CATEGORY, SoundEmbeddingType, SoundTokenType, search_aliases
+from .types import CATEGORY, Node, SoundEmbeddingType, SoundTokenType, search_aliases
 
 
-class RebindSoundToken(io.ComfyNode):
+class RebindSoundToken(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -40,7 +40,7 @@ class RebindSoundToken(io.ComfyNode):
         return io.NodeOutput(renamed(rebound, name))
 
 
-class SaveSoundToken(io.ComfyNode):
+class SaveSoundToken(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -82,7 +82,7 @@ class SaveSoundToken(io.ComfyNode):
         return io.NodeOutput(f"embedding:{word}", ui={"text": [f"embedding:{word}"]})
 
 
-class LoadSoundToken(io.ComfyNode):
+class LoadSoundToken(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -5,19 +5,9 @@ import torch
 
 from aai.audio import Sound
 from aai.encoders import base, cavmae_encoder
-from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
+from aai.encoders.cavmae import CAVMAE
 from aai.encoders.known import Known
 from aai.errors import InputError
-
-TINY = CAVMAEConfig(dim=16, depth_a=2, depth_v=1, heads=2, frames=96, image_size=32, patch=16, seconds=0.96)
-
-
-@pytest.fixture
-def encoder():
-    torch.manual_seed(0)
-    return cavmae_encoder.CAVMAEEncoder(
-        CAVMAE(TINY), ["rain", "dog", "clock"], torch.randn(3, 16), name="tiny"
-    )
 
 
 def noise(seconds, rate=16000, seed=0, channels=1):
@@ -72,8 +62,8 @@ def test_what_is_heard_carries_the_encoders_words(encoder):
     assert torch.equal(heard.label_vectors, encoder.label_vectors)
 
 
-def test_an_encoder_that_is_not_aligned_has_no_words():
-    raw = cavmae_encoder.CAVMAEEncoder(CAVMAE(TINY), [], torch.zeros(0, 16), name="raw")
+def test_an_encoder_that_is_not_aligned_has_no_words(tiny):
+    raw = cavmae_encoder.CAVMAEEncoder(CAVMAE(tiny), [], torch.zeros(0, 16), name="raw")
     heard = base.encode_sound(raw, noise(1))
     assert heard.labels == [] and heard.label_vectors.shape == (0, 16)
     assert [near.words for near in base.nearest_words(raw, heard.f_a[None].expand(2, -1))] == [[], []]

@@ -4,20 +4,10 @@ import pytest
 import torch
 
 from aai.audio import Sound
-from aai.encoders import cavmae_encoder
 from aai.encoders.cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig, pool
-from aai.encoders.cavmae_checkpoint import Published, encoder_of, published_tensors
+from aai.encoders.cavmae_checkpoint import Published, encoder_of
 from aai.errors import InputError
-
-TINY = CAVMAEConfig(dim=16, depth_a=2, depth_v=1, heads=2, frames=96, image_size=32, patch=16, seconds=0.96)
-
-
-@pytest.fixture
-def encoder():
-    torch.manual_seed(0)
-    return cavmae_encoder.CAVMAEEncoder(
-        CAVMAE(TINY), ["rain", "dog", "clock"], torch.randn(3, 16), name="tiny"
-    )
+from bench.cavmae_decoder import towers_file
 
 
 def noise(seconds, rate=16000, seed=0, channels=1):
@@ -101,7 +91,7 @@ def cavmae_fbank(sound, config):
 def test_a_published_file_hears_clips_of_any_length_as_cavmae_does(seconds):
     torch.manual_seed(0)
     config = CAVMAEConfig(dim=16, depth_a=2, depth_v=1, heads=2, image_size=32)
-    tensors = {k.removeprefix("module."): v for k, v in published_tensors(CAVMAE(config)).items()}
+    tensors = {k.removeprefix("module."): v for k, v in towers_file(CAVMAE(config)).items()}
     encoder = encoder_of(Published("audio_model.21.pth", tensors), config)
     sound = noise(seconds)
     expected = cavmae_fbank(sound, config)

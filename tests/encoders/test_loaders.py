@@ -8,19 +8,9 @@ from safetensors.torch import save_file
 from aai import files
 from aai.audio import Sound
 from aai.encoders import cavmae_encoder, loaders
-from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
+from aai.encoders.cavmae import CAVMAE
 from aai.encoders.known import Known
 from aai.errors import InputError
-
-TINY = CAVMAEConfig(dim=16, depth_a=2, depth_v=1, heads=2, frames=96, image_size=32, patch=16, seconds=0.96)
-
-
-@pytest.fixture
-def encoder():
-    torch.manual_seed(0)
-    return cavmae_encoder.CAVMAEEncoder(
-        CAVMAE(TINY), ["rain", "dog", "clock"], torch.randn(3, 16), name="tiny"
-    )
 
 
 def noise(seconds, rate=16000, seed=0, channels=1):
@@ -29,10 +19,10 @@ def noise(seconds, rate=16000, seed=0, channels=1):
     )
 
 
-def test_a_file_brings_the_encoder_back(encoder, tmp_path):
+def test_a_file_brings_the_encoder_back(encoder, tmp_path, tiny):
     loaders.save(encoder, tmp_path / "tiny.safetensors", dtype=torch.float32, made_by="a test")
     again = loaders.load(tmp_path / "tiny.safetensors")
-    assert (again.labels, again.name, again.model.config) == (encoder.labels, "tiny", TINY)
+    assert (again.labels, again.name, again.model.config) == (encoder.labels, "tiny", tiny)
     torch.testing.assert_close(again.embed([noise(1)]), encoder.embed([noise(1)]))
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.safetensors"]
 
@@ -121,9 +111,9 @@ def test_settings_that_do_not_fit_are_refused_by_name(encoder, tmp_path):
             loaders.load(tmp_path / "odd.safetensors")
 
 
-def test_an_encoder_with_one_shared_block_is_saved_as_two(tmp_path):
+def test_an_encoder_with_one_shared_block_is_saved_as_two(tmp_path, tiny):
     torch.manual_seed(0)
-    shared = cavmae_encoder.CAVMAEEncoder(CAVMAE(TINY, share_unified=True), ["rain"], torch.randn(1, 16))
+    shared = cavmae_encoder.CAVMAEEncoder(CAVMAE(tiny, share_unified=True), ["rain"], torch.randn(1, 16))
     loaders.save(shared, tmp_path / "shared.safetensors", dtype=torch.float32)
     again = loaders.load(tmp_path / "shared.safetensors")
     images = torch.rand(1, 3, 32, 32)
