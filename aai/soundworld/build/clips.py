@@ -87,7 +87,7 @@ def gated(frames: Tensor) -> float:
 class Mixer:
     """Draws batches from clips: crops of 0.5 to 5 s, mixtures, seams, fades and silence.
 
-    `outside` is the share of sounds without a word, `recorded` that of recordings where there are some.
+    `outside` is the share of sounds without a word, `share` that of recordings where there are some.
     """
 
     def __init__(self, clips: list[Clip], recorded: list[Clip], outside: float = 0.3, share: float = 0.5):

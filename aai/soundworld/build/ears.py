@@ -43,15 +43,17 @@ MADE_BY = "python -m aai.soundworld.build"
 
 @dataclass(frozen=True)
 class Round:
-    """A training's steps, rate, and patches encoded of each sound; a step costs about as many."""
+    """A training's steps, its rate, the patches encoded of each sound, and the share of recordings among
+    sounds of which there are some."""
 
     steps: int
     rate: float
     patches: int
+    recorded: float = 0.5
 
 
 PRETRAINING = Round(2800, 1e-3, 32)
-TUNING = Round(700, 4e-4, 48)
+TUNING = Round(1300, 6e-4, 48, recorded=0.6)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def recorded(recordings: Path, folds: tuple[int, ...]) -> list[Clip]:
         for path in sorted((recordings / folder).glob("*.ogg")):
             if int(path.name.split("-")[0]) in folds:
                 sound = load(path)
-                clips.append(Clip(energies_of(sound), EVENTS.index(event), loudness(sound), folder))
+                clips.append(Clip(energies_of(sound), EVENTS.index(event), loudness(sound), event))
     if not clips:
         raise InputError(
             f"'{recordings}' holds no recordings of folds {folds}: give ESC-10's folder, or leave it out."
@@ -114,7 +116,7 @@ def of_packages(folder: Path) -> list[Clip]:
         known = row["kind"] in EVENTS
         number = EVENTS.index(row["kind"]) if known else OUTSIDE
         if (level_ := loudness(sound)) > SILENCE_LUFS:
-            group = f"{row['kind']} of packages" if known else f"{row['package']}, {row['kind']}"
+            group = row["kind"] if known else f"{row['package']}, {row['kind']}"
             clips.append(Clip(energies_of(sound), number, level_, group))
     return clips
 
@@ -168,7 +170,9 @@ class SoundEncoderBuild:
 
         return Targets(**kept(self.work, "targets", make))
 
-    def mixer(self, folds: tuple[int, ...]) -> Mixer:
+    def mixer(self, folds: tuple[int, ...], share: float) -> Mixer:
+        """The sounds of a training, `share` of them recordings where there are some."""
+
         def clips(name: str, make: Callable[[], list[Clip]]) -> list[Clip]:
             rows = kept(self.work, name, lambda: [clip.row() for clip in make()])
             return [Clip(*row) for row in rows]
@@ -178,7 +182,7 @@ class SoundEncoderBuild:
             real += clips("clips_of_packages", lambda: of_packages(sources.debian))
         if folds:
             real += recorded(sources.recordings, folds)
-        return Mixer(clips("clips_synthesized", synthesized), real)
+        return Mixer(clips("clips_synthesized", synthesized), real, share=share)
 
     def trained(self, name: str, folds: tuple[int, ...], round_: Round, start: str | None) -> Ears:
         """The ears after a round; `start` names the round before."""
@@ -191,7 +195,7 @@ class SoundEncoderBuild:
             report = self.report(name)
             trained = train_ears(
                 ears,
-                self.mixer(folds),
+                self.mixer(folds, round_.recorded),
                 self.targets(),
                 round_.steps,
                 round_.rate,

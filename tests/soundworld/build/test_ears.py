@@ -47,7 +47,7 @@ def test_recordings_of_packages_are_events_or_strangers(tmp_path):
     )
     clips = ears.of_packages(tmp_path)
     assert [clip.event for clip in clips] == [EVENTS.index("dog"), OUTSIDE]
-    assert [clip.group for clip in clips] == ["dog of packages", "a, animal"]
+    assert [clip.group for clip in clips] == ["dog", "a, animal"]
     with pytest.raises(InputError, match="bring them with"):
         ears.of_packages(tmp_path / "nowhere")
 
