@@ -10,9 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import signal
 
 from aai import audio
+from aai.encoders.loaders import save as save_encoder
+from aai.soundworld.loaders import load_sound_encoder
 from aai.soundworld.outside import synthesize_outside
+from aai.soundworld.sounds import synthesize
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,6 +63,54 @@ def test_unusual_sounds_are_heard(aai, folder, rate, channels, seconds):
     code, out, err = aai("hear", "unusual.wav", "--json")
     assert code == 0, err
     assert len(json.loads(out)[0]["words"]) == 3
+
+
+def click(rate: int) -> np.ndarray:
+    silence = np.zeros((3 * rate, 1))
+    silence[rate : rate + 40] = 0.9
+    return silence
+
+
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        (np.full((800, 1), 0.5), "too short to hear"),
+        (np.full((32000, 1), 0.5), "silent"),
+        (np.sign(np.random.default_rng(0).normal(0, 1, (32000, 1))), None),
+        (click(16000), None),
+        (np.random.default_rng(0).normal(0, 0.1, (1600, 1)), None),
+    ],
+    ids=["0.05 s", "a constant", "clipped", "silence with one click", "0.1 s"],
+)
+def test_odd_sounds_end_in_words_or_a_sentence(aai, folder, samples, says):
+    write_wav(folder / "odd.wav", samples)
+    code, out, err = aai("hear", "odd.wav", "--json")
+    (row,) = json.loads(out)
+    if says:
+        assert code == 2 and says in err and says in row["error"]
+    else:
+        shares = sum(word["score"] for word in row["words"]) + row["unknown"]
+        assert code == 0 and isinstance(row["known"], bool) and 0 < shares <= 1.001
+
+
+def test_telephone_sound_is_heard(aai, folder):
+    """8 kHz, and nothing below 300 or above 3400 Hz."""
+    rooster = synthesize("rooster", 0.8, 9_000_123).resample(8000).waveform[0].numpy()
+    band = signal.sosfilt(signal.butter(4, (300, 3400), "bandpass", fs=8000, output="sos"), rooster)
+    write_wav(folder / "call.wav", band[:, None], 8000)
+    code, out, _ = aai("hear", "call.wav", "--json")
+    (row,) = json.loads(out)
+    assert code == 0 and row["words"][0]["word"] == "a rooster"
+
+
+def test_an_encoder_without_calibration_says_nothing_of_what_it_knows(aai, folder):
+    encoder = load_sound_encoder()
+    encoder.known = None
+    save_encoder(encoder, folder / "plain.safetensors")
+    code, out, _ = aai("hear", "rain.wav", "--encoder", "plain.safetensors", "--json")
+    (row,) = json.loads(out)
+    assert code == 0 and row["known"] is None and row["unknown"] is None
+    assert sum(word["score"] for word in row["words"]) <= 1.001
 
 
 def test_a_bad_sound_does_not_lose_the_others(aai, folder):
