@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from ...audio import SILENCE_LUFS, load, loudness
+from ...audio import SILENCE_LUFS, Sound, load, loudness
 from ...encoders.cavmae import CAVMAE
 from ...encoders.cavmae_encoder import CAVMAEEncoder
 from ...encoders.loaders import save
@@ -38,6 +39,8 @@ SYNTHESIZED, SYNTHESIZED_OUTSIDE, SECONDS = 4000, 1400, 6.0
 PICTURES = 2600
 REFUSED = 0.05
 """The share of known recordings that the threshold calls unknown, of those that were left out."""
+TAUS = (0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.06)
+UNHEARD, SYNTHESIZED_TO_CALIBRATE = TRAIN_SEED + 500_000, 20
 MADE_BY = "python -m aai.soundworld.build"
 
 
@@ -50,6 +53,14 @@ class Round:
     rate: float
     patches: int
     recorded: float = 0.5
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The probability below which a sound is unknown, and the temperature of words' scores."""
+
+    threshold: float = 0.5
+    tau: float = 0.05
 
 
 PRETRAINING = Round(2800, 1e-3, 32)
@@ -222,29 +233,40 @@ class SoundEncoderBuild:
         """An encoder that has not heard one fold."""
         return self.encoder(self.tuned(tuple(other for other in FOLDS if other != fold)))
 
-    def encoder(self, ears: Ears, threshold: float = 0.5) -> CAVMAEEncoder:
-        made = as_encoder(ears.model.eval(), self.captions)
-        made.known = ears.known(threshold)
+    def encoder(self, ears: Ears, calibration: Calibration | None = None) -> CAVMAEEncoder:
+        made, calibration = as_encoder(ears.model.eval(), self.captions), calibration or Calibration()
+        made.known, made.tau = ears.known(calibration.threshold), calibration.tau
         return made
 
-    def threshold(self) -> float:
-        """The probability below which REFUSED of the known recordings lie, each by the encoder that has not
-        heard it; without recordings one half."""
-        if not self.sources.recordings:
-            return 0.5
-        scores = []
-        for fold in FOLDS:
-            encoder = self.without(fold)
-            for folder in ESC10:
+    def calibration(self) -> Calibration:
+        """The threshold below which REFUSED of the known recordings lie, and the temperature of the scores
+        that fits them and unseen synthesized sounds best; each recording by the encoder that has not heard
+        it."""
+        known, cosines, truth = [], [], []
+
+        def add(encoder: CAVMAEEncoder, sounds: list[Sound], event: str) -> None:
+            f_a = torch.cat([encoder.embed([sound]) for sound in sounds])
+            known.append(encoder.known.probability(f_a))
+            cosines.append(f_a @ encoder.label_vectors.T)
+            truth.extend([EVENTS.index(event)] * len(sounds))
+
+        for fold in FOLDS if self.sources.recordings else ():
+            for folder, event in ESC10.items():
                 paths = sorted((self.sources.recordings / folder).glob(f"{fold}-*.ogg"))
-                scores += [encoder.known.probability(encoder.embed([load(path)])) for path in paths]
-        return float(torch.cat(scores).quantile(REFUSED))
+                if paths:
+                    add(self.without(fold), [load(path) for path in paths], event)
+        recordings, final = len(truth), self.encoder(self.tuned(FOLDS))
+        for event in EVENTS:
+            add(final, [synthesize(event, 0.5, UNHEARD + i) for i in range(SYNTHESIZED_TO_CALIBRATE)], event)
+        scores, wanted = torch.cat(cosines), torch.tensor(truth)
+        tau = min(TAUS, key=lambda tau: float(F.cross_entropy(scores / tau, wanted)))
+        probabilities = torch.cat(known)[:recordings]
+        return Calibration(float(probabilities.quantile(REFUSED)) if recordings else 0.5, tau)
 
     def export(self, path: Path) -> None:
         """Writes the encoder that ships, and to the work folder those that leave a fold out."""
-        threshold = self.threshold()
-        save(self.encoder(self.tuned(FOLDS), threshold), path, made_by=MADE_BY)
+        calibration = self.calibration()
+        save(self.encoder(self.tuned(FOLDS), calibration), path, made_by=MADE_BY)
         for fold in FOLDS if self.sources.recordings else ():
-            encoder = self.without(fold)
-            encoder.known = replace(encoder.known, threshold=threshold)
+            encoder = self.encoder(self.tuned(tuple(other for other in FOLDS if other != fold)), calibration)
             save(encoder, self.work / f"without_fold_{fold}.safetensors", made_by=MADE_BY)

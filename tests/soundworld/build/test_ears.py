@@ -63,6 +63,7 @@ def test_the_build_makes_an_encoder_that_knows(tmp_path, caption_encoder, monkey
         save_ogg(recordings / "dog_bark" / f"{fold}-1-A.ogg", synthesize("dog", 0.5, fold, 1.0))
     scenes = random_scenes(60, 1)
     monkeypatch.setattr(ears, "PICTURES", 60)
+    monkeypatch.setattr(ears, "SYNTHESIZED_TO_CALIBRATE", 1)
     made = ears.SoundEncoderBuild(
         tmp_path, ears.Sources(recordings), caption_encoder, scenes, draw_all(scenes), 0, Report()
     )
