@@ -203,18 +203,31 @@ def read_safetensors(
     """The tensors of a safetensors file, those that `select` keeps of their names, and its metadata.
 
     `mapped` tensors are read from the disk when they are used; until they are gone, Windows lets nobody
-    replace the file. Others are copies. Raises Unreadable for a file that is missing or damaged.
+    replace the file. Others are copies. Numbers of eight bits with a point become float32. Raises Unreadable
+    for a file that is missing or damaged, or holds numbers that torch stores but does not compute with.
     """
     from safetensors import SafetensorError, safe_open
 
     _check_plain(path)
     try:
         with _utf8_name(path) as name, safe_open(name, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in select(list(file.keys()))}
+            tensors = {name: _computable(file.get_tensor(name)) for name in select(list(file.keys()))}
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    # NotImplementedError is torch's for numbers of four bits.
+    except (SafetensorError, OSError, NotImplementedError) as error:
         raise Unreadable(first_line(error)[:120]) from error
     return (tensors if mapped else {name: value.clone() for name, value in tensors.items()}), metadata
+
+
+def _computable(tensor: Tensor) -> Tensor:
+    import torch
+
+    plain = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool)
+    if tensor.dtype in (*plain, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        return tensor
+    if tensor.is_floating_point():
+        return tensor.float()
+    raise Unreadable(f"it holds numbers of the kind {str(tensor.dtype).removeprefix('torch.')}")
 
 
 @contextlib.contextmanager

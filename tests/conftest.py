@@ -364,7 +364,7 @@ def hub(tmp_path, monkeypatch):
     def run(code: str, offline: bool = False) -> str:
         command = [sys.executable, "-c", code]
         chosen = {**environment, "HF_HUB_OFFLINE": str(int(offline))}
-        done = subprocess.run(command, env=chosen, capture_output=True, encoding="utf-8", timeout=120)
+        done = subprocess.run(command, env=chosen, capture_output=True, encoding="utf-8", timeout=900)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout.strip()
 

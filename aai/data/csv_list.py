@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +27,8 @@ COLUMNS = {
     ),
     "split": ("split", "set", "train/test split", "subset"),
 }
+LONGEST = 1e9
+"""Seconds, some thirty years."""
 CUT_ALREADY = "slice file name"
 """A column of UrbanSound8K: there, `start` and `end` are where a file was cut out of a longer recording."""
 
@@ -71,7 +72,7 @@ def read_list(path: Path) -> list[ListedClip]:
     first = rows[min(comments, len(rows) - 1)]
     if line is not None:
         places, rows = heads[line], rows[max(line + 1, comments) :]
-    elif len(first) >= 3 and _number(first[1]) is not None:
+    elif len(first) >= 3 and _seconds(first[1]) is not None:
         places, rows = {"id": [0], "start": [1], "end": [], "label": [2], "split": [3]}, rows[comments:]
     elif len(first) == 2 and Path(first[0]).suffix.lower() in SUFFIXES:
         places, rows = {"id": [0], "start": [], "end": [], "label": [1], "split": []}, rows[comments:]
@@ -88,10 +89,10 @@ def read_list(path: Path) -> list[ListedClip]:
     return [
         ListedClip(
             name=cell(row, "id"),
-            start=_number(cell(row, "start")),
+            start=_seconds(cell(row, "start")),
             label=cell(row, "label"),
             split=cell(row, "split"),
-            end=_number(cell(row, "end")),
+            end=_seconds(cell(row, "end")),
         )
         for row in rows
     ]
@@ -106,10 +107,10 @@ def _columns(row: list[str]) -> dict[str, list[int]]:
     return places | ({"start": [], "end": []} if CUT_ALREADY in heads else {})
 
 
-def _number(text: str) -> float | None:
-    """None for text that is not a finite number."""
+def _seconds(text: str) -> float | None:
+    """None for text that is not a number of seconds within a file."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) < LONGEST else None

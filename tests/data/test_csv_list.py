@@ -38,8 +38,8 @@ def test_an_end_is_read_where_the_start_is_the_files_own(tmp_path, head):
     assert read_list(tmp_path / "list.csv") == [ListedClip("7061-6-0-0.wav", None, "gun_shot", "")]
 
 
-def test_a_start_that_is_no_number_is_none(tmp_path):
+def test_a_start_that_is_no_second_of_a_file_is_none(tmp_path):
     (tmp_path / "list.csv").write_text(
-        "id,start,label\na,nan,rain\nb,inf,rain\nc,soon,rain\nd,2.5,rain\n", encoding="utf-8"
+        "id,start,label\na,nan,rain\nb,inf,rain\nc,soon,rain\nd,2.5,rain\ne,1e306,rain\n", encoding="utf-8"
     )
-    assert [row.start for row in read_list(tmp_path / "list.csv")] == [None, None, None, 2.5]
+    assert [row.start for row in read_list(tmp_path / "list.csv")] == [None, None, None, 2.5, None]
