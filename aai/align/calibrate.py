@@ -19,7 +19,7 @@ REFUSED = 0.05
 """The share of known sounds that the threshold calls unknown."""
 CLIPS = 2000
 """How many of the training's clips are compared: more make the test no better."""
-STEPS, RATE, HIDDEN, JITTER = 300, 3e-3, 64, 0.02
+STEPS, RATE, HIDDEN, JITTER = 2000, 3e-3, 64, 0.02
 
 
 def calibrate(

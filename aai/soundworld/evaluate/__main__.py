@@ -151,6 +151,10 @@ def hear(
     area, told = synthesized_strangers(encoder)
     note("known, synthesized: AUROC", area)
     note("known, synthesized: strangers told", told)
+    if recordings:
+        # The shipped encoder has heard the world's recordings; it has heard none of the others.
+        heard = strangers(dict.fromkeys(FOLDS, encoder), recordings)
+        note_strangers("recordings, shipped encoder", heard, note)
     if not left_out:
         return
     for seconds in (None, *WINDOWS):
@@ -162,12 +166,20 @@ def hear(
         for fold, share in zip(left_out, shares):
             note(f"hear, {what} of fold {fold}", share)
         note(f"hear, {what}, mean of folds", float(np.mean([share.value for share in shares])))
-    area, interval, refused, told = strangers(left_out, recordings)
-    note("known, recordings: AUROC", area)
-    note("known, recordings: AUROC from", interval[0])
-    note("known, recordings: AUROC to", interval[1])
-    note("known, recordings: known ones refused", refused)
-    note("known, recordings: strangers told", told)
+    note_strangers("recordings", strangers(left_out, recordings), note)
+
+
+def note_strangers(
+    what: str,
+    figures: tuple[float, tuple[float, float], Share, Share],
+    note: Callable[[str, Share | float], None],
+) -> None:
+    area, (low, high), refused, told = figures
+    note(f"known, {what}: AUROC", area)
+    note(f"known, {what}: AUROC from", low)
+    note(f"known, {what}: AUROC to", high)
+    note(f"known, {what}: known ones refused", refused)
+    note(f"known, {what}: strangers told", told)
 
 
 if __name__ == "__main__":
