@@ -191,9 +191,8 @@ class TokenTrainer:
         # afterwards, as it may hold all its weights, cast to its computing type: not beside the U-Net's.
         with torch.no_grad():
             cond = self._encode(prompt, self.f_adapter)
-        leaves = [None if v is None else v.detach().requires_grad_() for v in (cond.cross, cond.pooled)]
-        cut, wanted = Conditioning(*leaves, cond.token_ids), [leaf for leaf in leaves if leaf is not None]
-        parameters = list(self.f_adapter.values())
+        cut = cond.leaves()
+        wanted, parameters = cut.floats, list(self.f_adapter.values())
         while True:
             total, sums = 0.0, [torch.zeros_like(v, dtype=torch.float32) for v in wanted]
             for part in torch.arange(len(latents)).split(self._chunk()):
@@ -211,8 +210,7 @@ class TokenTrainer:
                     f"The training diverged at step {self.steps + 1}: lower the rate or set a rho."
                 )
             cond = self._encode(prompt, self.f_adapter)
-            outputs = [v for v in (cond.cross, cond.pooled) if v is not None]
-            pairs = [(v, s.to(v)) for v, s in zip(outputs, sums) if v.requires_grad]
+            pairs = [(v, s.to(v)) for v, s in zip(cond.floats, sums) if v.requires_grad]
             gradients = torch.autograd.grad([v for v, _ in pairs], parameters, [s for _, s in pairs])
             if not self.loss_scale.overflows(gradients):
                 break
