@@ -249,7 +249,8 @@ def draw_sample(picture, token, latents, seed: int):
     from ..aai.prompt import Prompt
 
     cond = picture.encode_prompt(Prompt("a photo of *", (token,)))
-    drawn = preview(picture, cond, picture.encode_prompt(Prompt("")), latents, seed=seed % 2**63)
+    uncond, seed = picture.encode_prompt(Prompt("")), seed % 2**63
+    drawn = preview(picture, cond, uncond, latents, seed=seed, guidance=picture.guidance)
     return picture.decode(drawn)[0]
 
 

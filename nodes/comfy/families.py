@@ -1,7 +1,7 @@
 """What families of models do not say of themselves.
 
-All else is read from the loaded objects (`clip.py`, `picture.py`). A family that is in none of these tables is
-served by what can be read.
+All else is read from the loaded objects (`clip.py`, `picture.py`). A family that is in none of these tables
+is served by what can be read.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ WORDLESS = {
     "AceT5Model": "ACE-Step makes music and draws nothing",
 }
 """By a text model's class: why no sound can be a word of it."""
-UNTRAINABLE = {
-    "Anima": "Anima's transformer has no backward pass in ComfyUI",
-    "CosmosPredict2": "Cosmos-Predict2's transformer has no backward pass in ComfyUI",
+UNTRAINABLE = {"Anima": "Anima", "CosmosPredict2": "Cosmos-Predict2"}
+"""By a picture model's class: the names of those whose transformer has no backward pass."""
+SIZES = {
+    **dict.fromkeys(("WAN21", "LTXV", "LTXAV", "HunyuanVideo", "GenmoMochi", "CosmosVideo"), 512),
+    **dict.fromkeys(("CogVideoX", "Kandinsky5"), 512),
+    "Kandinsky5Image": 1024,
 }
-"""By a picture model's class: why no word can be trained through it."""
+"""By a picture model's class: the side in pixels at which a word is trained; else 1024 for a flow model."""
 ENGINES = {"gguf": "GGUF", "nunchaku": "Nunchaku"}
 """By a part of a Python module's name: whose weights are in a form of their own, with no backward pass."""
 

@@ -1,9 +1,9 @@
 """Core's tokenizers with sound tokens among the words.
 
 In the text that a family's tokenizer gets, a character of Unicode's last private area stands for each sound
-token; the encoders' own tokenizers are copies that know it. CLIP's take it for `embedding:name`, so that weights
-and prompts of several chunks are as in core. In the others' token lists the vectors stand between what was before
-and behind the character, so that no chat template changes, and it works where core's `embedding:` is off.
+token; the encoders' own tokenizers are copies that know it. CLIP's take it for `embedding:name`, so that
+weights and prompts of several chunks are as in core. In the others' token lists the vectors stand between what
+was before and behind it: no chat template changes, and it works where core's `embedding:` is off.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ def token_ids_of_words(chunks: list, rows: Rows, pad: int | None, end: int | Non
 
 
 def token_ids_of_clip(chunks: list, rows: Rows, end: int) -> TokenIds:
-    """The token ids in a CLIP encoder's chunks of (id or vector, weight, ...), whose sound tokens' vectors are
-    views of `rows`; what follows a chunk's end token is padding."""
+    """The token ids in a CLIP encoder's chunks of (id or vector, weight, ...), whose sound tokens' vectors
+    are views of `rows`; what follows a chunk's end token is padding."""
     owners = {v.untyped_storage().data_ptr(): (name, v) for name, v in rows}
     token_ids: list = []
     for chunk in chunks:
