@@ -34,17 +34,19 @@ def tokenize(clip, prompt: Prompt, vectors: Vectors | None = None) -> tuple[dict
     # What no encoder reads, such as the other half of XL's tokenizer in its refiner, is without the sound.
     nowhere = [(token.name, torch.zeros(0, 1)) for token in used]
     family = copy.copy(clip.tokenizer)
-    for name, part in vars(family).items():
+    for place, part in list(vars(family).items()):
         if hasattr(part, "tokenize_with_weights") and hasattr(part, "embedding_identifier"):
+            # Core keeps T5's under clip_t5xxl in some families, under t5xxl in others.
+            name = place if place in CLIPS else place.removeprefix("clip_")
             wrapped = tokenizer.for_clip if name in CLIPS else tokenizer.for_words
-            setattr(family, name, wrapped(part, rows.get(name, nowhere)))
+            setattr(family, place, wrapped(part, rows.get(name, nowhere)))
     options = getattr(clip, "tokenizer_options", None)
     pairs = family.tokenize_with_weights(text, **({"tokenizer_options": options} if options else {}))
     token_ids: dict[str, TokenIds] = {}
     for name in names:
-        key, own = name if name in pairs else name.removeprefix("clip_"), getattr(family, name, None)
-        if own is None or key not in pairs:
-            raise InputError(f"This CLIP's tokenizer has no words for its {name}: load another text encoder.")
+        key, own = name if name in pairs else name.removeprefix("clip_"), tokenizer_of(clip, name)
+        if key not in pairs:
+            raise InputError(f"This CLIP's tokenizer gives nothing to its {name}: load another text encoder.")
         if name in CLIPS:
             token_ids[name] = tokenizer.token_ids_of_clip(pairs[key], rows[name], own.end_token)
         else:
@@ -138,6 +140,14 @@ def vocabulary(clip, encoder: str) -> nn.Embedding:
     return getattr(clip.cond_stage_model, encoder).transformer.get_input_embeddings()
 
 
+def tokenizer_of(clip, encoder: str):
+    """The tokenizer of one of a CLIP object's text encoders. Raises InputError where there is none."""
+    for place in (encoder, f"clip_{encoder}"):
+        if hasattr(clip.tokenizer, place):
+            return getattr(clip.tokenizer, place)
+    raise InputError(f"This CLIP has no tokenizer for its {encoder}: load another text encoder.")
+
+
 def vectors_for(
     token: SoundToken, encoder: str, width: int, instead: Mapping[str, Tensor] | None = None
 ) -> Tensor:
@@ -190,7 +200,7 @@ def _check_whole(prompt: Prompt, encoder: str, rows: tokenizer.Rows, token_ids: 
 def word_rows(clip, encoder: str, texts: Sequence[str]) -> Tensor:
     """Texts' places among a text encoder's words: the mean of their pieces' rows [N, d], as they enter it,
     float32, on the CPU."""
-    table, tower = vocabulary(clip, encoder), getattr(clip.tokenizer, encoder)
+    table, tower = vocabulary(clip, encoder), tokenizer_of(clip, encoder)
     device = table.weight.device
     with torch.no_grad():
         ids = [torch.tensor(tokenizer.word_ids(tower, text), device=device) for text in texts]

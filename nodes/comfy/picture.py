@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,7 +11,7 @@ import comfy.model_management
 import comfy.sample
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from torch import Tensor
 
 from ...aai.embedding import CLIPS
@@ -28,6 +29,7 @@ from .training import (
     blocks,
     check_trainable,
     differentiable,
+    differentiable_text,
     plain_attention,
     without_dynamic_memory,
 )
@@ -96,7 +98,9 @@ class ComfyPictureModel:
         """Inside, the model's blocks keep only their inputs for the backward pass, which runs them again."""
         model = self.model.model.diffusion_model
         unets = [m for m in model.modules() if isinstance(m, (ResBlock, SpatialTransformer))]
-        return checkpointing(unets or blocks(model))
+        if unets:
+            return checkpointing(unets)
+        return checkpointing(blocks(model), functools.partial(differentiable, model))
 
     @contextmanager
     def training(self, room: int = 0) -> Iterator[ComfyPictureModel]:
@@ -146,7 +150,7 @@ class ComfyPictureModel:
             return encode(self.clip, prompt, vectors)
         pairs, token_ids = tokenize(self.clip, prompt, vectors)
         self._training.take(self.clip.patcher)
-        with differentiable(self.clip.cond_stage_model):
+        with differentiable_text(self.clip.cond_stage_model):
             cross, pooled, *extra = self._encode_in_place(pairs)
         return conditioning(self.clip, token_ids, cross, pooled, extra[0] if extra else {})
 
@@ -247,7 +251,11 @@ class ComfyPictureModel:
         options = {**options, "sigmas": sigma, "cond_or_uncond": [0], "uuids": [uuid.uuid4()]}
         if self._training is not None:
             options["optimized_attention_override"] = plain_attention
-        with nullcontext() if self._training is not None else torch.no_grad(), fitting(self.model, self.clip):
+        gradients = torch.no_grad()
+        if self._training is not None:
+            unet = isinstance(inner.diffusion_model, UNetModel)
+            gradients = nullcontext() if unet else differentiable(inner.diffusion_model)
+        with gradients, fitting(self.model, self.clip):
             return inner.apply_model(x, sigma, **conds, transformer_options=options)
 
 

@@ -2,8 +2,8 @@
 
 In the text that a family's tokenizer gets, a character of Unicode's last private area stands for each sound
 token; the encoders' own tokenizers are copies that know it. CLIP's take it for `embedding:name`, so that
-weights and prompts of several chunks are as in core. In the others' token lists the vectors stand between what
-was before and behind it: no chat template changes, and it works where core's `embedding:` is off.
+weights and prompts of several chunks are as in core. In the others' token lists the vectors stand between
+what was before and behind it: no chat template changes, and it works where core's `embedding:` is off.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
@@ -158,21 +159,12 @@ def room_to_train() -> Iterator[torch.device]:
         comfy.model_management.soft_empty_cache()
 
 
-class OutOfPlace(TorchFunctionMode):
-    """Inside, no `out=` is written to, which autograd refuses, and `x += y` is x = x + y, as a later backward
-    pass may need the old x. The results are the same bit for bit."""
+class WithoutOut(TorchFunctionMode):
+    """Inside, nothing is written to an `out=`, which autograd refuses and core's language models give. They
+    go on with what is returned, which is the same bit for bit."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs = {k: v for k, v in (kwargs or {}).items() if k != "out"}
-        return _OUT_OF_PLACE.get(function, function)(*args, **kwargs)
-
-
-_OUT_OF_PLACE = {
-    torch.Tensor.__iadd__: torch.Tensor.__add__,
-    torch.Tensor.__isub__: torch.Tensor.__sub__,
-    torch.Tensor.__imul__: torch.Tensor.__mul__,
-    torch.Tensor.__itruediv__: torch.Tensor.__truediv__,
-}
+        return function(*args, **{k: v for k, v in (kwargs or {}).items() if k != "out"})
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
@@ -184,15 +176,20 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def differentiable(text_model: nn.Module) -> Iterator[None]:
+def differentiable(module: nn.Module) -> Iterator[None]:
+    """Inside, what core's transformers do can be differentiated, though they change tensors in place."""
+    with saved_copies(module), WithoutOut():
+        yield
+
+
+@contextmanager
+def differentiable_text(text_model: nn.Module) -> Iterator[None]:
     """Inside, core's text encoders are differentiable. The blocks of those that are not CLIP run again in the
     backward pass: what they keep, their weights in the computing type among it, would not fit."""
-    with saved_copies(text_model), ExitStack() as stack:
-        others = [m for k, m in text_model.named_children() if k not in CLIPS and hasattr(m, "transformer")]
-        if others:
-            large = [block for tower in others for block in blocks(tower.transformer)]
-            stack.enter_context(checkpointing(large, OutOfPlace))
-            stack.enter_context(OutOfPlace())
+    others = [m for k, m in text_model.named_children() if k not in CLIPS and hasattr(m, "transformer")]
+    large = [block for tower in others for block in blocks(tower.transformer)]
+    within = functools.partial(differentiable, text_model)
+    with checkpointing(large, within), within() if others else saved_copies(text_model):
         yield
 
 
