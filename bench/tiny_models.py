@@ -12,7 +12,10 @@ import importlib
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import nn
@@ -53,8 +56,6 @@ class Family:
     latent: tuple[int, ...] = (16, 8, 8)
     given: dict | None = None
     tokens: Callable[[], dict] = dict
-    quick: bool = False
-    options: dict = field(default_factory=dict)
 
 
 def flux(**changes) -> dict:
@@ -123,17 +124,17 @@ FAMILIES = {
             "Z-Image", "z_image", "ZImageTokenizer", "te", {"qwen3_4b": LLM}, "ZImage",
             lumina(z_image_modulation=True, time_scale=1000.0, pad_tokens_multiple=32, rope_theta=256.0,
                    dim=256, axes_dims=[32, 48, 48]),
-            given={}, quick=True,
+            given={},
         ),
         Family(
             "Qwen-Image", "qwen_image", "QwenImageTokenizer", "te", {"qwen25_7b": LLM}, "QwenImage",
             dict(image_model="qwen_image", in_channels=64, num_layers=2, attention_head_dim=24,
                  num_attention_heads=2, joint_attention_dim=WIDTH, axes_dims_rope=(8, 8, 8)),
-            latent=(16, 1, 8, 8), given={}, quick=True,
+            latent=(16, 1, 8, 8), given={},
         ),
         Family(
             "Flux.1", "flux", "FluxTokenizer", "flux_clip", {"clip_l": CLIP, "t5xxl": T5}, "Flux", flux(),
-            given={}, quick=True,
+            given={},
         ),
         Family(
             "Flux.2", "flux", "Flux2Tokenizer", "flux2_te", {"mistral3_24b": {**DEEP, "vocab_size": 400}},
@@ -159,13 +160,13 @@ FAMILIES = {
                  pos_embed_max_size=192, x_block_self_attn_layers=[0],
                  context_embedder_config={"target": "torch.nn.Linear",
                                           "params": {"in_features": 4096, "out_features": 64}}),
-            given={}, quick=True,
+            given={},
         ),
         Family(
             "Wan 2.x", "wan", "WanT5Tokenizer", "te", {"umt5xxl": {**T5, "vocab_size": 100}}, "WAN21_T2V",
             dict(image_model="wan2.1", model_type="t2v", dim=48, ffn_dim=64, text_dim=WIDTH, num_heads=2,
                  num_layers=2, in_dim=16, out_dim=16, freq_dim=32),
-            latent=(16, 1, 8, 8), given={}, tokens=pieces, quick=True,
+            latent=(16, 1, 8, 8), given={}, tokens=pieces,
         ),
         Family(
             "LTX", "lt", "LTXVT5Tokenizer", "ltxv_te", {"t5xxl": T5}, "LTXV",
@@ -179,7 +180,8 @@ FAMILIES = {
         ),
         Family(
             "HiDream", "hidream", "HiDreamTokenizer", "hidream_clip",
-            {"clip_l": CLIP, "clip_g": CLIP, "t5xxl": T5, "llama": LLM}, "HiDream",
+            {"clip_l": CLIP, "clip_g": CLIP, "t5xxl": T5, "llama": {**LLM, "num_hidden_layers": 4}},
+            "HiDream",
             dict(image_model="hidream", patch_size=2, in_channels=16, out_channels=16, num_layers=1,
                  num_single_layers=1, attention_head_dim=24, num_attention_heads=2,
                  caption_channels=[WIDTH, WIDTH], text_emb_dim=2 * WIDTH, num_routed_experts=2,
@@ -194,7 +196,7 @@ FAMILIES = {
         ),
         Family(
             "HunyuanVideo", "hunyuan_video", "HunyuanVideoTokenizer", "hunyuan_video_clip",
-            {"clip_l": CLIP, "llama": LLM}, "HunyuanVideo",
+            {"clip_l": CLIP, "llama": {**LLM, "num_hidden_layers": 4}}, "HunyuanVideo",
             dict(image_model="hunyuan_video", in_channels=16, out_channels=16, patch_size=[1, 2, 2],
                  vec_in_dim=WIDTH, context_in_dim=WIDTH, hidden_size=48, mlp_ratio=2.0, num_heads=2, depth=1,
                  depth_single_blocks=1, axes_dim=[8, 8, 8], theta=256, qkv_bias=True, guidance_embed=True,
@@ -285,18 +287,56 @@ def build_clip(family: Family, text, embeddings: list[str]):
     model = model if family.given is None else model(**family.given)
     target = comfy.supported_models_base.ClipTarget(getattr(text, family.tokenizer), model)
     options = {f"{key}_model_config": dict(config) for key, config in family.encoders.items()}
-    options.update(dtype=torch.float32, **family.options)
-    whole = qwen_vl.Qwen2VLVisionTransformer
+    options.update(dtype=torch.float32)
     # What the encoder sees pictures with: 600 million weights that no text passes.
-    qwen_vl.Qwen2VLVisionTransformer = functools.partial(whole, num_layers=0)
-    try:
+    blind = functools.partial(qwen_vl.Qwen2VLVisionTransformer, num_layers=0)
+    with mock.patch.object(qwen_vl, "Qwen2VLVisionTransformer", blind), llama_tokenizer(text):
         clip = comfy.sd.CLIP(
             target, embedding_directory=embeddings, tokenizer_data=family.tokens(), model_options=options
         )
-    finally:
-        qwen_vl.Qwen2VLVisionTransformer = whole
     randomize(clip.cond_stage_model, 1)
     return clip
+
+
+def llama_tokenizer(text) -> AbstractContextManager:
+    """Inside, a copy of ComfyUI that comes without Llama's vocabulary (17 MB) has one of bytes, two words and
+    the chat's special tokens at their own ids. Raises Absent where that ComfyUI cannot have one."""
+    folder = Path(text.__file__).parent / "llama_tokenizer"
+    if not hasattr(text, "HunyuanVideoTokenizer") and not hasattr(text, "HiDreamTokenizer"):
+        return nullcontext()
+    if (folder / "tokenizer.json").exists():
+        return nullcontext()
+    try:
+        from comfy.text_encoders import bpe_tokenizer
+    except ImportError as error:
+        raise Absent("this copy of ComfyUI has no vocabulary for Llama") from error
+    letters = bpe_tokenizer._bytes_to_unicode()
+    words = [[letters[b] for b in word.encode()] for word in ("user", " rain", "\n\n")]
+    merges, vocabulary = {}, {letter: i for i, letter in enumerate(letters.values())}
+    for word in words:
+        for i in range(1, len(word)):
+            pair = ("".join(word[:i]), word[i])
+            merges.setdefault(pair, len(merges))
+            vocabulary.setdefault("".join(pair), 300 + len(vocabulary))
+    vocabulary |= {"user": 882, "".join(words[-1]): 271}
+    special = {"<|begin_of_text|>": 128000, "<|start_header_id|>": 128006, "<|end_header_id|>": 128007}
+    special["<|eot_id|>"] = 128009
+    small = bpe_tokenizer.BPETokenizer(
+        {**vocabulary, **special}, merges, special, bpe_tokenizer._LLAMA_PATTERN, letters,
+        {v: k for k, v in letters.items()}, bos_id=128000,
+    )  # fmt: skip
+    return mock.patch.object(bpe_tokenizer.LlamaTokenizerFast, "from_pretrained", lambda *_, **__: small)
+
+
+def build_vae(channels: int):
+    """A small autoencoder of so many latent channels, eight pixels to a place."""
+    import comfy.sd
+    import comfy.taesd.taesd
+
+    torch.manual_seed(0)
+    return comfy.sd.VAE(
+        sd=comfy.taesd.taesd.TAESD(latent_channels=channels).state_dict(), dtype=torch.float32
+    )
 
 
 def build_model(config):

@@ -1,8 +1,8 @@
 """Gradient checkpointing (Chen et al. 2016) of any frozen modules, whoever wrote them.
 
-PyTorch's own keeps what a module saves, in the second pass, uncopied: where the module goes on to change it in
-place, as several of ComfyUI's transformers do, the gradient is silently another. Here the second pass runs in a
-context of the caller's, such as one that saves copies.
+PyTorch's own keeps what a module saves, in the second pass, uncopied: where the module goes on to change it
+in place, as several of ComfyUI's transformers do, the gradient is silently another. Here the second pass runs
+in a context of the caller's, such as one that saves copies.
 """
 
 from __future__ import annotations

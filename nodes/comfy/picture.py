@@ -129,7 +129,10 @@ class ComfyPictureModel:
             latents = []
             for one in images.movedim(1, -1).split(1):
                 comfy.model_management.throw_exception_if_processing_interrupted()
-                latents.append(self.model.model.process_latent_in(self.vae.encode(one).to(self.device)))
+                latent = self.vae.encode(one).to(self.device)
+                if len(self._latent_shape(8, 8)) == 5 and latent.ndim == 4:
+                    latent = latent.unsqueeze(2)
+                latents.append(self.model.model.process_latent_in(latent))
             return torch.cat(latents)
 
     def decode(self, latents: Tensor) -> Tensor:
