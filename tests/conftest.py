@@ -32,6 +32,9 @@ TRAINING = (
 """Files and folders of tests that train, or run a command that does."""
 SAMPLERS = ("euler", "euler_ancestral", "heun", "dpmpp_2m_sde", "ddim", "lcm", "uni_pc")
 """The samplers of `make test`: one of each kind, and `make test-all` takes every one that ComfyUI has."""
+FAMILIES = ("Z-Image", "Qwen-Image", "Flux.1", "Wan 2.x", "Lumina2")
+"""The families of `make test`, one of each kind of text encoder and attention; `make test-all` takes all that
+ComfyUI can build at a tiny size."""
 BROWSER = ("test_look.py", "test_templates.py")
 """The browser tests of `make test`; the older renderers are for `make test-all`."""
 
@@ -78,6 +81,8 @@ def _marks(item) -> set[str]:
         if item.originalname == "test_every_sampler_draws_the_source_as_alone":
             marks |= {"all"} if parameters["sampler"] not in SAMPLERS else set()
         if parameters.get("family") == "SD20":
+            marks.add("all")
+        if parameters.get("tiny", FAMILIES[0]) not in FAMILIES:
             marks.add("all")
     return marks
 

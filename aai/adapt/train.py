@@ -184,7 +184,8 @@ def _hand_over(on_stop: Callable[[TrainResult], None] | None, result: Callable[[
 
 def _family(model: PictureModel) -> str:
     widths = tuple((key, vocabulary.dim) for key, vocabulary in model.text_encoders.items())
-    return FAMILIES.get(widths) or "a model that reads " + ", ".join(f"{k} of {d}" for k, d in widths)
+    read = ", ".join(f"{k} of {d}" for k, d in widths)
+    return FAMILIES.get(widths) or f"{model.family or 'a model'} that reads {read}"
 
 
 def _check(f_a: Tensor, images: Tensor) -> None:

@@ -125,6 +125,10 @@ class PictureModel(Protocol):
         """Keyed "clip_l", "clip_g", "clip_h", "t5xxl", "qwen3_4b" ..."""
 
     @property
+    def family(self) -> str:
+        """What whoever runs it calls its family, "" where that has no name."""
+
+    @property
     def native_size(self) -> int:
         """The side in pixels of the pictures that it was trained on."""
 

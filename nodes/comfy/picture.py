@@ -210,6 +210,13 @@ class ComfyPictureModel:
         return text_model.encode_token_weights(pairs)
 
     @property
+    def family(self) -> str:
+        """ComfyUI's own name of a flow model's: "ZImage", "Flux", "QwenImage" ..."""
+        if not isinstance(self.prediction, Flow):
+            return ""
+        return type(self.model.model.model_config).__name__
+
+    @property
     def native_size(self) -> int:
         """The side in pixels that the model was trained at: what its config states, else 1024 (XL and its
         refiner, flow models that draw pictures), 768 (a v-prediction model of SD 2's width) or 512."""
