@@ -27,7 +27,8 @@ class TrainSoundToken(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="A Stable Diffusion 1, 2 or XL model, or SoundWorld's. It is not changed.",
+                    tooltip="A picture or video model: Stable Diffusion, Z-Image, Qwen-Image, Flux, Chroma, SD3.5, "
+                    "Wan, LTX and others; or SoundWorld's. It is not changed.",
                 ),
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 io.Vae.Input("vae", tooltip="The model's autoencoder."),
@@ -150,7 +151,7 @@ class TrainSoundToken(io.ComfyNode):
                     "checkpointing",
                     optional=True,
                     default=False,
-                    tooltip="Much less memory, a third more time.",
+                    tooltip="Much less memory, a third more time. Large models need it on most cards.",
                 ),
                 io.Int.Input(
                     "sample_every",
