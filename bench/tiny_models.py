@@ -339,11 +339,12 @@ def build_vae(channels: int):
     )
 
 
-def build_model(config):
+def build_model(config, dtype: torch.dtype = torch.float32):
+    """A MODEL of a configuration, its weights kept in `dtype` and computed with in float32."""
     import comfy.model_management
     import comfy.model_patcher
 
-    config.set_inference_dtype(torch.float32, None)
+    config.set_inference_dtype(dtype, None if dtype == torch.float32 else torch.float32)
     inner = config.get_model({}, "", device=torch.device("cpu"))
     randomize(inner, 2)
     patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)

@@ -27,8 +27,8 @@ class TrainSoundToken(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="A picture or video model: Stable Diffusion, Z-Image, Qwen-Image, Flux, Chroma, SD3.5, "
-                    "Wan, LTX and others; or SoundWorld's. It is not changed.",
+                    tooltip="A picture or video model: Stable Diffusion, Z-Image, Qwen-Image, Flux, Chroma, "
+                    "SD3.5, Wan, LTX and others; or SoundWorld's. It is not changed.",
                 ),
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 io.Vae.Input("vae", tooltip="The model's autoencoder."),
