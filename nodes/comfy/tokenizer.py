@@ -93,15 +93,23 @@ class _Marked:
             if re.fullmatch(_MARKS, piece):
                 ids += [slot for slot, _, _ in self.places[ord(piece) - FIRST_MARK]]
             elif piece:
-                ids += self.inner(piece, *given, **options)["input_ids"][self.begin : self.end]
+                ids += self.following(piece) if ids else self.plain(piece)
         # Core cuts these off again.
         return {"input_ids": [0] * self.begin + ids + [0] * (self.end is not None)}
 
+    def plain(self, text: str) -> list[int]:
+        """A text's ids without those that begin and end one."""
+        return list(self.inner(text)["input_ids"][self.begin : self.end])
+
+    def following(self, text: str) -> list[int]:
+        """A text's ids behind a word: some vocabularies put a space before any text of its own."""
+        word, both = self.plain("a"), self.plain(f"a{text}")
+        return both[len(word) :] if both[: len(word)] == word else self.plain(text)
+
 
 def word_ids(tokenizer, text: str) -> list[int]:
-    """A text's ids in the middle of a sentence, without those that begin and end one."""
-    ids = tokenizer.tokenizer(f" {text}")["input_ids"]
-    return list(ids[tokenizer.tokens_start : -1 if tokenizer.tokenizer_adds_end_token else None])
+    """A text's ids in the middle of a sentence."""
+    return _Marked(tokenizer, []).following(f" {text}")
 
 
 def filled(chunks: list, rows: Rows) -> list:
