@@ -27,8 +27,6 @@ T5 = dict(num_layers=2, d_model=WIDTH, d_ff=64, d_kv=8, num_heads=4)
 LLM = dict(
     num_hidden_layers=3, hidden_size=WIDTH, intermediate_size=64, num_attention_heads=2, num_key_value_heads=1
 )
-DEEP = {**LLM, "num_hidden_layers": 31}
-"""For families that read layers by their numbers."""
 SENTENCES = """a photo of rain in the city at night
 a dog barks in the rain and thunder rolls over the city
 the fire of a clock tower under fireworks
@@ -43,7 +41,8 @@ class Family:
     """module, tokenizer, text: where in comfy.text_encoders its classes are, and their names; `text` may be a
     function that makes the class, of `given`. encoders: each one's configuration by its key.
     config: the class in comfy.supported_models, of the settings `unet`. latent: the shape of a training
-    picture's [C, ...]. tokens: what the tokenizer is built from.
+    picture's [C, ...]. tokens: what the tokenizer is built from. layers: those that are read, where a family
+    goes by their numbers.
     """
 
     name: str
@@ -56,6 +55,7 @@ class Family:
     latent: tuple[int, ...] = (16, 8, 8)
     given: dict | None = None
     tokens: Callable[[], dict] = dict
+    layers: list[int] | None = None
 
 
 def flux(**changes) -> dict:
@@ -137,12 +137,13 @@ FAMILIES = {
             given={},
         ),
         Family(
-            "Flux.2", "flux", "Flux2Tokenizer", "flux2_te", {"mistral3_24b": {**DEEP, "vocab_size": 400}},
+            "Flux.2", "flux", "Flux2Tokenizer", "flux2_te", {"mistral3_24b": {**LLM, "vocab_size": 400}},
             "Flux2", flux2(3 * WIDTH), latent=(128, 4, 4), given={}, tokens=tekken,
+            layers=[0, 1, 2],
         ),
         Family(
-            "Flux.2 Klein", "flux", "KleinTokenizer", "klein_te", {"qwen3_4b": {**DEEP,
-            "num_hidden_layers": 28}}, "Flux2", flux2(3 * WIDTH), latent=(128, 4, 4), given={},
+            "Flux.2 Klein", "flux", "KleinTokenizer", "klein_te", {"qwen3_4b": LLM}, "Flux2",
+            flux2(3 * WIDTH), latent=(128, 4, 4), given={}, layers=[0, 1, 2],
         ),
         Family(
             "Chroma", "pixart_t5", "PixArtTokenizer", "pixart_te", {"t5xxl": T5}, "Chroma",
@@ -294,6 +295,9 @@ def build_clip(family: Family, text, embeddings: list[str]):
         clip = comfy.sd.CLIP(
             target, embedding_directory=embeddings, tokenizer_data=family.tokens(), model_options=options
         )
+    if family.layers:
+        tower = getattr(clip.cond_stage_model, clip.cond_stage_model.clip)
+        tower.layer, tower.options_default = family.layers, (family.layers, *tower.options_default[1:])
     randomize(clip.cond_stage_model, 1)
     return clip
 

@@ -40,7 +40,8 @@ def _checkpointed(forward: Callable, within: Within) -> Callable:
         args = [dict(a) if isinstance(a, dict) else a for a in args]
         kwargs = {k: dict(v) if isinstance(v, dict) else v for k, v in kwargs.items()}
         values, shape = pytree.tree_flatten((args, kwargs))
-        places = [i for i, v in enumerate(values) if isinstance(v, Tensor) and v.requires_grad]
+        floats = [i for i, v in enumerate(values) if isinstance(v, Tensor) and v.is_floating_point()]
+        places = [i for i in floats if values[i].requires_grad]
         if not places or not torch.is_grad_enabled():
             return forward(*args, **kwargs)
         layout = []
@@ -48,8 +49,10 @@ def _checkpointed(forward: Callable, within: Within) -> Callable:
         def run(*inputs: Tensor) -> list[Tensor]:
             held = list(values)
             for place, value in zip(places, inputs):
-                # A copy, so that the module may change its inputs in place.
-                held[place] = value.clone()
+                held[place] = value
+            for place in floats:
+                # Copies, so that the module may change its inputs in place.
+                held[place] = held[place].clone()
             args, kwargs = pytree.tree_unflatten(held, shape)
             outputs, layout[:] = _flat(forward(*args, **kwargs))
             return outputs
@@ -83,7 +86,8 @@ class _Again(torch.autograd.Function):
     def forward(ctx, run: Callable, within: Within, *inputs: Tensor) -> tuple[Tensor, ...]:
         ctx.run, ctx.within = run, within
         ctx.save_for_backward(*inputs)
-        made = run(*inputs)
+        # No views: those that are one of several outputs may not be changed in place afterwards.
+        made = [t.clone() if t._is_view() else t for t in run(*inputs)]
         ctx.mark_non_differentiable(*(t for t in made if not t.is_floating_point()))
         return tuple(made)
 
