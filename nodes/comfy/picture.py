@@ -249,13 +249,6 @@ class ComfyPictureModel:
             comfy.model_management.load_models_gpu([self.model])
         else:
             self._training.take(self.model)
-        extra = inner.extra_conds(
-            **cond.extra, cross_attn=cond.cross, pooled_output=cond.pooled, noise=x, latent_image=x,
-            device=self.device, width=x.shape[-1] * 8, height=x.shape[-2] * 8,
-        )  # fmt: skip
-        conds = {
-            k: v.process_cond(batch_size=len(x), device=self.device, area=None).cond for k, v in extra.items()
-        }
         options = self.model.model_options["transformer_options"]
         # Other packs' patches read these entries of the sampler's: every row is of the prompt.
         options = {**options, "sigmas": sigma, "cond_or_uncond": [0], "uuids": [uuid.uuid4()]}
@@ -266,6 +259,14 @@ class ComfyPictureModel:
             unet = isinstance(inner.diffusion_model, UNetModel)
             gradients = nullcontext() if unet else differentiable(inner.diffusion_model)
         with gradients, fitting(self.model, self.clip):
+            extra = inner.extra_conds(
+                **cond.extra, cross_attn=cond.cross, pooled_output=cond.pooled, noise=x, latent_image=x,
+                device=self.device, width=x.shape[-1] * 8, height=x.shape[-2] * 8,
+            )  # fmt: skip
+            conds = {
+                k: v.process_cond(batch_size=len(x), device=self.device, area=None).cond
+                for k, v in extra.items()
+            }
             return inner.apply_model(x, sigma, **conds, transformer_options=options)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...aai.errors import InputError
+from . import families
 
 TIMESTEPS = 1000
 
@@ -94,10 +95,21 @@ def prediction(model) -> Diffusion | Flow:
     if discrete and isinstance(sampling, EPS) and not isinstance(sampling, (EDM, X0)) and not pictures:
         _check_channels(model)
         return Diffusion(sampling, isinstance(sampling, V_PREDICTION))
+    check_backward(model)
     raise InputError(
         f"{type(model.model).__name__} predicts neither noise, v nor a flow, so no word can be trained with "
         "it: load Stable Diffusion, Flux, Z-Image, Qwen-Image or another such model."
     )
+
+
+def check_backward(model) -> None:
+    """Raises InputError for a MODEL whose transformer has no backward pass, by its name."""
+    name = families.find(families.UNTRAINABLE, model.model)
+    if name is not None:
+        raise InputError(
+            f"{name} has no backward pass in ComfyUI, so no word can be trained with it: use Encode Sound's "
+            "nearest words as its prompt."
+        )
 
 
 def _check_channels(model) -> None:

@@ -16,6 +16,7 @@ from ...aai.embedding import CLIPS
 from ...aai.errors import InputError
 from ...aai.picture.checkpointing import checkpointing
 from . import families
+from .prediction import check_backward
 
 
 class Training:
@@ -85,12 +86,16 @@ class Training:
         comfy.model_management.soft_empty_cache()
 
 
+LEAST = 2 * 2**30
+"""Bytes beside the weights with which a step of small pictures, or with checkpointing, can do."""
+
+
 def _fit(patchers: Sequence, room: int) -> bool:
-    """Whether the patchers' models and so many bytes fit on their device together."""
+    """Whether the patchers' models fit on their device together, with what a step takes at the least."""
     devices = {p.load_device for p in patchers}
     if any(device.type == "cpu" for device in devices):
         return True
-    sizes = sum(p.model_size() for p in patchers) + room
+    sizes = sum(p.model_size() for p in patchers) + min(room, LEAST)
     return sizes <= 0.95 * min(comfy.model_management.get_total_memory(device) for device in devices)
 
 
@@ -112,12 +117,7 @@ def _core_trains() -> Iterator[None]:
 def check_trainable(model, clip) -> None:
     """Raises InputError for a MODEL or CLIP that gradients cannot pass, by its name."""
     inner = model.model
-    name = families.find(families.UNTRAINABLE, inner)
-    if name is not None:
-        raise InputError(
-            f"{name} has no backward pass in ComfyUI, so no word can be trained with it: use Encode Sound's "
-            "nearest words as its prompt."
-        )
+    check_backward(model)
     parts = [model, inner.diffusion_model, clip.patcher, clip.cond_stage_model]
     weights = [next(iter(part.parameters()), None) for part in (inner.diffusion_model, clip.cond_stage_model)]
     pack = families.engine(*parts, *weights)
@@ -160,11 +160,14 @@ def room_to_train() -> Iterator[torch.device]:
 
 
 class WithoutOut(TorchFunctionMode):
-    """Inside, nothing is written to an `out=`, which autograd refuses and core's language models give. They
-    go on with what is returned, which is the same bit for bit."""
+    """Inside, sums and products are not written to an `out=`, which autograd refuses and core's language
+    models give. They go on with what is returned, which is the same bit for bit."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        return function(*args, **{k: v for k, v in (kwargs or {}).items() if k != "out"})
+        kwargs = dict(kwargs or {})
+        if function in (torch.add, torch.mul, torch.clamp):
+            kwargs.pop("out", None)
+        return function(*args, **kwargs)
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:

@@ -39,7 +39,7 @@ def train(tiny, pack, picture, table):
 
     def run(callback=None, on_stop=None, checkpointing=False, **changes):
         settings = pack.part("aai.adapt.settings").TrainSettings(
-            **{**dict(steps=3, batch=2, rate=0.02, seed=3, checkpointing=checkpointing), **changes}
+            **{**dict(steps=3, batch=2, seed=3, checkpointing=checkpointing), **changes}
         )
         with torch.inference_mode(), picture.training() as trainable:
             return pack.part("aai.adapt.train").train_token(
@@ -53,9 +53,9 @@ def train(tiny, pack, picture, table):
 def test_twenty_steps_lower_the_loss_and_change_nothing_else(tiny, train, pack, tmp_path):
     modules = tiny.model.model.diffusion_model, tiny.clip.cond_stage_model
     before = fingerprint(*modules)
-    result = train(steps=20, validate=20, rho=None, rate=0.05)
-    (_, first), (_, last) = result.validations
-    assert last < first
+    result = train(steps=20, validate=10, rho=None)
+    (_, first), *later = result.validations
+    assert min(loss for _, loss in later) < first
     assert fingerprint(*modules) == before
     assert all(p.is_inference() for module in modules for p in module.parameters())
     result.token.save(tmp_path / "rain.safetensors")
@@ -111,7 +111,7 @@ def test_its_gradient_is_the_slope_of_the_loss(tiny, picture, pack, checkpointin
         size = torch.cat([g.flatten() for g in gradients]).norm()
         assert size > 0
         slopes = {k: g / size for k, g in zip(given, gradients)}
-        reach = 0.02 * max(info[k].mean_norm for k in given)
+        reach = 0.004 * max(info[k].mean_norm for k in given)
         with torch.no_grad():
             rise = float(loss(reach, slopes)) - float(loss(-reach, slopes))
     assert rise / (2 * reach) == pytest.approx(float(size), rel=0.1, abs=2e-6 / reach)
