@@ -363,7 +363,8 @@ def randomize(module: nn.Module, seed: int) -> None:
         if not weight.is_floating_point():
             continue
         if weight.ndim < 2:
-            weight.fill_(0.0 if name.endswith("bias") else 1.0)
+            # Not every type that weights are kept in can be filled.
+            weight.copy_(torch.full(weight.shape, 0.0 if name.endswith("bias") else 1.0))
             continue
         drawn = torch.randn(weight.shape, generator=generator)
         fan = weight[0].numel() if weight.shape[0] < 5000 else weight.shape[0] ** 0.5
