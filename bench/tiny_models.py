@@ -337,10 +337,9 @@ def build_vae(channels: int):
     import comfy.sd
     import comfy.taesd.taesd
 
-    torch.manual_seed(0)
-    return comfy.sd.VAE(
-        sd=comfy.taesd.taesd.TAESD(latent_channels=channels).state_dict(), dtype=torch.float32
-    )
+    autoencoder = comfy.taesd.taesd.TAESD(latent_channels=channels)
+    randomize(autoencoder, 3)
+    return comfy.sd.VAE(sd=autoencoder.state_dict(), dtype=torch.float32)
 
 
 def build_model(config, dtype: torch.dtype = torch.float32):
