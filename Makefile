@@ -8,12 +8,14 @@
 #
 # COMFYUI_PATH names a ComfyUI folder (else ~/comfy/ComfyUI), OLDEST that of the oldest supported version. VENV names
 # another virtual environment, so that two ComfyUIs can each keep their own front end. FUZZ is the number of generated
-# inputs of each kind.
+# inputs of each kind. WORKERS is how many processes test beside each other, of one core and up to 4 GB each (2).
 
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN = $(VENV)/bin/python
-PYTEST = $(RUN) -X warn_default_encoding -m pytest
+WORKERS ?= 2
+# A file's tests stay together, as they share what they make; tests/conftest.py has the long files first.
+PYTEST = $(RUN) -X warn_default_encoding -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 COMFY = $(shell d="$${COMFYUI_PATH:-$$HOME/comfy/ComfyUI}"; [ -f "$$d/main.py" ] && echo "$$d")
 OLDEST ?= $(HOME)/comfy/ComfyUI-0.3.64
 STAMP = $(VENV)/.comfy-$(shell cat "$(COMFY)/requirements.txt" constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)

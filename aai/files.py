@@ -49,15 +49,44 @@ def local(path: str | os.PathLike) -> str:
 _WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(-\d+-of-\d+)?(?:\.(\w+?))?(-\d+-of-\d+)?\.safetensors")
 
 
-def variant_of(folder: str | os.PathLike) -> str | None:
-    """The variant ("fp16") of a model folder's safetensors, in diffusers' and transformers' names; None where
-    it holds plain ones, which they take without being told, or none."""
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return None
-    variants = [match[2] for name in names if (match := _WEIGHTS.fullmatch(name))]
-    return None if not variants or None in variants else variants[0]
+def variants_of(model: str | os.PathLike, *parts: str) -> list[str | None]:
+    """The variant ("fp16") of the safetensors in each of the folders `parts` of a model (`model_files`), in
+    diffusers' and transformers' names; "." is its own. None where a folder holds plain ones, which they take
+    without being told, or none."""
+    found: dict[str, list[str | None]] = {part: [] for part in parts}
+    for folder, name in map(os.path.split, model_files(model)):
+        if match := _WEIGHTS.fullmatch(name):
+            found.get(folder or ".", []).append(match[2])
+    return [None if not variants or None in variants else variants[0] for variants in found.values()]
+
+
+def model_files(model: str | os.PathLike) -> list[str]:
+    """The paths, with /, of the files in a model's folder and in the folders in that, or in a repository of
+    Hugging Face's hub by its name; without a network, those of it that were fetched before; [] for
+    neither."""
+    if not is_dir(model):
+        return _hub_files(os.fspath(model))
+    names = []
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(model):
+            inner = os.listdir(entry.path) if entry.is_dir() else None
+            names += [entry.name] if inner is None else [f"{entry.name}/{name}" for name in inner]
+    return sorted(names)
+
+
+def _hub_files(name: str) -> list[str]:
+    # For cost; and neither is needed where models lie in folders.
+    from huggingface_hub import model_info, try_to_load_from_cache
+
+    # Whatever the hub raises, the loader that follows says what is wrong.
+    with contextlib.suppress(Exception):
+        return sorted(file.rfilename for file in model_info(name, timeout=10).siblings)
+    for settings in ("model_index.json", "config.json"):
+        with contextlib.suppress(ValueError):
+            fetched = try_to_load_from_cache(name, settings)
+            if isinstance(fetched, str):
+                return model_files(os.path.dirname(fetched))
+    return []
 
 
 @contextlib.contextmanager
@@ -174,18 +203,42 @@ def read_safetensors(
     """The tensors of a safetensors file, those that `select` keeps of their names, and its metadata.
 
     `mapped` tensors are read from the disk when they are used; until they are gone, Windows lets nobody
-    replace the file. Others are copies. Raises Unreadable for a file that is missing or damaged.
+    replace the file. Others are copies. Numbers of eight bits with a point become float32. Raises Unreadable
+    for a file that is missing or damaged, or holds numbers that torch stores but does not compute with.
     """
     from safetensors import SafetensorError, safe_open
 
     _check_plain(path)
     try:
-        with safe_open(str(path), "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in select(list(file.keys()))}
+        with _utf8_name(path) as name, safe_open(name, "pt") as file:
+            tensors = {name: _computable(file.get_tensor(name)) for name in select(list(file.keys()))}
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    # NotImplementedError is torch's for numbers of four bits.
+    except (SafetensorError, OSError, NotImplementedError) as error:
         raise Unreadable(first_line(error)[:120]) from error
     return (tensors if mapped else {name: value.clone() for name, value in tensors.items()}), metadata
+
+
+def _computable(tensor: Tensor) -> Tensor:
+    import torch
+
+    plain = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool)
+    if tensor.dtype in (*plain, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        return tensor
+    if tensor.is_floating_point():
+        return tensor.float()
+    raise Unreadable(f"it holds numbers of the kind {str(tensor.dtype).removeprefix('torch.')}")
+
+
+@contextlib.contextmanager
+def _utf8_name(path: str | os.PathLike) -> Iterator[str]:
+    """A name that safetensors opens a file by: its own, or, where that is not UTF-8, the open file's."""
+    name = os.fspath(path)
+    if encodable(name) == name:
+        yield name
+    else:
+        with open(path, "rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
 
 
 def metadata(path: str | os.PathLike) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import files
-from .errors import InputError
+from .errors import InputError, first_line, is_out_of_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,9 +68,13 @@ def opened(path: str | os.PathLike | BinaryIO, name: str = "") -> Iterator[Image
         raise InputError(
             f"'{name or path}' has too many pixels to be read ({error}): save it smaller."
         ) from error
-    except (OSError, ValueError, SyntaxError) as error:
+    # What a damaged picture makes Pillow raise depends on its bytes.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(
-            f"'{name or path}' cannot be read as a picture ({error}): leave it out or save it again."
+            f"'{name or path}' cannot be read as a picture ({first_line(error)}): leave it out or save it "
+            "again."
         ) from error
 
 

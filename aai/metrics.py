@@ -1,4 +1,5 @@
-"""Metrics and their intervals: accuracy, retrieval, Student's t. Ties count against the model."""
+"""Metrics and their intervals: accuracy, retrieval, AUROC, calibration, Student's t. Ties count against the
+model."""
 
 from __future__ import annotations
 
@@ -48,6 +49,37 @@ def nearest_label(embeddings: Tensor, label_vectors: Tensor, truth: Tensor) -> S
     own = scores.gather(1, truth[:, None])
     rivals = scores.scatter(1, truth[:, None], -math.inf).amax(1, keepdim=True)
     return Share(int((own > rivals + TIE).sum()), len(truth))
+
+
+def auroc(inside: Tensor, outside: Tensor) -> float:
+    """How often a score of `inside` [N] is above one of `outside` [M]; ties count half."""
+    difference = inside.double()[:, None] - outside.double()[None]
+    return float((difference > 0).double().mean() + 0.5 * (difference == 0).double().mean())
+
+
+def auroc_interval(inside: Tensor, outside: Tensor, samples: int = 1000) -> tuple[float, float]:
+    """The 95 % interval of `auroc` over resampled scores (bootstrap, the same ones each time)."""
+    generator = torch.Generator().manual_seed(0)
+
+    def again(scores: Tensor) -> Tensor:
+        return scores[torch.randint(len(scores), (len(scores),), generator=generator)]
+
+    values = torch.tensor([auroc(again(inside), again(outside)) for _ in range(samples)])
+    low, high = values.quantile(torch.tensor((0.025, 0.975))).tolist()
+    return low, high
+
+
+def calibration_error(confidence: Tensor, right: Tensor, bins: int = 10) -> float:
+    """Expected calibration error of confidences [N] in [0, 1] whose answers were right [N] or not: how far
+    confidence and accuracy are apart, averaged over equal bins of confidence (Guo et al., ICML 2017)."""
+    number = (confidence * bins).long().clamp(max=bins - 1)
+    gap = 0.0
+    for index in number.unique():
+        rows = number == index
+        gap += float(rows.double().mean()) * abs(
+            float(confidence[rows].double().mean()) - float(right[rows].double().mean())
+        )
+    return gap
 
 
 def retrieval(

@@ -1,5 +1,5 @@
-"""CAV-MAE's pre-training decoder: from the patches that it was given to all of them. Only the comparison with
-the published code needs it."""
+"""CAV-MAE's pre-training decoder, from the patches that it was given to all of them, and tensors as public
+files name them. Only the comparison with the published code and tests need these."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aai.encoders.cavmae import CAVMAE, DECODER, Block, CAVMAEConfig, take
-from aai.encoders.cavmae_checkpoint import Published, published_tensors
+from aai.encoders.cavmae_checkpoint import Published
 from aai.errors import InputError
 
 
@@ -94,6 +94,12 @@ def decoder_of(
     return decoder
 
 
+def towers_file(model: CAVMAE) -> dict[str, Tensor]:
+    """The towers as a public file names them, with one shared block: the one of the audio branch."""
+    towers = {k: v for k, v in model.state_dict().items() if not k.startswith("blocks_u_v.")}
+    return {f"module.{k}": v for k, v in towers.items()}
+
+
 def whole_file(model: CAVMAE, decoder: Decoder) -> dict[str, Tensor]:
     """The towers and the decoder as a pre-trained public file names them."""
-    return published_tensors(model) | {f"module.{k}": v for k, v in decoder.state_dict().items()}
+    return towers_file(model) | {f"module.{k}": v for k, v in decoder.state_dict().items()}

@@ -7,12 +7,12 @@ from comfy_api.latest import io
 from ..aai.errors import logger
 from . import tokens
 from .pictures import draw_curve, square
-from .types import CATEGORY, SoundEmbeddingType, SoundTokenType, fold, search_aliases, seed_input
+from .types import CATEGORY, Node, SoundEmbeddingType, SoundTokenType, fold, search_aliases, seed_input
 
 log = logger(__name__)
 
 
-class TrainSoundToken(io.ComfyNode):
+class TrainSoundToken(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         schema = io.Schema(

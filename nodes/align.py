@@ -11,7 +11,7 @@ from ..aai.errors import logger
 from ..aai.files import is_file
 from . import encoders, folders
 from .pictures import draw_curve
-from .types import CATEGORY, NONE, SOUNDWORLD, SoundEncoderType, fold, search_aliases, seed_input
+from .types import CATEGORY, NONE, SOUNDWORLD, Node, SoundEncoderType, fold, search_aliases, seed_input
 
 log = logger(__name__)
 
@@ -19,7 +19,7 @@ EXAMPLES = "aai_soundworld_examples"
 """Where in ComfyUI's temp folder SoundWorld's own dataset is written."""
 
 
-class AlignAudioEncoder(io.ComfyNode):
+class AlignAudioEncoder(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         schema = io.Schema(
@@ -149,6 +149,7 @@ class AlignAudioEncoder(io.ComfyNode):
         from ..aai.align.distributed import Distributed
         from ..aai.align.pipeline import AlignData, Callbacks, align_clips, copy_for, hold_out, train_split
         from ..aai.data.clips import scan
+        from ..aai.soundworld.outside import examples
         from .comfy.clip import ClipTower
         from .comfy.progress import Bar, LossCurve
         from .comfy.training import room_to_train
@@ -174,7 +175,7 @@ class AlignAudioEncoder(io.ComfyNode):
             clips = hold_out(train_split(scan(_dataset(dataset))), held_out, settings.seed)
             report = align_clips(
                 aligned,
-                AlignData(*clips, tower, compare=True),
+                AlignData(*clips, tower, compare=True, outside=examples()),
                 settings,
                 Augment.named(augment),
                 Callbacks(Bar(), step, keep),
@@ -184,7 +185,7 @@ class AlignAudioEncoder(io.ComfyNode):
         return io.NodeOutput(aligned, curve, str(report), ui={"text": [str(report)], **shown})
 
 
-class BridgeSoundEncoder(io.ComfyNode):
+class BridgeSoundEncoder(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         schema = io.Schema(
@@ -269,7 +270,7 @@ class BridgeSoundEncoder(io.ComfyNode):
         return io.NodeOutput(encoder, str(report), ui={"text": [str(report)]})
 
 
-class SaveSoundEncoder(io.ComfyNode):
+class SaveSoundEncoder(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

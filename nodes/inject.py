@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..aai.errors import InputError, logger
 from .sound import sound_of
-from .types import CATEGORY, SoundTokenType, fold, search_aliases
+from .types import CATEGORY, Node, SoundTokenType, fold, search_aliases
 
 log = logger(__name__)
 
@@ -27,7 +27,7 @@ def _share(name: str, default: float, tooltip: str, optional: bool = False) -> i
     )
 
 
-class SoundTokenConditioning(io.ComfyNode):
+class SoundTokenConditioning(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         token, *more = _token_inputs()
@@ -74,7 +74,7 @@ class SoundTokenConditioning(io.ComfyNode):
         return io.NodeOutput(clip.encode_from_tokens_scheduled(pairs, add_dict={TOKEN_IDS: (token_ids,)}))
 
 
-class PromptToPromptEdit(io.ComfyNode):
+class PromptToPromptEdit(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         token, *more = _token_inputs()
@@ -233,7 +233,7 @@ class PromptToPromptEdit(io.ComfyNode):
         return io.NodeOutput(patch.attach(model, edit), as_core(cond), paired(latent, edit.rows))
 
 
-class InvertImage(io.ComfyNode):
+class InvertImage(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -302,7 +302,7 @@ class InvertImage(io.ComfyNode):
         return io.NodeOutput({"samples": samples, TRAJECTORY: (trajectory, samples)})
 
 
-class LoudnessReweight(io.ComfyNode):
+class LoudnessReweight(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -11,7 +11,16 @@ from comfy_api.latest import io
 
 from ..aai.errors import InputError, encodable, logger
 from . import folders
-from .types import CATEGORY, NONE, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, fold, search_aliases
+from .types import (
+    CATEGORY,
+    NONE,
+    SOUNDWORLD,
+    Node,
+    SoundEmbeddingType,
+    SoundEncoderType,
+    fold,
+    search_aliases,
+)
 from .visualize import previews
 
 log = logger(__name__)
@@ -21,7 +30,7 @@ SIDE = 1024
 smaller one's."""
 
 
-class RetrieveReferenceImages(io.ComfyNode):
+class RetrieveReferenceImages(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         schema = io.Schema(

@@ -9,12 +9,14 @@ from comfy_api.latest import io
 
 from ..aai.errors import InputError, sentence
 from . import encoders, folders
-from .types import CATEGORY, SOUNDWORLD, SoundEmbeddingType, SoundEncoderType, search_aliases
+from .types import CATEGORY, SOUNDWORLD, Node, SoundEmbeddingType, SoundEncoderType, search_aliases
 
 NO_WORDS = "no words: this encoder is in no text encoder's space yet; align or bridge it"
 
+OUTSIDE = "outside of what this encoder knows"
 
-class LoadAudio(io.ComfyNode):
+
+class LoadAudio(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -83,7 +85,7 @@ class LoadAudio(io.ComfyNode):
         return io.NodeOutput({**core, **ours}, sounds.loudness(sound))
 
 
-class LoadSoundEncoder(io.ComfyNode):
+class LoadSoundEncoder(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -135,7 +137,7 @@ class LoadSoundEncoder(io.ComfyNode):
         return io.NodeOutput(load(encoders.require(encoder)))
 
 
-class EncodeSound(io.ComfyNode):
+class EncodeSound(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -169,7 +171,10 @@ class EncodeSound(io.ComfyNode):
                     tooltip="The nearest words; a prompt for any model, with no token at all.",
                 ),
                 io.String.Output(
-                    "scores", display_name="scores", tooltip="The five nearest words with their shares."
+                    "scores",
+                    display_name="scores",
+                    tooltip='The five nearest words with their shares, "unknown" among them where the '
+                    "encoder tells what it does not know.",
                 ),
             ],
             is_output_node=True,
@@ -177,15 +182,19 @@ class EncodeSound(io.ComfyNode):
 
     @classmethod
     def execute(cls, sound_encoder, audio, count) -> io.NodeOutput:
-        from ..aai.encoders.base import encode_sound, nearest_words
+        from ..aai.encoders.base import UNKNOWN, encode_sound, nearest_words
 
         sound = sound_of(audio)
         embedding = encode_sound(sound_encoder, sound, audio.get("name", ""))
-        ranked = nearest_words(sound_encoder, embedding.f_a[None], k=max(5, count))[0]
-        scores = "\n".join(f"{word} {100 * score:.0f} %" for word, score in ranked[:5])
-        shown = [{"word": word, "score": score} for word, score in ranked[:5]]
-        words = ", ".join(word for word, _ in ranked[:count])
-        return io.NodeOutput(embedding, words, scores or NO_WORDS, ui={"words": shown})
+        near = nearest_words(sound_encoder, embedding.f_a[None], k=max(5, count))[0]
+        shares = near.with_unknown()[:5]
+        scores = "\n".join(f"{word} {100 * score:.0f} %" for word, score in shares)
+        if embedding.is_known is False:
+            scores = f"{OUTSIDE}\n{scores}"
+        shown = [{"word": w, "score": score, "unknown": w == UNKNOWN} for w, score in shares]
+        words = ", ".join(word for word, _ in near.words[:count])
+        ui = {"words": shown, "known": [embedding.is_known]}
+        return io.NodeOutput(embedding, words, scores or NO_WORDS, ui=ui)
 
 
 def sound_file(name: str) -> str | None:

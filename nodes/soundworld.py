@@ -5,10 +5,10 @@ from __future__ import annotations
 import folder_paths
 from comfy_api.latest import io
 
-from .types import CATEGORY, SoundEncoderType, search_aliases
+from .types import CATEGORY, Node, SoundEncoderType, search_aliases
 
 
-class LoadSoundWorld(io.ComfyNode):
+class LoadSoundWorld(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

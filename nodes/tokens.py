@@ -10,10 +10,10 @@ from comfy_api.latest import io
 
 from ..aai.errors import InputError, sentence
 from . import folders
-from .types import CATEGORY, SoundEmbeddingType, SoundTokenType, search_aliases
+from .types import CATEGORY, Node, SoundEmbeddingType, SoundTokenType, search_aliases
 
 
-class RebindSoundToken(io.ComfyNode):
+class RebindSoundToken(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -40,7 +40,7 @@ class RebindSoundToken(io.ComfyNode):
         return io.NodeOutput(renamed(rebound, name))
 
 
-class SaveSoundToken(io.ComfyNode):
+class SaveSoundToken(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -82,7 +82,7 @@ class SaveSoundToken(io.ComfyNode):
         return io.NodeOutput(f"embedding:{word}", ui={"text": [f"embedding:{word}"]})
 
 
-class LoadSoundToken(io.ComfyNode):
+class LoadSoundToken(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -157,13 +157,7 @@ def renamed(token, name: str):
 
 def provenance_of(embedding, licence: str = "") -> dict[str, str]:
     """What a token's file says of its sound, and of the rights in it where the user does."""
-    entries = {
-        "sound": embedding.sound,
-        "sound_hash": embedding.hash,
-        "encoder": embedding.encoder,
-        "licence": licence,
-    }
-    return {key: value for key, value in entries.items() if value}
+    return {**embedding.provenance(), **({"licence": licence} if licence else {})}
 
 
 def file_name(name: str) -> str:

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..aai.errors import InputError
-from .types import CATEGORY, AttentionMapsType, search_aliases
+from .types import CATEGORY, AttentionMapsType, Node, search_aliases
 
 
-class AttentionHeatmap(io.ComfyNode):
+class AttentionHeatmap(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -55,7 +55,7 @@ class AttentionHeatmap(io.ComfyNode):
         return io.NodeOutput(patch.attach(model, patch.attached(model) or unchanged, heatmap), heatmap)
 
 
-class DrawHeatmap(io.ComfyNode):
+class DrawHeatmap(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -117,7 +117,7 @@ class DrawHeatmap(io.ComfyNode):
         return io.NodeOutput(overlays.flatten(0, 1), masks.flatten(0, 1), ui=shown)
 
 
-class CompareImages(io.ComfyNode):
+class CompareImages(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -7,14 +7,21 @@ import importlib.util
 import json
 import math
 import os
+import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-import torch
+# Before torch: of two processes with two threads each on two cores, each takes several times as long.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from aai.demo.comfy_server import find_comfy
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from aai.demo.comfy_server import find_comfy  # noqa: E402
 
 WORDS = "a photo of rain in the city under fire at night sound dog and"
 TESTS = Path(__file__).parent
@@ -35,9 +42,16 @@ SAMPLERS = ("euler", "euler_ancestral", "heun", "dpmpp_2m_sde", "ddim", "lcm", "
 FAMILIES = ("Z-Image", "Qwen-Image", "Flux.1", "Wan 2.x", "Lumina2")
 """The families of `make test`, one of each kind of text encoder and attention; `make test-all` takes all that
 ComfyUI can build at a tiny size."""
+LONG = (
+    *("demo/test_run.py", "browser/test_templates.py", "fuzz/test_fuzz.py", "nodes/test_families.py"),
+    *("nodes/test_saved_workflows.py", "browser/test_look.py", "nodes/test_server.py"),
+)
+"""Files of tests that take minutes, the longest first: no process is to begin one when the others end."""
 BROWSER = ("test_look.py", "test_templates.py")
 """The browser tests of `make test`; the older renderers are for `make test-all`."""
 
+SHA = "0" * 40
+"""The only commit of the repositories of `hub`."""
 SCHEDULER = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
 
 
@@ -53,7 +67,10 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Marks tests by their folder and by what they need, then leaves out what the tier does."""
+    """Marks tests by their folder and by what they need, leaves out what the tier does, and puts LONG files
+    first."""
+    places = {TESTS / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
     for item in items:
         for mark in _marks(item):
             item.add_marker(mark)
@@ -304,6 +321,60 @@ def make_clap_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def clap_folder(make_clap_folder):
     return make_clap_folder()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A server that answers as Hugging Face's hub does, for the model folders in tmp_path/hub, called
+    nobody/FOLDER, and a run(code) that gives what a Python program prints that asks it."""
+
+    class Answers(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            kind, *rest = self.path.split("?")[0].strip("/").split("/")
+            if kind == "api":
+                folder = tmp_path / "hub" / rest[2]
+                paths = sorted(path for path in folder.rglob("*") if path.is_file())
+                names = [path.relative_to(folder).as_posix() for path in paths]
+                found = [
+                    {"type": "file", "path": name, "rfilename": name, "size": path.stat().st_size, "oid": "0"}
+                    for name, path in zip(names, paths)
+                ]
+                info = {"id": f"nobody/{rest[2]}", "sha": SHA, "siblings": found}
+                content = json.dumps(found if "tree" in rest else info).encode()
+            else:
+                content = (tmp_path / "hub" / rest[0] / "/".join(rest[3:])).read_bytes()
+            self.send_response(200)
+            for name, value in {"ETag": f'"{len(content)}"', "X-Repo-Commit": SHA}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "PYTHONPATH": str(TESTS.parent),
+    }
+
+    def run(code: str, offline: bool = False) -> str:
+        command = [sys.executable, "-c", code]
+        chosen = {**environment, "HF_HUB_OFFLINE": str(int(offline))}
+        done = subprocess.run(command, env=chosen, capture_output=True, encoding="utf-8", timeout=900)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout.strip()
+
+    yield run
+    server.shutdown()
 
 
 @pytest.fixture(scope="session")

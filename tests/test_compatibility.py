@@ -70,7 +70,9 @@ def test_a_sound_encoder_gives_the_same_features_and_words(encoder, expected):
     close(embedding, expected["encoder.sound"])
     assert (encoder.name, encoder.tau, encoder.space) == ("small", 0.07, "tiny")
     assert encoder.notes == {"data": "none", "made_by": "tests/fixtures/write.py"}
-    for (word, score), (wanted, wanted_score) in zip(nearest_words(encoder, embedding)[0], FACTS["words"][0]):
+    for (word, score), (wanted, wanted_score) in zip(
+        nearest_words(encoder, embedding)[0].words, FACTS["words"][0]
+    ):
         assert word == wanted and score == pytest.approx(wanted_score, abs=1e-4)
 
 

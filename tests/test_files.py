@@ -167,6 +167,18 @@ def test_what_holds_no_tensors_is_unreadable(tmp_path, kind, ending):
     assert files.metadata(path) == {}
 
 
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2", "uint16", "uint32", "complex64"])
+def test_numbers_that_torch_does_not_compute_with(tmp_path, kind):
+    kind, values = getattr(torch, kind), torch.tensor([0.5, 2.0])
+    save_file({"a": values.to(kind)}, tmp_path / "a.safetensors")
+    if kind.is_floating_point:
+        read = files.read_safetensors(tmp_path / "a.safetensors")[0]["a"]
+        assert read.dtype == torch.float32 and torch.equal(read, values)
+    else:
+        with pytest.raises(files.Unreadable, match="numbers of the kind"):
+            files.read_safetensors(tmp_path / "a.safetensors")
+
+
 def test_results_of_other_settings_are_not_mixed(tmp_path):
     path = tmp_path / "settings.json"
     for _ in range(2):

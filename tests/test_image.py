@@ -83,6 +83,19 @@ def test_files_that_are_no_pictures_are_named(tmp_path):
         image.load(tmp_path / "cut.png", 8)
 
 
+def test_a_picture_of_colours_by_number_without_its_colours_is_named(tmp_path):
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    head, row = struct.pack(">IIBBBBB", 1, 1, 8, 3, 0, 0, 0), zlib.compress(b"\0\0")
+    chunks = chunk(b"IHDR", head) + chunk(b"IDAT", row) + chunk(b"IEND", b"")
+    (tmp_path / "bare.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    with pytest.raises(InputError, match="bare.png' cannot be read as a picture"):
+        image.load(tmp_path / "bare.png")
+
+
 def test_what_is_saved_is_loaded(tmp_path):
     picture = torch.rand(3, 5, 7)
     image.save(picture, tmp_path / "a.png")

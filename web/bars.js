@@ -4,21 +4,24 @@ import { element } from "./view.js";
 
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 
-function bar(name, share, text, mark) {
+function bar(name, share, text, { mark, kind = "" } = {}) {
     const fill = element("span", { class: "aai-fill", style: `width: ${100 * Math.min(Math.max(share, 0), 1)}%` });
     const track = element("span", { class: "aai-track", "aria-hidden": "true" }, fill);
     if (mark !== undefined) track.append(element("span", { class: "aai-mark", style: `left: ${100 * mark}%` }));
-    return element("li", {}, element("span", { class: "aai-name", title: name }, name), track,
+    return element("li", { class: kind }, element("span", { class: "aai-name", title: name }, name), track,
         element("span", { class: "aai-number" }, text));
 }
 
-/** EncodeSound's nearest words. */
+/** EncodeSound's nearest words, "unknown" among them, and a warning where the encoder knows no word for the sound. */
 export function words(root) {
+    const warning = element("p", { class: "aai-line aai-outside", hidden: "" }, t("outside of what this encoder knows"));
     const list = element("ol", { class: "aai-bars", "aria-live": "polite" });
-    root.append(list, element("p", { class: "aai-hint" }, t("Run, and the words nearest to the sound stand here.")));
-    return ({ words }) => {
+    root.append(warning, list, element("p", { class: "aai-hint" }, t("Run, and the words nearest to the sound stand here.")));
+    return ({ words, known }) => {
         if (!words) return;
-        list.replaceChildren(...words.map(({ word, score }) => bar(word, score, percent(score))));
+        list.replaceChildren(...words.map(({ word, score, unknown }) =>
+            bar(unknown ? t("unknown") : word, score, percent(score), { kind: unknown ? "aai-unknown" : "" })));
+        warning.hidden = known?.[0] !== false;
         // An encoder without words clears the words of the one before.
         root.classList.toggle("aai-filled", words.length > 0);
     };
@@ -39,7 +42,7 @@ export function loudness(root) {
             line.textContent = t("{loudness} LUFS, reference {reference}", numbers);
         }
         const name = (i) => (scales.length > 1 ? t("picture {number}", { number: i + 1 }) : t("scale"));
-        list.replaceChildren(...scales.map((scale, i) => bar(name(i), scale / 2, `× ${scale.toFixed(2)}`, 0.5)));
+        list.replaceChildren(...scales.map((scale, i) => bar(name(i), scale / 2, `× ${scale.toFixed(2)}`, { mark: 0.5 })));
         root.classList.add("aai-filled");
     };
 }

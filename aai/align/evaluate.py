@@ -19,11 +19,17 @@ if TYPE_CHECKING:
     from .features import Features
 
 
-@torch.no_grad()
 def label_accuracy(model: CAVMAE, features: Features) -> Share:
     """How many clips, each the mean of its windows, lie nearest to their own label's vector."""
+    return nearest_label(clip_features(model, features), features.f_t, features.labels)
+
+
+@torch.no_grad()
+def clip_features(model: CAVMAE, features: Features, clips: list[int] | None = None) -> Tensor:
+    """f_a of clips (None: of all), each the mean of its windows of length one, [N, D]."""
+    windows = features.windows if clips is None else [features.windows[clip] for clip in clips]
+    rows = torch.tensor([row for clip in windows for row in clip])
     device = model.modality_a.device
-    rows = torch.tensor([row for windows in features.windows for row in windows])
     # An hour of sound is hundreds of windows: they go in parts, whatever clip they are of.
     f_a = torch.cat(
         [
@@ -31,8 +37,7 @@ def label_accuracy(model: CAVMAE, features: Features) -> Share:
             for part in rows.split(64)
         ]
     )
-    means = [part.mean(0) for part in f_a.split([len(windows) for windows in features.windows])]
-    return nearest_label(torch.stack(means), features.f_t, features.labels)
+    return torch.stack([part.mean(0) for part in f_a.split([len(clip) for clip in windows])])
 
 
 def per_class(labels: Tensor, count: int | None, seed: int = 0) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
+from ..audio import Sound
 from ..data.clips import Clip
 from ..encoders.base import SoundEncoder
 from ..encoders.cavmae import CAVMAE
@@ -19,6 +20,7 @@ from ..errors import InputError
 from ..metrics import Share
 from .augment import Augment
 from .batches import Batches
+from .calibrate import calibrate
 from .checkpoint import Checkpoint
 from .distributed import ALONE, Distributed
 from .evaluate import label_accuracy
@@ -138,6 +140,7 @@ def align_clips(
             checkpoint,
             callbacks.stopped,
         )
+        encoder.known = calibrate(encoder, train, held_out, data.outside) if data.outside else None
     finally:
         encoder.model.to(device)
     return Aligned(result, len(data.train), len(train.words), len(data.held_out), before)
@@ -204,7 +207,8 @@ def _about(encoder: CAVMAEEncoder, data: AlignData, augment: Augment | None) -> 
 class AlignData:
     """Clips to train on and clips that are only measured on; `folder` holds all their files. `tower` gives
     the labels' vectors, by `template` (see `label_vectors`); without it the encoder's own table does. With
-    `compare`, the held-out clips are measured before the first step too."""
+    `compare`, the held-out clips are measured before the first step too. `outside` are sounds of no label,
+    against which the encoder learns what it does not know; without any it tells nothing of that."""
 
     train: list[Clip]
     held_out: list[Clip] = field(default_factory=list)
@@ -212,6 +216,7 @@ class AlignData:
     template: str = "label"
     folder: Path | None = None
     compare: bool = False
+    outside: Sequence[Sound] = ()
 
     def vectors(self) -> dict[str, torch.Tensor] | None:
         """Every label's vector [D] by the text encoder."""

@@ -193,6 +193,7 @@ def _data(options: argparse.Namespace, notify: Callable[[str], None]) -> AlignDa
     """What to train on and what to measure on."""
     from ..align.pipeline import AlignData, hold_out, train_split
     from ..data.clips import scan
+    from ..soundworld.outside import examples
 
     scanned = scan(options.data, options.split)
     clips = train_split(scanned)
@@ -212,7 +213,8 @@ def _data(options: argparse.Namespace, notify: Callable[[str], None]) -> AlignDa
         if single:
             notify(f"only one clip, which is trained on and not measured: {', '.join(single)}")
     path = Path(options.data)
-    return AlignData(train, held_out, folder=path if is_dir(path) else path.parent)
+    folder = path if is_dir(path) else path.parent
+    return AlignData(train, held_out, folder=folder, outside=examples())
 
 
 def _epoch(options: argparse.Namespace, clips: int) -> int:

@@ -28,8 +28,8 @@ def add(commands: Commands) -> None:
         "--csv",
         type=Path,
         metavar="FILE",
-        help="VGGSound's list, or any csv with the columns id, start, label, split (the only csv in SOURCE; "
-        "without one, SOURCE's subfolders are the classes)",
+        help="VGGSound's list, or any csv with the columns id, start, end, label, split (the only csv in "
+        "SOURCE; without one, SOURCE's subfolders are the classes)",
     )
     sub.add_argument(
         "--labels", type=Path, metavar="FILE", help="the labels that may come, one a line; others are listed"

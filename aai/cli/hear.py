@@ -35,17 +35,21 @@ def hear(options: argparse.Namespace) -> int:
             rows.append({"file": name, "error": str(error)})
             failed = True
             continue
-        (words,) = nearest_words(encoder, embedding.f_a[None], options.words)
+        (near,) = nearest_words(encoder, embedding.f_a[None], options.words)
         rows.append(
             {
                 "file": name,
                 "lufs": round(embedding.loudness, 2),
-                "words": [{"word": word, "score": round(score, 4)} for word, score in words],
+                "words": [{"word": word, "score": round(score, 4)} for word, score in near.words],
+                "known": embedding.is_known,
+                "unknown": None if near.unknown is None else round(near.unknown, 4),
             }
         )
         if not options.json:
-            shown = ", ".join(f"{word} {score:.0%}" for word, score in words)
-            print(f"{name}  ({embedding.loudness:.1f} LUFS): {shown or 'no words, not aligned yet'}")
+            shown = ", ".join(f"{word} {score:.0%}" for word, score in near.with_unknown())
+            stranger = " (outside of what this encoder knows)" if embedding.is_known is False else ""
+            loudness = f"{embedding.loudness:.1f} LUFS"
+            print(f"{name}  ({loudness}): {shown or 'no words, not aligned yet'}{stranger}")
     if options.json:
         print_report(options, rows, "")
     return 2 if failed else 0

@@ -110,9 +110,7 @@ def train(
             options.name or name_of(Path(options.sound).stem, "sound"),
             loudness=embedding.loudness,
             provenance={
-                "sound": embedding.sound,
-                "sound_hash": embedding.hash,
-                "encoder": embedding.encoder,
+                **embedding.provenance(),
                 "model": options.model,
                 "pictures": names,
                 **({"licence": options.licence} if options.licence else {}),

@@ -114,7 +114,8 @@ def _read(item: Item, settings: PrepareSettings) -> tuple[audio.Sound, list]:
     """The sound and the pictures of an item. Raises InputError where one is missing, silent or damaged."""
     if item.why:
         raise InputError(item.why)
-    sound = audio.load(item.media, item.start, settings.seconds).mono().resample(settings.rate)
+    seconds = settings.seconds if item.seconds is None else min(item.seconds, settings.seconds)
+    sound = audio.load(item.media, item.start, seconds).mono().resample(settings.rate)
     if sound.seconds < SHORTEST:
         raise InputError(f"its sound lasts {sound.seconds:.2f} s")
     if sound.waveform.abs().max() < QUIETEST_AMPLITUDE:
@@ -123,7 +124,7 @@ def _read(item: Item, settings: PrepareSettings) -> tuple[audio.Sound, list]:
         there = [item.pictures[i] for i in evenly(len(item.pictures), settings.frames)]
         pictures = [_picture(path) for path in there]
     elif item.media.suffix.lower() in audio.VIDEOS:
-        pictures = video_frames(item.media, settings.frames, item.start, settings.seconds)
+        pictures = video_frames(item.media, settings.frames, item.start, seconds)
     else:
         raise InputError("it has no pictures")
     return sound, [_reduce(picture, settings.size) for picture in pictures]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from .. import audio, image
 from ..audio import SUFFIXES
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..files import is_dir, is_file
 from .class_folders import PICTURES, class_folders, pictures_by_sound
 
@@ -266,8 +266,9 @@ def shard_clips(shard: Path) -> list[Clip]:
                     folder, _, name = member.name.rpartition("/")
                     file = File(shard, member.offset_data, member.size, member.name)
                     members.setdefault((folder, name.split(".", 1)[0]), []).append(file)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise InputError(f"'{shard}' cannot be read as a shard ({error}): make it again.")
+    # What a damaged shard makes tarfile raise depends on its bytes; MemoryError is for a size in a header.
+    except Exception as error:
+        raise InputError(f"'{shard}' cannot be read as a shard ({first_line(error)}): make it again.")
     clips = []
     for (_, key), files in members.items():
         labelled = _label(files)

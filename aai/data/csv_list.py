@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -21,24 +20,28 @@ COLUMNS = {
         *("video", "clip id", "clip"),
     ),
     "start": ("start", "start second", "start seconds", "start time", "begin"),
+    "end": ("end", "end second", "end seconds", "end time", "stop"),
     "label": (
         *("label name", "labelname", "class name", "classname", "category name", "class label", "label"),
         *("class", "category", "caption", "labels", "classes", "categories"),
     ),
     "split": ("split", "set", "train/test split", "subset"),
 }
+LONGEST = 1e9
+"""Seconds, some thirty years."""
 CUT_ALREADY = "slice file name"
-"""A column of UrbanSound8K: there, `start` is where a file was cut out of a longer recording."""
+"""A column of UrbanSound8K: there, `start` and `end` are where a file was cut out of a longer recording."""
 
 
 class ListedClip(NamedTuple):
-    """A line of a list: what it calls the clip, the second at which it starts (None: not given), its label
-    and its split."""
+    """A line of a list: what it calls the clip, the seconds at which it starts and ends (None: not given),
+    its label and its split."""
 
     name: str
     start: float | None
     label: str
     split: str
+    end: float | None = None
 
 
 def read_csv(path: Path) -> list[list[str]]:
@@ -69,10 +72,10 @@ def read_list(path: Path) -> list[ListedClip]:
     first = rows[min(comments, len(rows) - 1)]
     if line is not None:
         places, rows = heads[line], rows[max(line + 1, comments) :]
-    elif len(first) >= 3 and _number(first[1]) is not None:
-        places, rows = {"id": [0], "start": [1], "label": [2], "split": [3]}, rows[comments:]
+    elif len(first) >= 3 and _seconds(first[1]) is not None:
+        places, rows = {"id": [0], "start": [1], "end": [], "label": [2], "split": [3]}, rows[comments:]
     elif len(first) == 2 and Path(first[0]).suffix.lower() in SUFFIXES:
-        places, rows = {"id": [0], "start": [], "label": [1], "split": []}, rows[comments:]
+        places, rows = {"id": [0], "start": [], "end": [], "label": [1], "split": []}, rows[comments:]
     else:
         raise InputError(
             f"'{path}' has the columns {', '.join(first)[:200]}: give id, start second, label, split as "
@@ -84,7 +87,13 @@ def read_list(path: Path) -> list[ListedClip]:
         return next((row[i].strip() for i in places[name] if i < len(row) and row[i].strip()), "")
 
     return [
-        ListedClip(cell(row, "id"), _number(cell(row, "start")), cell(row, "label"), cell(row, "split"))
+        ListedClip(
+            name=cell(row, "id"),
+            start=_seconds(cell(row, "start")),
+            label=cell(row, "label"),
+            split=cell(row, "split"),
+            end=_seconds(cell(row, "end")),
+        )
         for row in rows
     ]
 
@@ -95,13 +104,13 @@ def _columns(row: list[str]) -> dict[str, list[int]]:
     places = {
         name: [heads.index(known) for known in names if known in heads] for name, names in COLUMNS.items()
     }
-    return places | ({"start": []} if CUT_ALREADY in heads else {})
+    return places | ({"start": [], "end": []} if CUT_ALREADY in heads else {})
 
 
-def _number(text: str) -> float | None:
-    """None for text that is not a finite number."""
+def _seconds(text: str) -> float | None:
+    """None for text that is not a number of seconds within a file."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) < LONGEST else None

@@ -7,7 +7,7 @@ ending, from the source, from the list's own folder, or from a folder above or b
     ID_000012.mp4, ID_12.wav    the part from second 12 on, cut out already
     ID_12000_22000.wav          the same in milliseconds, from and to
     YID.wav, YID_12000_22000.wav    AudioSet's files, with a Y before the id
-    ID.mp4                      the whole video: its part is cut out here
+    ID.mp4                      the whole video: its part is cut out here, to the list's end second if any
     frames/ID/*.jpg, frame_3/ID.jpg, ID_3.jpg    pictures, for a sound or in place of the video's own
 
 Where names repeat between folders, only the path tells: a clip that several files fit is not made.
@@ -37,14 +37,16 @@ MISSING = "there is no sound or video of this id"
 
 @dataclass(frozen=True)
 class Item:
-    """A clip to be made. `media` is a sound or a video, used from `start` seconds on; `pictures` replace the
-    video's own frames. `why` says why it cannot be made."""
+    """A clip to be made. `media` is a sound or a video, used from `start` seconds on, for `seconds` at most
+    (None: for as long as clips are); `pictures` replace the video's own frames. `why` says why it cannot be
+    made."""
 
     id: str
     label: str
     split: str = ""
     media: Path | None = None
     start: float = 0.0
+    seconds: float | None = None
     pictures: tuple[Path, ...] = ()
     why: str = ""
 
@@ -148,6 +150,10 @@ def _from_list(source: Path, listed: Path) -> list[tuple[Item, str]]:
             why = f"several pictures fit it: {_enumerated(source, several)}" if several else ""
             path, shown = Path(files[0].path), tuple(map(Path, shown))
             item = replace(item, media=path, start=match.start, pictures=shown, why=why)
+            if row.end is not None:
+                seconds = row.end - (match.start if row.start is None else row.start)
+                why = why or ("" if seconds > 0 else f"it ends at {row.end:g} s, where it has not begun")
+                item = replace(item, seconds=seconds, why=why)
         items.append((item, f"{row.name}@{row.start}"))
     return items
 
@@ -178,5 +184,5 @@ def _from_classes(source: Path) -> list[tuple[Item, str]]:
             shown = own if path.suffix.lower() in VIDEOS else own or pictures
             listed_as = path.relative_to(source).as_posix()
             id = listed_as.removesuffix(path.suffix)
-            items.append((Item(id, group.label, group.split, path, 0.0, tuple(shown)), listed_as))
+            items.append((Item(id, group.label, group.split, path, pictures=tuple(shown)), listed_as))
     return items

@@ -104,9 +104,9 @@ def _encoded_sounds(output: Path, events: Sequence[str]) -> Iterator[DemoSound]:
         file = folder / f"{event.replace(' ', '_')}.wav"
         audio.save(synthesize(event, intensity, seed=8_000_000 + i), file)
         embedding = encode_sound(encoder, audio.load(file), file.name)
-        (words,) = nearest_words(encoder, embedding.f_a[None], 3)
+        (near,) = nearest_words(encoder, embedding.f_a[None], 3)
         prompts = ("a photo of *", placed(scene, event))
-        yield DemoSound(event, file, intensity, embedding.loudness, words, prompts)
+        yield DemoSound(event, file, intensity, embedding.loudness, near.words, prompts)
 
 
 def _through_comfyui(

@@ -6,7 +6,7 @@ bridge (`bridged_clap.py`). `loaders.py` saves and loads them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..audio import SHORTEST, SILENCE_LUFS, Sound, loudness, sound_hash
 from ..errors import InputError
+from .known import Known
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,9 @@ class SoundEmbedding:
     sound's name, its hash and the encoder's name.
 
     `labels` and `label_vectors` [L, dim] are the words that the encoder knows, in f_a's space: what a map
-    into another space can be fitted on. An encoder that is not aligned yet has none.
+    into another space can be fitted on. An encoder that is not aligned yet has none. `known` is the
+    probability that the encoder has a word for the sound, and `is_known` what it makes of that; None where
+    that is not calibrated.
     """
 
     f_a: Tensor
@@ -33,6 +36,14 @@ class SoundEmbedding:
     labels: list[str] = field(default_factory=list)
     label_vectors: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     hash: str = ""
+    known: float | None = None
+    is_known: bool | None = None
+
+    def provenance(self) -> dict[str, str]:
+        """What a token's file says of its sound."""
+        known = "" if self.known is None else f"{'yes' if self.is_known else 'no'} ({self.known:.0%})"
+        entries = {"sound": self.sound, "sound_hash": self.hash, "encoder": self.encoder, "known": known}
+        return {key: value for key, value in entries.items() if value}
 
 
 class SoundEncoder(Protocol):
@@ -40,7 +51,8 @@ class SoundEncoder(Protocol):
 
     A window is `seconds` long at `rate` Hz. `labels` and `label_vectors` [L, dim] are the words that the
     encoder knows (none before it is aligned: [] and [0, dim]); `tau` is the temperature of their scores.
-    `space` names the text encoder whose space it is, "" where that is not known. `notes` say where the
+    `space` names the text encoder whose space it is, "" where that is not known. `known` tells whether a
+    sound lies within what the encoder knows, None where that was not calibrated. `notes` say where the
     encoder comes from. `family` names its kind in files.
 
     A family that `sees` is a `VisualEncoder` too. For the others, pictures are found through the CLIP of
@@ -57,6 +69,7 @@ class SoundEncoder(Protocol):
     label_vectors: Tensor
     tau: float
     space: str
+    known: Known | None
     notes: dict[str, str]
 
     def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:
@@ -95,7 +108,9 @@ def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEm
             f"{called} lasts {sound.seconds:.2f} s, too short to hear: take {SHORTEST:g} s or more."
         )
     level = loudness(sound)
-    if level == SILENCE_LUFS:
+    # A constant has an edge where it begins, which passes the gate.
+    swing = replace(sound, waveform=sound.waveform - sound.waveform.mean(-1, keepdim=True))
+    if SILENCE_LUFS in (level, loudness(swing)):
         raise InputError(
             f"{called} is silent (below -70 LUFS): choose a part with sound in it, or make it louder."
         )
@@ -104,6 +119,7 @@ def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEm
             f"{called} has channels that cancel each other out when they are mixed: take one of them alone."
         )
     f_a = encoder.embed([sound], own_length=True)[0].cpu()
+    known = None if encoder.known is None else float(encoder.known.probability(f_a[None])[0])
     return SoundEmbedding(
         f_a,
         level,
@@ -112,15 +128,39 @@ def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEm
         list(encoder.labels),
         encoder.label_vectors.float().cpu(),
         sound_hash(sound),
+        known,
+        None if known is None else known >= encoder.known.threshold,
     )
 
 
-def nearest_words(encoder: SoundEncoder, embeddings: Tensor, k: int = 5) -> list[list[tuple[str, float]]]:
-    """The k labels nearest to each of [B, dim], with scores that add up to 1 over all labels; none from an
-    encoder without labels."""
-    cosine = F.normalize(embeddings.float().cpu(), dim=-1) @ encoder.label_vectors.float().cpu().T
-    scores, rows = (cosine / encoder.tau).softmax(-1).topk(min(k, len(encoder.labels)), dim=-1)
+@dataclass(frozen=True)
+class NearestWords:
+    """The words nearest to a sound with their scores, most first, and the share of "unknown", which they
+    leave: over all words of the encoder both add up to 1. It is None where the encoder is not calibrated."""
+
+    words: list[tuple[str, float]]
+    unknown: float | None = None
+
+    def with_unknown(self) -> list[tuple[str, float]]:
+        """The words, UNKNOWN among them where it has its place."""
+        shares = [] if self.unknown is None else [(UNKNOWN, self.unknown)]
+        return sorted([*self.words, *shares], key=lambda pair: -pair[1])
+
+
+UNKNOWN = "unknown"
+
+
+def nearest_words(encoder: SoundEncoder, embeddings: Tensor, k: int = 5) -> list[NearestWords]:
+    """The k labels nearest to each of [B, dim]; none from an encoder without labels."""
+    f_a = F.normalize(embeddings.float().cpu(), dim=-1)
+    cosine = f_a @ encoder.label_vectors.float().cpu().T
+    known = torch.ones(len(f_a)) if encoder.known is None else encoder.known.probability(f_a)
+    shares = known[:, None] * (cosine / encoder.tau).softmax(-1)
+    scores, rows = shares.topk(min(k, len(encoder.labels)), dim=-1)
     return [
-        [(encoder.labels[i], float(s)) for i, s in zip(row, score)]
-        for row, score in zip(rows.tolist(), scores.tolist())
+        NearestWords(
+            [(encoder.labels[i], float(s)) for i, s in zip(row, score)],
+            None if encoder.known is None else 1 - float(share),
+        )
+        for row, score, share in zip(rows.tolist(), scores.tolist(), known.tolist())
     ]

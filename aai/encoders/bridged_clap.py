@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ..audio import Sound
 from ..errors import InputError
 from .clap import CLAPEncoder
+from .known import Known
 
 MEMORY_TAU = 0.01
 """DeCap's temperature of the softmax over caption embeddings."""
@@ -79,8 +80,9 @@ class BridgedCLAP:
         name: str = "CLAP",
         space: str = "",
         notes: Mapping[str, str] | None = None,
+        known: Known | None = None,
     ):
-        self.clap, self.bridge = clap, bridge.eval().requires_grad_(False)
+        self.clap, self.bridge, self.known = clap, bridge.eval().requires_grad_(False), known
         self.labels, self.label_vectors = labels, F.normalize(label_vectors.float(), dim=-1)
         self.tau, self.name, self.space, self.notes = tau, name, space, dict(notes or {})
         self.rate, self.seconds, self.dim = clap.rate, clap.seconds, len(bridge.mean_y)

@@ -109,9 +109,3 @@ def encoder_of(published: Published, config: CAVMAEConfig | None = None) -> CAVM
     name = f"CAV-MAE {Path(published.name).stem}"
     vectors = torch.zeros(0, model.config.dim)
     return CAVMAEEncoder(model.requires_grad_(False), [], vectors, name=name, padding="fbank")
-
-
-def published_tensors(model: CAVMAE) -> dict[str, Tensor]:
-    """The towers as a public file names them, with one shared block: the one of the audio branch."""
-    towers = {k: v for k, v in model.state_dict().items() if not k.startswith("blocks_u_v.")}
-    return {f"module.{k}": v for k, v in towers.items()}

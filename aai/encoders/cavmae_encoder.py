@@ -15,8 +15,9 @@ from ..audio import HIGHEST_RATE, LOWEST_RATE, Sound, windows
 from ..errors import InputError
 from ..fbank import fbank, samples_of
 from .cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig
+from .known import Known
 
-PADDINGS = ("waveform", "fbank")
+PADDINGS = ("waveform", "fbank", "none")
 LONGEST_WINDOW = 600.0
 """Seconds; a window is one row of a batch."""
 
@@ -53,7 +54,10 @@ class CAVMAEEncoder:
     `padding` is what a window too short for its frames ends in, as the weights were trained: "waveform", with
     silence up to `seconds`, or "fbank", with zeros in the filter bank before it is normalised (1.13 after),
     as CAV-MAE was (`src/dataloader.py`). There a window's last frames come from the sound behind it, where it
-    has any: 1024 frames of 10 ms reach beyond 10 s.
+    has any: 1024 frames of 10 ms reach beyond 10 s. With "none" nothing is padded: only the patches that hold
+    sound are encoded, so that a second means what the whole does.
+
+    `known` tells whether a sound lies within what the encoder knows; None where that was not calibrated.
     """
 
     family = "cavmae"
@@ -69,8 +73,9 @@ class CAVMAEEncoder:
         space: str = "",
         notes: Mapping[str, str] | None = None,
         padding: str = "waveform",
+        known: Known | None = None,
     ):
-        self.model, self.padding = model.eval(), padding
+        self.model, self.padding, self.known = model.eval(), padding, known
         self.labels, self.label_vectors = labels, F.normalize(label_vectors.float(), dim=-1)
         self.tau, self.name, self.space, self.notes = tau, name, space, dict(notes or {})
         self.rate, self.seconds, self.dim = model.config.rate, model.config.seconds, model.config.dim
@@ -92,21 +97,26 @@ class CAVMAEEncoder:
 
     def fbanks(self, waveforms: Tensor | Sequence[Tensor]) -> Tensor:
         """Waveforms at `rate`, [B, T] or [T] each of any length, to normalised filter banks [B, frames,
-        mel_bins]; frames that they lack are zeros before that."""
+        mel_bins]; frames that they lack are zeros before that, or where nothing is padded, the sound once
+        more."""
         c = self.model.config
         if len({len(waveform) for waveform in waveforms}) == 1:
             waveforms = [waveforms if isinstance(waveforms, Tensor) else torch.stack(list(waveforms))]
         else:
             waveforms = [waveform[None] for waveform in waveforms]
-        features = torch.cat(
-            [fbank(rows.to(self.device), c.rate, c.mel_bins, c.frames) for rows in waveforms]
-        )
+        own = self.padding == "none"
+        parts = [
+            fbank(rows.to(self.device), c.rate, c.mel_bins, None if own else c.frames) for rows in waveforms
+        ]
+        if own:
+            parts = [part[:, torch.arange(c.frames) % part.shape[1]] for part in parts]
+        features = torch.cat(parts)
         return (features - c.fbank_mean) / c.fbank_std
 
     def windows(self, sound: Sound) -> list[Tensor]:
         """The sound's windows [T] as `fbanks` takes them."""
         size = round(self.seconds * self.rate)
-        if self.padding == "fbank":
+        if self.padding != "waveform":
             return windows(sound, self.rate, self.seconds, samples_of(self.model.config.frames, self.rate))
         parts = windows(sound, self.rate, self.seconds)
         return [F.pad(part, (0, size - len(part))) for part in parts]
@@ -129,7 +139,18 @@ class CAVMAEEncoder:
     @torch.no_grad()
     def _features(self, waveforms: Sequence[Tensor]) -> Tensor:
         parts = (waveforms[begin : begin + 16] for begin in range(0, len(waveforms), 16))
-        return torch.cat([self.model.audio_features(self.fbanks(part)) for part in parts])
+        if self.padding != "none":
+            return torch.cat([self.model.audio_features(self.fbanks(part)) for part in parts])
+        return torch.cat([self._own_patches(waveform) for part in parts for waveform in part])
+
+    def _own_patches(self, waveform: Tensor) -> Tensor:
+        """A window [T] of any length as the mean over the patches that it fills, [1, dim]."""
+        c = self.model.config
+        columns, rows = c.frames // c.patch, c.mel_bins // c.patch
+        frames = 1 + max(0, len(waveform) - samples_of(1, c.rate)) // (c.rate // 100)
+        filled = min(columns, max(1, frames // c.patch))
+        keep = torch.arange(rows)[:, None] * columns + torch.arange(filled)
+        return self.model.audio_features(self.fbanks([waveform]), keep.flatten()[None].to(self.device))
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:

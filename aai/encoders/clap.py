@@ -87,7 +87,7 @@ class CLAPEncoder:
         self.rate, self.seconds = int(extractor.sampling_rate), float(extractor.max_length_s)
         self.dim = model.config.projection_dim
         self.labels, self.label_vectors = [], torch.zeros(0, self.dim)
-        self.tau, self.space = 0.05, "clap"
+        self.tau, self.space, self.known = 0.05, "clap", None
 
     @torch.no_grad()
     def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:

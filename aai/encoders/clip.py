@@ -15,18 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError, first_line, is_out_of_memory
-from ..files import Unreadable, is_dir, read_json, variant_of
+from ..files import Unreadable, is_dir, read_json, variants_of
 from .fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from PIL import Image
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-CLIP_FILES = [
-    *("tokenizer/*", "text_encoder/config.json", "text_encoder/model.safetensors"),
-    *("*.json", "*.txt", "model.safetensors"),
-]
-"""The files to download from a hub repository: Stable Diffusion's text tower, or a CLIP's."""
+CLIP_FILES = ("tokenizer/*", "text_encoder/config.json", "*.json", "*.txt")
+"""What to download from a hub repository beside the weights: of Stable Diffusion's text tower, or a CLIP."""
 
 
 class CLIPText:
@@ -211,8 +208,10 @@ def _fetched(source: str | os.PathLike) -> Path:
         return Path(source)
     from huggingface_hub import snapshot_download
 
+    own, inner = (f".{variant}" if variant else "" for variant in variants_of(source, ".", "text_encoder"))
+    weights = [f"model{own}.safetensors", f"text_encoder/model{inner}.safetensors"]
     # One download finds out at once that there is no network; the loaders would try for minutes.
-    return Path(snapshot_download(str(source), allow_patterns=CLIP_FILES))
+    return Path(snapshot_download(str(source), allow_patterns=[*CLIP_FILES, *weights]))
 
 
 def _load_whole(kind, folder: Path) -> nn.Module:
@@ -222,7 +221,7 @@ def _load_whole(kind, folder: Path) -> nn.Module:
         str(folder),
         local_files_only=True,
         use_safetensors=True,
-        variant=variant_of(folder),
+        variant=variants_of(folder, ".")[0],
         output_loading_info=True,
     )
     missing = sorted(key for key in report["missing_keys"] if "position_ids" not in key)

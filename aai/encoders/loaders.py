@@ -18,11 +18,15 @@ from .bridged_clap import BridgedCLAP
 from .cavmae_checkpoint import load_published
 from .cavmae_encoder import CAVMAEEncoder
 from .clap import load_folder
+from .known import Known
 
 FORMAT = "aai-sound-encoder-1"
 FAMILIES = {family.family: family for family in (CAVMAEEncoder, BridgedCLAP)}
 """The families that have files of ours."""
-SETTINGS = ("format", "family", "name", "labels", "tau", "space", "config", "padding", "extractor", "bridge")
+SETTINGS = (
+    *("format", "family", "name", "labels", "tau", "space", "known"),
+    *("config", "padding", "extractor", "bridge"),
+)
 """The keys of the metadata that are settings; all others are notes."""
 SOURCES = (
     "Public ones: CAV-MAE (audio_model.21.pth, github.com/YuanGongND/cav-mae, BSD-2-Clause) and LAION-CLAP "
@@ -49,10 +53,16 @@ def save(
         for k, v in weights.items()
     }
     tensors["label_vectors"] = encoder.label_vectors.float()
+    known = {}
+    if encoder.known is not None:
+        parts, numbers = encoder.known.state()
+        tensors |= {f"known.{name}": part.float() for name, part in parts.items()}
+        known["known"] = json.dumps(numbers)
     metadata = {
         **encoder.notes,
         **notes,
         **settings,
+        **known,
         "format": FORMAT,
         "family": encoder.family,
         "name": encoder.name,
@@ -105,6 +115,7 @@ def _restored(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -
             f"{', '.join(FAMILIES)}: take a newer version of this pack, or another file."
         )
     vectors = tensors.pop("label_vectors")
+    test = {k.removeprefix("known."): tensors.pop(k) for k in list(tensors) if k.startswith("known.")}
     weights = {key.removeprefix("model."): value for key, value in tensors.items()}
     try:
         labels = json.loads(metadata["labels"])
@@ -115,6 +126,7 @@ def _restored(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -
             tau=float(metadata["tau"]),
             name=metadata["name"],
             space=metadata.get("space", ""),
+            known=Known.restore(test, json.loads(metadata["known"]), vectors.shape[1]) if test else None,
             notes={k: v for k, v in metadata.items() if k not in SETTINGS},
         )
         if len(vectors) != len(common["labels"]):

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .. import files, image
-from ..errors import InputError, logger
+from ..errors import InputError, encodable, logger
 from . import nearest
 from .retrieval import Library
 from .towers import VisualTower
@@ -266,14 +266,13 @@ def _write(place: Path, stored: _Index, tower: VisualTower, folder: Path, beside
         "features": stored.features,
         "stamps": stored.stamps,
         # A tensor, because a safetensors header may have 100 MB at most.
-        "names": torch.frombuffer(bytearray(_bytes_of(stored.names)), dtype=torch.uint8),
+        "names": _as_tensor(stored.names),
     }
-    metadata = {
-        "format": FORMAT,
-        "tower": tower.name,
-        "key": tower.key,
-        "folder": "." if place.parent.resolve() == folder.resolve() else str(folder.resolve()),
-    }
+    indexed = "." if place.parent.resolve() == folder.resolve() else str(folder.resolve())
+    if encodable(indexed) != indexed:
+        # Nor may its texts be anything but UTF-8.
+        tensors["folder"], indexed = _as_tensor([indexed]), ""
+    metadata = {"format": FORMAT, "tower": tower.name, "key": tower.key, "folder": indexed}
     try:
         files.write_safetensors(place, tensors, metadata, "The library's index")
     except InputError as error:
@@ -293,6 +292,17 @@ def _bytes_of(names: Sequence[str]) -> bytes:
     return "\0".join(names).encode(errors=ODD_NAMES)
 
 
+def _as_tensor(names: Sequence[str]) -> Tensor:
+    return torch.frombuffer(bytearray(_bytes_of(names)), dtype=torch.uint8)
+
+
+def _names_of(listed: Tensor) -> list[str]:
+    """The inverse of `_as_tensor`. Raises ValueError for a tensor that holds no text."""
+    if listed.dtype != torch.uint8 or listed.ndim != 1:
+        raise ValueError("its names are no text")
+    return bytes(listed.numpy()).decode(errors=ODD_NAMES).split("\0")
+
+
 def _read(place: Path, tower: VisualTower, folder: Path | None) -> _Index | None:
     """An index, its features mapped; None, with a warning, where the file is damaged. Raises InputError for
     another tower's or folder's."""
@@ -302,6 +312,8 @@ def _read(place: Path, tower: VisualTower, folder: Path | None) -> _Index | None
             raise ValueError("another format")
         features, stamps, names = _checked(tensors)
         key, indexed, tower_name = notes["key"], notes["folder"], notes["tower"]
+        if "folder" in tensors:
+            indexed = _names_of(tensors["folder"])[0]
     except (KeyError, ValueError) as error:
         log.warning("'%s' is no whole index of a library (%s).", place, error)
         return None
@@ -324,9 +336,7 @@ def _checked(tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, list[str]]:
         raise ValueError("its features are no list of vectors")
     if stamps.dtype != torch.int64 or stamps.shape != (len(features), 2):
         raise ValueError("its stamps are not two whole numbers a picture")
-    if listed.dtype != torch.uint8 or listed.ndim != 1:
-        raise ValueError("its names are no text")
-    names = bytes(listed.numpy()).decode(errors=ODD_NAMES).split("\0")
+    names = _names_of(listed)
     if len(set(names)) != len(features):
         raise ValueError("its lists are of different lengths")
     for name in names:

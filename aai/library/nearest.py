@@ -53,8 +53,9 @@ class Inverted:
     def save(self, path: Path) -> None:
         import faiss
 
-        with files.writing(path, "The search index") as part:
-            faiss.write_index(self.index, str(part))
+        # By an open file: FAISS takes no name that is not UTF-8.
+        with files.writing(path, "The search index") as part, part.open("wb") as file:
+            faiss.write_index(self.index, faiss.PyCallbackIOWriter(file.write))
 
 
 def build(features: Tensor, seed: int = 0) -> Inverted:
@@ -75,8 +76,9 @@ def load(path: str | os.PathLike) -> Inverted:
     """Reads an index that `save` wrote. Raises InputError where FAISS is missing or the file is damaged."""
     faiss = _faiss()
     try:
-        return Inverted(faiss.read_index(str(path)))
-    except RuntimeError as error:
+        with open(path, "rb") as file:
+            return Inverted(faiss.read_index(faiss.PyCallbackIOReader(file.read)))
+    except (RuntimeError, OSError) as error:
         raise InputError(
             f"'{path}' is no whole search index: delete it and index the library again."
         ) from error

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..embedding import WIDTHS
 from ..errors import InputError, first_line, is_out_of_memory
-from ..files import variant_of
+from ..files import variants_of
 from ..prompt import Prompt
 from . import schedule
 from .attention import injecting
@@ -30,7 +30,7 @@ def load(path_or_id: str | Path, dtype: torch.dtype = torch.float32) -> Diffuser
     """
     from diffusers import DiffusionPipeline
 
-    variants = {variant_of(Path(path_or_id) / part) for part in ("unet", "vae", "text_encoder")} - {None}
+    variants = {*variants_of(path_or_id, "unet", "vae", "text_encoder")} - {None}
     try:
         pipeline = DiffusionPipeline.from_pretrained(
             str(path_or_id),

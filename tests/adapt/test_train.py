@@ -37,17 +37,6 @@ def model(make_parts):
     return Recording(**vars(make_parts()))
 
 
-@pytest.fixture
-def f_a():
-    return torch.randn(32, generator=torch.Generator().manual_seed(7)) * 5
-
-
-@pytest.fixture
-def images():
-    # Three flat pictures, red, green and blue: something to learn.
-    return torch.eye(3)[:, :, None, None].expand(3, 3, 16, 16).contiguous()
-
-
 def fingerprint(model) -> str:
     state = hashlib.sha256()
     for module in (model.unet, model.vae, *(t.model for t in model._text_encoders.values())):

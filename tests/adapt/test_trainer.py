@@ -19,21 +19,6 @@ from aai.picture.preview import preview
 from aai.prompt import Prompt
 
 
-@pytest.fixture
-def model(make_parts):
-    return DiffusersPictureModel(**vars(make_parts()))
-
-
-@pytest.fixture
-def f_a():
-    return torch.randn(32, generator=torch.Generator().manual_seed(7)) * 5
-
-
-@pytest.fixture
-def images():
-    return torch.eye(3)[:, :, None, None].expand(3, 3, 16, 16).contiguous()
-
-
 def vectors(model, f_a, images, **settings):
     return train_token(model, f_a, images, TrainSettings(**settings)).token.vectors["clip_l"]
 

@@ -29,11 +29,6 @@ LABELS = [
 ]
 
 
-@pytest.fixture
-def model(make_parts):
-    return DiffusersPictureModel(**vars(make_parts()))
-
-
 def spaces(count: int, noise: float, generator: torch.Generator):
     """Words of an inner space of 6, seen from spaces of 48 and of 64, each with an offset of its own."""
     inner = torch.randn(count, 6, generator=generator)

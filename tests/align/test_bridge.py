@@ -128,7 +128,7 @@ def test_a_clap_folder_becomes_an_encoder_of_the_text_space(clap, tower, tmp_pat
         loaders.load(tmp_path / "half.safetensors").embed(sounds), again.embed(sounds)
     )
     assert halved.min() > 0.999
-    words = base.nearest_words(again, encoder.label_vectors[:1], 1)[0]
+    words = base.nearest_words(again, encoder.label_vectors[:1], 1)[0].words
     assert words[0][0] == LABELS[0]
 
 

@@ -198,7 +198,7 @@ class Tab:
         queue = self.server.get("/queue")
         return bool(queue["queue_running"] or queue["queue_pending"])
 
-    def wait(self, timeout: float = 150.0) -> dict:
+    def wait(self, timeout: float = 400.0) -> dict:
         """Waits until nothing runs; returns the last run's entry in the history."""
         deadline = time.monotonic() + timeout
         while self.busy():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from aai import audio
+from aai.soundworld.outside import synthesize_outside
 from aai.soundworld.sounds import synthesize
 
 
@@ -174,6 +175,28 @@ def test_a_videos_sound_is_a_sound(tab, server, film, source):
     assert page.page.locator(".aai-words li").first.inner_text().startswith("thunder")
     assert page.complaints == []
     (server.input / film.name).unlink()
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_a_sound_that_the_encoder_does_not_know_is_shown_as_unknown(tab, server, scheme):
+    audio.save(synthesize_outside("strings", 77), server.input / "strings.wav")
+    page = loaded(tab, "canvas")
+    if scheme == "light":
+        page.page.evaluate("app.ui.settings.setSettingValueAsync('Comfy.ColorPalette', 'light')")
+    page.page.evaluate("app.refreshComboInNodes()")
+    page.set("AAI_LoadAudio", audio="strings.wav")
+    only(page, "AAI_LoadSoundWorld", "AAI_LoadAudio", "AAI_EncodeSound")
+    page.run()
+    assert page.wait()["status"]["status_str"] == "success"
+    first = page.page.locator(".aai-words li").first
+    assert first.inner_text().startswith("unknown") and "aai-unknown" in first.get_attribute("class")
+    assert page.page.get_by_text("outside of what this encoder knows").is_visible()
+    page.shot(f"unknown-{scheme}")
+    page.set("AAI_LoadAudio", audio="aai_thunder.wav")
+    page.run()
+    assert page.wait()["status"]["status_str"] == "success"
+    assert not page.page.get_by_text("outside of what this encoder knows").is_visible()
+    assert page.complaints == []
 
 
 def test_trimming_to_nothing_is_told_and_not_possible_by_mouse(tab, renderer):

@@ -10,8 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import signal
 
 from aai import audio
+from aai.encoders.loaders import save as save_encoder
+from aai.soundworld.loaders import load_sound_encoder
+from aai.soundworld.outside import synthesize_outside
+from aai.soundworld.sounds import synthesize
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,11 +26,22 @@ def test_hear_says_words_and_loudness(aai):
     rows = json.loads(out)
     assert code == 0 and not err
     assert [row["file"] for row in rows] == ["rain.wav", "dog.flac"]
-    assert all(set(row) == {"file", "lufs", "words"} and len(row["words"]) == 3 for row in rows)
+    assert all(set(row) == {"file", "lufs", "words", "known", "unknown"} for row in rows)
+    assert all(len(row["words"]) == 3 and row["known"] is True and row["unknown"] < 0.5 for row in rows)
     assert rows[0]["words"][0]["word"] == "rain" and rows[1]["words"][0]["word"] == "a dog"
     assert abs(rows[0]["lufs"] - audio.loudness(audio.load("rain.wav"))) < 0.01
     code, out, _ = aai("hear", "rain.wav", "--words", "1")
-    assert code == 0 and out.startswith("rain.wav  (") and "rain " in out and out.count("%") == 1
+    assert code == 0 and out.startswith("rain.wav  (") and "rain " in out and out.count("%") == 2
+
+
+def test_a_sound_that_the_world_has_no_word_for_is_unknown(aai, folder):
+    for kind in ("speech", "strings", "signals"):
+        audio.save(synthesize_outside(kind, 77), folder / f"{kind}.wav")
+    code, out, _ = aai("hear", "speech.wav", "strings.wav", "signals.wav", "--json")
+    rows = json.loads(out)
+    assert code == 0 and [row["known"] for row in rows] == [False] * 3
+    code, out, _ = aai("hear", "speech.wav", "--words", "1")
+    assert "unknown" in out and "outside of what this encoder knows" in out
 
 
 def write_wav(path, samples: np.ndarray, rate: int = 16000) -> None:
@@ -47,6 +63,54 @@ def test_unusual_sounds_are_heard(aai, folder, rate, channels, seconds):
     code, out, err = aai("hear", "unusual.wav", "--json")
     assert code == 0, err
     assert len(json.loads(out)[0]["words"]) == 3
+
+
+def click(rate: int) -> np.ndarray:
+    silence = np.zeros((3 * rate, 1))
+    silence[rate : rate + 40] = 0.9
+    return silence
+
+
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        (np.full((800, 1), 0.5), "too short to hear"),
+        (np.full((32000, 1), 0.5), "silent"),
+        (np.sign(np.random.default_rng(0).normal(0, 1, (32000, 1))), None),
+        (click(16000), None),
+        (np.random.default_rng(0).normal(0, 0.1, (1600, 1)), None),
+    ],
+    ids=["0.05 s", "a constant", "clipped", "silence with one click", "0.1 s"],
+)
+def test_odd_sounds_end_in_words_or_a_sentence(aai, folder, samples, says):
+    write_wav(folder / "odd.wav", samples)
+    code, out, err = aai("hear", "odd.wav", "--json")
+    (row,) = json.loads(out)
+    if says:
+        assert code == 2 and says in err and says in row["error"]
+    else:
+        shares = sum(word["score"] for word in row["words"]) + row["unknown"]
+        assert code == 0 and isinstance(row["known"], bool) and 0 < shares <= 1.001
+
+
+def test_telephone_sound_is_heard(aai, folder):
+    """8 kHz, and nothing below 300 or above 3400 Hz."""
+    rooster = synthesize("rooster", 0.8, 9_000_123).resample(8000).waveform[0].numpy()
+    band = signal.sosfilt(signal.butter(4, (300, 3400), "bandpass", fs=8000, output="sos"), rooster)
+    write_wav(folder / "call.wav", band[:, None], 8000)
+    code, out, _ = aai("hear", "call.wav", "--json")
+    (row,) = json.loads(out)
+    assert code == 0 and row["words"][0]["word"] == "a rooster"
+
+
+def test_an_encoder_without_calibration_says_nothing_of_what_it_knows(aai, folder):
+    encoder = load_sound_encoder()
+    encoder.known = None
+    save_encoder(encoder, folder / "plain.safetensors")
+    code, out, _ = aai("hear", "rain.wav", "--encoder", "plain.safetensors", "--json")
+    (row,) = json.loads(out)
+    assert code == 0 and row["known"] is None and row["unknown"] is None
+    assert sum(word["score"] for word in row["words"]) <= 1.001
 
 
 def test_a_bad_sound_does_not_lose_the_others(aai, folder):

@@ -32,6 +32,16 @@ def write_shard(path, members):
     return path
 
 
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+@pytest.mark.parametrize("size", [1 << 80, 1 << 62, 1 << 33, -512])
+def test_a_shard_whose_header_states_any_size_is_refused(tmp_path, kind, size):
+    member = tarfile.TarInfo("1.wav")
+    member.type, member.size = kind, size
+    (tmp_path / "a.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(2048))
+    with pytest.raises(InputError, match="a.tar' (cannot be read as a shard|holds no clips)"):
+        scan(tmp_path)
+
+
 def test_webdataset_shards_of_other_makers(files, tmp_path):
     """Folders within, labels as text or json, incomplete samples, several shards."""
     sound, picture = files

@@ -52,6 +52,20 @@ def test_videos_become_clips_and_the_bad_ones_are_listed(videos, tmp_path, greys
     assert a.load_picture(0).shape == (3, 48, 64)
 
 
+def test_a_whole_videos_part_ends_where_the_list_says(tmp_path, write_video, greys):
+    (tmp_path / "source").mkdir()
+    write_video(tmp_path / "source" / "a.mp4", 3.0)
+    rows = "a,1,1.5,rain\na,2,2.4,fire\na,0,9,wind\na,2.5,2.5,sea\n"
+    (tmp_path / "source" / "list.csv").write_text(f"id,start,end,label\n{rows}", encoding="utf-8")
+    made = prepare(tmp_path / "source", tmp_path / "set", SHORT)
+    assert [reason for _, _, reason in made.bad] == ["it ends at 2.5 s, where it has not begun"]
+    clips = {clip.label: clip for clip in scan(tmp_path / "set")}
+    lengths = {label: clip.load_sound().seconds for label, clip in clips.items()}
+    assert lengths == pytest.approx({"rain": 0.5, "fire": 0.4, "wind": 1.0}, abs=0.01)
+    # Greys are 200 t / 3.
+    assert 200 / 3 - 5 < min(greys(clips["rain"])) and max(greys(clips["rain"])) < 100 + 5
+
+
 def test_a_set_of_nothing_usable_is_refused_and_goes_on_when_mended(tmp_path, capsys, lay, lay_real):
     source = lay(tmp_path / "source", "a.wav")
     (source / "list.csv").write_text("id,label\na,dog\nb,cat\n", encoding="utf-8")

@@ -5,18 +5,9 @@ import torch
 
 from aai.audio import Sound
 from aai.encoders import base, cavmae_encoder
-from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
+from aai.encoders.cavmae import CAVMAE
+from aai.encoders.known import Known
 from aai.errors import InputError
-
-TINY = CAVMAEConfig(dim=16, depth_a=2, depth_v=1, heads=2, frames=96, image_size=32, patch=16, seconds=0.96)
-
-
-@pytest.fixture
-def encoder():
-    torch.manual_seed(0)
-    return cavmae_encoder.CAVMAEEncoder(
-        CAVMAE(TINY), ["rain", "dog", "clock"], torch.randn(3, 16), name="tiny"
-    )
 
 
 def noise(seconds, rate=16000, seed=0, channels=1):
@@ -26,10 +17,26 @@ def noise(seconds, rate=16000, seed=0, channels=1):
 
 
 def test_nearest_words_are_sorted_and_add_up(encoder):
-    (words,) = base.nearest_words(encoder, encoder.label_vectors[1:2], k=3)
-    assert words[0][0] == "dog"
-    assert sum(score for _, score in words) == pytest.approx(1)
-    assert [s for _, s in words] == sorted((s for _, s in words), reverse=True)
+    (near,) = base.nearest_words(encoder, encoder.label_vectors[1:2], k=3)
+    assert near.words[0][0] == "dog" and near.unknown is None and near.with_unknown() == near.words
+    assert sum(score for _, score in near.words) == pytest.approx(1)
+    assert [s for _, s in near.words] == sorted((s for _, s in near.words), reverse=True)
+
+
+def test_unknown_is_a_word_with_its_share(encoder):
+    sound = noise(1)
+    assert base.encode_sound(encoder, sound).known is None
+    direction = encoder.embed([sound])
+    # One hidden unit that sees along f_a: an offset above what it gives knows nothing, one below everything.
+    hidden, zero = direction.clone(), torch.zeros(1)
+    for offset, is_known in ((3.0, True), (-3.0, False)):
+        encoder.known = Known(hidden, zero, torch.ones(1), offset)
+        heard = base.encode_sound(encoder, sound)
+        (near,) = base.nearest_words(encoder, heard.f_a[None], k=3)
+        assert heard.is_known is is_known and near.unknown == pytest.approx(1 - heard.known)
+        assert sum(score for _, score in near.words) + near.unknown == pytest.approx(1)
+        assert (near.with_unknown()[0][0] == base.UNKNOWN) is not is_known
+        assert heard.provenance()["known"].startswith("yes" if is_known else "no")
 
 
 def test_what_is_heard_keeps_its_length(encoder):
@@ -55,11 +62,11 @@ def test_what_is_heard_carries_the_encoders_words(encoder):
     assert torch.equal(heard.label_vectors, encoder.label_vectors)
 
 
-def test_an_encoder_that_is_not_aligned_has_no_words():
-    raw = cavmae_encoder.CAVMAEEncoder(CAVMAE(TINY), [], torch.zeros(0, 16), name="raw")
+def test_an_encoder_that_is_not_aligned_has_no_words(tiny):
+    raw = cavmae_encoder.CAVMAEEncoder(CAVMAE(tiny), [], torch.zeros(0, 16), name="raw")
     heard = base.encode_sound(raw, noise(1))
     assert heard.labels == [] and heard.label_vectors.shape == (0, 16)
-    assert base.nearest_words(raw, heard.f_a[None].expand(2, -1)) == [[], []]
+    assert [near.words for near in base.nearest_words(raw, heard.f_a[None].expand(2, -1))] == [[], []]
 
 
 @pytest.mark.parametrize(("samples", "says"), [(800, "0.05 s"), (16000, "silent")])

@@ -3,19 +3,8 @@
 import pytest
 import torch
 
-from aai.encoders import cavmae_encoder
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
 from aai.errors import InputError
-
-TINY = CAVMAEConfig(dim=16, depth_a=2, depth_v=1, heads=2, frames=96, image_size=32, patch=16, seconds=0.96)
-
-
-@pytest.fixture
-def encoder():
-    torch.manual_seed(0)
-    return cavmae_encoder.CAVMAEEncoder(
-        CAVMAE(TINY), ["rain", "dog", "clock"], torch.randn(3, 16), name="tiny"
-    )
 
 
 def test_published_sizes_give_the_published_parameters():
@@ -34,8 +23,8 @@ def test_published_sizes_give_the_published_parameters():
     assert model.pos_embed_a.shape == (1, 512, 768) and model.pos_embed_v.shape == (1, 196, 768)
 
 
-def test_patches_are_read_frequency_first():
-    model = CAVMAE(TINY)
+def test_patches_are_read_frequency_first(tiny):
+    model = CAVMAE(tiny)
     fbanks = torch.zeros(1, 96, 128)
     fbanks[0, 16:32, 32:48] = 1.0
     tokens = model.patch_embed_a(fbanks.transpose(1, 2)[:, None])[0]
@@ -43,7 +32,7 @@ def test_patches_are_read_frequency_first():
     assert different == [2 * 6 + 1]
 
 
-def test_the_two_copies_of_the_shared_block_part(encoder):
+def test_the_two_copies_of_the_shared_block_part(encoder, tiny):
     model = encoder.model
     images, fbanks = torch.randn(2, 3, 32, 32), torch.randn(2, 96, 128)
     seen, heard = model.visual_features(images), model.audio_features(fbanks)
@@ -51,7 +40,7 @@ def test_the_two_copies_of_the_shared_block_part(encoder):
         model.blocks_u[0].mlp.fc2.bias.add_(1.0)
     assert torch.equal(model.visual_features(images), seen)
     assert not torch.equal(model.audio_features(fbanks), heard)
-    assert len(list(CAVMAE(TINY, share_unified=True).parameters())) < len(list(model.parameters()))
+    assert len(list(CAVMAE(tiny, share_unified=True).parameters())) < len(list(model.parameters()))
 
 
 def published(model):
@@ -61,22 +50,22 @@ def published(model):
     return {f"module.{k}": v for k, v in kept.items()}
 
 
-def test_a_published_file_fills_both_copies_of_the_shared_block(encoder):
-    model = CAVMAE(TINY).eval()
+def test_a_published_file_fills_both_copies_of_the_shared_block(encoder, tiny):
+    model = CAVMAE(tiny).eval()
     model.load_published(published(encoder.model))
     for copy in (model.blocks_u, model.blocks_u_v):
         assert torch.equal(copy[0].attn.qkv.weight, encoder.model.blocks_u[0].attn.qkv.weight)
     assert model.blocks_u[0].attn.qkv.weight is not model.blocks_u_v[0].attn.qkv.weight
     fbanks = torch.randn(2, 96, 128)
     assert torch.equal(model.audio_features(fbanks), encoder.model.audio_features(fbanks))
-    CAVMAE(TINY, share_unified=True).load_published(published(encoder.model))
+    CAVMAE(tiny, share_unified=True).load_published(published(encoder.model))
 
 
-def test_a_published_file_that_lacks_weights_is_refused(encoder):
+def test_a_published_file_that_lacks_weights_is_refused(encoder, tiny):
     whole = published(encoder.model)
     lacking = {k: v for k, v in whole.items() if "blocks_v" not in k}
     other_size = whole | {"module.pos_embed_a": torch.zeros(1, 7, 16)}
     unknown = whole | {"module.text_projection": torch.zeros(1)}
     for tensors, word in ((lacking, "lacks"), (other_size, "other sizes"), (unknown, "unknown")):
         with pytest.raises(InputError, match=rf"mine\.pth.*{word}"):
-            CAVMAE(TINY).load_published(tensors, "mine.pth")
+            CAVMAE(tiny).load_published(tensors, "mine.pth")

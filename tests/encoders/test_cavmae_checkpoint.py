@@ -13,14 +13,13 @@ from aai.encoders.cavmae_checkpoint import load_published, read
 from aai.errors import InputError
 from bench.cavmae_decoder import Decoder, DecoderConfig, decoder_of, whole_file
 
-TINY = CAVMAEConfig(dim=16, depth_a=2, depth_v=1, heads=2, frames=96, image_size=32, patch=16, seconds=0.96)
 SMALL = DecoderConfig(dim=8, depth=2, heads=2)
 
 
 @pytest.fixture(scope="module")
-def tensors():
+def tensors(tiny):
     torch.manual_seed(0)
-    return whole_file(CAVMAE(TINY), Decoder(TINY, SMALL))
+    return whole_file(CAVMAE(tiny), Decoder(tiny, SMALL))
 
 
 def write(path, tensors):
@@ -40,20 +39,20 @@ def test_the_published_sizes_give_the_published_647_tensors():
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_a_pre_trained_file_comes_back_whole(tensors, tmp_path, suffix):
+def test_a_pre_trained_file_comes_back_whole(tensors, tmp_path, suffix, tiny):
     path = tmp_path / f"audio_model.21.{suffix}"
     write(path, tensors) if suffix == "pth" else save_file(tensors, str(path))
     published = read(path)
     assert published.layout == "pre-trained" and sum(published.parts.values()) == len(tensors)
     assert set(published.parts) == {"audio", "visual", "unified", "decoder"}
-    encoder = load_published(path, TINY)
-    again = whole_file(encoder.model, decoder_of(published, TINY, SMALL))
+    encoder = load_published(path, tiny)
+    again = whole_file(encoder.model, decoder_of(published, tiny, SMALL))
     assert again.keys() == tensors.keys()
     assert all(torch.equal(again[key], tensors[key]) for key in tensors)
 
 
-def test_it_gives_an_encoder_that_is_not_aligned_yet(tensors, tmp_path):
-    encoder = load_published(write(tmp_path / "audio_model.21.pth", tensors), TINY)
+def test_it_gives_an_encoder_that_is_not_aligned_yet(tensors, tmp_path, tiny):
+    encoder = load_published(write(tmp_path / "audio_model.21.pth", tensors), tiny)
     assert encoder.labels == [] and encoder.label_vectors.shape == (0, 16) and encoder.dim == 16
     assert encoder.name == "CAV-MAE audio_model.21"
     encoders.save(encoder, tmp_path / "start.safetensors", torch.float32)
@@ -63,27 +62,27 @@ def test_it_gives_an_encoder_that_is_not_aligned_yet(tensors, tmp_path):
     assert torch.equal(again.embed_images(images), encoder.embed_images(images))
 
 
-def test_a_fine_tuned_file_is_told_apart(tensors, tmp_path):
+def test_a_fine_tuned_file_is_told_apart(tensors, tmp_path, tiny):
     tuned = {k: v for k, v in tensors.items() if "decoder" not in k and "mask_token" not in k}
     tuned |= {f"module.mlp_head.{k}": torch.zeros(3) for k in ("0.weight", "0.bias", "1.weight", "1.bias")}
     published = read(write(tmp_path / "tuned.pth", tuned))
     assert published.layout == "fine-tuned" and published.parts["classifier"] == 4
-    assert load_published(tmp_path / "tuned.pth", TINY).dim == 16
+    assert load_published(tmp_path / "tuned.pth", tiny).dim == 16
     with pytest.raises(InputError, match=r"tuned\.pth.*no decoder"):
-        decoder_of(published, TINY, SMALL)
+        decoder_of(published, tiny, SMALL)
 
 
-def test_what_is_missing_is_named(tensors, tmp_path):
+def test_what_is_missing_is_named(tensors, tmp_path, tiny):
     path = tmp_path / "part.pth"
     write(path, {k: v for k, v in tensors.items() if "blocks_v.0.mlp.fc1" not in k})
     with pytest.raises(InputError, match=r"part\.pth.*lacks 2.*blocks_v\.0\.mlp\.fc1\.bias"):
-        load_published(path, TINY)
+        load_published(path, tiny)
     write(path, {k: v for k, v in tensors.items() if "decoder_norm" not in k})
     with pytest.raises(InputError, match=r"lacks 2.*decoder_norm"):
-        decoder_of(read(path), TINY, SMALL)
+        decoder_of(read(path), tiny, SMALL)
     write(path, {k: v for k, v in tensors.items() if "_v" not in k})
     with pytest.raises(InputError, match=r"no visual part"):
-        load_published(path, TINY)
+        load_published(path, tiny)
 
 
 class Trap:

@@ -4,20 +4,10 @@ import pytest
 import torch
 
 from aai.audio import Sound
-from aai.encoders import cavmae_encoder
 from aai.encoders.cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig, pool
-from aai.encoders.cavmae_checkpoint import Published, encoder_of, published_tensors
+from aai.encoders.cavmae_checkpoint import Published, encoder_of
 from aai.errors import InputError
-
-TINY = CAVMAEConfig(dim=16, depth_a=2, depth_v=1, heads=2, frames=96, image_size=32, patch=16, seconds=0.96)
-
-
-@pytest.fixture
-def encoder():
-    torch.manual_seed(0)
-    return cavmae_encoder.CAVMAEEncoder(
-        CAVMAE(TINY), ["rain", "dog", "clock"], torch.randn(3, 16), name="tiny"
-    )
+from bench.cavmae_decoder import towers_file
 
 
 def noise(seconds, rate=16000, seed=0, channels=1):
@@ -46,6 +36,22 @@ def test_loudness_reaches_the_embedding(encoder):
     sound = noise(0.96)
     quiet = Sound(sound.waveform * 0.05, sound.rate)
     assert not torch.allclose(encoder.embed([sound]), encoder.embed([quiet]), atol=1e-3)
+
+
+def test_without_padding_only_the_patches_that_hold_sound_are_encoded(encoder):
+    encoder.padding = "none"
+    # 50 frames of the window's 96, that is three of its six columns of patches.
+    short = noise(0.515)
+    columns = torch.arange(8)[:, None] * 6 + torch.arange(3)
+    whole = encoder.fbanks([torch.nn.functional.pad(short.waveform[0], (0, 8000))])
+    with torch.no_grad():
+        expected = encoder.model.audio_features(whole, columns.flatten()[None])
+    f_a = encoder.embed([short], own_length=True)
+    torch.testing.assert_close(f_a, expected, rtol=1e-3, atol=1e-3)
+    silent = Sound(torch.cat([short.waveform, torch.zeros(1, 4000)], dim=1), short.rate)
+    assert not torch.allclose(encoder.embed([silent], own_length=True), f_a, atol=1e-2)
+    for seconds in (0.01, 0.1, 0.2):
+        assert torch.isfinite(encoder.embed([noise(seconds)])).all()
 
 
 def test_a_long_sound_is_the_mean_of_its_windows(encoder):
@@ -85,7 +91,7 @@ def cavmae_fbank(sound, config):
 def test_a_published_file_hears_clips_of_any_length_as_cavmae_does(seconds):
     torch.manual_seed(0)
     config = CAVMAEConfig(dim=16, depth_a=2, depth_v=1, heads=2, image_size=32)
-    tensors = {k.removeprefix("module."): v for k, v in published_tensors(CAVMAE(config)).items()}
+    tensors = {k.removeprefix("module."): v for k, v in towers_file(CAVMAE(config)).items()}
     encoder = encoder_of(Published("audio_model.21.pth", tensors), config)
     sound = noise(seconds)
     expected = cavmae_fbank(sound, config)

@@ -57,6 +57,19 @@ def test_folders_of_the_fp16_variant_alone_are_read(parts, tmp_path):
         torch.testing.assert_close(load_clip_text(tmp_path / folder).embed(["rain"]), expected)
 
 
+def test_a_hubs_repository_of_the_fp16_variant_alone_is_read(parts, tmp_path, hub):
+    for folder, name in (("sd", "text_encoder"), ("clip", ".")):
+        parts.text_encoder.save_pretrained(tmp_path / "hub" / folder / name, variant="fp16")
+        parts.tokenizer.save_pretrained(tmp_path / "hub" / folder / (name if name == "." else "tokenizer"))
+    code = (
+        "from aai.encoders.clip import load_clip_text\n"
+        "for name in ('nobody/sd', 'nobody/clip'): print(load_clip_text(name).embed(['rain']).sum().item())"
+    )
+    expected = CLIPText(parts.tokenizer, parts.text_encoder).embed(["rain"]).sum().item()
+    for offline in (False, True):
+        assert [float(line) for line in hub(code, offline).split()] == pytest.approx([expected] * 2, abs=1e-5)
+
+
 @pytest.mark.parametrize("damage", ["null", "torn", "sizes", "missing", "pickle", "no weights", "deep"])
 def test_damaged_folders_give_a_sentence(parts, tmp_path, damage):
     parts.text_encoder.save_pretrained(tmp_path)

@@ -5,20 +5,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from aai import files
 from aai.audio import Sound
 from aai.encoders import cavmae_encoder, loaders
-from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
+from aai.encoders.cavmae import CAVMAE
+from aai.encoders.known import Known
 from aai.errors import InputError
-
-TINY = CAVMAEConfig(dim=16, depth_a=2, depth_v=1, heads=2, frames=96, image_size=32, patch=16, seconds=0.96)
-
-
-@pytest.fixture
-def encoder():
-    torch.manual_seed(0)
-    return cavmae_encoder.CAVMAEEncoder(
-        CAVMAE(TINY), ["rain", "dog", "clock"], torch.randn(3, 16), name="tiny"
-    )
 
 
 def noise(seconds, rate=16000, seed=0, channels=1):
@@ -27,18 +19,33 @@ def noise(seconds, rate=16000, seed=0, channels=1):
     )
 
 
-def test_a_file_brings_the_encoder_back(encoder, tmp_path):
+def test_a_file_brings_the_encoder_back(encoder, tmp_path, tiny):
     loaders.save(encoder, tmp_path / "tiny.safetensors", dtype=torch.float32, made_by="a test")
     again = loaders.load(tmp_path / "tiny.safetensors")
-    assert (again.labels, again.name, again.model.config) == (encoder.labels, "tiny", TINY)
+    assert (again.labels, again.name, again.model.config) == (encoder.labels, "tiny", tiny)
     torch.testing.assert_close(again.embed([noise(1)]), encoder.embed([noise(1)]))
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.safetensors"]
+
+
+def test_a_file_holds_what_the_encoder_knows(encoder, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    loaders.save(encoder, path)
+    assert loaders.load(path).known is None
+    encoder.known = Known(torch.randn(3, 16), torch.randn(3), torch.randn(3), 0.5, 0.25)
+    loaders.save(encoder, path)
+    again, f_a = loaders.load(path), torch.randn(4, 16)
+    assert again.known.threshold == 0.25 and "known" not in again.notes
+    torch.testing.assert_close(again.known.logits(f_a), encoder.known.logits(f_a))
+    tensors, metadata = files.read_safetensors(path)
+    files.write_safetensors(path, tensors, metadata | {"known": "null"}, "The encoder")
+    with pytest.raises(InputError, match=r"tiny\.safetensors.*settings that cannot be read"):
+        loaders.load(path)
 
 
 def test_a_file_says_its_padding_and_one_without_the_entry_pads_the_waveform(encoder, tmp_path):
     path, sound = tmp_path / "tiny.safetensors", noise(0.4)
     embeddings = {}
-    for padding in ("waveform", "fbank"):
+    for padding in ("waveform", "fbank", "none"):
         encoder.padding = padding
         loaders.save(encoder, path, torch.float32)
         with safe_open(str(path), "pt") as file:
@@ -104,9 +111,9 @@ def test_settings_that_do_not_fit_are_refused_by_name(encoder, tmp_path):
             loaders.load(tmp_path / "odd.safetensors")
 
 
-def test_an_encoder_with_one_shared_block_is_saved_as_two(tmp_path):
+def test_an_encoder_with_one_shared_block_is_saved_as_two(tmp_path, tiny):
     torch.manual_seed(0)
-    shared = cavmae_encoder.CAVMAEEncoder(CAVMAE(TINY, share_unified=True), ["rain"], torch.randn(1, 16))
+    shared = cavmae_encoder.CAVMAEEncoder(CAVMAE(tiny, share_unified=True), ["rain"], torch.randn(1, 16))
     loaders.save(shared, tmp_path / "shared.safetensors", dtype=torch.float32)
     again = loaders.load(tmp_path / "shared.safetensors")
     images = torch.rand(1, 3, 32, 32)

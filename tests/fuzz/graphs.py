@@ -19,7 +19,19 @@ from aai.demo.comfy_server import ComfyError, ComfyServer, find_comfy
 from . import seeds
 from .example import Example
 from .strategies import json_values, numbers, stems, texts
-from .worker import BYTES, EXECUTED, HANG, MEMORY, RESULT, SECONDS, SENTENCE, TRACEBACK, Outcome
+from .worker import (
+    BYTES,
+    EXECUTED,
+    HANG,
+    MEMORY,
+    RESULT,
+    SECONDS,
+    SENTENCE,
+    TRACEBACK,
+    Outcome,
+    ends_in_time,
+    processor_seconds,
+)
 
 ROOT = Path(__file__).parents[2]
 WORK = ("steps", "batch_size", "vectors", "images", "k", "count", "invert_steps", "epochs", "width", "height")
@@ -79,7 +91,7 @@ class Posted:
     def __init__(self, comfy: Path, base: Path):
         self.server = ComfyServer(comfy, base, ROOT)
         self.server.start(BEGUN)
-        self.log = 0
+        self.log, self.first = 0, None
 
     def post(self, graph: dict, seconds: float = SECONDS) -> Outcome:
         begin, before = time.monotonic(), self._peak()
@@ -89,13 +101,17 @@ class Posted:
         return Outcome(kind, outcome.text, outcome.where, time.monotonic() - begin, peak)
 
     def _outcome(self, graph: dict, seconds: float) -> Outcome:
+        pid = self.server.process.pid
         try:
-            self.server.wait(self.server.queue(graph), seconds)
-            return Outcome(RESULT)
+            prompt, spent = self.server.queue(graph), processor_seconds(pid)
+            if ends_in_time(lambda timeout: self._has_ended(prompt, timeout), pid, spent, seconds):
+                return Outcome(RESULT)
+            self._restart()
+            return Outcome(HANG, json.dumps(graph), "the queue")
         except ComfyError as error:
-            if error.message.startswith(("ComfyUI took more", "ComfyUI ended")):
+            if error.message.startswith("ComfyUI ended"):
                 self._restart()
-                return Outcome(HANG, error.message, "the queue")
+                return Outcome(TRACEBACK, error.message, "the server ended")
             return self._judged(error)
         except urllib.error.HTTPError as error:
             # Core's own validation, not ours, unless its log names us.
@@ -104,6 +120,15 @@ class Posted:
         except (urllib.error.URLError, OSError) as error:
             self._restart()
             return Outcome(HANG, str(error), "the server")
+
+    def _has_ended(self, prompt: str, timeout: float) -> bool:
+        try:
+            self.server.wait(prompt, timeout)
+        except ComfyError as error:
+            if error.message.startswith("ComfyUI took more"):
+                return False
+            raise
+        return True
 
     def _judged(self, error: ComfyError) -> Outcome:
         kind = error.details.get("exception_type", "")
@@ -136,6 +161,8 @@ class Posted:
     def _restart(self) -> None:
         self.server.stop()
         self.server.start(BEGUN)
+        # It loads everything, which no example is to pay for.
+        self.server.run(self.first, BEGUN)
 
 
 def run_graphs(count: int, start: int, base: Path, report) -> None:
@@ -155,6 +182,7 @@ def run_graphs(count: int, start: int, base: Path, report) -> None:
         }  # fmt: skip
         Example("", "", files=files).write(posted.server.input)
         whole = templates(posted.server)
+        posted.first = whole[0]
         first = posted.post(whole[0], BEGUN)
         if first.kind != RESULT:
             raise RuntimeError(f"a whole template gives {first.kind}: {first.text}")

@@ -174,10 +174,10 @@ def encoders() -> list[bytes]:
 @cache
 def published() -> list[bytes]:
     """CAV-MAE's own layout, at a small size."""
-    from aai.encoders.cavmae_checkpoint import published_tensors
+    from bench.cavmae_decoder import towers_file
 
     content = io.BytesIO()
-    torch.save(published_tensors(small_encoder().model), content)
+    torch.save(towers_file(small_encoder().model), content)
     return [content.getvalue()]
 
 

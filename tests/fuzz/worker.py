@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import math
 import multiprocessing
@@ -13,6 +14,7 @@ import signal
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,7 +28,8 @@ ROOT = Path(__file__).parents[2]
 SECONDS, BYTES = 20.0, 2 * 2**30
 """What an example may take at most."""
 LONGEST, IDLE = 300.0, 10.0
-"""Seconds on a busy machine: how long an example may wait for its own, and how long it may get none."""
+"""Seconds on a busy machine in which an example asks for neither the processor nor the disk: in all, and
+without having had the processor."""
 HEADROOM = BYTES + 2**30
 """How much address space a process may add: more than BYTES, since not all that is reserved is used."""
 
@@ -124,6 +127,46 @@ def _serve(connection: Connection, root: Path, box: Path, log: Path) -> None:
         connection.send(attempt(example))
 
 
+def processor_seconds(pid: int) -> float:
+    """Seconds of the processor that a process has had; infinity for one that is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return math.inf
+    user, system = text.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def ends_in_time(poll: Callable[[float], bool], pid: int, spent: float, seconds: float | None = None) -> bool:
+    """Whether `poll(timeout)` comes true in `seconds` (None: SECONDS), or, where others take the processor,
+    before process `pid` has had as many since it had `spent`."""
+    seconds = SECONDS if seconds is None else seconds
+    if poll(seconds):
+        return True
+    used, idle, waited = processor_seconds(pid) - spent, 0.0, 0.0
+    # Idle, it waits for what does not come.
+    while used < seconds and idle < IDLE and waited < LONGEST:
+        begin = time.monotonic()
+        if poll(0.5):
+            return True
+        before, used = used, processor_seconds(pid) - spent
+        if _is_kept_waiting(pid):
+            idle = 0.0
+            continue
+        took = time.monotonic() - begin
+        idle, waited = 0.0 if used > before else idle + took, waited + took
+    return False
+
+
+def _is_kept_waiting(pid: int) -> bool:
+    """Whether one of a process's threads runs, or would if others did not, or reads or writes a disk."""
+    states = []
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            states.append(path.read_text(encoding="utf-8").rpartition(")")[2].split()[0])
+    return not {"R", "D"}.isdisjoint(states)
+
+
 class Watched:
     """Runs examples one after another; one that hangs or ends its process costs only a new fork.
 
@@ -147,11 +190,10 @@ class Watched:
         before = self._listing()
         if self.process is None:
             self._start()
-        self.spent = 0.0
-        self.spent = self._processor()
+        spent = processor_seconds(self.process.pid)
         self.connection.send(example)
         try:
-            if self._answers():
+            if ends_in_time(self.connection.poll, self.process.pid, spent):
                 outcome = self.connection.recv()
             else:
                 outcome = Outcome(HANG, where=self._stack(), seconds=SECONDS)
@@ -185,33 +227,6 @@ class Watched:
         self.process = context.Process(target=_serve, args=(theirs, self.root, self.box, self.log))
         self.process.start()
         theirs.close()
-
-    def _answers(self) -> bool:
-        """Whether the example ends in time: in SECONDS, or, where others take the processor, in as many of
-        its own."""
-        if self.connection.poll(SECONDS):
-            return True
-        used, since = self._processor(), time.monotonic()
-        for _ in range(round(LONGEST / 0.5)):
-            if self.connection.poll(0.5):
-                return True
-            before, used = used, self._processor()
-            if used > before:
-                since = time.monotonic()
-            # It waits for what does not come.
-            if used >= SECONDS or time.monotonic() - since > IDLE:
-                return False
-        return False
-
-    def _processor(self) -> float:
-        """Seconds of the processor that the process has had for this example."""
-        try:
-            fields = (
-                Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            )
-        except OSError:
-            return math.inf
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") - self.spent
 
     def _stack(self) -> str:
         """The innermost line of our own code where the process stands."""

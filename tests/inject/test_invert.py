@@ -90,7 +90,7 @@ def drawn_from(model, trajectory, cond):
     return x
 
 
-@pytest.mark.parametrize("steps", [10, 20])
+@pytest.mark.parametrize("steps", [10, pytest.param(20, marks=pytest.mark.slow)])
 def test_an_inverted_picture_is_drawn_again_as_by_the_published_inversion(steps):
     world = load_picture_model()
     near, published = [], []
@@ -103,7 +103,8 @@ def test_an_inverted_picture_is_drawn_again_as_by_the_published_inversion(steps)
             far = reference_way(world, latents, told, steps)
             published.append(reference_picture(world, far, told, steps) - latents)
     error, expected = (torch.cat(found).square().mean().sqrt() for found in (near, published))
-    # Ours ends the way at the clean picture, theirs at the first timestep: 0.139 and 0.126, 0.080 and 0.077.
+    # Ours ends the way at the clean picture, theirs at the first timestep: 0.139 and 0.126, 0.080 and 0.077;
+    # at 50 steps 0.038 both.
     assert 0.5 * expected < error < 1.2 * expected
 
 

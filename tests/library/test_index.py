@@ -127,6 +127,20 @@ def test_a_name_that_is_no_unicode_is_kept(folder, caplog):
     ].path.exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="names are Unicode here")
+@pytest.mark.parametrize("file", [None, "index.safetensors", b"ind\xe9x.safetensors"])
+def test_a_folder_whose_own_name_is_no_unicode_is_indexed_once(folder, tmp_path, file):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    os.rename(folder, odd)
+    place = file and tmp_path / os.fsdecode(file)
+    tower = Colours()
+    first, again = (index(odd, tower, place, fast=fast) for fast in (False, True))
+    assert tower.seen == [3] and torch.equal(first.features, again.features)
+    read_again = read(place or default_file(odd, tower), tower)
+    assert read_again.folder == odd.resolve() and read_again.fast
+    assert references(torch.tensor([9.0, 0.0, 0.0]), read_again, 1)[0].path == odd / "red.png"
+
+
 def test_a_folder_that_cannot_be_read_is_left_out(folder, monkeypatch, caplog):
     scandir = os.scandir
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from bench.cavmae_decoder import towers_file
+
 TINY = dict(dim=16, depth_a=1, depth_v=1, heads=2, frames=96, image_size=32, seconds=0.96)
 
 
@@ -187,7 +189,7 @@ def test_a_public_cavmae_is_loaded_and_named(run, pack, comfy, monkeypatch):
     config = cavmae.CAVMAEConfig(
         dim=16, depth_a=1, depth_v=1, heads=2, frames=96, image_size=32, seconds=0.96
     )
-    tensors = checkpoint.published_tensors(cavmae.CAVMAE(config))
+    tensors = towers_file(cavmae.CAVMAE(config))
     torch.save(tensors, comfy / "models" / "audio_encoders" / "audio_model.21.pth")
     monkeypatch.setattr(checkpoint, "CAVMAEConfig", lambda: config)
     (encoder,) = run("AAI_LoadSoundEncoder", encoder="audio_model.21.pth")

@@ -103,9 +103,20 @@ def test_encoding_gives_an_embedding_and_words(run, pack, ear, rain):
     embedding, words, scores = run("AAI_EncodeSound", sound_encoder=ear, audio=core_audio(rain), count=2)
     assert_close(embedding.f_a, ear.embed([rain], own_length=True)[0])
     assert embedding.encoder == "small" and math.isfinite(embedding.loudness)
-    ranked = pack.part("aai.encoders.base").nearest_words(ear, embedding.f_a[None], 5)[0]
+    ranked = pack.part("aai.encoders.base").nearest_words(ear, embedding.f_a[None], 5)[0].words
     assert words == f"{ranked[0][0]}, {ranked[1][0]}"
     assert [line.rsplit(" ", 2)[0] for line in scores.splitlines()] == [word for word, _ in ranked]
+
+
+def test_a_sound_that_the_encoder_does_not_know_is_said_to_be_so(run, pack):
+    encoder = pack.part("aai.soundworld.loaders").load_sound_encoder()
+    stranger = pack.part("aai.soundworld.outside").synthesize_outside("strings", 77)
+    embedding, words, scores = run(
+        "AAI_EncodeSound", sound_encoder=encoder, audio=core_audio(stranger), count=1
+    )
+    assert embedding.is_known is False and words in encoder.labels
+    assert scores.startswith("outside of what this encoder knows\nunknown ")
+    assert pack.part("nodes.tokens").provenance_of(embedding)["known"].startswith("no (")
 
 
 def test_a_token_knows_its_sounds_file(run, comfy, pack, ear, rain):

@@ -248,6 +248,17 @@ def test_folders_of_the_fp16_variant_alone_load(parts, tmp_path, kept):
     assert torch.equal(read.decode(latents), whole.decode(latents))
 
 
+def test_a_hubs_repository_of_the_fp16_variant_alone_loads(parts, tmp_path, hub):
+    pipeline_of(parts).save_pretrained(tmp_path / "hub" / "model", variant="fp16")
+    code = (
+        "from aai.picture.diffusers import load\nfrom aai.prompt import Prompt\n"
+        "print(load('nobody/model').encode_prompt(Prompt('rain')).cross.sum().item())"
+    )
+    expected = load(tmp_path / "hub" / "model").encode_prompt(Prompt("rain")).cross.sum().item()
+    for offline in (False, True):
+        assert float(hub(code, offline)) == pytest.approx(expected, abs=1e-4)
+
+
 @pytest.mark.parametrize("damage", ["null", "torn", "lost", "sizes", "trap", "deep"])
 def test_damaged_folders_give_a_sentence(parts, tmp_path, damage, capsys):
     pipeline_of(parts).save_pretrained(tmp_path)

@@ -1,8 +1,9 @@
 """`python -m aai.soundworld.build`: makes SoundWorld's weights from nothing.
 
 The parts are made in order, each kept in the work folder when done, so a stopped run resumes where it was.
-Real recordings (ESC-10's folders of classes, `FOLD-ID-TAKE.ogg`) join the synthesized sounds when a folder is
-given; without one the encoder is trained on synthesized sounds only. `--export` copies the finished parts
+Real recordings join the synthesized sounds where their folders are given: ESC-10's folders of classes
+(`FOLD-ID-TAKE.ogg`), and what `python -m aai.soundworld.build.debian` brings; without them the encoder is
+trained on synthesized sounds only. `--export` copies the finished parts
 into `weights/` as float16 safetensors.
 """
 
@@ -12,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from ..loaders import WEIGHTS
+from .ears import FOLDS, Sources
 from .recipe import Build
 
 
@@ -23,18 +25,20 @@ def main() -> None:
     parser.add_argument(
         "--recordings", type=Path, help="ESC-10's folder of classes, to train on real sounds too"
     )
+    parser.add_argument("--debian", type=Path, help="the folder of recordings from Debian's packages")
     parser.add_argument(
         "--unet-minutes", type=float, default=110, help="training time of the U-Net in all (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", action="store_true", help=f"write the finished weights to {WEIGHTS}")
     arguments = parser.parse_args()
-    build = Build(arguments.work, arguments.recordings, arguments.unet_minutes, arguments.seed)
+    sources = Sources(arguments.recordings, arguments.debian)
+    build = Build(arguments.work, sources, arguments.unet_minutes, arguments.seed)
     for part in (
         build.caption_encoder,
         build.pictures,
         build.oracle,
-        build.final_model,
+        lambda: build.sound_encoder().tuned(FOLDS),
         build.unet,
         build.autoencoder,
     ):

@@ -1,9 +1,7 @@
 """The recipe of SoundWorld's weights, which `python -m aai.soundworld.build` follows.
 
 The parts are made in order, each kept in the work folder when done, so a stopped run resumes where it was.
-Real recordings (ESC-10's folders of classes, `FOLD-ID-TAKE.ogg`) join the synthesized sounds when a folder is
-given; without one the encoder is trained on synthesized sounds only. `--export` copies the finished parts
-into `weights/` as float16 safetensors.
+`--export` copies the finished parts into `weights/` as float16 safetensors.
 """
 
 from __future__ import annotations
@@ -13,41 +11,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ... import files
-from ...audio import load, loudness
-from ...encoders.cavmae import CAVMAE
-from ...encoders.loaders import save as save_encoder
-from ...errors import InputError
-from ..captions import LEVELS, level
 from ..models import PatchAutoencoder, build_unet
 from ..oracle import Oracle
 from ..pictures import draw_all, event_mask, random_scenes
-from ..sounds import synthesize
 from ..text import CaptionEncoder, build_text_tower, load_tokenizer
-from ..world import ESC10, EVENTS, SCENES
+from ..world import EVENTS, SCENES
 from .diffusion import caption_states, encode_pictures, refine_autoencoder, train_unet
+from .ears import SoundEncoderBuild, Sources
+from .kept import kept
 from .oracle import train_oracle
-from .sound_encoder import (
-    CONFIG,
-    Clips,
-    as_encoder,
-    bank,
-    batches,
-    level_vectors,
-    train_hearing,
-    train_visual,
-)
 from .text import build_tokenizer, train_text
 
-TRAIN_SEED = 1_000_000
-# Steps, rate and the share of patches encoded: a quarter is enough, at a third of the cost, until the last
-# round, which encodes every patch, as in use.
-HEARING_ROUNDS = ((3600, 1e-3, 0.25), (2000, 6e-4, 0.25))
-FINAL_ROUND = (100, 2e-4, 1.0)
 SCENE_SEED = 1
 
 
@@ -72,49 +50,17 @@ def _figure(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def real_clips(recordings: Path, folds: tuple[int, ...]) -> Clips:
-    """The recordings of SoundWorld's classes in the given folds, each one's first seconds."""
-    fbanks, events, levels = [], [], []
-    for folder, event in ESC10.items():
-        for path in sorted((recordings / folder).glob("*.ogg")):
-            if int(path.name.split("-")[0]) in folds:
-                sound = load(path)
-                fbanks.append(bank(sound))
-                events.append(EVENTS.index(event))
-                levels.append(loudness(sound))
-    if not fbanks:
-        raise InputError(
-            f"'{recordings}' holds no recordings of folds {folds}: give ESC-10's folder, or leave it out."
-        )
-    return Clips(torch.stack(fbanks), torch.tensor(events), torch.tensor(levels))
-
-
-def synthetic_clips(count: int, seed: int) -> Clips:
-    """`count` synthesized sounds, every event in turn, at random intensities."""
-    fbanks, levels = [], []
-    for i in range(count):
-        intensity = float(np.random.default_rng([seed, i]).uniform(0.05, 1))
-        sound = synthesize(EVENTS[i % len(EVENTS)], intensity, seed + i)
-        fbanks.append(bank(sound))
-        levels.append(loudness(sound))
-    return Clips(torch.stack(fbanks), torch.arange(count) % len(EVENTS), torch.tensor(levels))
-
-
 class Build:
     """The parts of SoundWorld, each made once and kept in `work`."""
 
-    def __init__(self, work: Path, recordings: Path | None, unet_minutes: float, seed: int):
-        self.work, self.recordings, self.unet_minutes, self.seed = work, recordings, unet_minutes, seed
+    def __init__(self, work: Path, sources: Sources, unet_minutes: float, seed: int):
+        self.work, self.sources, self.unet_minutes, self.seed = work, sources, unet_minutes, seed
         self.report = Report()
         work.mkdir(parents=True, exist_ok=True)
 
     def keep(self, name: str, make: Callable[[], object]):
         """The result of `make`, from the work folder where it is kept."""
-        path = self.work / f"{name}.pt"
-        if not path.exists():
-            torch.save(make(), path.with_suffix(".part"))
-            path.with_suffix(".part").replace(path)
-        return torch.load(path, weights_only=True)
+        return kept(self.work, name, make)
 
     def caption_encoder(self) -> CaptionEncoder:
         folder = self.work / "tokenizer"
@@ -208,56 +154,6 @@ class Build:
         oracle.load_state_dict(self.keep("oracle", make))
         return oracle.eval().requires_grad_(False)
 
-    def audio_round(
-        self, name: str, folds: tuple[int, ...], round_: tuple[int, float, float], start: str | None
-    ) -> CAVMAE:
-        """The encoder after a round of eq. 1 on synthesized sounds and the recordings of `folds`; `start`
-        names the round before."""
-        caption_encoder, scenes = self.caption_encoder(), self.scenes()
-
-        def visual() -> dict[str, Tensor]:
-            torch.manual_seed(self.seed)
-            model = CAVMAE(CONFIG)
-            train_visual(
-                model, caption_encoder, scenes, self.pictures(), seed=self.seed, report=self.report("visual")
-            )
-            return model.state_dict()
-
-        def make() -> dict[str, Tensor]:
-            model = CAVMAE(CONFIG)
-            model.load_state_dict(self.keep("visual", visual))
-            encoder = as_encoder(model, caption_encoder)
-            features = self.keep(
-                "visual_features",
-                lambda: torch.cat(
-                    [encoder.embed_images(p.float() / 255) for p in self.pictures().split(500)]
-                ),
-            )
-            if start:
-                model.load_state_dict(self.keep(start, dict))
-            labels = torch.tensor(
-                [
-                    -1 if e is None else EVENTS.index(e) * len(LEVELS) + level(i)
-                    for e, i in zip(scenes.event, scenes.intensity)
-                ]
-            )
-            synthetic = Clips(**self.keep("sounds", lambda: vars(synthetic_clips(4000, TRAIN_SEED))))
-            real = real_clips(self.recordings, folds) if self.recordings and folds else None
-            source = batches(synthetic, real, level_vectors(caption_encoder), features, labels)
-            report = self.report("hearing")
-            train_hearing(
-                model,
-                source,
-                *round_,
-                seed=self.seed + sum(map(ord, name)),
-                callback=lambda step, total, f: report(step, f),
-            )
-            return model.state_dict()
-
-        model = CAVMAE(CONFIG)
-        model.load_state_dict(self.keep(name, make))
-        return model.eval()
-
     def export(self, folder: Path) -> None:
         """Writes every finished part as float16 safetensors; the encoder that fold 4 measures stays in the
         work folder."""
@@ -277,27 +173,17 @@ class Build:
             tensors = {k: v.half() for k, v in tensors.items()}
             metadata = {"made_by": "python -m aai.soundworld.build"}
             files.write_safetensors(folder / f"{name}.safetensors", tensors, metadata, "SoundWorld's weights")
-        encoder = as_encoder(self.final_model(), self.caption_encoder())
-        save_encoder(encoder, folder / "sound_encoder.safetensors", made_by="python -m aai.soundworld.build")
-        measured = as_encoder(self.measured_model(), self.caption_encoder())
-        save_encoder(
-            measured, self.work / "measured_encoder.safetensors", made_by="python -m aai.soundworld.build"
-        )
+        self.sound_encoder().export(folder / "sound_encoder.safetensors")
         print(f"exported to {folder}", flush=True)
 
-    def measured_model(self) -> CAVMAE:
-        """The encoder that fold 4 measures: recordings of folds 1 to 3 only."""
-        name = None
-        for number, round_ in enumerate(HEARING_ROUNDS, 1):
-            before, name = name, f"hearing_123_{number}"
-            model = self.audio_round(name, (1, 2, 3), round_, before)
-        return model
-
-    def final_model(self) -> CAVMAE:
-        """The encoder that ships: the measured one, tuned on with fold 4 among its recordings."""
-        measured = self.measured_model()
-        if not self.recordings:
-            return measured
-        return self.audio_round(
-            "hearing_1234", (1, 2, 3, 4), FINAL_ROUND, f"hearing_123_{len(HEARING_ROUNDS)}"
+    def sound_encoder(self) -> SoundEncoderBuild:
+        """The build of the sound encoder, on the parts that it needs."""
+        return SoundEncoderBuild(
+            self.work,
+            self.sources,
+            self.caption_encoder(),
+            self.scenes(),
+            self.pictures(),
+            self.seed,
+            self.report,
         )

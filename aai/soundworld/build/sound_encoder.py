@@ -14,9 +14,8 @@ from torch.nn import functional as F
 
 from ...align.augment import spec_augment
 from ...align.losses import info_nce, same_label_targets
-from ...align.settings import AlignSettings
-from ...align.train import Pairs, align
-from ...audio import Sound
+from ...align.train import Pairs
+from ...audio import Sound, loudness
 from ...encoders.cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig
 from ...encoders.cavmae_encoder import CAVMAEEncoder
 from ...fbank import EPSILON, fbank
@@ -24,10 +23,11 @@ from ...optim import set_rate
 from ..captions import LEVELS, caption, level, phrase
 from ..models import DIM, IMAGE_SIZE
 from ..pictures import Scenes
-from ..sounds import LOUDEST_LUFS, QUIETEST_LUFS, intensity_of
+from ..sounds import LOUDEST_LUFS, QUIETEST_LUFS, intensity_of, synthesize
 from ..text import CaptionEncoder, label_phrases
 from ..world import EVENTS
 
+TRAIN_SEED = 1_000_000
 CONFIG = CAVMAEConfig(
     dim=DIM,
     depth_a=4,
@@ -110,6 +110,17 @@ def bank(sound: Sound) -> Tensor:
     """A sound's first seconds as CONFIG's encoder takes them: log mel energies [frames, mel], float16."""
     waveform = sound.mono().resample(CONFIG.rate).waveform[:, : int(CONFIG.seconds * CONFIG.rate)]
     return fbank(waveform, CONFIG.rate, CONFIG.mel_bins, CONFIG.frames)[0].half()
+
+
+def synthetic_clips(count: int, seed: int) -> Clips:
+    """`count` synthesized sounds, every event in turn, at random intensities."""
+    fbanks, levels = [], []
+    for i in range(count):
+        intensity = float(np.random.default_rng([seed, i]).uniform(0.05, 1))
+        sound = synthesize(EVENTS[i % len(EVENTS)], intensity, seed + i)
+        fbanks.append(bank(sound))
+        levels.append(loudness(sound))
+    return Clips(torch.stack(fbanks), torch.arange(count) % len(EVENTS), torch.tensor(levels))
 
 
 def batches(
@@ -203,25 +214,9 @@ def vary(fbanks: Tensor, generator: torch.Generator) -> Tensor:
     return fbanks[rows, times[:, :, None], bins[:, None, :]]
 
 
-def train_hearing(
-    model: CAVMAE,
-    next_batch: Callable[[torch.Generator, int], Pairs],
-    steps: int,
-    rate: float,
-    keep: float,
-    batch: int = 40,
-    seed: int = 0,
-    callback: Callable[[int, int, dict], None] | None = None,
-) -> None:
-    """Eq. 1 on SoundWorld, where labels share positives; a training step encodes a share `keep` of a sound's
-    patches."""
-    settings = AlignSettings(
-        steps=steps, batch=batch, rate=rate, multi_positive=True, keep=keep, ramp_steps=steps // 4, seed=seed
-    )
-    align(model, next_batch, settings, callback)
-
-
 def as_encoder(model: CAVMAE, caption_encoder: CaptionEncoder) -> CAVMAEEncoder:
     """The trained towers with the label table of SoundWorld's events."""
     words = label_phrases()
-    return CAVMAEEncoder(model, list(words), caption_encoder.sentence(words), name="SoundWorld")
+    return CAVMAEEncoder(
+        model, list(words), caption_encoder.sentence(words), name="SoundWorld", padding="none"
+    )

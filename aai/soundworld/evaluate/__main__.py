@@ -1,7 +1,7 @@
 """`python -m aai.soundworld.evaluate`: every figure of SoundWorld's model card.
 
-- hear: nearest words on 200 unseen synthesized sounds, and on real recordings of fold 4 (the encoder of folds
-  1 to 3).
+- hear: nearest words on unseen synthesized sounds, mixtures of two, and recordings, whole and in windows,
+  each fold by the encoder that was trained without it; and which sounds are unknown.
 - tokens: the oracle's reading of "a photo of *", one token per class.
 - ablations: what carries a token, the sound or the references.
 - loudness: five levels of one sound, one token a level; Spearman of level and measured intensity. With
@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from ...adapt.train import TrainSettings
 from ...audio import load as load_sound
+from ...encoders.cavmae_encoder import CAVMAEEncoder
 from ...encoders.loaders import load
 from ...metrics import Share
 from ..library import references
@@ -26,17 +28,18 @@ from ..loaders import load_oracle, load_picture_model, load_sound_encoder
 from ..sounds import unseen_sound
 from ..world import EVENTS
 from . import edits
-from .measure import (
-    PARTS,
-    SERIES,
-    ablations,
-    loudness,
-    make_token,
+from .hearing import (
+    FOLDS,
+    WINDOWS,
+    calibration,
+    mixtures,
     name_recordings,
     name_synthetic,
     recordings_of,
-    tokens,
+    strangers,
+    synthesized_strangers,
 )
+from .measure import PARTS, SERIES, ablations, loudness, make_token, tokens
 
 
 def main() -> None:
@@ -44,7 +47,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"{', '.join(PARTS)} (all)")
     parser.add_argument("--recordings", type=Path, help="ESC-10's folder of classes")
     parser.add_argument(
-        "--measured-encoder", type=Path, help="the encoder of folds 1-3, to judge recordings by"
+        "--left-out", type=Path, help="the folder of the encoders without_fold_1 to 4, to judge recordings by"
     )
     parser.add_argument(
         "--steps", type=int, default=TrainSettings.steps, help="training steps of a token (%(default)s)"
@@ -57,8 +60,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("out/soundworld/figures.json"))
     arguments = parser.parse_args()
     encoder = load_sound_encoder()
-    real = arguments.recordings and arguments.measured_encoder
-    measured = load(arguments.measured_encoder) if real else None
+    real = arguments.recordings and arguments.left_out
+    left_out = (
+        {fold: load(arguments.left_out / f"without_fold_{fold}.safetensors") for fold in FOLDS}
+        if real
+        else {}
+    )
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     chosen = {"steps": arguments.steps, "rho": arguments.rho, "seeds": arguments.seeds}
     figures = (
@@ -82,12 +89,7 @@ def main() -> None:
         arguments.output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
     if "hear" in arguments.parts:
-        note("hear, synthesized", name_synthetic(encoder))
-        if real:
-            note(
-                "hear, recordings of fold 4",
-                name_recordings(measured, recordings_of(arguments.recordings, 4)),
-            )
+        hear(encoder, left_out, arguments.recordings, note)
     if set(arguments.parts) - {"hear"}:
         model, oracle = load_picture_model(), load_oracle()
         settings = TrainSettings(steps=arguments.steps, rho=arguments.rho)
@@ -103,7 +105,7 @@ def main() -> None:
             for event, path in recordings_of(arguments.recordings, 4):
                 recorded.setdefault(event, path)
             recordings = {event: load_sound(path) for event, path in recorded.items()}
-            share = tokens(model, oracle, measured, recordings, settings, seeds, print)
+            share = tokens(model, oracle, left_out[4], recordings, settings, seeds, print)
             note("tokens, recordings of fold 4", share)
     if "ablations" in arguments.parts:
         mates = {e: unseen_sound(e, 600 + i) for i, e in enumerate(EVENTS)}
@@ -131,6 +133,41 @@ def main() -> None:
     if "sweep" in arguments.parts:
         for what, value in edits.loudness_sweep(model, oracle, edit_tokens, range(2)).items():
             note(f"edits, scale and intensity; {what}", value)
+
+
+def hear(
+    encoder: CAVMAEEncoder,
+    left_out: dict[int, CAVMAEEncoder],
+    recordings: Path | None,
+    note: Callable[[str, Share | float], None],
+) -> None:
+    """The figures of the part "hear"."""
+    note("hear, synthesized", name_synthetic(encoder))
+    note("hear, calibration error", calibration(encoder))
+    for what, share in zip(
+        ("the louder", "the louder, 6 dB and more", "both in three words"), mixtures(encoder)
+    ):
+        note(f"hear, mixtures: {what}", share)
+    area, told = synthesized_strangers(encoder)
+    note("known, synthesized: AUROC", area)
+    note("known, synthesized: strangers told", told)
+    if not left_out:
+        return
+    for seconds in (None, *WINDOWS):
+        shares = [
+            name_recordings(encoder, recordings_of(recordings, fold), seconds)
+            for fold, encoder in left_out.items()
+        ]
+        what = f"windows of {seconds:g} s" if seconds else "recordings"
+        for fold, share in zip(left_out, shares):
+            note(f"hear, {what} of fold {fold}", share)
+        note(f"hear, {what}, mean of folds", float(np.mean([share.value for share in shares])))
+    area, interval, refused, told = strangers(left_out, recordings)
+    note("known, recordings: AUROC", area)
+    note("known, recordings: AUROC from", interval[0])
+    note("known, recordings: AUROC to", interval[1])
+    note("known, recordings: known ones refused", refused)
+    note("known, recordings: strangers told", told)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,15 @@ from ...align.train import Pairs
 from ...audio import load, loudness
 from ...data.benchmarks import read_recordings
 from ...encoders.cavmae import CAVMAE
-from ..build.recipe import TRAIN_SEED, synthetic_clips
-from ..build.sound_encoder import CONFIG, Clips, bank, batches, level_vectors
+from ..build.sound_encoder import (
+    CONFIG,
+    TRAIN_SEED,
+    Clips,
+    bank,
+    batches,
+    level_vectors,
+    synthetic_clips,
+)
 from ..captions import LEVELS
 from ..loaders import WEIGHTS, load_sound_encoder, load_text, weights_file
 from ..pictures import render

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ...adapt.train import TrainSettings, train_token
 from ...audio import Sound
-from ...audio import load as load_sound
 from ...encoders.cavmae_encoder import CAVMAEEncoder
-from ...errors import InputError
-from ...metrics import Share, nearest_label
+from ...metrics import Share
 from ...picture.model import PictureModel
 from ...prompt import Prompt
 from ...token import SoundToken
-from ..captions import label_of
 from ..library import references
 from ..oracle import Oracle
 from ..sounds import unseen_sound
-from ..world import ESC10, EVENTS
 from .edits import GUIDANCE, SAMPLING_STEPS
 
 INTENSITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -32,28 +26,6 @@ BY_SOUND, HELD_FIXED, ONE_ADAPTER = SERIES = (
     "one adapter, references held fixed",
 )
 PARTS = ("hear", "tokens", "ablations", "loudness", "edits", "sweep")
-
-
-def name_synthetic(encoder: CAVMAEEncoder, count: int = 200) -> Share:
-    truth = torch.arange(count) % len(EVENTS)
-    embeddings = torch.cat([encoder.embed([unseen_sound(EVENTS[i % len(EVENTS)], i)]) for i in range(count)])
-    return nearest_label(embeddings, encoder.label_vectors, truth)
-
-
-def recordings_of(folder: Path, fold: int) -> list[tuple[str, Path]]:
-    """(event, path) of every recording of a fold whose class SoundWorld has."""
-    recordings = [
-        (event, p) for name, event in ESC10.items() for p in sorted((folder / name).glob(f"{fold}-*.ogg"))
-    ]
-    if not recordings:
-        raise InputError(f"'{folder}' holds no recordings of fold {fold}: give ESC-10's folder of classes.")
-    return recordings
-
-
-def name_recordings(encoder: CAVMAEEncoder, recordings: list[tuple[str, Path]]) -> Share:
-    truth = torch.tensor([encoder.labels.index(label_of(event, encoder)) for event, _ in recordings])
-    embeddings = torch.cat([encoder.embed([load_sound(path)]) for _, path in recordings])
-    return nearest_label(embeddings, encoder.label_vectors, truth)
 
 
 def make_token(

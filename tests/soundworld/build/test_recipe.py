@@ -3,15 +3,12 @@
 import pytest
 import torch
 
-from aai.audio import loudness, save
-from aai.errors import InputError
-from aai.soundworld.build.recipe import Build, Report, real_clips, synthetic_clips
-from aai.soundworld.sounds import synthesize
-from aai.soundworld.world import EVENTS
+from aai.soundworld.build.ears import Sources
+from aai.soundworld.build.recipe import Build, Report
 
 
 def test_a_part_is_made_once_and_read_back(tmp_path):
-    build, made = Build(tmp_path / "work", None, 0.0, 0), []
+    build, made = Build(tmp_path / "work", Sources(), 0.0, 0), []
 
     def make() -> dict[str, torch.Tensor]:
         made.append(1)
@@ -23,36 +20,10 @@ def test_a_part_is_made_once_and_read_back(tmp_path):
 
 
 def test_a_part_that_was_stopped_leaves_nothing(tmp_path):
-    build = Build(tmp_path, None, 0.0, 0)
+    build = Build(tmp_path, Sources(), 0.0, 0)
     with pytest.raises(KeyboardInterrupt):
         build.keep("part", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     assert not list(tmp_path.iterdir())
-
-
-def test_synthesized_clips_take_the_events_in_turn():
-    clips = synthetic_clips(3, seed=3)
-    assert clips.fbanks.shape == (3, 512, 128) and torch.isfinite(clips.fbanks).all()
-    assert clips.events.tolist() == [0, 1, 2]
-    assert torch.equal(clips.fbanks[:1], synthetic_clips(1, seed=3).fbanks)
-    assert not torch.equal(clips.fbanks[:1], synthetic_clips(1, seed=4).fbanks)
-
-
-def save_ogg(path, sound):
-    """A sound by its content, whatever its ending."""
-    path.parent.mkdir(exist_ok=True)
-    save(sound, path.with_suffix(".wav"))
-    path.with_suffix(".wav").rename(path)
-
-
-def test_recordings_are_those_of_the_folds_and_of_known_classes(tmp_path):
-    for name in ("1-7-A", "2-7-A", "5-7-A"):
-        save_ogg(tmp_path / "dog_bark" / f"{name}.ogg", synthesize("dog", 0.5, 1, 1.0))
-    save_ogg(tmp_path / "chainsaw" / "1-8-A.ogg", synthesize("wind", 0.5, 1, 1.0))
-    clips = real_clips(tmp_path, (1, 2))
-    assert clips.events.tolist() == [EVENTS.index("dog")] * 2
-    assert clips.loudness[0].item() == pytest.approx(loudness(synthesize("dog", 0.5, 1, 1.0)), abs=1)
-    with pytest.raises(InputError, match="no recordings of folds"):
-        real_clips(tmp_path, (4,))
 
 
 def test_a_report_prints_one_line_in_so_many(capsys):
