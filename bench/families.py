@@ -85,7 +85,8 @@ def word(part, tiny: tiny_models.Tiny) -> str:
     for key in widths:
 
         def look(module, given, named, key=key):
-            seen[key] = named["embeds"].detach().flatten(0, 1)
+            # A copy: the encoder goes on in place.
+            seen[key] = named["embeds"].detach().clone().flatten(0, 1)
 
         tower = getattr(tiny.clip.cond_stage_model, key).transformer
         hooks.append(tower.register_forward_pre_hook(look, with_kwargs=True))
