@@ -9,7 +9,7 @@ import base64
 import re
 import unicodedata
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,16 @@ from torch import Tensor
 from . import files
 from .errors import InputError
 
-WIDTHS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
+WIDTHS = {
+    **{768: "clip_l", 1024: "clip_h", 1280: "clip_g"},
+    **{2304: "gemma2_2b", 2560: "qwen3_4b", 3584: "qwen25_7b", 4096: "t5xxl", 5120: "mistral3_24b"},
+}
 """Which text encoder an embedding of a width belongs to, where its file does not say."""
-ENCODERS = ("clip_l", "clip_g", "clip_h")
+CLIPS = ("clip_l", "clip_g", "clip_h")
+"""The CLIP text encoders, in the order in which a token has them."""
+_ENCODER = re.compile(r"clip_[lgh]|llama|hydit_clip|(?!clip_)(?=\w*\d)[a-z][a-z0-9_]{1,63}(?<!_out)")
+MOST_ENCODERS = 4
+"""The text encoders of a token at most; HiDream has as many."""
 
 NAME = re.compile(r"\w[\w .+-]{0,99}")
 """A token's name: no path, and none of a prompt's marks."""
@@ -32,6 +39,16 @@ BUNDLED = "bundle_emb."
 
 MOST = 2**28
 """Bytes of a pickle at most; an embedding has less than a million."""
+
+
+def is_encoder(name: object) -> bool:
+    """Whether a name is a text encoder's: "clip_l", "t5xxl", "qwen3_4b", "llama" and the like."""
+    return isinstance(name, str) and _ENCODER.fullmatch(name) is not None
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Text encoders with CLIP's first, the others as they come."""
+    return sorted(names, key=lambda name: CLIPS.index(name) if name in CLIPS else len(CLIPS))
 
 
 def name_of(text: str, otherwise: str = "embedding") -> str:
@@ -73,7 +90,7 @@ def vectors_of(state: object, path: Path) -> dict[str, Tensor]:
         vectors.setdefault(encoder or WIDTHS.get(rows.shape[1], "clip_l"), []).append(rows.float())
     if not vectors or any(len({rows.shape[1] for rows in v}) > 1 for v in vectors.values()):
         raise refusal
-    vectors = {k: torch.cat(vectors[k]).contiguous() for k in ENCODERS if k in vectors}
+    vectors = {k: torch.cat(vectors[k]).contiguous() for k in in_order(vectors)}
     if not all(torch.isfinite(v).all() for v in vectors.values()):
         raise InputError(f"'{path.name}' holds numbers that are not finite: choose another embedding.")
     return vectors
@@ -91,15 +108,17 @@ def _rows(state: object) -> list[tuple[str | None, object]]:
         return [(None, rows) for rows in list(params.values())[:1]] if isinstance(params, Mapping) else []
     bundled = [(key.rsplit(".", 1)[1], rows) for key, rows in state.items() if _is_bundled(key)]
     if bundled:
-        return [(key if key in ENCODERS else None, rows) for key, rows in bundled]
-    if set(state) & set(ENCODERS):
-        return [(k, state[k]) for k in ENCODERS if k in state]
+        return [(key if is_encoder(key) else None, rows) for key, rows in bundled]
+    known = [key for key in state if is_encoder(key)]
+    if known and len(known) <= MOST_ENCODERS:
+        return [(key, state[key]) for key in known]
     return [(None, rows) for rows in state.values()] if len(state) == 1 else []
 
 
 def _is_bundled(key: object) -> bool:
-    ends = (".string_to_param.*", *(f".{encoder}" for encoder in ENCODERS))
-    return isinstance(key, str) and key.startswith(BUNDLED) and key.endswith(ends)
+    if not isinstance(key, str) or not key.startswith(BUNDLED):
+        return False
+    return key.endswith(".string_to_param.*") or is_encoder(key.rsplit(".", 1)[1])
 
 
 def plain(values: Tensor) -> Tensor:
@@ -125,13 +144,13 @@ def from_text(data: dict) -> Tensor:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     def select(names: list[str]) -> list[str]:
         names = list(filter(_is_bundled, names)) or names
-        known = [name for name in names if name in ENCODERS]
+        known = [name for name in names if is_encoder(name)]
         if len(names) > 1 and known:
             # The others are for encoders, or for outputs of them, that no prompt of ours uses.
             names = known
-        if len(names) > len(ENCODERS) and not _is_bundled(names[0]):
+        if len(names) > MOST_ENCODERS and not _is_bundled(names[0]):
             raise InputError(
-                f"'{path.name}' holds {len(names)} tensors, a sound token one or two: choose an "
+                f"'{path.name}' holds {len(names)} tensors, a sound token one to {MOST_ENCODERS}: choose an "
                 "embedding, not a model."
             )
         return names

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import embedding, files
-from .embedding import ENCODERS, NAME, from_text, plain, to_text
+from .embedding import NAME, from_text, is_encoder, plain, to_text
 from .errors import InputError, encodable
 from .files import is_file
 
@@ -97,7 +97,8 @@ class SoundToken:
     """A sound as a word A*.
 
     name: what a prompt calls it, `<name>`.
-    vectors: per text encoder ("clip_l", "clip_g", "clip_h"), the embeddings at its place in a prompt, [n, d].
+    vectors: per text encoder ("clip_l", "clip_g", "clip_h", "t5xxl", "qwen3_4b" ...), the embeddings at its
+    place in a prompt, [n, d].
     f_a: the sound's embedding [d] of any length, or None for a foreign embedding.
     f_adapter: the trained part per encoder, [n, d].
     scale: per encoder the length s that f_a enters with; None where it enters as it is (eq. 6 to the letter).
@@ -127,10 +128,11 @@ class SoundToken:
                 f"{self.name!r} cannot name a sound token: take letters, digits, spaces and . + - _, at "
                 "most 100."
             )
-        if not self.vectors or set(self.vectors) - set(ENCODERS):
+        if not self.vectors or not all(map(is_encoder, self.vectors)):
             found = ", ".join(self.vectors) or "none"
             raise InputError(
-                f"The sound token '{self.name}' needs vectors for {', '.join(ENCODERS)}; it has {found}."
+                f"The sound token '{self.name}' needs vectors for text encoders (clip_l, t5xxl, qwen3_4b and "
+                f"the like); it has {found}."
             )
         if any(v.ndim != 2 or 0 in v.shape for v in self.vectors.values()):
             shapes = ", ".join(f"{k} {list(v.shape)}" for k, v in self.vectors.items())

@@ -1,5 +1,6 @@
 """`python -m bench NAME [--json]`: each figure is a ratio against what a user would use instead, in one run
-(memory's against a card's). `parity` compares with CAV-MAE's own code instead."""
+(memory's against a card's). `parity` compares with CAV-MAE's own code instead, `families` tries what each
+family of picture models can do."""
 
 from __future__ import annotations
 
@@ -14,11 +15,12 @@ from pathlib import Path
 import torch
 
 from aai.errors import InputError
-from bench import align, edit, fbank, library, memory, parity, token
+from bench import align, edit, families, fbank, library, memory, parity, token
 
 BENCHES = {
     "align": align.rows,
     "edit": edit.rows,
+    "families": families.rows,
     "fbank": fbank.rows,
     "library": library.rows,
     "memory": memory.rows,
@@ -55,19 +57,22 @@ def main() -> int:
         "--checkout", type=Path, metavar="DIR", help="parity: a clone of YuanGongND/cav-mae, to compare with"
     )
     options = parser.parse_args()
-    if options.name == "parity":
-        try:
-            return parity.run(options.checkout, options.json)
-        except InputError as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 2
     torch.manual_seed(0)
     given = {"token": {"script": options.script}, "edit": {"sizes": options.sizes}}.get(options.name, {})
-    rows = BENCHES[options.name](lambda jobs: interleaved(jobs, options.repeats), **given)
+    try:
+        if options.name == "parity":
+            return parity.run(options.checkout, options.json)
+        rows = BENCHES[options.name](lambda jobs: interleaved(jobs, options.repeats), **given)
+    except InputError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
     if options.json:
         print(json.dumps(rows, indent=1))
         return 0
     for row in rows:
+        if "unit" not in row:
+            print(f"{row['what']:30} {row['value']}")
+            continue
         print(f"{row['what']:58} {row['value']:10.4g} {row['unit']:10} ratio {row['ratio']:.2f}")
     return 0
 

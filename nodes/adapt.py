@@ -27,7 +27,8 @@ class TrainSoundToken(Node):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="A Stable Diffusion 1, 2 or XL model, or SoundWorld's. It is not changed.",
+                    tooltip="A picture or video model: Stable Diffusion, Z-Image, Qwen-Image, Flux, Chroma, "
+                    "SD3.5, Wan, LTX and others; or SoundWorld's. It is not changed.",
                 ),
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 io.Vae.Input("vae", tooltip="The model's autoencoder."),
@@ -150,7 +151,7 @@ class TrainSoundToken(Node):
                     "checkpointing",
                     optional=True,
                     default=False,
-                    tooltip="Much less memory, a third more time.",
+                    tooltip="Much less memory, a third more time. Large models need it on most cards.",
                 ),
                 io.Int.Input(
                     "sample_every",
@@ -249,7 +250,8 @@ def draw_sample(picture, token, latents, seed: int):
     from ..aai.prompt import Prompt
 
     cond = picture.encode_prompt(Prompt("a photo of *", (token,)))
-    drawn = preview(picture, cond, picture.encode_prompt(Prompt("")), latents, seed=seed % 2**63)
+    uncond, seed = picture.encode_prompt(Prompt("")), seed % 2**63
+    drawn = preview(picture, cond, uncond, latents, seed=seed, guidance=picture.guidance)
     return picture.decode(drawn)[0]
 
 

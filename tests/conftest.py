@@ -39,6 +39,9 @@ TRAINING = (
 """Files and folders of tests that train, or run a command that does."""
 SAMPLERS = ("euler", "euler_ancestral", "heun", "dpmpp_2m_sde", "ddim", "lcm", "uni_pc")
 """The samplers of `make test`: one of each kind, and `make test-all` takes every one that ComfyUI has."""
+FAMILIES = ("Z-Image", "Qwen-Image", "Flux.1", "Wan 2.x", "Lumina2")
+"""The families of `make test`, one of each kind of text encoder and attention; `make test-all` takes all that
+ComfyUI can build at a tiny size."""
 LONG = (
     *("demo/test_run.py", "browser/test_templates.py", "fuzz/test_fuzz.py", "nodes/test_families.py"),
     *("nodes/test_saved_workflows.py", "browser/test_look.py", "nodes/test_server.py"),
@@ -95,6 +98,8 @@ def _marks(item) -> set[str]:
         if item.originalname == "test_every_sampler_draws_the_source_as_alone":
             marks |= {"all"} if parameters["sampler"] not in SAMPLERS else set()
         if parameters.get("family") == "SD20":
+            marks.add("all")
+        if parameters.get("tiny", FAMILIES[0]) not in FAMILIES:
             marks.add("all")
     return marks
 

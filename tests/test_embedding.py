@@ -24,7 +24,9 @@ from aai.token import SoundToken
         ({"clip_l": torch.randn(2, 768), "clip_g": torch.randn(2, 1280)}, {"clip_l": 2, "clip_g": 2}),
         ({"../../x": torch.randn(1, 768)}, {"clip_l": 1}),
         ({"emb_params": torch.randn(1, 768).half()}, {"clip_l": 1}),
-        ({"clip_l": torch.randn(2, 768), "t5xxl": torch.randn(2, 4096)}, {"clip_l": 2}),
+        ({"t5xxl": torch.randn(2, 4096), "clip_l": torch.randn(2, 768)}, {"clip_l": 2, "t5xxl": 2}),
+        ({"t5xxl": torch.randn(2, 4096), "t5xxl_out": torch.randn(2, 4096)}, {"t5xxl": 2}),
+        ({"<cat-toy>": torch.randn(3, 2560)}, {"qwen3_4b": 3}),
         (
             {
                 f"clip_{k}{end}": torch.randn(2, width).half()

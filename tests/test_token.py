@@ -204,7 +204,8 @@ def test_names_that_no_prompt_or_file_can_hold_are_refused(name):
     "vectors",
     [
         {},
-        {"t5": torch.randn(1, 8)},
+        {"words": torch.randn(1, 8)},
+        {"clip_l_out": torch.randn(1, 8)},
         {"clip_l": torch.randn(8)},
         {"clip_l": torch.randn(2, 8), "clip_g": torch.randn(1, 8)},
     ],

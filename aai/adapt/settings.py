@@ -36,8 +36,9 @@ TIMESTEP_DRAWS = ("stratified", "antithetic", "uniform")
 class TrainSettings:
     """How a token is trained.
 
-    steps, rate (Adam's), batch (latents in a step), seed; `template` is the prompt around `*`, or several, a
-    line each, or the name of a set of TEMPLATES: "objects" or "styles". A step takes one of them at random.
+    steps, rate (Adam's for CLIP's words; for those of other text encoders in proportion to the spread of
+    their numbers), batch (latents in a step), seed; `template` is the prompt around `*`, or several, a line
+    each, or the name of a set of TEMPLATES: "objects" or "styles". A step takes one of them at random.
     scale: with "vocabulary" f_a enters with the mean length of the text encoder's words, with "raw" as it is
     given: eq. 6 to the letter where f_a is not normalised (`encode_sound`'s; CLAP's always is).
     rho: |f_adapter| is kept within rho times the length that f_a enters with; None sets no bound (eq. 6 to

@@ -59,7 +59,8 @@ def train_token(
 ) -> TrainResult:
     """Trains f_adapter (eq. 6) for a sound's embedding f_a [dim].
 
-    images: pictures [N, 3, H, W] in [0, 1], or their latents [N, C, h, w], where C is not 3.
+    images: pictures [N, 3, H, W] in [0, 1], or their latents [N, C, h, w], where C is not 3; a video model's
+    [N, C, frames, h, w].
     table: the sound encoder's labels and their vectors [L, dim] in f_a's space, by which the sound enters
     text encoders that it was not aligned with (`aai.adapt.translation`).
     callback(step, steps, loss) may raise to cancel; `on_stop` then receives the result so far before the
@@ -80,7 +81,8 @@ def train_token(
         translation = translations(model, f_a, labels, vectors.detach().float().cpu().clone())
         # A resumed token keeps the map that its adapter was trained with.
         translation = translation if resume is None else resume.translation
-        latents = model.encode_images(images) if images.shape[1] == 3 else images
+        pictures = images.ndim == 4 and images.shape[1] == 3
+        latents = model.encode_images(images) if pictures else images
         trainer = TokenTrainer(model, f_a, translation, latents.to(model.device), settings, name, resume)
         validations: list[tuple[int, float]] = []
         facts = {
@@ -182,7 +184,8 @@ def _hand_over(on_stop: Callable[[TrainResult], None] | None, result: Callable[[
 
 def _family(model: PictureModel) -> str:
     widths = tuple((key, vocabulary.dim) for key, vocabulary in model.text_encoders.items())
-    return FAMILIES.get(widths) or "a model that reads " + ", ".join(f"{k} of {d}" for k, d in widths)
+    read = ", ".join(f"{k} of {d}" for k, d in widths)
+    return FAMILIES.get(widths) or f"{model.family or 'a model'} that reads {read}"
 
 
 def _check(f_a: Tensor, images: Tensor) -> None:
@@ -191,7 +194,7 @@ def _check(f_a: Tensor, images: Tensor) -> None:
             f"The sound embedding of shape {list(f_a.shape)} is no vector with finite numbers: hear the "
             "sound again."
         )
-    if images.ndim != 4:
+    if images.ndim not in (4, 5):
         raise InputError(
             f"Reference pictures of shape {list(images.shape)} cannot be read: give [N, 3, height, width]."
         )

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..embedding import CLIPS
 from ..errors import InputError
 from ..optim import LossScale
-from ..picture.model import Conditioning, PictureModel
+from ..picture.model import Conditioning, PictureModel, TextEncoderInfo
 from ..prompt import Prompt
 from ..token import SoundToken, Translation, word_vectors
 from .sampling import at, picture_rows, timesteps
@@ -19,6 +20,8 @@ VALIDATED = 8
 """Latents of a validation, at evenly spaced timesteps and under fixed noise."""
 PULL = 0.1
 """The share of the way back to its length that a soft norm moves a word at each step."""
+CLIP_SPREAD = 0.014
+"""The spread of the numbers of CLIP's words, which a learning rate is for."""
 SETTLING = 10
 """Steps that the running mean of the losses covers."""
 
@@ -61,7 +64,12 @@ class TokenTrainer:
             start = start * vocabulary.std * settings.init
             self.f_adapter[key] = start.to(model.device).requires_grad_()
         self.project(self.f_adapter)
-        self.optimizer = torch.optim.Adam(self.f_adapter.values(), lr=settings.rate)
+        self.optimizer = torch.optim.Adam(
+            [
+                {"params": [rows], "lr": settings.rate * _pace(key, model.text_encoders[key])}
+                for key, rows in self.f_adapter.items()
+            ]
+        )
         self.times = timesteps(settings, generator)
         self.rows = picture_rows(len(latents), settings.batch, generator)
         self.generator = generator
@@ -191,9 +199,8 @@ class TokenTrainer:
         # afterwards, as it may hold all its weights, cast to its computing type: not beside the U-Net's.
         with torch.no_grad():
             cond = self._encode(prompt, self.f_adapter)
-        leaves = [None if v is None else v.detach().requires_grad_() for v in (cond.cross, cond.pooled)]
-        cut, wanted = Conditioning(*leaves, cond.token_ids), [leaf for leaf in leaves if leaf is not None]
-        parameters = list(self.f_adapter.values())
+        cut = cond.leaves()
+        wanted, parameters = cut.floats, list(self.f_adapter.values())
         while True:
             total, sums = 0.0, [torch.zeros_like(v, dtype=torch.float32) for v in wanted]
             for part in torch.arange(len(latents)).split(self._chunk()):
@@ -211,8 +218,7 @@ class TokenTrainer:
                     f"The training diverged at step {self.steps + 1}: lower the rate or set a rho."
                 )
             cond = self._encode(prompt, self.f_adapter)
-            outputs = [v for v in (cond.cross, cond.pooled) if v is not None]
-            pairs = [(v, s.to(v)) for v, s in zip(outputs, sums) if v.requires_grad]
+            pairs = [(v, s.to(v)) for v, s in zip(cond.floats, sums) if v.requires_grad]
             gradients = torch.autograd.grad([v for v, _ in pairs], parameters, [s for _, s in pairs])
             if not self.loss_scale.overflows(gradients):
                 break
@@ -305,6 +311,12 @@ class TokenTrainer:
             best.copy_(token.momentum[f"{key} best"])
         self.best_loss = token.measured["best"]
         self.measured_at, self.waited = int(token.measured["step"]), int(token.measured["waited"])
+
+
+def _pace(encoder: str, vocabulary: TextEncoderInfo) -> float:
+    """How much faster than CLIP's an encoder's words are trained: Adam's steps have a length of their own,
+    and T5's numbers are hundreds of times CLIP's."""
+    return 1.0 if encoder in CLIPS else vocabulary.std / CLIP_SPREAD
 
 
 def _turned(sound: Tensor, e: Tensor, length: float, radius: float) -> Tensor:

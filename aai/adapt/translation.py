@@ -3,7 +3,8 @@
 f_a lies in the output space of one text encoder (768 numbers of CLIP ViT-L/14, say). The words of Stable
 Diffusion 2 are 1024 wide, those of XL's second text encoder 1280, and CLAP's embeddings 512: eq. 6 has no
 sum there. But both sides know words. The sound encoder's table has labels and their vectors in f_a's space;
-the target text encoder embeds the same labels (its state at the end token, as in stage 1). A ridge
+the target text encoder embeds the same labels: CLIP by its state at the end token, as in stage 1, T5 and
+language models by the mean of a label's word embeddings, among which the result is to stand. A ridge
 regression from the one to the other, with an intercept, maps f_a; the result enters as any f_a does, with
 the length of the vocabulary's words.
 

@@ -148,6 +148,10 @@ class DiffusersPictureModel:
         return next(self.unet.parameters()).dtype
 
     @property
+    def family(self) -> str:
+        return ""
+
+    @property
     def native_size(self) -> int:
         """The side in pixels of the pictures that it was trained on."""
         return self.unet.config.sample_size * self.codec.downscale

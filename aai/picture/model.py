@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -58,11 +58,30 @@ def vocabulary_statistics(
 @dataclass(frozen=True)
 class Conditioning:
     """Encoded prompts: cross [B, L, D] for cross-attention, pooled [B, P] where the family has it (SDXL), and
-    the token ids of each row, which L repeats where a longer prompt stands beside it."""
+    the token ids of each row, which L repeats where a longer prompt stands beside it. `extra` is what else a
+    family reads of a prompt (masks, another encoder's rows), under its own names."""
 
     cross: Tensor
     pooled: Tensor | None = None
     token_ids: tuple[TokenIds, ...] = ()
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def floats(self) -> list[Tensor]:
+        """All that a gradient can pass."""
+        values = (self.cross, self.pooled, *self.extra.values())
+        return [v for v in values if isinstance(v, Tensor) and v.is_floating_point()]
+
+    def leaves(self) -> Conditioning:
+        """The same, cut off from what it was made from, with `floats` that take gradients."""
+
+        def leaf(value):
+            if not isinstance(value, Tensor):
+                return value
+            return value.detach().requires_grad_(value.is_floating_point())
+
+        extra = {key: leaf(value) for key, value in self.extra.items()}
+        return Conditioning(leaf(self.cross), leaf(self.pooled), self.token_ids, extra)
 
     @property
     def positions(self) -> dict[str, list[int]]:
@@ -103,7 +122,11 @@ class PictureModel(Protocol):
 
     @property
     def text_encoders(self) -> Mapping[str, TextEncoderInfo]:
-        """Keyed "clip_l", "clip_g", "clip_h"."""
+        """Keyed "clip_l", "clip_g", "clip_h", "t5xxl", "qwen3_4b" ..."""
+
+    @property
+    def family(self) -> str:
+        """What whoever runs it calls its family, "" where that has no name."""
 
     @property
     def native_size(self) -> int:
@@ -118,8 +141,9 @@ class PictureModel(Protocol):
         """Noise over signal at each timestep [T], ascending."""
 
     def embed_text(self, texts: Sequence[str]) -> Mapping[str, Tensor]:
-        """Per text encoder, the texts' states at the end token after the final LayerNorm, unprojected
-        [N, d], float32: the space that sounds are aligned with."""
+        """Per text encoder, where texts are that a sound may be [N, d], float32. CLIP's: their states at the
+        end token after the final LayerNorm, unprojected, the space that sounds are aligned with. Others': the
+        mean of their pieces' word embeddings."""
 
     def checkpointing(self) -> AbstractContextManager:
         """Inside, a loss keeps little for its backward pass, which computes the rest again."""

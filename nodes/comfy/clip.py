@@ -8,61 +8,80 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ...aai.embedding import ENCODERS
-from ...aai.errors import InputError
+from ...aai.embedding import CLIPS, in_order, is_encoder
+from ...aai.errors import InputError, logger
 from ...aai.picture.model import Conditioning, Vectors
-from ...aai.prompt import Prompt, TokenIds
+from ...aai.prompt import Prompt, TokenIds, token_positions
 from ...aai.token import SoundToken
+from . import families, tokenizer
 
-PLACEHOLDER = "aai-sound-token-"
-"""With its number, what a sound token is called in the text that core's tokenizer reads."""
+log = logger(__name__)
+
 TOKEN_IDS = "aai_token_ids"
 """The key of a CONDITIONING's options that holds the token ids of each of its rows, a tuple of TokenIds."""
 
 
 def tokenize(clip, prompt: Prompt, vectors: Vectors | None = None) -> tuple[dict, TokenIds]:
-    """The prompt in core's token weight pairs, and the first text encoder's token ids.
+    """The prompt in core's token weight pairs, and the token ids of what its conditioning is made from.
 
-    A sound token goes the way of `embedding:name`, so weights "(a photo of *:1.2)", other embeddings and
-    prompts of more than 77 tokens work as everywhere in ComfyUI. `vectors` {token name: {encoder: [n, d]}}
-    stand in for the tokens' own and may require grad. Raises InputError where a token does not fit this CLIP.
+    Weights "(a photo of *:1.2)", other embeddings and prompts of any length work as everywhere in ComfyUI.
+    `vectors` {token name: {encoder: [n, d]}} stand in for the tokens' own and may require grad. Raises
+    InputError where a token does not fit this CLIP, or stands behind what one of its encoders reads.
     """
-    used = prompt.used()
-    # Spaces: core knows an embedding only as a word of its own.
-    text = "".join(
-        p if isinstance(p, str) else f" embedding:{PLACEHOLDER}{used.index(p)} " for p in prompt.pieces()
-    )
-    rows: dict[str, dict[str, Tensor]] = {}
-    tokenizer = copy.copy(clip.tokenizer)
-    names = encoders(clip)
-    for name in ENCODERS:
-        if name in names:
-            width = vocabulary(clip, name).embedding_dim
-            rows[name] = {t.name: vectors_for(t, name, width, (vectors or {}).get(t.name)) for t in used}
-            embeddings = [rows[name][t.name] for t in used]
-        elif hasattr(tokenizer, name):
-            # XL's refiner has XL's tokenizer, whose other half would warn of an embedding that it lacks.
-            embeddings = [torch.zeros(0, 1) for _ in used]
-        else:
-            continue
-        setattr(tokenizer, name, _with_embeddings(getattr(tokenizer, name), embeddings))
+    used, names = prompt.used(), encoders(clip)
+    text = "".join(p if isinstance(p, str) else tokenizer.mark(used.index(p)) for p in prompt.pieces())
+    rows = {name: _rows(clip, name, used, vectors or {}) for name in names}
+    # What no encoder reads, such as the other half of XL's tokenizer in its refiner, is without the sound.
+    nowhere = [(token.name, torch.zeros(0, 1)) for token in used]
+    family = copy.copy(clip.tokenizer)
+    for place, part in list(vars(family).items()):
+        if hasattr(part, "tokenize_with_weights") and hasattr(part, "embedding_identifier"):
+            # Core keeps T5's under clip_t5xxl in some families, under t5xxl in others.
+            name = place if place in CLIPS else place.removeprefix("clip_")
+            wrapped = tokenizer.for_clip if name in CLIPS else tokenizer.for_words
+            setattr(family, place, wrapped(part, rows.get(name, nowhere)))
     options = getattr(clip, "tokenizer_options", None)
-    pairs = tokenizer.tokenize_with_weights(text, **({"tokenizer_options": options} if options else {}))
-    first = names[0]
-    end = getattr(clip.tokenizer, first).end_token
-    return pairs, _token_ids(pairs[first.removeprefix("clip_")], rows[first], end)
+    pairs = family.tokenize_with_weights(text, **({"tokenizer_options": options} if options else {}))
+    token_ids: dict[str, TokenIds] = {}
+    for name in names:
+        key, own = name if name in pairs else name.removeprefix("clip_"), tokenizer_of(clip, name)
+        if key not in pairs:
+            raise InputError(f"This CLIP's tokenizer gives nothing to its {name}: load another text encoder.")
+        if name in CLIPS:
+            token_ids[name] = tokenizer.token_ids_of_clip(pairs[key], rows[name], own.end_token)
+        else:
+            ends = own.pad_token, own.end_token
+            token_ids[name] = tokenizer.token_ids_of_words(pairs[key], rows[name], *ends)
+            pairs[key] = tokenizer.filled(pairs[key], rows[name])
+        _check_whole(prompt, name, rows[name], token_ids[name])
+    return pairs, tuple(piece for name in context_encoders(clip) for piece in token_ids[name])
 
 
 def encode(clip, prompt: Prompt, vectors: Vectors | None = None) -> Conditioning:
     """The prompt's conditioning, as CLIP Text Encode makes it; `vectors` as in `tokenize`."""
     pairs, token_ids = tokenize(clip, prompt, vectors)
     with torch.no_grad():
-        return Conditioning(*clip.encode_from_tokens(pairs, return_pooled=True), (token_ids,))
+        extra = clip.encode_from_tokens(pairs, return_dict=True)
+    return conditioning(clip, token_ids, extra.pop("cond"), extra.pop("pooled_output"), extra)
+
+
+def conditioning(
+    clip, token_ids: TokenIds, cross: Tensor, pooled: Tensor | None, extra: Mapping
+) -> Conditioning:
+    """What a CLIP's text model gives for a prompt of these token ids. Some families cut their template off:
+    the conditioning's rows are the last ones of the prompt, or end with a token of their own."""
+    cut = len(token_ids) - cross.shape[1]
+    last = families.find(families.LAST_ROW, clip.cond_stage_model)
+    if cut > 0:
+        if last in token_ids:
+            cut = len(token_ids) - token_ids[::-1].index(last) - cross.shape[1]
+        token_ids = token_ids[cut : cut + cross.shape[1]]
+    return Conditioning(cross, pooled, (token_ids,), dict(extra))
 
 
 def as_core(cond: Conditioning) -> list:
     """A Conditioning as core's CONDITIONING, which carries its token ids."""
-    return [[cond.cross, {"pooled_output": cond.pooled, TOKEN_IDS: cond.token_ids}]]
+    return [[cond.cross, {**cond.extra, "pooled_output": cond.pooled, TOKEN_IDS: cond.token_ids}]]
 
 
 def token_ids_of(conditioning: list) -> list[tuple[TokenIds, ...]]:
@@ -71,25 +90,62 @@ def token_ids_of(conditioning: list) -> list[tuple[TokenIds, ...]]:
 
 
 def encoders(clip) -> list[str]:
-    """The CLIP text encoders inside a CLIP object: "clip_l", "clip_g", "clip_h".
+    """The text encoders inside a CLIP object, CLIP's first: "clip_l", "clip_g", "t5xxl", "qwen3_4b" ...
 
-    Raises InputError for text encoders that are not CLIP (T5 and the language models of newer families).
+    Raises InputError where there are none that a word's vector can enter.
     """
-    names = [k for k in ENCODERS if hasattr(clip.cond_stage_model, k)]
-    others = [
-        k for k, m in clip.cond_stage_model.named_children() if k not in names and hasattr(m, "transformer")
+    model = clip.cond_stage_model
+    towers = {k: m for k, m in model.named_children() if hasattr(m, "transformer")}
+    names = [
+        k
+        for k, m in towers.items()
+        if is_encoder(k) and k not in families.UNSEEN and hasattr(m.transformer, "get_input_embeddings")
     ]
-    if not names or others:
+    reason = families.find(families.WORDLESS, model)
+    if reason or not names:
+        reason = reason or (
+            f"This CLIP has {', '.join(towers) or 'none'} for a text encoder, which takes no word's vector"
+        )
         raise InputError(
-            "Sound tokens need a Stable Diffusion 1, 2 or XL text encoder; this CLIP has "
-            f"{', '.join(others) or 'none'}: load a checkpoint of one of these families."
+            f"{reason}: load a CLIP, T5 or language model encoder, or write Encode Sound's nearest words."
+        )
+    return in_order(names)
+
+
+def clip_encoders(clip) -> list[str]:
+    """The encoders of a CLIP object that are CLIP's own, whose texts and pictures share a space.
+
+    Raises InputError where there are none.
+    """
+    names = [name for name in encoders(clip) if name in CLIPS]
+    if not names:
+        raise InputError(
+            f"This needs a CLIP text encoder, such as Stable Diffusion's; this one has "
+            f"{', '.join(encoders(clip))}: connect the CLIP that the sound encoder is for."
         )
     return names
+
+
+def context_encoders(clip) -> list[str]:
+    """The encoders whose rows follow one another in a CLIP object's conditioning; those of several CLIP
+    encoders stand side by side, and the first stands for them."""
+    only = families.find(families.CONTEXT, clip.cond_stage_model)
+    pooled = families.find(families.POOLED, clip.cond_stage_model) or ()
+    names = [k for k in encoders(clip) if (k in only if only else k not in pooled)] or encoders(clip)
+    return [k for k in names if k not in CLIPS or k == names[0]]
 
 
 def vocabulary(clip, encoder: str) -> nn.Embedding:
     """The embedding of every token id that a text encoder knows [vocabulary, d]."""
     return getattr(clip.cond_stage_model, encoder).transformer.get_input_embeddings()
+
+
+def tokenizer_of(clip, encoder: str):
+    """The tokenizer of one of a CLIP object's text encoders. Raises InputError where there is none."""
+    for place in (encoder, f"clip_{encoder}"):
+        if hasattr(clip.tokenizer, place):
+            return getattr(clip.tokenizer, place)
+    raise InputError(f"This CLIP has no tokenizer for its {encoder}: load another text encoder.")
 
 
 def vectors_for(
@@ -101,6 +157,9 @@ def vectors_for(
     """
     vectors = token.vectors if instead is None else instead
     rows = vectors.get(encoder)
+    if rows is None and token.f_a is None and len(vectors) == 1:
+        # Others' files of one tensor do not say whose it is.
+        (rows,) = vectors.values()
     if rows is None or rows.shape[-1] != width:
         widths = ", ".join(f"{k} {tuple(v.shape)[-1]}" for k, v in vectors.items())
         raise InputError(
@@ -110,49 +169,43 @@ def vectors_for(
     return rows
 
 
-def _with_embeddings(tokenizer, embeddings: list[Tensor]):
-    """A copy of one encoder's tokenizer that also knows `embedding:<PLACEHOLDER><number>`."""
-    tokenizer, without_files = copy.copy(tokenizer), copy.copy(tokenizer)
-    without_files.embedding_directory = []
-    core_lookup = tokenizer._try_get_embedding
-    if tokenizer.embedding_directory is None:
-        tokenizer.embedding_directory = []
-
-    def lookup(name: str):
-        word = name.split()[0]
-        if not word.startswith(PLACEHOLDER):
-            return core_lookup(name)
-        # Core's answer begins with the vectors in every version; what follows them differs.
-        embedding = embeddings[int(word.removeprefix(PLACEHOLDER))]
-        return (embedding, *without_files._try_get_embedding(name)[1:])
-
-    tokenizer._try_get_embedding = lookup
-    return tokenizer
+def _rows(clip, encoder: str, tokens: Sequence[SoundToken], vectors: Vectors) -> tokenizer.Rows:
+    """Each token's name and vectors for an encoder. One that the picture model sees pooled only may lack
+    them: the word is then in the other encoders' prompts alone."""
+    width = vocabulary(clip, encoder).embedding_dim
+    pooled = encoder in (families.find(families.POOLED, clip.cond_stage_model) or ())
+    rows = []
+    for token in tokens:
+        instead = vectors.get(token.name)
+        if pooled and encoder not in (token.vectors if instead is None else instead):
+            log.info("The sound token '%s' has no word for %s, of which little is seen.", token.name, encoder)
+            rows.append((token.name, torch.zeros(0, width)))
+        else:
+            rows.append((token.name, vectors_for(token, encoder, width, instead)))
+    return rows
 
 
-def _token_ids(chunks: list, rows: Mapping[str, Tensor], end: int) -> TokenIds:
-    """The token ids in core's chunks of (id or vector, weight, ...), whose sound tokens' vectors are views of
-    `rows` {token name: [n, d]}; what follows a chunk's end token is padding."""
-    owners = {v.untyped_storage().data_ptr(): (name, v) for name, v in rows.items()}
-    token_ids: list = []
-    for chunk in chunks:
-        pieces = [entry for entry, *_ in chunk]
-        read = len(pieces)
-        for i, piece in enumerate(pieces):
-            if not isinstance(piece, Tensor):
-                token_ids.append(int(piece))
-                if piece == end:
-                    read = i + 1
-                    break
-                continue
-            name, vectors = owners.get(piece.untyped_storage().data_ptr(), (None, None))
-            if name is None:
-                token_ids.append(f"embedding {hash(tuple(piece.flatten()[:8].tolist()))}")
-            else:
-                row = (piece.storage_offset() - vectors.storage_offset()) // vectors.shape[-1]
-                token_ids.append((name, row))
-        token_ids += [None] * (len(pieces) - read)
-    return tuple(token_ids)
+def _check_whole(prompt: Prompt, encoder: str, rows: tokenizer.Rows, token_ids: TokenIds) -> None:
+    """Raises InputError where a word of the prompt has not come as far as the encoder's input."""
+    found = token_positions(token_ids)
+    for name, vectors in rows:
+        wanted = sum(not isinstance(p, str) and p.name == name for p in prompt.pieces()) * len(vectors)
+        if len(found.get(name, ())) != wanted:
+            raise InputError(
+                f"The sound token '{name}' stands behind what the text encoder {encoder} reads of a prompt: "
+                "shorten the prompt or move the token forward."
+            )
+
+
+def word_rows(clip, encoder: str, texts: Sequence[str]) -> Tensor:
+    """Texts' places among a text encoder's words: the mean of their pieces' rows [N, d], as they enter it,
+    float32, on the CPU."""
+    table, tower = vocabulary(clip, encoder), tokenizer_of(clip, encoder)
+    device = table.weight.device
+    with torch.no_grad():
+        ids = [torch.tensor(tokenizer.word_ids(tower, text), device=device) for text in texts]
+        # Through the module: some scale their rows after the look-up, and a table may be quantised.
+        return torch.stack([table(row, out_dtype=torch.float32).mean(0).float().cpu() for row in ids])
 
 
 def end_states(clip, encoder: str, texts: Sequence[str]) -> Tensor:
@@ -186,7 +239,7 @@ class ClipTower:
     """
 
     def __init__(self, clip):
-        self.clip, self.encoder = clip, encoders(clip)[0]
+        self.clip, self.encoder = clip, clip_encoders(clip)[0]
         self.dim = vocabulary(clip, self.encoder).embedding_dim
         self.name = f"{self.encoder} {self.dim}"
 

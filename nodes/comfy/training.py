@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
@@ -9,6 +10,13 @@ import comfy.model_management
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from ...aai.embedding import CLIPS
+from ...aai.errors import InputError
+from ...aai.picture.checkpointing import checkpointing
+from . import families
+from .prediction import check_backward
 
 
 class Training:
@@ -16,33 +24,50 @@ class Training:
 
     ComfyUI's executor runs in inference mode, whose tensors autograd refuses. So inference weights are cloned
     one by one, and cloned back at the end: never two copies of a model at a time. The patchers' models are
-    loaded whole, their patches (LoRA) with them, and `room` bytes beside them are freed. `twins` are the
-    patchers that were made for the training; they are unloaded at its end.
+    loaded whole, their patches (LoRA) with them, and `room` bytes beside them are freed; where they do not
+    fit beside each other, each when it is `take`n. `twins` are the patchers that were made for the training;
+    they are unloaded at its end.
     """
 
     def __init__(self, patchers: list, room: int = 0, twins: Sequence = ()):
         self.patchers, self.room, self.twins = patchers, room, twins
+        self.together = _fit(patchers, room)
+        self.taken: object = None
         self.cloned: dict[tuple[int, str], tuple[dict, str]] = {}
         self.modes = ExitStack()
 
     def __enter__(self) -> Training:
         self.modes.enter_context(torch.inference_mode(False))
         self.modes.enter_context(torch.enable_grad())
+        self.modes.enter_context(_core_trains())
         try:
-            self.take()
+            self.take_all()
         except BaseException:
             self.__exit__()
             raise
         return self
 
-    def take(self) -> None:
-        """Loads the models, where others have taken their place, and clones their inference tensors."""
+    def take_all(self) -> None:
+        """Loads the models, where others have taken their place; all of them, where they fit."""
+        self.taken = None
+        if self.together:
+            self._load(self.patchers)
+        else:
+            self.take(self.patchers[0])
+
+    def take(self, patcher) -> None:
+        """Loads one of the models before it computes, where they do not fit beside each other."""
+        if not self.together and self.taken is not patcher:
+            self._load([patcher])
+            self.taken = patcher
+
+    def _load(self, patchers: list) -> None:
         # An inference tensor that is moved outside inference mode becomes neither kind: autograd fails on it.
         with torch.inference_mode():
             comfy.model_management.load_models_gpu(
-                list(self.patchers), memory_required=self.room, force_full_load=True
+                list(patchers), memory_required=self.room, force_full_load=_fit(patchers, self.room)
             )
-        for patcher in self.patchers:
+        for patcher in patchers:
             for tensors, name in _clone_inference_tensors(patcher.model):
                 self.cloned[id(tensors), name] = (tensors, name)
 
@@ -59,6 +84,60 @@ class Training:
                 comfy.model_management.free_memory(1e30, device, keep_loaded=others)
         # The steps' cached memory goes back to the device: the sampler counts on it.
         comfy.model_management.soft_empty_cache()
+
+
+LEAST = 2 * 2**30
+"""Bytes beside the weights with which a step of small pictures, or with checkpointing, can do."""
+
+
+def _fit(patchers: Sequence, room: int) -> bool:
+    """Whether the patchers' models fit on their device together, with what a step takes at the least."""
+    devices = {p.load_device for p in patchers}
+    if any(device.type == "cpu" for device in devices):
+        return True
+    sizes = sum(p.model_size() for p in patchers) + min(room, LEAST)
+    return sizes <= 0.95 * min(comfy.model_management.get_total_memory(device) for device in devices)
+
+
+@contextmanager
+def _core_trains() -> Iterator[None]:
+    """Inside, core's transformers know that they are trained through, and change nothing in place."""
+    before = getattr(comfy.model_management, "in_training", None)
+    if before is None:
+        # Older versions know no such thing, and need none.
+        yield
+        return
+    comfy.model_management.in_training = True
+    try:
+        yield
+    finally:
+        comfy.model_management.in_training = before
+
+
+def check_trainable(model, clip) -> None:
+    """Raises InputError for a MODEL or CLIP that gradients cannot pass, by its name."""
+    inner = model.model
+    check_backward(model)
+    parts = [model, inner.diffusion_model, clip.patcher, clip.cond_stage_model]
+    weights = [next(iter(part.parameters()), None) for part in (inner.diffusion_model, clip.cond_stage_model)]
+    pack = families.engine(*parts, *weights)
+    if pack is not None:
+        raise InputError(
+            f"These are {pack} weights, which have no backward pass: train the word with the same model in "
+            "safetensors (bf16 or fp8); it then works with these, too."
+        )
+    if _is_compiled(model):
+        raise InputError(
+            "The model is compiled (torch.compile), and would be again at each step: connect it as it was "
+            "before; the word then works with the compiled one, too."
+        )
+
+
+def _is_compiled(model) -> bool:
+    patched = getattr(model, "object_patches", {}).get("diffusion_model", model.model.diffusion_model)
+    wrappers = model.model_options.get("transformer_options", {}).get("wrappers", {})
+    keys = [key for kind in wrappers.values() for key in kind]
+    return hasattr(patched, "_orig_mod") or "torch.compile" in keys
 
 
 BYTES_PER_POSITION = 400_000
@@ -78,6 +157,43 @@ def room_to_train() -> Iterator[torch.device]:
         yield comfy.model_management.get_torch_device()
     finally:
         comfy.model_management.soft_empty_cache()
+
+
+class WithoutOut(TorchFunctionMode):
+    """Inside, sums and products are not written to an `out=`, which autograd refuses and core's language
+    models give. They go on with what is returned, which is the same bit for bit."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if function in (torch.add, torch.mul, torch.clamp):
+            kwargs.pop("out", None)
+        return function(*args, **kwargs)
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The blocks of a transformer: the members of its outermost lists of modules."""
+    found = []
+    for child in model.children():
+        found += list(child) if isinstance(child, nn.ModuleList) else blocks(child)
+    return found
+
+
+@contextmanager
+def differentiable(module: nn.Module) -> Iterator[None]:
+    """Inside, what core's transformers do can be differentiated, though they change tensors in place."""
+    with saved_copies(module), WithoutOut():
+        yield
+
+
+@contextmanager
+def differentiable_text(text_model: nn.Module) -> Iterator[None]:
+    """Inside, core's text encoders are differentiable. The blocks of those that are not CLIP run again in the
+    backward pass: what they keep, their weights in the computing type among it, would not fit."""
+    others = [m for k, m in text_model.named_children() if k not in CLIPS and hasattr(m, "transformer")]
+    large = [block for tower in others for block in blocks(tower.transformer)]
+    within = functools.partial(differentiable, text_model)
+    with checkpointing(large, within), within() if others else saved_copies(text_model):
+        yield
 
 
 def saved_copies(module: nn.Module) -> AbstractContextManager:

@@ -39,6 +39,38 @@ def test_gradients_are_the_same_and_the_rest_is_computed_again():
     assert calls == [{"block": 1}, {"block": 1}, {}]
 
 
+def test_what_a_module_changes_in_place_is_changed_for_itself_alone():
+    """As ComfyUI's Flux does, whose first block gets a picture that no gradient passes yet."""
+
+    class Layer(nn.Module):
+        def forward(self, image, text):
+            text += 0.1 * image.sum() * text.exp()
+            image += text.mean() ** 2
+            return image[1:], text
+
+    def loss(layers, text):
+        image = torch.ones(4, dtype=torch.float64)
+        for layer in layers:
+            image, text = layer(image, text)
+            text += 1
+        return (image.sum() * text).sum()
+
+    def in_copies():
+        return torch.autograd.graph.saved_tensors_hooks(torch.clone, lambda kept: kept)
+
+    layers, start = [Layer(), Layer()], torch.tensor([0.1, -0.2], dtype=torch.float64, requires_grad=True)
+    with in_copies():
+        (plain,) = torch.autograd.grad(loss(layers, start * 1), start)
+    with checkpointing(layers, in_copies):
+        with in_copies():
+            value = loss(layers, start * 1)
+        assert_close(torch.autograd.grad(value, start)[0], plain)
+    step = 1e-6 * plain / plain.norm()
+    with torch.no_grad():
+        rise = loss(layers, start + step) - loss(layers, start - step)
+    assert_close(rise / 2e-6, plain.norm(), rtol=1e-5, atol=0)
+
+
 def test_a_modules_own_forward_comes_back_after_an_error():
     plain, patched = nn.Linear(2, 2), nn.Linear(2, 2)
     own = patched.forward = lambda x: x + 1

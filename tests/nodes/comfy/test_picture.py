@@ -109,11 +109,32 @@ def test_weights_come_back_after_an_error(picture, small):
     assert all(p.is_inference() for p in small.model.model.diffusion_model.parameters())
 
 
-def test_flow_models_are_refused(small, pack):
+def test_a_flow_is_trained_in_its_velocity(small, pack):
+    """At the times of its own shifted schedule; and the noise is what is left of x without the picture."""
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
     model = ModelSamplingSD3().patch(small.model, 3.0)[0]
-    with pytest.raises(pack.part("aai.errors").InputError, match="Stable Diffusion 1, 2 or XL"):
+    picture = pack.part("nodes.comfy.picture").ComfyPictureModel(model, small.clip, small.vae)
+    latents, noise = torch.randn(2, 2, 32, 8, 8, generator=torch.Generator().manual_seed(2))
+    t = torch.tensor([100, 800])
+    with torch.inference_mode():
+        cond = picture.encode_prompt(pack.part("aai.prompt").Prompt("a photo of a dog"))
+        place = (t[:, None, None, None] + 0.5) / 1000
+        s = 3 * place / (1 + 2 * place)
+        x = (1 - s) * latents + s * noise
+        v = small.unet(x, 1000 * s.flatten(), cond.cross.expand(2, -1, -1)).sample
+        wanted = (v - (noise - latents)).square().mean()
+        assert_close(picture.denoising_loss(latents, cond, noise, t), wanted, atol=1e-4, rtol=1e-4)
+        length = (s**2 + (1 - s) ** 2).sqrt()
+        assert_close(picture.predict_noise(x / length, t, cond), x + (1 - s) * v, atol=1e-4, rtol=1e-3)
+        assert_close(picture.sigmas[t], (s / (1 - s)).flatten())
+
+
+def test_a_model_of_neither_is_refused_by_its_name(small, pack):
+    from comfy_extras.nodes_model_advanced import ModelSamplingContinuousEDM
+
+    model = ModelSamplingContinuousEDM().patch(small.model, "edm", 120.0, 0.002)[0]
+    with pytest.raises(pack.part("aai.errors").InputError, match="BaseModel predicts neither"):
         pack.part("nodes.comfy.picture").ComfyPictureModel(model, small.clip, small.vae)
 
 

@@ -1,0 +1,73 @@
+"""Families that this ComfyUI has, at a tiny size, and a sound's word in them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from bench import tiny_models
+
+LABELS = ["rain", "thunder", "fire", "a dog", "a clock", "wind", "sea waves", "a rooster"]
+
+
+@pytest.fixture(scope="module", params=tiny_models.FAMILIES)
+def tiny(request, pack, comfy):
+    """One family: its MODEL, CLIP, latents, and `picture`, both behind the PictureModel protocol."""
+    try:
+        held = tiny_models.build(tiny_models.FAMILIES[request.param], [str(comfy / "models" / "embeddings")])
+    except tiny_models.Absent as absent:
+        pytest.skip(str(absent))
+    clip = pack.part("nodes.comfy.clip")
+    try:
+        widths = {key: clip.vocabulary(held.clip, key).embedding_dim for key in clip.encoders(held.clip)}
+    except pack.part("aai.errors").InputError:
+        widths = {}
+    yield SimpleNamespace(
+        name=request.param, model=held.model, clip=held.clip, latents=held.latents, widths=widths
+    )
+
+
+@pytest.fixture(scope="module")
+def table():
+    """A sound encoder's words and their vectors, in a space of 48 that no text encoder shares."""
+    vectors = torch.randn(len(LABELS), 48, generator=torch.Generator().manual_seed(3))
+    return LABELS, torch.nn.functional.normalize(vectors, dim=-1)
+
+
+@pytest.fixture
+def token(pack, tiny):
+    """A word of two vectors as long as the family's own, for each of its text encoders."""
+    if not tiny.widths:
+        pytest.skip(f"no sound can be a word of {tiny.name}")
+    generator = torch.Generator().manual_seed(5)
+    vectors = {key: torch.randn(2, width, generator=generator) for key, width in tiny.widths.items()}
+    return pack.part("aai.token").SoundToken("rain", vectors)
+
+
+@pytest.fixture
+def encode(pack, tiny):
+    """encode(text, *tokens) -> the text's Conditioning, and what each text encoder got {key: [L, d]}."""
+
+    def run(text, *tokens, by_core=False):
+        seen, hooks = {}, []
+        for key in tiny.widths:
+
+            def look(module, given, named, key=key):
+                # Where a prompt has weights an empty one follows it.
+                seen[key] = named["embeds"].detach().clone().flatten(0, 1)
+
+            tower = getattr(tiny.clip.cond_stage_model, key).transformer
+            hooks.append(tower.register_forward_pre_hook(look, with_kwargs=True))
+        try:
+            with torch.inference_mode():
+                if by_core:
+                    return tiny.clip.encode_from_tokens(tiny.clip.tokenize(text), return_dict=True), seen
+                prompt = pack.part("aai.prompt").Prompt(text, tokens)
+                return pack.part("nodes.comfy.clip").encode(tiny.clip, prompt), seen
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    return run
