@@ -192,9 +192,10 @@ def test_a_sound_that_the_encoder_does_not_know_is_shown_as_unknown(tab, server,
     assert first.inner_text().startswith("unknown") and "aai-unknown" in first.get_attribute("class")
     assert page.page.get_by_text("outside of what this encoder knows").is_visible()
     page.shot(f"unknown-{scheme}")
-    page.set("AAI_LoadAudio", audio="aai_thunder.wav")
+    page.set("AAI_LoadAudio", audio="thunder.wav")
     page.run()
     assert page.wait()["status"]["status_str"] == "success"
+    page.page.locator(".aai-words li").first.get_by_text("thunder").wait_for()
     assert not page.page.get_by_text("outside of what this encoder knows").is_visible()
     assert page.complaints == []
 
