@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +10,7 @@ from torch.nn import functional as F
 
 from ..audio import Sound
 from ..encoders.cavmae_encoder import CAVMAEEncoder
-from ..encoders.known import Known
+from ..encoders.known import Known, new_head
 from .evaluate import clip_features
 from .features import Features
 
@@ -19,7 +18,7 @@ REFUSED = 0.05
 """The share of known sounds that the threshold calls unknown."""
 CLIPS = 2000
 """How many of the training's clips are compared: more make the test no better."""
-STEPS, RATE, HIDDEN, JITTER = 2000, 3e-3, 64, 0.02
+STEPS, RATE, JITTER = 2000, 3e-3, 0.02
 
 
 def calibrate(
@@ -46,13 +45,13 @@ def fit_known(inside: Tensor, outside: Tensor, held_out: Tensor | None = None, s
             fifth = torch.ones(len(inside), dtype=torch.bool)
         first = _fitted(inside[~fifth] if (~fifth).any() else inside, outside, seed)
         threshold = _threshold(first, inside[fifth])
-        return _as_known(_fitted(inside, outside, seed), threshold)
+        return Known.of(_fitted(inside, outside, seed), threshold)
     fitted = _fitted(inside, outside, seed)
-    return _as_known(fitted, _threshold(fitted, held_out))
+    return Known.of(fitted, _threshold(fitted, held_out))
 
 
 def _threshold(head: nn.Sequential, f_a: Tensor) -> float:
-    scores = _as_known(head, 0.5).probability(f_a)
+    scores = Known.of(head).probability(f_a)
     return min(0.5, float(scores.quantile(REFUSED)))
 
 
@@ -62,7 +61,7 @@ def _fitted(inside: Tensor, outside: Tensor, seed: int) -> nn.Sequential:
     known = torch.cat([torch.ones(len(inside)), torch.zeros(len(outside))])
     # Both kinds count alike, however many there are of each.
     weight = torch.where(known == 1, 0.5 / len(inside), 0.5 / len(outside))
-    head = nn.Sequential(nn.Linear(f_a.shape[1], HIDDEN), nn.GELU(), nn.Linear(HIDDEN, 1))
+    head = new_head(f_a.shape[1])
     with torch.no_grad():
         for layer in (head[0], head[2]):
             layer.weight.normal_(0, layer.in_features**-0.5, generator=generator)
@@ -76,9 +75,4 @@ def _fitted(inside: Tensor, outside: Tensor, seed: int) -> nn.Sequential:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return copy.deepcopy(head).requires_grad_(False)
-
-
-def _as_known(head: nn.Sequential, threshold: float) -> Known:
-    first, _, last = head
-    return Known(first.weight, first.bias, last.weight[0], float(last.bias), threshold)
+    return head.requires_grad_(False)

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -41,6 +41,13 @@ class Known:
         return tensors, {"offset": self.offset, "threshold": self.threshold}
 
     @classmethod
+    def of(cls, head: nn.Sequential, threshold: float = 0.5) -> Known:
+        """A trained `new_head` as a test."""
+        first, _, last = head
+        hidden, bias, out = (part.detach().clone() for part in (first.weight, first.bias, last.weight[0]))
+        return cls(hidden, bias, out, last.bias.item(), threshold)
+
+    @classmethod
     def restore(cls, tensors: dict[str, Tensor], numbers: dict[str, float], dim: int) -> Known:
         """Its `state` again, for an encoder of so many numbers.
 
@@ -59,3 +66,8 @@ class Known:
         if not finite or not math.isfinite(offset) or not 0 <= threshold <= 1:
             raise ValueError("a test of what it knows that holds no numbers")
         return cls(hidden, bias, out, offset, threshold)
+
+
+def new_head(dim: int, hidden: int = 64) -> nn.Sequential:
+    """The two layers to train: f_a of length one [B, dim] to logits [B, 1]."""
+    return nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, 1))

@@ -13,7 +13,8 @@ import argparse
 from pathlib import Path
 
 from ..loaders import WEIGHTS
-from .ears import FOLDS, Sources
+from ..world import FOLDS
+from .ears import Sources
 from .recipe import Build
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...align.calibrate import REFUSED
 from ...audio import SILENCE_LUFS, Sound, load, loudness
 from ...encoders.cavmae import CAVMAE
 from ...encoders.cavmae_encoder import CAVMAEEncoder
@@ -28,17 +29,14 @@ from ..outside import KINDS, synthesize_outside
 from ..pictures import Scenes
 from ..sounds import synthesize
 from ..text import CaptionEncoder
-from ..world import ESC10, EVENTS
+from ..world import ESC10, EVENTS, FOLDS
 from .clips import OUTSIDE, Clip, Mixer, energies_of
 from .hearing import Ears, Targets, train_ears
 from .kept import kept
 from .sound_encoder import CONFIG, TRAIN_SEED, as_encoder, level_vectors, train_visual
 
-FOLDS = (1, 2, 3, 4)
 SYNTHESIZED, SYNTHESIZED_OUTSIDE, SECONDS = 4000, 1400, 6.0
 PICTURES = 2600
-REFUSED = 0.05
-"""The share of known recordings that the threshold calls unknown, of those that were left out."""
 TAUS = (0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.06)
 UNHEARD, SYNTHESIZED_TO_CALIBRATE = TRAIN_SEED + 500_000, 20
 MADE_BY = "python -m aai.soundworld.build"

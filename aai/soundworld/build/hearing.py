@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ...align.losses import info_nce, similarity
 from ...encoders.cavmae import CAVMAE
-from ...encoders.known import Known
+from ...encoders.known import Known, new_head
 from ...optim import set_rate
 from ..captions import LEVELS
 from .clips import Heard, Mixer
@@ -49,24 +49,16 @@ class Targets:
 class Ears(nn.Module):
     """An audio branch and the two layers that tell whether its f_a is known."""
 
-    def __init__(self, model: CAVMAE, hidden: int = 64):
+    def __init__(self, model: CAVMAE):
         super().__init__()
-        self.model = model
-        self.head = nn.Sequential(nn.Linear(model.config.dim, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        self.model, self.head = model, new_head(model.config.dim)
 
     def parts(self) -> list[nn.Parameter]:
         return [*self.model.audio_parameters(), *self.head.parameters()]
 
-    def known(self, threshold: float = 0.5, scale: float = 1.0, offset: float = 0.0) -> Known:
-        """The head as a calibrated test: its logits times `scale` plus `offset`."""
-        first, _, last = self.head
-        return Known(
-            first.weight.detach().clone(),
-            first.bias.detach().clone(),
-            last.weight.detach()[0] * scale,
-            last.bias.item() * scale + offset,
-            threshold,
-        )
+    def known(self, threshold: float = 0.5) -> Known:
+        """The head as a test of what the encoder knows."""
+        return Known.of(self.head, threshold)
 
 
 def losses(ears: Ears, heard: Heard, targets: Targets, generator: torch.Generator) -> dict[str, Tensor]:

@@ -20,8 +20,9 @@ from ...encoders.known import Known
 from ...encoders.loaders import save
 from ..loaders import WEIGHTS, load_sound_encoder
 from ..sounds import LOUDEST_LUFS, QUIETEST_LUFS
+from ..world import FOLDS
 from .clips import FLOOR, FRAMES_A_SECOND, OUTSIDE, QUIETEST, Clip
-from .ears import FOLDS, MADE_BY, of_packages, recorded, synthesized
+from .ears import MADE_BY, of_packages, recorded, synthesized
 from .sound_encoder import CONFIG, nepers
 
 EVENTS_SYNTHESIZED, OTHERS_SYNTHESIZED = 1800, 700

@@ -26,10 +26,9 @@ from ...metrics import Share
 from ..library import references
 from ..loaders import load_oracle, load_picture_model, load_sound_encoder
 from ..sounds import unseen_sound
-from ..world import EVENTS
+from ..world import EVENTS, FOLDS
 from . import edits
 from .hearing import (
-    FOLDS,
     WINDOWS,
     calibration,
     mixtures,

@@ -32,9 +32,8 @@ from ..loaders import WEIGHTS, load_sound_encoder, load_text, weights_file
 from ..pictures import render
 from ..sounds import synthesize
 from ..text import CaptionEncoder
-from ..world import EVENTS, SCENES
+from ..world import EVENTS, FOLDS, SCENES
 
-FOLDS = (1, 2, 3, 4)
 TEST_SEED, PICTURE_SEED = 7_000_000, 8_000_000
 LABELS = len(EVENTS) * len(LEVELS)
 

@@ -34,8 +34,8 @@ from ...errors import InputError
 from ...metrics import Share, nearest_label
 from ..build.sound_encoder import SILENCE_LOG_ENERGY, as_encoder, at_level, level_vectors, mix, nepers, vary
 from ..captions import phrase
-from ..world import ESC10, EVENTS
-from .align_data import FOLDS, Study, embed_fbanks, new_model
+from ..world import ESC10, EVENTS, FOLDS
+from .align_data import Study, embed_fbanks, new_model
 
 OUT = Path("out/align_study")
 TEMPLATE = "the sound of {}"

@@ -25,9 +25,6 @@ from ..world import ESC10, EVENTS
 WINDOWS = (1.0, 1.5, 2.0, 5.0)
 QUIET_BELOW = 15.0
 """LU below the whole clip at which a window is a pause of it, and names nothing."""
-FOLDS = (1, 2, 3, 4)
-REFUSED = 0.05
-"""The share of known recordings that may be called unknown."""
 
 
 def name_synthetic(encoder: CAVMAEEncoder, count: int = 200) -> Share:
