@@ -1,6 +1,7 @@
 """SoundWorld's picture models: the real architectures at a small size.
 
-The U-Net is diffusers' `UNet2DConditionModel` in Stable Diffusion 1's arrangement, the text tower is
+The U-Net is diffusers' `UNet2DConditionModel` in Stable Diffusion 1's arrangement, the flow transformer its
+`FluxTransformer2DModel` in Flux.1's; the text tower is
 transformers' `CLIPTextModel` with a small vocabulary of its own. The autoencoder is a linear map of 8x8
 patches (a PCA, so it has no training to fail) with a small convolutional network that cleans the decoded
 picture.
@@ -37,6 +38,21 @@ UNET_CONFIG = {
     "attention_head_dim": 4,
     "cross_attention_dim": DIM,
     "norm_num_groups": 32,
+}
+TEXT_PLACES = 24
+"""How many places of a prompt the flow transformer reads, where the prompt is no longer."""
+FLOW_CONFIG = {
+    "patch_size": 1,
+    "in_channels": 4 * LATENT_CHANNELS,
+    "num_layers": 2,
+    "num_single_layers": 4,
+    "attention_head_dim": 32,
+    "num_attention_heads": 6,
+    "joint_attention_dim": DIM,
+    # A pooled prompt would tell the event past all attention: it is one number, and always 0.
+    "pooled_projection_dim": 1,
+    "guidance_embeds": False,
+    "axes_dims_rope": (8, 12, 12),
 }
 SCHEDULER_CONFIG = {
     "num_train_timesteps": 1000,
@@ -116,3 +132,10 @@ def build_unet() -> nn.Module:
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(**UNET_CONFIG)
+
+
+def build_flow() -> nn.Module:
+    """diffusers' transformer of FLOW_CONFIG, with random weights."""
+    from diffusers import FluxTransformer2DModel
+
+    return FluxTransformer2DModel(**FLOW_CONFIG)

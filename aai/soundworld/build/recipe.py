@@ -12,15 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ... import files
-from ..models import PatchAutoencoder, build_unet
+from ..models import PatchAutoencoder, build_flow, build_unet
 from ..oracle import Oracle
 from ..pictures import draw_all, event_mask, random_scenes
 from ..text import CaptionEncoder, build_text_tower, load_tokenizer
 from ..world import EVENTS, SCENES
-from .diffusion import caption_states, encode_pictures, refine_autoencoder, train_unet
+from .decoder import refine_autoencoder
+from .denoiser import Loss, caption_states, encode_pictures, flow_loss, train_denoiser, v_loss
 from .ears import SoundEncoderBuild, Sources
 from .kept import kept
 from .oracle import train_oracle
@@ -53,8 +54,9 @@ def _figure(value: object) -> str:
 class Build:
     """The parts of SoundWorld, each made once and kept in `work`."""
 
-    def __init__(self, work: Path, sources: Sources, unet_minutes: float, seed: int):
-        self.work, self.sources, self.unet_minutes, self.seed = work, sources, unet_minutes, seed
+    def __init__(self, work: Path, sources: Sources, unet_minutes: float, flow_minutes: float, seed: int):
+        self.work, self.sources, self.seed = work, sources, seed
+        self.unet_minutes, self.flow_minutes = unet_minutes, flow_minutes
         self.report = Report()
         work.mkdir(parents=True, exist_ok=True)
 
@@ -101,17 +103,28 @@ class Build:
             "captions", lambda: caption_states(self.caption_encoder(), self.scenes(), 3, SCENE_SEED)
         )
 
-    def unet(self) -> torch.nn.Module:
+    def unet(self) -> nn.Module:
+        return self.denoiser("unet", build_unet, v_loss, self.unet_minutes)
+
+    def flow(self) -> nn.Module:
+        return self.denoiser("flow", build_flow, flow_loss, self.flow_minutes, batch=32, rate=1e-3)
+
+    def denoiser(
+        self, name: str, build: Callable[[], nn.Module], loss: Loss, minutes: float, **settings
+    ) -> nn.Module:
+        """A trained denoiser, frozen."""
+
         def make() -> dict[str, Tensor]:
             latents = encode_pictures(self.linear_autoencoder(), self.pictures())
             empty = self.caption_encoder().states([""], length=77)[0][0]
-            return train_unet(
-                latents, self.captions(), empty, self.work, self.unet_minutes, seed=self.seed,
-                report=self.report("unet", 50),
+            torch.manual_seed(self.seed)
+            return train_denoiser(
+                build(), loss, latents, self.captions(), empty, self.work / f"{name}.ckpt", minutes,
+                seed=self.seed, report=self.report(name, 50), **settings,
             ).state_dict()  # fmt: skip
 
-        model = build_unet()
-        model.load_state_dict(self.keep("unet", make))
+        model = build()
+        model.load_state_dict(self.keep(name, make))
         return model.eval().requires_grad_(False)
 
     def autoencoder(self) -> PatchAutoencoder:

@@ -8,7 +8,7 @@ from aai.soundworld.build.recipe import Build, Report
 
 
 def test_a_part_is_made_once_and_read_back(tmp_path):
-    build, made = Build(tmp_path / "work", Sources(), 0.0, 0), []
+    build, made = Build(tmp_path / "work", Sources(), 0.0, 0.0, 0), []
 
     def make() -> dict[str, torch.Tensor]:
         made.append(1)
@@ -20,7 +20,7 @@ def test_a_part_is_made_once_and_read_back(tmp_path):
 
 
 def test_a_part_that_was_stopped_leaves_nothing(tmp_path):
-    build = Build(tmp_path, Sources(), 0.0, 0)
+    build = Build(tmp_path, Sources(), 0.0, 0.0, 0)
     with pytest.raises(KeyboardInterrupt):
         build.keep("part", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     assert not list(tmp_path.iterdir())

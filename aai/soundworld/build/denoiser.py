@@ -1,9 +1,11 @@
-"""Trains SoundWorld's U-Net: latents of rendered pictures, captions encoded by the frozen text tower.
+"""Trains SoundWorld's denoisers: latents of rendered pictures, captions encoded by the frozen text tower.
 
 The U-Net predicts v (Salimans and Ho 2022): a small one learns that sooner than the noise, which where noise
 is strong asks it to copy its input. Min-SNR weights (Hang et al. 2023, gamma = 5); timesteps stratified over
-the batch; one caption in ten is empty, for classifier-free guidance. The rate is constant, then falls to zero
-over the last part of the time; the weights that are kept are an exponential moving average.
+the batch. The transformer predicts the velocity of a rectified flow (Liu et al. 2023), times logit-normal
+(Esser et al. 2024) and stratified as well. One caption in ten is empty, for classifier-free guidance. The
+rate is constant, then falls to zero over the last part of the time; the weights that are kept are an
+exponential moving average.
 """
 
 from __future__ import annotations
@@ -16,67 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...picture.packing import packed, place_ids
 from ...picture.schedule import alphas_cumprod
 from ..captions import caption
-from ..models import SCHEDULER_CONFIG, PatchAutoencoder, build_unet
+from ..models import SCHEDULER_CONFIG, TEXT_PLACES, PatchAutoencoder
 from ..pictures import Scenes
 from ..text import CaptionEncoder, as_word, scale_of
 from .text import perturb
 
-LATEST_TIMESTEP = 250
-"""From this timestep down a sampler only adds details."""
+TIME_MEAN = 0.4
+"""The mean of the logit of a training time of the flow: above 0, more of them are noisy."""
 
-
-def refine_autoencoder(
-    autoencoder: PatchAutoencoder,
-    pictures: Tensor,
-    unet: nn.Module,
-    states: Tensor,
-    *,
-    steps: int = 900,
-    batch: int = 16,
-    rate: float = 2e-3,
-    seed: int = 0,
-    report: Callable[[int, float], None] | None = None,
-) -> float:
-    """Trains the network that cleans decoded pictures (uint8 [N, 3, H, W]); returns how much of the error it
-    takes away.
-
-    It is trained on what it will be given: latents that the U-Net predicts from noisy ones and one of the
-    picture's captions (states [N, K, 77, D]), with no more noise than in a sampler's last quarter.
-    """
-    torch.manual_seed(seed)
-    parameters = [p for name, p in autoencoder.named_parameters() if name.startswith("refine")]
-    optimizer = torch.optim.AdamW(parameters, lr=rate)
-    alphas = alphas_cumprod(SCHEDULER_CONFIG).float()
-    before = after = 0.0
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1, (step + 1) / 30) * max(0.02, 1 - step / steps)
-        rows = torch.randint(len(pictures), (batch,))
-        picture = pictures[rows].float() / 127.5 - 1
-        context = states[rows, torch.randint(states.shape[1], (batch,))].float()
-        with torch.no_grad():
-            latents = _predicted_clean(unet, autoencoder.encode(picture), context, alphas)
-            plain = autoencoder.decode(latents, refine=False)
-        loss = (autoencoder.decode(latents) - picture).abs().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if step >= steps - 20:
-            before, after = before + (plain - picture).abs().mean().item(), after + loss.item()
-        if report:
-            report(step, loss.item())
-    autoencoder.eval().requires_grad_(False)
-    return 1 - after / before
-
-
-def _predicted_clean(unet: nn.Module, latents: Tensor, context: Tensor, alphas: Tensor) -> Tensor:
-    """A U-Net's (v-prediction) clean latents from noisy ones, each at a random timestep."""
-    t = torch.randint(LATEST_TIMESTEP, (len(latents),))
-    signal, spread = alphas[t].sqrt()[:, None, None, None], (1 - alphas[t]).sqrt()[:, None, None, None]
-    noisy = signal * latents + spread * torch.randn_like(latents)
-    return signal * noisy - spread * unet(noisy, t, context).sample
+Loss = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
+"""(model, latents [B, C, h, w], context [B, 77, D], generator): the loss, with noise from the generator."""
 
 
 @torch.no_grad()
@@ -106,11 +60,49 @@ def caption_states(encoder: CaptionEncoder, scenes: Scenes, per_picture: int, se
     return torch.cat(states).unflatten(0, (len(scenes.scene), per_picture))
 
 
-def train_unet(
+def v_loss(model: nn.Module, latents: Tensor, context: Tensor, generator: torch.Generator) -> Tensor:
+    """A U-Net's squared error in v, min-SNR weighted."""
+    alphas = alphas_cumprod(SCHEDULER_CONFIG).float()
+    snr = alphas / (1 - alphas)
+    weight = snr.clamp(max=5) / (snr + 1)
+    t = (_stratified(len(latents), generator) * 1000).long().clamp(max=999)
+    noise = torch.randn(latents.shape, generator=generator)
+    a = alphas[t][:, None, None, None]
+    signal, spread = a.sqrt(), (1 - a).sqrt()
+    predicted = model(signal * latents + spread * noise, t, context).sample
+    errors = (predicted - (signal * noise - spread * latents)).square().mean((1, 2, 3))
+    return (weight[t] * errors).mean()
+
+
+def flow_loss(model: nn.Module, latents: Tensor, context: Tensor, generator: torch.Generator) -> Tensor:
+    """A transformer's (diffusers' `FluxTransformer2DModel`) squared error in the velocity n - x0."""
+    count = len(latents)
+    time = torch.sigmoid(torch.special.ndtri(_stratified(count, generator).clamp(1e-4, 1 - 1e-4)) + TIME_MEAN)
+    noise = torch.randn(latents.shape, generator=generator)
+    s = time[:, None, None, None]
+    predicted = model(
+        hidden_states=packed(s * noise + (1 - s) * latents),
+        timestep=time,
+        encoder_hidden_states=context[:, :TEXT_PLACES],
+        pooled_projections=latents.new_zeros(count, model.config.pooled_projection_dim),
+        img_ids=place_ids(*latents.shape[2:]),
+        txt_ids=latents.new_zeros(TEXT_PLACES, 3),
+    ).sample
+    return (predicted - packed(noise - latents)).square().mean()
+
+
+def _stratified(count: int, generator: torch.Generator) -> Tensor:
+    """Numbers of (0, 1), one in each of `count` equal parts."""
+    return (torch.arange(count) + torch.rand(count, generator=generator)) / count
+
+
+def train_denoiser(
+    model: nn.Module,
+    loss_of: Loss,
     latents: Tensor,
     states: Tensor,
     empty: Tensor,
-    folder: Path,
+    checkpoint: Path,
     minutes: float,
     *,
     batch: int = 24,
@@ -119,21 +111,15 @@ def train_unet(
     seed: int = 0,
     report: Callable[[int, float, float], None] | None = None,
 ) -> nn.Module:
-    """Trains for `minutes` in all, over any number of runs: `folder/unet.ckpt` is written as it goes, and
-    when a run is stopped (`report` may raise), and resumed.
+    """Trains for `minutes` in all, over any number of runs: `checkpoint` is written as it goes, and when a
+    run is stopped (`report` may raise), and resumed.
 
     latents [N, C, h, w]; states [N, K, 77, D] of K captions a picture; empty [77, D]. Returns the averaged
     weights.
     """
-    torch.manual_seed(seed)
-    model = build_unet()
     average = {k: v.clone() for k, v in model.state_dict().items()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
-    alphas = alphas_cumprod(SCHEDULER_CONFIG).float()
-    snr = alphas / (1 - alphas)
-    weight = snr.clamp(max=5) / (snr + 1)
     step, spent = 0, 0.0
-    checkpoint = folder / "unet.ckpt"
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
@@ -164,17 +150,7 @@ def train_unet(
             which = torch.randint(states.shape[1], (batch,), generator=generator)
             context = states[rows, which].float()
             context[torch.rand(batch, generator=generator) < 0.1] = empty
-            t = (
-                ((torch.arange(batch) + torch.rand(batch, generator=generator)) * (1000 / batch))
-                .long()
-                .clamp(max=999)
-            )
-            noise = torch.randn(batch, *latents.shape[1:], generator=generator)
-            a = alphas[t][:, None, None, None]
-            signal, spread = a.sqrt(), (1 - a).sqrt()
-            predicted = model(signal * latents[rows] + spread * noise, t, context).sample
-            errors = (predicted - (signal * noise - spread * latents[rows])).square().mean((1, 2, 3))
-            loss = (weight[t] * errors).mean()
+            loss = loss_of(model, latents[rows], context, generator)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
