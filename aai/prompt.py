@@ -7,7 +7,7 @@ star; `\\*` and `\\<` are always the plain characters.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -25,6 +25,9 @@ SLOT = -1
 TokenIds = tuple[int | str | tuple[str, int] | None, ...]
 """What stands at each position of a text encoder's input: a word piece's id, (token name, row) for a sound
 token's vector, any other embedding's name, None for padding."""
+
+Split = Callable[[str], list[int]]
+"""A tokenizer: a text's ids."""
 
 _MARK = re.compile("\\\\([*\uff0a<])|([*\uff0a])|<([^<>\n]+)>")
 
@@ -158,17 +161,20 @@ class Prompt:
 
     def layout(
         self,
-        tokenize: Callable[[str], list[int]],
+        tokenize: Split,
         encoder: str = "clip_l",
         length: int = 77,
         pad: int | None = None,
+        least: int | None = None,
+        partial: bool = False,
     ) -> Layout:
-        """The prompt's ids and the places of its tokens' vectors for one text encoder.
+        """The prompt's ids and the places of its tokens' vectors for one CLIP text encoder.
 
         `tokenize` gives a text's ids between a begin and an end id, as CLIPTokenizer does; it is called for
-        each piece between tokens, as ComfyUI does. `pad` fills up to `length`; None takes the end id. Words
-        that do not fit are cut off at the end, with a warning. Raises InputError where that would cut off a
-        token, or a token has no vectors for `encoder`.
+        each piece between tokens, as ComfyUI does. `pad` fills up to `least` places, `length` without it;
+        None takes the end id. Words that do not fit are cut off at the end, with a warning. Raises InputError
+        where that would cut off a token, or a token has no vectors for `encoder`; where the encoder is of
+        little weight, `partial` leaves such tokens out.
         """
         begin, end = tokenize("")[:1], tokenize("")[-1:]
         ids: list[int] = list(begin)
@@ -176,32 +182,41 @@ class Prompt:
         for piece in self.pieces():
             if isinstance(piece, str):
                 ids += tokenize(piece)[1:-1]
+            else:
+                _stand(piece, encoder, ids, slots, partial)
+        pad = end[0] if pad is None else pad
+        least = length if least is None else least
+        return _fitted(ids, slots, (len(begin), end), length, least, pad, partial)
+
+    def word_layout(
+        self,
+        split: Split,
+        encoder: str,
+        frame: tuple[str, str] = ("", ""),
+        end: Sequence[int] = (),
+        length: int = 512,
+        least: int = 1,
+        pad: int = 0,
+    ) -> Layout:
+        """As `layout`, for T5 and language models: the ids of the text, between the two parts of a chat's
+        `frame`, and of an `end`.
+
+        `split` gives a text's ids alone. A piece of these vocabularies begins with its space: a token that
+        stands for a word takes it along.
+        """
+        before, after = frame
+        pieces = _merged([before, *self.pieces(), after])
+        ids: list[int] = []
+        slots: list[Slot] = []
+        for i, piece in enumerate(pieces):
+            if not isinstance(piece, str):
+                _stand(piece, encoder, ids, slots)
                 continue
-            if encoder not in piece.vectors:
-                raise InputError(
-                    f"The sound token '{piece.name}' was made for {', '.join(piece.vectors)}, but this "
-                    f"model reads {encoder}: train it with this model, or load the model that it was "
-                    "trained with."
-                )
-            rows = range(len(piece.vectors[encoder]))
-            slots += [Slot(len(ids) + row, piece.name, row) for row in rows]
-            ids += [SLOT] * len(rows)
-        truncated = len(ids) > length - 1
-        cut_off = next((s for s in slots if s.position >= length - 1), None)
-        if cut_off is not None:
-            raise InputError(
-                f"The prompt is too long: the sound token '{cut_off.name}' stands past the {length - 2} "
-                "words' pieces that the text encoder reads. Shorten the prompt or move the token forward."
-            )
-        if truncated:
-            log.warning(
-                "The prompt has %d pieces; the text encoder reads the first %d: shorten it.",
-                len(ids) - 1,
-                length - 2,
-            )
-        ids = [*ids[: length - 1], *end]
-        padding = [end[0] if pad is None else pad] * (length - len(ids))
-        return Layout(ids + padding, slots, len(ids) - 1, truncated)
+            if i + 1 < len(pieces):
+                piece = piece.removesuffix(" ")
+            if piece:
+                ids += following(split, piece) if ids else split(piece)
+        return _fitted(ids, slots, (0, end), length, least, pad)
 
     def _token_named(self, name: str) -> SoundToken:
         token = next((t for t in self.tokens if t.name == name), None)
@@ -212,3 +227,68 @@ class Prompt:
                 "the name, or write \\< for a plain <."
             )
         return token
+
+
+def following(split: Split, text: str) -> list[int]:
+    """A text's ids behind a word: some vocabularies put a space before any text of its own. `split` gives a
+    text's ids alone."""
+    word, both = split("a"), split(f"a{text}")
+    return both[len(word) :] if both[: len(word)] == word else split(text)
+
+
+def _merged(pieces: Iterable[str | SoundToken]) -> list[str | SoundToken]:
+    """The pieces without empty text; neighbouring text is one piece."""
+    merged: list[str | SoundToken] = []
+    for piece in pieces:
+        if isinstance(piece, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += piece
+        elif piece:
+            merged.append(piece)
+    return merged
+
+
+def _stand(token: SoundToken, encoder: str, ids: list[int], slots: list[Slot], partial: bool = False) -> None:
+    """Puts a token's slots behind the ids. Raises InputError where it has no vectors for the encoder, unless
+    it may be left out."""
+    if encoder not in token.vectors:
+        if partial:
+            return
+        raise InputError(
+            f"The sound token '{token.name}' was made for {', '.join(token.vectors)}, but this "
+            f"model reads {encoder}: train it with this model, or load the model that it was "
+            "trained with."
+        )
+    rows = range(len(token.vectors[encoder]))
+    slots += [Slot(len(ids) + row, token.name, row) for row in rows]
+    ids += [SLOT] * len(rows)
+
+
+def _fitted(
+    ids: list[int],
+    slots: list[Slot],
+    ends: tuple[int, Sequence[int]],
+    length: int,
+    least: int,
+    pad: int,
+    partial: bool = False,
+) -> Layout:
+    """The ids with their end and padding, in `length` places at most and `least` at least. `ends` are how
+    many of the ids begin a text, and those that end it."""
+    begin, end = ends
+    room = length - len(end)
+    truncated = len(ids) > room
+    cut_off = next((s for s in slots if s.position >= room), None)
+    if cut_off is not None and not partial:
+        raise InputError(
+            f"The prompt is too long: the sound token '{cut_off.name}' stands past the {room - begin} "
+            "words' pieces that the text encoder reads. Shorten the prompt or move the token forward."
+        )
+    if truncated and not partial:
+        log.warning(
+            "The prompt has %d pieces; the text encoder reads the first %d: shorten it.",
+            len(ids) - begin,
+            room - begin,
+        )
+    ids = [*ids[:room], *end]
+    slots = [s for s in slots if s.position < room]
+    return Layout(ids + [pad] * (least - len(ids)), slots, len(ids) - 1, truncated)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -19,25 +18,39 @@ from . import schedule
 from .attention import injecting
 from .checkpointing import checkpointing
 from .control import Control
-from .model import Conditioning, Vectors, fingerprint, vocabulary_statistics
+from .flow import FlowPictureModel, computed_in
+from .flow_families import flow_model
+from .frozen import FrozenModel, repeated
+from .model import Conditioning, Vectors
 from .text_encoder import TextEncoder
+from .velocity import FAMILIES
+
+PARTS = "unet", "transformer", "vae", "text_encoder", "text_encoder_2"
+"""The folders of a model in which weights lie."""
 
 
-def load(path_or_id: str | Path, dtype: torch.dtype = torch.float32) -> DiffusersPictureModel:
-    """A diffusers Stable Diffusion folder (or model id) as a picture model; its autoencoder is in float32.
+def load(
+    path_or_id: str | Path, dtype: torch.dtype = torch.float32
+) -> DiffusersPictureModel | FlowPictureModel:
+    """A diffusers folder (or model id) as a picture model: Stable Diffusion 1, 2 or XL, Flux.1 or Z-Image.
+    Its autoencoder is in float32, and a flow transformer that should be in float16 in bfloat16.
 
     Raises InputError where there is none, or it is of another family.
     """
     from diffusers import DiffusionPipeline
 
-    variants = {*variants_of(path_or_id, "unet", "vae", "text_encoder")} - {None}
     try:
+        index = dict(DiffusionPipeline.load_config(str(path_or_id)))
+        flows = _is_flow(index, path_or_id)
+        variants = {*variants_of(path_or_id, *PARTS)} - {None}
         pipeline = DiffusionPipeline.from_pretrained(
             str(path_or_id),
-            dtype={"default": dtype, "vae": torch.float32},
-            safety_checker=None,
+            dtype={"default": computed_in(dtype) if flows else dtype, "vae": torch.float32},
             variant=min(variants, default=None),
+            **({} if flows else {"safety_checker": None}),
         )
+    except InputError:
+        raise
     # What a damaged folder makes diffusers and its readers raise depends on the damage.
     except Exception as error:
         if is_out_of_memory(error):
@@ -47,17 +60,14 @@ def load(path_or_id: str | Path, dtype: torch.dtype = torch.float32) -> Diffuser
             "a model_index.json."
         ) from error
     parts = pipeline.components
-    if not {"unet", "vae", "text_encoder", "tokenizer", "scheduler"} <= set(parts):
-        raise InputError(
-            f"'{path_or_id}' is no Stable Diffusion 1, 2 or XL model but a {type(pipeline).__name__}: "
-            "load one of these."
-        )
     for name in ("tokenizer", "tokenizer_2"):
         length = getattr(parts.get(name), "model_max_length", 0)
         if isinstance(length, bool) or not isinstance(length, (int, float)):
             raise InputError(
                 f"The {name} of '{path_or_id}' has '{length}' as its model_max_length: download it again."
             )
+    if flows:
+        return flow_model(parts)
     return DiffusersPictureModel(
         unet=parts["unet"],
         text_encoder=parts["text_encoder"],
@@ -69,36 +79,33 @@ def load(path_or_id: str | Path, dtype: torch.dtype = torch.float32) -> Diffuser
     )
 
 
+def _is_flow(index: Mapping[str, object], path_or_id: str | Path) -> bool:
+    """Whether a model_index.json is of a flow transformer that can be loaded, and not of a U-Net; nothing of
+    the model has been read yet. Raises InputError where it is of neither."""
+    import diffusers
+
+    kind = index.get("_class_name")
+    _, transformer = index.get("transformer") or (None, None)
+    if transformer in FAMILIES:
+        if not hasattr(diffusers, transformer) or not hasattr(diffusers, str(kind)):
+            raise InputError(
+                f"The diffusers that is installed ({diffusers.__version__}) has no {kind}, which "
+                f"'{path_or_id}' is: install a newer one (pip install -U diffusers)."
+            )
+        return True
+    if not {"unet", "vae", "text_encoder", "tokenizer", "scheduler"} <= set(index):
+        raise InputError(
+            f"'{path_or_id}' is a {kind}, which is not known here: load Stable Diffusion 1, 2 or XL, Flux.1 "
+            "or Z-Image, or use it in ComfyUI, whose models all take sounds as words."
+        )
+    return False
+
+
 BLANK = (0.8223, -0.6876, 0.6364, 0.1380)
 """A grey picture's latent in Stable Diffusion 1's autoencoder, which ComfyUI shows every inpainting model."""
 
 
-@dataclass(frozen=True)
-class Codec:
-    """Pictures [B, 3, H, W] in [-1, 1] to latents as the U-Net knows them, and back; `downscale` pixels
-    a latent."""
-
-    encode: Callable[[Tensor], Tensor]
-    decode: Callable[[Tensor], Tensor]
-    downscale: int
-
-
-def codec_of(vae: nn.Module) -> Codec:
-    """The codec of diffusers' AutoencoderKL (the mean latent, scaled), or of a module with `encode`,
-    `decode` and `downscale` whose latents are scaled already."""
-    config = getattr(vae, "config", None)
-    scaling = getattr(config, "scaling_factor", None)
-    if scaling is None:
-        return Codec(vae.encode, vae.decode, getattr(vae, "downscale", 8))
-    shift = getattr(config, "shift_factor", None) or 0.0
-    return Codec(
-        encode=lambda x: (vae.encode(x).latent_dist.mode() - shift) * scaling,
-        decode=lambda z: vae.decode(z / scaling + shift).sample,
-        downscale=2 ** (len(config.block_out_channels) - 1),
-    )
-
-
-class DiffusersPictureModel:
+class DiffusersPictureModel(FrozenModel):
     """Stable Diffusion 1, 2 or XL from diffusers' and transformers' modules, which it freezes.
 
     `scheduler_config` gives the noise schedule (betas, prediction_type) in diffusers' words; `vae` is an
@@ -115,16 +122,12 @@ class DiffusersPictureModel:
         text_encoder_2: nn.Module | None = None,
         tokenizer_2=None,
     ):
-        self.unet, self.vae = unet, vae
-        self.codec = codec_of(vae)
         self.v_prediction = schedule.is_v_prediction(scheduler_config)
         self.alphas_cumprod = schedule.alphas_cumprod(scheduler_config)
         first = WIDTHS.get(text_encoder.config.hidden_size, "clip_l")
-        self._text_encoders = {first: TextEncoder(tokenizer, text_encoder)}
+        encoders = {first: TextEncoder(tokenizer, text_encoder)}
         if text_encoder_2 is not None:
-            self._text_encoders["clip_g"] = TextEncoder(tokenizer_2, text_encoder_2)
-        for module in (unet, vae, *(t.model for t in self._text_encoders.values())):
-            module.requires_grad_(False).eval()
+            encoders["clip_g"] = TextEncoder(tokenizer_2, text_encoder_2)
         latent, channels = unet.config.out_channels, unet.config.in_channels
         self.inpainting = channels == 2 * latent + 1
         if channels != latent and not (self.inpainting and latent == len(BLANK)):
@@ -132,20 +135,11 @@ class DiffusersPictureModel:
                 f"This U-Net reads {channels} channels for latents of {latent}: load a model that draws from "
                 "words alone, or an inpainting model."
             )
-        self.text_encoders = {
-            key: vocabulary_statistics(
-                encoder.vocabulary, encoder.vocabulary.num_embeddings, encoder.vocabulary.weight.device
-            )
-            for key, encoder in self._text_encoders.items()
-        }
+        super().__init__(unet, encoders, vae)
 
     @property
-    def device(self) -> torch.device:
-        return next(self.unet.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.unet.parameters()).dtype
+    def unet(self) -> nn.Module:
+        return self.denoiser
 
     @property
     def family(self) -> str:
@@ -157,31 +151,9 @@ class DiffusersPictureModel:
         return self.unet.config.sample_size * self.codec.downscale
 
     @property
-    def fingerprint(self) -> str:
-        return fingerprint(self.unet)
-
-    @property
     def sigmas(self) -> Tensor:
         """Noise over signal at each timestep [T], ascending."""
         return schedule.sigmas_of(self.alphas_cumprod)
-
-    def to(self, *place: torch.device | torch.dtype | str) -> DiffusersPictureModel:
-        """Moves all modules to a device, and all but the autoencoder to a dtype."""
-        for module in (self.unet, *(t.model for t in self._text_encoders.values())):
-            # diffusers' own `to` warns of a dtype at every call, and does the same.
-            nn.Module.to(module, *place)
-        # In float16 its numbers overflow: SDXL's pictures would be black.
-        if devices := [p for p in place if not isinstance(p, torch.dtype)]:
-            self.vae.to(*devices)
-        return self
-
-    @torch.no_grad()
-    def embed_text(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Per text encoder, the texts' states at the end token after the final LayerNorm [N, d]."""
-        return {
-            key: torch.stack([encoder.end_state(text).float().cpu() for text in texts])
-            for key, encoder in self._text_encoders.items()
-        }
 
     def checkpointing(self) -> contextlib.AbstractContextManager:
         """Inside, the U-Net's blocks keep their inputs only for the backward pass."""
@@ -191,45 +163,16 @@ class DiffusersPictureModel:
         blocks = [m for m in self.unet.modules() if isinstance(m, (ResnetBlock2D, Transformer2DModel))]
         return checkpointing(blocks)
 
-    @torch.no_grad()
-    def encode_images(self, images: Tensor) -> Tensor:
-        """Pictures [B, 3, H, W] in [0, 1] to latents; sides are cut to multiples of the latent's pixels."""
-        step = self.codec.downscale
-        height, width = (side // step * step for side in images.shape[-2:])
-        if not height or not width:
-            raise InputError(
-                f"A picture of {images.shape[-1]} x {images.shape[-2]} pixels is too small: take {step} "
-                "or more."
-            )
-        weight = next(self.vae.parameters())
-        # A few at a time: hundreds together would not fit.
-        encoded = [self.codec.encode(few.to(weight) * 2 - 1) for few in images[..., :height, :width].split(4)]
-        return torch.cat(encoded).to(self.device, self.dtype)
-
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents to pictures [B, 3, H, W] float32 in [0, 1]."""
-        weight = next(self.vae.parameters())
-        # One at a time: of a large picture alone the decoder's layers take gigabytes.
-        decoded = torch.cat([self.codec.decode(one.to(weight)).float() for one in latents.split(1)])
-        return (decoded / 2 + 0.5).clamp(0, 1)
-
     def encode_prompt(self, prompt: Prompt, vectors: Vectors | None = None) -> Conditioning:
         """The prompt's conditioning, differentiable in `vectors` {token name: {encoder: [n, d]}}.
 
         Stable Diffusion 1 and 2 read the last hidden state after the final LayerNorm; SDXL the last but one
         of both text encoders side by side, and the second one's pooled text embedding.
         """
-        instead = vectors or {}
         states, pooled, token_ids = [], None, ()
         for key, encoder in self._text_encoders.items():
-            layout = prompt.layout(
-                encoder.tokenize, key, encoder.length, getattr(encoder.tokenizer, "pad_token_id", None)
-            )
-            used = {t.name: instead.get(t.name, t.vectors).get(key) for t in prompt.used()}
-            for name, rows in used.items():
-                self._check_width(name, key, rows, len(layout.positions[name]))
-            output = encoder.run(layout, used)
+            layout = encoder.layout(prompt, key)
+            output = encoder.run(layout, self._rows_of(prompt, key, layout.positions, vectors))
             token_ids = token_ids or (layout.token_ids,)
             if len(self._text_encoders) == 1:
                 return Conditioning(output.last_hidden_state, None, token_ids)
@@ -282,9 +225,8 @@ class DiffusersPictureModel:
             edit.check_model(self.fingerprint)
             shape[1:] = (edit.latent_size or shape)[1:]
             run = edit.begin(shape, steps, guidance)
-        noise = torch.stack(
-            [torch.randn(1, *shape, generator=torch.Generator().manual_seed(s))[0] for s in seeds]
-        )
+        channels, *sides = shape
+        noise = self.first_noise(seeds, *sides, channels)
         sigmas = self.sigmas
         chosen = schedule.normal(sigmas, steps)
         if run is not None:
@@ -315,7 +257,8 @@ class DiffusersPictureModel:
             return prompted if guidance == 1 else plain + guidance * (prompted - plain)
 
         with injecting(self.unet, run) if run is not None else contextlib.nullcontext() as injector:
-            x = schedule.euler(denoise, noise.to(self.device), chosen.to(self.device), callback)
+            first = schedule.noisiest(noise.to(self.device), chosen[0].to(self.device))
+            x = schedule.euler(denoise, first, chosen.to(self.device), callback)
         return x.to(self.dtype)
 
     def _predict(self, latents: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
@@ -324,40 +267,22 @@ class DiffusersPictureModel:
             # All is masked, as ComfyUI has it where there is a prompt and no picture.
             blank = latents.new_tensor(BLANK)[:, None, None].expand_as(latents)
             latents = torch.cat([latents, torch.ones_like(latents[:, :1]), blank], dim=1)
-        cross = _rows(cond.cross, count).to(latents)
+        cross = repeated(cond.cross, count).to(latents)
         if cond.pooled is None:
             return self.unet(latents, t, encoder_hidden_states=cross).sample
         height, width = (side * self.codec.downscale for side in latents.shape[-2:])
         # SDXL's size conditioning: original size, crop corner, target size.
         sizes = latents.new_tensor([[height, width, 0, 0, height, width]]).expand(count, -1)
-        added = {"text_embeds": _rows(cond.pooled, count).to(latents), "time_ids": sizes}
+        added = {"text_embeds": repeated(cond.pooled, count).to(latents), "time_ids": sizes}
         return self.unet(latents, t, encoder_hidden_states=cross, added_cond_kwargs=added).sample
 
     def _amounts(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         alpha = self.alphas_cumprod.to(t.device)[t][:, None, None, None]
         return alpha.sqrt().to(like), (1 - alpha).sqrt().to(like)
 
-    def _check_width(self, name: str, key: str, rows: Tensor | None, places: int) -> None:
-        width = self.text_encoders[key].dim
-        if rows is None or rows.shape[-1] != width:
-            found = "none" if rows is None else rows.shape[-1]
-            raise InputError(
-                f"The sound token '{name}' is of width {found}, but this model's {key} reads {width}: "
-                "train the token with this model, or load the model that it was trained with."
-            )
-        if places % len(rows):
-            raise InputError(
-                f"The sound token '{name}' fills {places} places, but {len(rows)} vectors were given for it."
-            )
-
-
-def _rows(values: Tensor, count: int) -> Tensor:
-    """The rows over and over until there are `count`."""
-    return values.repeat(count // len(values), *[1] * (values.ndim - 1))
-
 
 def _joined(first: Conditioning, second: Conditioning, count: int) -> Conditioning:
     pooled = None
     if first.pooled is not None and second.pooled is not None:
-        pooled = torch.cat([_rows(first.pooled, count), _rows(second.pooled, count)])
-    return Conditioning(torch.cat([_rows(first.cross, count), _rows(second.cross, count)]), pooled)
+        pooled = torch.cat([repeated(first.pooled, count), repeated(second.pooled, count)])
+    return Conditioning(torch.cat([repeated(first.cross, count), repeated(second.cross, count)]), pooled)

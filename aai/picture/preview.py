@@ -38,4 +38,4 @@ def preview(
         return x - sigma * (plain + guidance * (prompted - plain))
 
     noise = torch.randn(1, *like.shape[1:], generator=torch.Generator().manual_seed(seed))
-    return schedule.euler(denoise, noise, sigmas).to(like)
+    return schedule.euler(denoise, schedule.noisiest(noise, sigmas[0]), sigmas).to(like)

@@ -9,15 +9,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..prompt import SLOT, Layout
+from ..prompt import SLOT, Layout, Prompt
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A CLIPTokenizer and a CLIPTextModel, with a projection or without."""
+    """A CLIPTokenizer and a CLIPTextModel, with a projection or without.
+
+    Prompts are padded to its length, or where `least` is given to so many places at least.
+    """
 
     tokenizer: Callable
     model: nn.Module
+    least: int | None = None
 
     @property
     def vocabulary(self) -> nn.Embedding:
@@ -34,7 +38,12 @@ class TextEncoder:
         # Without a length there is no cut, and no warning of transformers': the prompt's layout does both.
         return self.tokenizer(text, truncation=False, verbose=False)["input_ids"]
 
-    def end_state(self, text: str) -> Tensor:
+    def layout(self, prompt: Prompt, key: str, partial: bool = False) -> Layout:
+        """The prompt as it reads it under its key (`Prompt.layout`)."""
+        pad = getattr(self.tokenizer, "pad_token_id", None)
+        return prompt.layout(self.tokenize, key, self.length, pad, self.least, partial)
+
+    def embed(self, text: str) -> Tensor:
         """A text's state at its end token after the final LayerNorm [d]; the text is cut to the length."""
         begin, *pieces, end = self.tokenize(text)
         ids = [begin, *pieces[: self.length - 2], end]
@@ -47,14 +56,24 @@ class TextEncoder:
         # The begin id stands in for a slot: pooling, by the highest or the first end id, still finds the end.
         ids = [layout.ids[0] if i == SLOT else i for i in layout.ids]
         ids = torch.tensor([ids], device=self.vocabulary.weight.device)
-        slots = [s.position for s in layout.slots]
 
         def place(_module, _inputs, embedded: Tensor) -> Tensor:
-            rows = torch.stack([vectors[s.name][s.row] for s in layout.slots]).to(embedded)
-            where = torch.tensor(slots, device=embedded.device)
-            return embedded.index_copy(1, where, rows[None])
+            return placed(embedded, layout, vectors)
 
         # A hook on the word embeddings leaves all else (positions, mask, pooling) to the model itself.
-        hook = self.vocabulary.register_forward_hook(place) if slots else contextlib.nullcontext()
-        with hook:
+        hooked = self.vocabulary.register_forward_hook(place) if layout.slots else contextlib.nullcontext()
+        with hooked:
             return self.model(ids, output_hidden_states=True)
+
+    def states(self, layout: Layout, vectors: Mapping[str, Tensor]) -> Tensor:
+        """The last hidden states [1, L, d] of `run`, after the final LayerNorm."""
+        return self.run(layout, vectors).last_hidden_state
+
+
+def placed(embedded: Tensor, layout: Layout, vectors: Mapping[str, Tensor]) -> Tensor:
+    """Word embeddings [1, L, d] with the tokens' vectors {token name: [n, d]} in a layout's slots."""
+    if not layout.slots:
+        return embedded
+    rows = torch.stack([vectors[s.name][s.row] for s in layout.slots]).to(embedded)
+    where = torch.tensor([s.position for s in layout.slots], device=embedded.device)
+    return embedded.index_copy(1, where, rows[None])

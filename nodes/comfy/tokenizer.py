@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ...aai.prompt import TokenIds
+from ...aai.prompt import TokenIds, following
 
 PLACEHOLDER = "aai-sound-token-"
 """With its number, what a sound token is called in the text that CLIP's tokenizer reads."""
@@ -93,7 +93,7 @@ class _Marked:
             if re.fullmatch(_MARKS, piece):
                 ids += [slot for slot, _, _ in self.places[ord(piece) - FIRST_MARK]]
             elif piece:
-                ids += self.following(piece) if ids else self.plain(piece)
+                ids += following(self.plain, piece) if ids else self.plain(piece)
         # Core cuts these off again.
         return {"input_ids": [0] * self.begin + ids + [0] * (self.end is not None)}
 
@@ -101,15 +101,10 @@ class _Marked:
         """A text's ids without those that begin and end one."""
         return list(self.inner(text)["input_ids"][self.begin : self.end])
 
-    def following(self, text: str) -> list[int]:
-        """A text's ids behind a word: some vocabularies put a space before any text of its own."""
-        word, both = self.plain("a"), self.plain(f"a{text}")
-        return both[len(word) :] if both[: len(word)] == word else self.plain(text)
-
 
 def word_ids(tokenizer, text: str) -> list[int]:
     """A text's ids in the middle of a sentence."""
-    return _Marked(tokenizer, []).following(f" {text}")
+    return following(_Marked(tokenizer, []).plain, f" {text}")
 
 
 def filled(chunks: list, rows: Rows) -> list:

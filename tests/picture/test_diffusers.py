@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from aai.errors import InputError
-from aai.picture.diffusers import DiffusersPictureModel, codec_of, load
+from aai.picture.codec import codec_of
+from aai.picture.diffusers import DiffusersPictureModel, load
 from aai.picture.model import Conditioning
 from aai.prompt import Prompt
 

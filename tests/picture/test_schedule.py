@@ -69,8 +69,9 @@ def test_euler_follows_the_known_path_of_gaussian_data(sigmas):
     c = 0.5
     path = schedule.normal(sigmas, 1000)
     noise = torch.randn(1, 1, 4, 4)
-    found = schedule.euler(lambda x, sigma: x * c**2 / (c**2 + sigma**2), noise, path)
-    start = noise * (1 + path[0] ** 2).sqrt()
+    start = schedule.noisiest(noise, path[0])
+    found = schedule.euler(lambda x, sigma: x * c**2 / (c**2 + sigma**2), start, path)
+    assert torch.equal(start, noise * (1 + path[0] ** 2).sqrt())
     assert_close(found, start * c / (c**2 + path[0] ** 2).sqrt(), rtol=0.02, atol=1e-4)
 
 

@@ -43,7 +43,7 @@ def test_a_text_of_any_length_has_ids_and_an_end_state(encoder):
     ids = encoder.tokenize("rain " * 100)
     assert len(ids) == 102 and encoder.length == 77
     with torch.no_grad():
-        whole, cut = encoder.end_state("rain " * 100), encoder.end_state("rain " * 75)
+        whole, cut = encoder.embed("rain " * 100), encoder.embed("rain " * 75)
     assert torch.equal(whole, cut)
 
 

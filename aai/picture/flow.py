@@ -1,0 +1,149 @@
+"""PictureModel over diffusers' flow transformers: SoundWorld's, Flux.1 and Z-Image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+from ..prompt import Prompt
+from . import schedule
+from .checkpointing import checkpointing
+from .control import Control
+from .frozen import Encoder, FrozenModel, repeated
+from .model import Conditioning, Vectors
+from .packing import PACK
+from .velocity import Velocity
+
+
+class FlowPictureModel(FrozenModel):
+    """A rectified flow, x = (1 - s) x0 + s n, whose transformer predicts v = n - x0.
+
+    `encoders` are read in their order: the last one's hidden states are the conditioning, and of those before
+    it, CLIP's, the pooled text. `flow` spreads the timesteps over s. Latents are float32, whatever the
+    transformer computes in.
+    """
+
+    square = PACK
+
+    def __init__(
+        self,
+        velocity: Velocity,
+        encoders: Mapping[str, Encoder],
+        vae: nn.Module,
+        flow: schedule.Flow,
+        family: str,
+        native_size: int = 1024,
+    ):
+        super().__init__(velocity.module, encoders, vae)
+        self.velocity, self.flow = velocity, flow
+        self.family, self.native_size = family, native_size
+
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        return torch.float32
+
+    def to(self, *place: torch.device | torch.dtype | str) -> FlowPictureModel:
+        """Moves all modules to a device, and all but the autoencoder to a dtype, `computed_in`."""
+        return super().to(*(computed_in(p) if isinstance(p, torch.dtype) else p for p in place))
+
+    @property
+    def sigmas(self) -> Tensor:
+        """Noise over signal at each timestep [T], ascending."""
+        s = self.flow.times(torch.arange(schedule.TIMESTEPS))
+        return s / (1 - s)
+
+    def checkpointing(self) -> AbstractContextManager:
+        """Inside, the transformer's blocks keep their inputs only for the backward pass."""
+        return checkpointing(self.velocity.blocks)
+
+    def encode_prompt(self, prompt: Prompt, vectors: Vectors | None = None) -> Conditioning:
+        """The prompt's conditioning, differentiable in `vectors` {token name: {encoder: [n, d]}}. A token may
+        lack a word for an encoder of which the pooled text alone is read."""
+        *summaries, (context, reader) = self._text_encoders.items()
+        layout = reader.layout(prompt, context)
+        cross = reader.states(layout, self._rows_of(prompt, context, layout.positions, vectors))
+        pooled = None
+        for key, encoder in summaries:
+            short = encoder.layout(prompt, key, partial=True)
+            used = self._rows_of(prompt, key, short.positions, vectors)
+            pooled = encoder.run(short, used).pooler_output
+        return Conditioning(cross, pooled, (layout.token_ids,))
+
+    def predict_noise(self, latents: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """The noise in noisy latents [B, C, h, w] of a variance-preserving scale at timesteps t [B] (0..999),
+        as for a model of 1000 timesteps."""
+        s = self.flow.times(t.to(self.device))
+        share = _spread(s)
+        x = latents.to(self.device).float() * (share**2 + (1 - share) ** 2).sqrt()
+        return x + (1 - share) * self._predict(x, s, cond)
+
+    def denoising_loss(self, latents: Tensor, cond: Conditioning, noise: Tensor, t: Tensor) -> Tensor:
+        """Mean squared error, in float32, in the velocity at timesteps t [B]."""
+        latents, noise = latents.to(self.device).float(), noise.to(self.device).float()
+        s = self.flow.times(t.to(self.device))
+        share = _spread(s)
+        predicted = self._predict(share * noise + (1 - share) * latents, s, cond)
+        return F.mse_loss(predicted, noise - latents)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        cond: Conditioning,
+        uncond: Conditioning,
+        *,
+        seeds: list[int],
+        steps: int = 30,
+        guidance: float = 7.5,
+        width: int | None = None,
+        height: int | None = None,
+        callback: Callable[[int, int, Tensor], None] | None = None,
+        edit: Control | None = None,
+    ) -> Tensor:
+        """Euler on the "simple" schedule, as ComfyUI's `euler` and `simple`: one picture a seed.
+
+        Raises InputError for an edit: what it does to cross-attention has no place in joint attention.
+        """
+        if edit is not None:
+            raise InputError(
+                f"{self.family} is a flow transformer, whose attention takes neither an edit nor a sound's "
+                "scale here: leave them out, or load Stable Diffusion 1, 2 or XL."
+            )
+        step = self.codec.downscale * self.square
+        sides = [
+            side // step * self.square for side in (height or self.native_size, width or self.native_size)
+        ]
+        noise = self.first_noise(seeds, *sides, self.velocity.channels)
+        times = self.flow.simple(steps).to(self.device)
+
+        # An edit of joint attention would go around this: it sees every step's x and s, both prompts and the
+        # transformer's blocks (`velocity.blocks`).
+        def denoise(x: Tensor, s: Tensor) -> Tensor:
+            v = self._predict(x, s.expand(len(x)), cond)
+            if guidance != 1:
+                plain = self._predict(x, s.expand(len(x)), uncond)
+                v = plain + guidance * (v - plain)
+            return x - s * v
+
+        return schedule.euler(denoise, times[0] * noise.to(self.device), times, callback)
+
+    def _predict(self, x: Tensor, s: Tensor, cond: Conditioning) -> Tensor:
+        """v in float32 at x [B, C, h, w] and s [B]."""
+        count, dtype = len(x), self.dtype
+        pooled = None if cond.pooled is None else repeated(cond.pooled, count).to(self.device, dtype)
+        cross = repeated(cond.cross, count).to(self.device, dtype)
+        return self.velocity.predict(x.to(dtype), s, cross, pooled).float()
+
+
+def computed_in(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in place of one that a flow transformer's numbers overflow, float16: bfloat16."""
+    return torch.bfloat16 if dtype == torch.float16 else dtype
+
+
+def _spread(s: Tensor) -> Tensor:
+    """A number for each row [B] in the shape that multiplies latents [B, C, h, w]."""
+    return s[:, None, None, None]

@@ -1,0 +1,51 @@
+"""Flow transformers from the parts of their diffusers folders: which text encoders they read, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import InputError
+from .flow import FlowPictureModel
+from .schedule import flow_of
+from .text_encoder import TextEncoder
+from .velocity import velocity_of
+from .word_encoder import WordEncoder
+
+CHAT = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
+"""What stands before and after a prompt of Z-Image: Qwen3's chat template, as it was trained."""
+T5_PLACES = 256
+"""Of a prompt of Flux.1, at least: the padding is read like words, so that another number is another picture.
+ComfyUI's number."""
+
+
+def flow_model(parts: Mapping[str, object]) -> FlowPictureModel:
+    """A picture model of the parts of diffusers' FluxPipeline or ZImagePipeline, by their names there.
+
+    Raises InputError for parts that do not belong together, or are missing.
+    """
+    velocity = velocity_of(parts["transformer"])
+    flow = flow_of(parts["scheduler"].config)
+    if type(velocity.module).__name__ == "ZImageTransformer2DModel":
+        _check_vocabulary(parts, "tokenizer", "text_encoder", "<|im_start|>", "<|im_end|>")
+        # The last layer's output but one, as in diffusers' pipeline; without a final norm.
+        reader = WordEncoder(parts["tokenizer"], parts["text_encoder"], frame=CHAT, layer=-2)
+        return FlowPictureModel(velocity, {"qwen3_4b": reader}, parts["vae"], flow, "ZImage")
+    _check_vocabulary(parts, "tokenizer", "text_encoder", "<|endoftext|>")
+    _check_vocabulary(parts, "tokenizer_2", "text_encoder_2", "</s>")
+    encoders = {
+        "clip_l": TextEncoder(parts["tokenizer"], parts["text_encoder"]),
+        "t5xxl": WordEncoder(parts["tokenizer_2"], parts["text_encoder_2"], least=T5_PLACES),
+    }
+    family = "Flux" if velocity.distilled else "FluxSchnell"
+    return FlowPictureModel(velocity, encoders, parts["vae"], flow, family)
+
+
+def _check_vocabulary(parts: Mapping[str, object], tokenizer: str, encoder: str, *marks: str) -> None:
+    """Raises InputError where a tokenizer lacks its own special words or is not its text encoder's: without
+    its vocabulary's file transformers makes an empty one, and every prompt would read alike."""
+    known = parts[tokenizer].get_vocab()
+    rows = parts[encoder].get_input_embeddings().num_embeddings
+    missing = next((mark for mark in marks if mark not in known), None)
+    if missing is not None or len(known) < 10 or max(known.values()) >= rows:
+        what = f"does not know {missing}" if missing else f"has {len(known)} words for {rows} embeddings"
+        raise InputError(f"The {tokenizer} of this model {what}: download its folder again.")
