@@ -7,6 +7,8 @@ from comfy_api.latest import io
 
 from .types import CATEGORY, Node, SoundEncoderType, search_aliases
 
+PICTURE_MODELS = {"U-Net": "unet", "flow transformer": "flow"}
+
 
 class LoadSoundWorld(Node):
     @classmethod
@@ -20,7 +22,19 @@ class LoadSoundWorld(Node):
                 "The pack's own small models, which need no download: 128x128 pictures, ten kinds of sound, "
                 "five places. For trying workflows; connect your own checkpoint for real pictures."
             ),
-            inputs=[],
+            inputs=[
+                io.Combo.Input(
+                    "picture_model",
+                    display_name="picture_model",
+                    options=list(PICTURE_MODELS),
+                    default="U-Net",
+                    optional=True,
+                    tooltip=(
+                        "What draws: a U-Net as Stable Diffusion's, which edits by attention, or a flow "
+                        "transformer as Flux.1's. A sound token works in both."
+                    ),
+                )
+            ],
             outputs=[
                 io.Model.Output(
                     "model", display_name="model", tooltip="The diffusion model; works with KSampler."
@@ -40,11 +54,14 @@ class LoadSoundWorld(Node):
         )
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
+    def execute(cls, picture_model: str = "U-Net") -> io.NodeOutput:
         from ..aai.soundworld.loaders import load_sound_encoder
         from .comfy import soundworld
 
-        model, clip, vae = soundworld.load(embedding_folders=folder_paths.get_folder_paths("embeddings"))
+        model, clip, vae = soundworld.load(
+            embedding_folders=folder_paths.get_folder_paths("embeddings"),
+            picture_model=PICTURE_MODELS[picture_model],
+        )
         return io.NodeOutput(model, clip, vae, load_sound_encoder())
 
 

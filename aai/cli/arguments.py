@@ -40,8 +40,8 @@ def add_device_argument(
 def add_dtype_argument(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--dtype",
-        choices=("float16", "float32"),
-        help="what the picture model computes in (float16; float32 on a CPU)",
+        choices=("float16", "bfloat16", "float32"),
+        help="what the picture model computes in (float16, flow transformers bfloat16; float32 on a CPU)",
     )
 
 

@@ -19,7 +19,7 @@ from .generate import (
     model_and_tokens,
     warn_of_weights,
 )
-from .models import SOUNDWORLD, load_model
+from .models import SOUNDWORLD, check_editable, load_model
 from .outputs import check_output
 from .terminal import Commands, positive, print_report, progress
 
@@ -146,7 +146,7 @@ def edit(options: argparse.Namespace) -> None:
     names = ["_source", *([""] if count == 1 else (f"_{i + 1}" for i in range(count)))]
     seeds = list(range(options.seed, options.seed + options.count))
     check_pictures(options, seeds, names)
-    model, tokens = model_and_tokens(options)
+    model, tokens = model_and_tokens(options, editing=True)
     source, trajectory = options.source, None
     if options.trajectory:
         try:
@@ -161,9 +161,9 @@ def edit(options: argparse.Namespace) -> None:
     if (options.picture or options.trajectory) and options.count > 1:
         raise InputError("An inverted picture has one noise, so --count would repeat it: leave --count out.")
     if options.picture:
-        fill_defaults(options)
+        fill_defaults(options, model)
         trajectory = _inverted(options, model, options.picture, source)
-    fill_defaults(options, trajectory)
+    fill_defaults(options, model, trajectory)
     warn_of_weights(source, *options.edited, options.negative)
     edited, each = sweep([Prompt(text, tokens) for text in options.edited], scales)
     if options.scale == LOUDNESS:
@@ -204,6 +204,7 @@ def invert(options: argparse.Namespace) -> None:
 
     check_output(options.output, "an inverted picture", (".safetensors",), is_ours, options.force)
     model = load_model(options.model, options.device, options.dtype)
+    check_editable(model)
     trajectory = _inverted(options, model, options.picture, options.prompt)
     trajectory.save(options.output, options.prompt)
     report = {"file": str(options.output), "prompt": options.prompt, "steps": len(trajectory.sigmas) - 1}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .arguments import add_force_argument
-from .models import load_model
+from .models import check_editable, load_model
 from .outputs import check_picture_file
 from .terminal import Commands, positive, print_report, progress, side
 from .training import add_training_arguments, train
@@ -50,7 +50,7 @@ def generate(options: argparse.Namespace) -> None:
     seeds = list(range(options.seed, options.seed + options.count))
     check_pictures(options, seeds, names)
     model, tokens = model_and_tokens(options)
-    fill_defaults(options)
+    fill_defaults(options, model)
     prompt = Prompt(options.prompt, tokens)
     warn_of_weights(options.prompt, options.negative)
     if options.scale is not None and not tokens:
@@ -81,20 +81,29 @@ def warn_of_weights(*prompts: str) -> None:
         )
 
 
-def fill_defaults(options: argparse.Namespace, trajectory: Trajectory | None = None) -> None:
+def fill_defaults(
+    options: argparse.Namespace, model: PictureModel, trajectory: Trajectory | None = None
+) -> None:
     """Sets the steps and the guidance that were not given: those of a trajectory's null embeddings, or the
-    usual."""
+    usual steps and the model's guidance."""
     nulls = trajectory is not None and trajectory.nulls is not None
     if options.steps is None:
         options.steps = len(trajectory.nulls) if nulls else STEPS
     if options.guidance is None:
-        options.guidance = trajectory.guidance if nulls and trajectory.guidance is not None else GUIDANCE
+        known = nulls and trajectory.guidance is not None
+        options.guidance = trajectory.guidance if known else model.guidance
 
 
-def model_and_tokens(options: argparse.Namespace) -> tuple[PictureModel, tuple[SoundToken, ...]]:
+def model_and_tokens(
+    options: argparse.Namespace, editing: bool = False
+) -> tuple[PictureModel, tuple[SoundToken, ...]]:
+    """The model, and the tokens that were given or are trained now. Raises InputError for a model that takes
+    no edit where one is asked of it."""
     from .. import token as tokens
 
     model = load_model(options.model, options.device, options.dtype)
+    if options.scale is not None or editing:
+        check_editable(model)
     used = [tokens.load(path) for path in options.token]
     if options.sound:
         used.append(train(options, model).token)
@@ -200,7 +209,7 @@ def add_drawing_arguments(sub: argparse.ArgumentParser) -> None:
         help="how many, with following seeds (%(default)s)",
     )
     sub.add_argument("--steps", type=positive, help=f"sampling steps ({STEPS})")
-    sub.add_argument("--guidance", type=float, help=f"classifier-free guidance ({GUIDANCE})")
+    sub.add_argument("--guidance", type=float, help="classifier-free guidance (the model's own)")
     sub.add_argument("--width", type=side, help="pixels (the model's own)")
     sub.add_argument("--height", type=side, help="pixels (the model's own)")
     add_training_arguments(sub)

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 SOUNDWORLD = "soundworld"
 """The name of the models that come with aai."""
+SOUNDWORLD_FLOW = "soundworld-flow"
+"""The picture model's that is a flow transformer."""
+PICTURE_MODELS = (
+    "a diffusers model's folder (Stable Diffusion 1, 2, XL, Flux.1, Z-Image), "
+    f"{SOUNDWORLD} or {SOUNDWORLD_FLOW}"
+)
+"""What --model may name."""
 
 
 def embed_sound(options: argparse.Namespace, encoder: SoundEncoder) -> SoundEmbedding:
@@ -51,18 +58,26 @@ def load_text_tower(name: str) -> TextTower:
 
 
 def load_model(name: str, device: str | None, dtype: str | None = "float32") -> PictureModel:
-    """A picture model on a device, in a dtype; without one, in float32 on a CPU and float16 elsewhere."""
+    """A picture model on a device, in a dtype; without one, in float32 on a CPU and float16 elsewhere
+    (bfloat16 for a flow transformer)."""
     import torch
 
     target = device_of(device)
     precision = getattr(torch, dtype or ("float32" if target.type == "cpu" else "float16"))
-    if name == SOUNDWORLD:
+    if name in (SOUNDWORLD, SOUNDWORLD_FLOW):
         from ..soundworld.loaders import load_picture_model
 
-        return load_picture_model().to(target, precision)
+        kind = "flow" if name == SOUNDWORLD_FLOW else "unet"
+        return load_picture_model(model=kind).to(target, precision)
     from ..picture.diffusers import load
 
     return load(name, precision).to(target)
+
+
+def check_editable(model: PictureModel) -> None:
+    """Raises InputError for a model that takes no edit, before any work is done for one."""
+    if refuse := getattr(model, "refuse_edit", None):
+        refuse()
 
 
 def device_of(name: str | None) -> torch.device:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .arguments import add_clip_argument, add_device_argument, add_dtype_argument, add_sound_arguments
 from .library import open_library, print_left_out
-from .models import SOUNDWORLD, embed_sound, load_encoder
+from .models import PICTURE_MODELS, SOUNDWORLD, embed_sound, load_encoder
 from .terminal import positive, progress, seed
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ TRAINING = (
 
 def add_training_arguments(sub: argparse.ArgumentParser) -> None:
     add_sound_arguments(sub)
-    sub.add_argument(
-        "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
-    )
+    sub.add_argument("--model", default=SOUNDWORLD, metavar="DIR", help=f"{PICTURE_MODELS} (%(default)s)")
     add_device_argument(sub)
     add_dtype_argument(sub)
     sub.add_argument(

@@ -146,6 +146,10 @@ class DiffusersPictureModel(FrozenModel):
         return ""
 
     @property
+    def guidance(self) -> float:
+        return 5.0
+
+    @property
     def native_size(self) -> int:
         """The side in pixels of the pictures that it was trained on."""
         return self.unet.config.sample_size * self.codec.downscale

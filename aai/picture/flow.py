@@ -38,10 +38,11 @@ class FlowPictureModel(FrozenModel):
         flow: schedule.Flow,
         family: str,
         native_size: int = 1024,
+        guidance: float = 5.0,
     ):
         super().__init__(velocity.module, encoders, vae)
         self.velocity, self.flow = velocity, flow
-        self.family, self.native_size = family, native_size
+        self.family, self.native_size, self.guidance = family, native_size, guidance
 
     @property
     def latent_dtype(self) -> torch.dtype:
@@ -109,10 +110,7 @@ class FlowPictureModel(FrozenModel):
         Raises InputError for an edit: what it does to cross-attention has no place in joint attention.
         """
         if edit is not None:
-            raise InputError(
-                f"{self.family} is a flow transformer, whose attention takes neither an edit nor a sound's "
-                "scale here: leave them out, or load Stable Diffusion 1, 2 or XL."
-            )
+            self.refuse_edit()
         step = self.codec.downscale * self.square
         sides = [
             side // step * self.square for side in (height or self.native_size, width or self.native_size)
@@ -130,6 +128,13 @@ class FlowPictureModel(FrozenModel):
             return x - s * v
 
         return schedule.euler(denoise, times[0] * noise.to(self.device), times, callback)
+
+    def refuse_edit(self) -> None:
+        """Raises the InputError of a `sample` with an edit."""
+        raise InputError(
+            f"{self.family} is a flow transformer, whose attention takes neither an edit nor a sound's scale "
+            "here: leave them out, or load Stable Diffusion 1, 2 or XL."
+        )
 
     def _predict(self, x: Tensor, s: Tensor, cond: Conditioning) -> Tensor:
         """v in float32 at x [B, C, h, w] and s [B]."""

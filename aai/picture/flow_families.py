@@ -13,6 +13,8 @@ from .word_encoder import WordEncoder
 
 CHAT = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
 """What stands before and after a prompt of Z-Image: Qwen3's chat template, as it was trained."""
+TURBO_SHIFT = 3.0
+"""Of Z-Image Turbo's scheduler; the model that it was distilled from, which needs guidance, has another."""
 T5_PLACES = 256
 """Of a prompt of Flux.1, at least: the padding is read like words, so that another number is another picture.
 ComfyUI's number."""
@@ -29,15 +31,18 @@ def flow_model(parts: Mapping[str, object]) -> FlowPictureModel:
         _check_vocabulary(parts, "tokenizer", "text_encoder", "<|im_start|>", "<|im_end|>")
         # The last layer's output but one, as in diffusers' pipeline; without a final norm.
         reader = WordEncoder(parts["tokenizer"], parts["text_encoder"], frame=CHAT, layer=-2)
-        return FlowPictureModel(velocity, {"qwen3_4b": reader}, parts["vae"], flow, "ZImage")
+        guidance = 1.0 if flow.shift == TURBO_SHIFT else 4.0
+        return FlowPictureModel(
+            velocity, {"qwen3_4b": reader}, parts["vae"], flow, "ZImage", guidance=guidance
+        )
     _check_vocabulary(parts, "tokenizer", "text_encoder", "<|endoftext|>")
     _check_vocabulary(parts, "tokenizer_2", "text_encoder_2", "</s>")
     encoders = {
         "clip_l": TextEncoder(parts["tokenizer"], parts["text_encoder"]),
         "t5xxl": WordEncoder(parts["tokenizer_2"], parts["text_encoder_2"], least=T5_PLACES),
     }
-    family = "Flux" if velocity.distilled else "FluxSchnell"
-    return FlowPictureModel(velocity, encoders, parts["vae"], flow, family)
+    family = "Flux" if velocity.module.config.guidance_embeds else "FluxSchnell"
+    return FlowPictureModel(velocity, encoders, parts["vae"], flow, family, guidance=1.0)
 
 
 def _check_vocabulary(parts: Mapping[str, object], tokenizer: str, encoder: str, *marks: str) -> None:

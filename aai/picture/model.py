@@ -100,18 +100,18 @@ def stacked(rows: Sequence[Conditioning], pooled: int | None = 0) -> Conditionin
     return Conditioning(cross, shared, tuple(r for row in rows for r in row.token_ids))
 
 
-def fingerprint(unet: nn.Module, first: Tensor | None = None) -> str:
-    """A U-Net's name by its layout and its first weights: the same in float16 and in float32, wherever it was
-    loaded from. `first` stands in for the first weights, where patches lie on the U-Net's own."""
-    shapes = [(name, tuple(p.shape)) for name, p in unet.named_parameters()]
-    first = (next(unet.parameters()) if first is None else first).detach().to("cpu", torch.float16)
+def fingerprint(denoiser: nn.Module, first: Tensor | None = None) -> str:
+    """A denoiser's name by its layout and its first weights: the same in float16 and in float32, wherever it
+    was loaded from. `first` stands in for the first weights, where patches lie on its own."""
+    shapes = [(name, tuple(p.shape)) for name, p in denoiser.named_parameters()]
+    first = (next(denoiser.parameters()) if first is None else first).detach().to("cpu", torch.float16)
     return hashlib.sha256(repr(shapes).encode() + first.numpy().tobytes()).hexdigest()[:16]
 
 
 class PictureModel(Protocol):
     """A frozen text-to-picture diffusion model.
 
-    Latents [B, C, h, w] are scaled as the U-Net was trained on; pictures [B, 3, H, W] lie in [0, 1].
+    Latents [B, C, h, w] are scaled as the denoiser was trained on; pictures [B, 3, H, W] lie in [0, 1].
     """
 
     @property
@@ -133,8 +133,12 @@ class PictureModel(Protocol):
         """The side in pixels of the pictures that it was trained on."""
 
     @property
+    def guidance(self) -> float:
+        """The classifier-free guidance of a usual picture: 1 for models that were distilled with theirs."""
+
+    @property
     def fingerprint(self) -> str:
-        """What tells its U-Net from another (`fingerprint`)."""
+        """What tells its denoiser from another (`fingerprint`)."""
 
     @property
     def sigmas(self) -> Tensor:
@@ -163,7 +167,8 @@ class PictureModel(Protocol):
         predicts."""
 
     def denoising_loss(self, latents: Tensor, cond: Conditioning, noise: Tensor, t: Tensor) -> Tensor:
-        """Mean squared error at timesteps t [B] in what the model was trained to predict: noise or v."""
+        """Mean squared error at timesteps t [B] in what the model was trained to predict: noise, v, or a
+        flow's velocity."""
 
     def sample(
         self,

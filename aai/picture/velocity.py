@@ -20,15 +20,13 @@ class Velocity:
     """A transformer as v = n - x0 of x = (1 - s) x0 + s n.
 
     predict(x [B, C, h, w], s [B], cross [B, L, D], pooled [B, P] or None) gives [B, C, h, w]; it runs
-    `module`, whose `blocks` can be checkpointed. channels: of its latents. distilled: whether it was
-    distilled with guidance and needs none of the sampler's.
+    `module`, whose `blocks` can be checkpointed. channels: of its latents.
     """
 
     module: nn.Module
     predict: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
     blocks: tuple[nn.Module, ...]
     channels: int
-    distilled: bool = False
 
 
 def flux(transformer: nn.Module) -> Velocity:
@@ -60,7 +58,7 @@ def flux(transformer: nn.Module) -> Velocity:
         return unpacked(rows, height, width)
 
     blocks = *transformer.transformer_blocks, *transformer.single_transformer_blocks
-    return Velocity(transformer, predict, blocks, latents // PACK**2, config.guidance_embeds)
+    return Velocity(transformer, predict, blocks, latents // PACK**2)
 
 
 def z_image(transformer: nn.Module) -> Velocity:

@@ -10,10 +10,11 @@ from ..files import Unreadable, read_safetensors
 from .text import build_text_tower, load_tokenizer
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ..encoders.cavmae_encoder import CAVMAEEncoder
     from ..picture.diffusers import DiffusersPictureModel
+    from ..picture.flow import FlowPictureModel
     from .oracle import Oracle
 
 
@@ -21,7 +22,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def weights_file(name: str, folder: Path = WEIGHTS) -> Path:
-    """The path of a weight file ("unet", "text", "autoencoder", "sound_encoder", "oracle").
+    """The path of a weight file ("unet", "flow", "text", "autoencoder", "sound_encoder", "oracle").
 
     Raises InputError where it is missing.
     """
@@ -52,17 +53,43 @@ def load_sound_encoder(folder: Path = WEIGHTS) -> CAVMAEEncoder:
     return load(weights_file("sound_encoder", folder))
 
 
-def load_picture_model(folder: Path = WEIGHTS) -> DiffusersPictureModel:
-    """SoundWorld's Stable Diffusion through diffusers and transformers."""
+def load_picture_model(
+    folder: Path = WEIGHTS, model: str = "unet"
+) -> DiffusersPictureModel | FlowPictureModel:
+    """SoundWorld's Stable Diffusion ("unet") or its flow transformer ("flow") through diffusers and
+    transformers."""
     from ..picture.diffusers import DiffusersPictureModel
-    from .models import SCHEDULER_CONFIG, PatchAutoencoder, build_unet
+    from .models import SCHEDULER_CONFIG, PatchAutoencoder, build_flow, build_unet
 
-    unet = build_unet()
-    unet.load_state_dict(read_weights("unet", folder))
+    denoiser = build_flow() if model == "flow" else build_unet()
+    denoiser.load_state_dict(read_weights(model, folder))
     tokenizer, text_encoder = load_text(folder)
     autoencoder = PatchAutoencoder()
     autoencoder.load_state_dict(read_weights("autoencoder", folder))
-    return DiffusersPictureModel(unet, text_encoder, tokenizer, autoencoder, SCHEDULER_CONFIG)
+    if model == "flow":
+        return flow_model(denoiser, text_encoder, tokenizer, autoencoder)
+    return DiffusersPictureModel(denoiser, text_encoder, tokenizer, autoencoder, SCHEDULER_CONFIG)
+
+
+def flow_model(
+    transformer: nn.Module, text_encoder: nn.Module, tokenizer, vae: nn.Module
+) -> FlowPictureModel:
+    """A picture model of the parts of SoundWorld's flow transformer."""
+    from ..picture.flow import FlowPictureModel
+    from ..picture.schedule import Flow
+    from ..picture.text_encoder import TextEncoder
+    from ..picture.velocity import velocity_of
+    from .models import FLOW_GUIDANCE, IMAGE_SIZE, TEXT_PLACES
+
+    return FlowPictureModel(
+        velocity_of(transformer),
+        {"clip_l": TextEncoder(tokenizer, text_encoder, TEXT_PLACES)},
+        vae,
+        Flow(),
+        "SoundWorldFlow",
+        native_size=IMAGE_SIZE,
+        guidance=FLOW_GUIDANCE,
+    )
 
 
 def load_oracle(folder: Path = WEIGHTS) -> Oracle:

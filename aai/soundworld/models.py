@@ -39,6 +39,8 @@ UNET_CONFIG = {
     "cross_attention_dim": DIM,
     "norm_num_groups": 32,
 }
+FLOW_GUIDANCE = 3.0
+"""The guidance at which the flow transformer draws best."""
 TEXT_PLACES = 24
 """How many places of a prompt the flow transformer reads, where the prompt is no longer."""
 FLOW_CONFIG = {

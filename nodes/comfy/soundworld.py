@@ -1,17 +1,22 @@
 """SoundWorld's weights as ordinary MODEL, CLIP and VAE objects.
 
-The architectures are Stable Diffusion's at a small size, so ComfyUI's own U-Net and CLIP code runs them; what
-core fixes to Stable Diffusion's sizes (vocabulary, latent channels, autoencoder) is supplied here.
+The architectures are Stable Diffusion's and Flux.1's at a small size, so ComfyUI's own U-Net, transformer and
+CLIP code runs them; what core fixes to the published sizes (vocabulary, places of a prompt, latent channels,
+autoencoder) is supplied here.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 from pathlib import Path
 
 import comfy.clip_model
 import comfy.latent_formats
+import comfy.ldm.flux.model
+import comfy.model_base
+import comfy.model_detection
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
@@ -22,26 +27,35 @@ import comfy.utils
 import torch
 from comfy.model_base import ModelType
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ...aai.picture.packing import PACK
 from ...aai.soundworld.loaders import WEIGHTS, read_weights
 from ...aai.soundworld.models import (
+    FLOW_CONFIG,
     IMAGE_SIZE,
     LATENT_CHANNELS,
     SCHEDULER_CONFIG,
     TEXT_CONFIG,
+    TEXT_PLACES,
     UNET_CONFIG,
     PatchAutoencoder,
 )
 from ...aai.soundworld.text import BOS, EOS
 
 
-def load(weights: Path = WEIGHTS, embedding_folders: list[str] | None = None) -> tuple:
-    """SoundWorld as (MODEL, CLIP, VAE); `embedding_folders` are searched for `embedding:name` in prompts.
+def load(
+    weights: Path = WEIGHTS, embedding_folders: list[str] | None = None, picture_model: str = "unet"
+) -> tuple:
+    """SoundWorld as (MODEL, CLIP, VAE), with its U-Net ("unet") or its flow transformer ("flow");
+    `embedding_folders` are searched for `embedding:name` in prompts.
 
     Raises InputError where a weight file is missing.
     """
-    model = build_model(read_weights("unet", weights))
-    clip = build_clip(read_weights("text", weights), weights / "tokenizer", embedding_folders)
+    flow = picture_model == "flow"
+    build, places = (build_flow_model, TEXT_PLACES) if flow else (build_model, None)
+    model = build(read_weights(picture_model, weights))
+    clip = build_clip(read_weights("text", weights), weights / "tokenizer", embedding_folders, places)
     autoencoder = PatchAutoencoder()
     autoencoder.load_state_dict(read_weights("autoencoder", weights))
     latent_format = model.model.latent_format
@@ -51,19 +65,39 @@ def load(weights: Path = WEIGHTS, embedding_folders: list[str] | None = None) ->
 
 def build_model(unet: dict[str, Tensor]):
     """A MODEL from a U-Net in diffusers' keys."""
-    config = SoundWorldConfig(comfy_unet_config())
+    keys = comfy.utils.unet_to_diffusers(comfy_unet_config())
+    weights = {keys.get(k, k): v.float() for k, v in unet.items()}
+    return _loaded(SoundWorldConfig(comfy_unet_config()), weights)
+
+
+def build_flow_model(transformer: dict[str, Tensor]):
+    """A MODEL from a flow transformer in diffusers' keys."""
+    # Core's loader empties the dict that it is given and writes into its tensors.
+    given = {k: v.detach().float().clone() for k, v in transformer.items()}
+    return _loaded(
+        SoundWorldFlow(comfy_flow_config()), comfy.model_detection.convert_diffusers_mmdit(given, "")
+    )
+
+
+def _loaded(config, weights: dict[str, Tensor]):
+    """A MODEL of a config with weights in ComfyUI's keys, in float32."""
     config.set_inference_dtype(torch.float32, None)
     load_device = comfy.model_management.get_torch_device()
     offload_device = comfy.model_management.unet_offload_device()
     model = config.get_model({}, device=offload_device)
-    keys = comfy.utils.unet_to_diffusers(comfy_unet_config())
-    model.load_model_weights({keys.get(k, k): v.float() for k, v in unet.items()}, "")
+    model.load_model_weights(weights, "")
     # Not the dynamic patcher: so small a model stays loaded whole, and it trains without a reload from disk.
     return comfy.model_patcher.ModelPatcher(model, load_device=load_device, offload_device=offload_device)
 
 
-def build_clip(text: dict[str, Tensor], tokenizer: Path, embedding_folders: list[str] | None = None):
-    """A CLIP from a text tower in transformers' keys and a CLIPTokenizer's folder."""
+def build_clip(
+    text: dict[str, Tensor],
+    tokenizer: Path,
+    embedding_folders: list[str] | None = None,
+    places: int | None = None,
+):
+    """A CLIP from a text tower in transformers' keys and a CLIPTokenizer's folder. Prompts are padded to
+    `places`, without them to 77."""
     vocabulary = json.loads((tokenizer / "vocab.json").read_text(encoding="utf-8"))
     config = {**TEXT_CONFIG, "vocab_size": len(vocabulary), "eos_token_id": vocabulary[EOS]}
     special = {"start": vocabulary[BOS], "end": vocabulary[EOS], "pad": vocabulary[EOS]}
@@ -94,6 +128,9 @@ def build_clip(text: dict[str, Tensor], tokenizer: Path, embedding_folders: list
                 tokenizer_data=tokenizer_data,
             )
 
+        def tokenize_with_weights(self, text, *given, **options):
+            return shortened(super().tokenize_with_weights(text, *given, **options), self.end_token, places)
+
     class Tokenizer(comfy.sd1_clip.SD1Tokenizer):
         def __init__(self, embedding_directory=None, tokenizer_data={}):
             super().__init__(embedding_directory, tokenizer_data, tokenizer=WordTokenizer)
@@ -111,6 +148,15 @@ def build_clip(text: dict[str, Tensor], tokenizer: Path, embedding_folders: list
     clip = comfy.sd.CLIP(target, **options)
     clip.load_sd(state)
     return clip
+
+
+def shortened(chunks: list, end: int, places: int | None) -> list:
+    """A tokenizer's chunks; a prompt of one alone without its padding, down to so many places."""
+    if places is None or len(chunks) > 1:
+        return chunks
+    (chunk,) = chunks
+    ends = [i for i, (piece, *_) in enumerate(chunk) if not isinstance(piece, Tensor) and piece == end]
+    return [chunk[: max(places, ends[0] + 1)]]
 
 
 def build_vae(autoencoder: PatchAutoencoder):
@@ -150,6 +196,33 @@ def comfy_unet_config() -> dict:
     }
 
 
+def comfy_flow_config() -> dict:
+    """The arguments of ComfyUI's Flux for SoundWorld's flow transformer."""
+    heads, axes = FLOW_CONFIG["num_attention_heads"], FLOW_CONFIG["axes_dims_rope"]
+    config = {
+        "image_model": "flux",
+        "patch_size": PACK,
+        "in_channels": LATENT_CHANNELS,
+        "out_channels": LATENT_CHANNELS,
+        "vec_in_dim": FLOW_CONFIG["pooled_projection_dim"],
+        "context_in_dim": FLOW_CONFIG["joint_attention_dim"],
+        "hidden_size": heads * FLOW_CONFIG["attention_head_dim"],
+        "num_heads": heads,
+        "depth": FLOW_CONFIG["num_layers"],
+        "depth_single_blocks": FLOW_CONFIG["num_single_layers"],
+        "axes_dim": list(axes),
+        "guidance_embed": FLOW_CONFIG["guidance_embeds"],
+        # diffusers has these for all of its kind.
+        "mlp_ratio": 4.0,
+        "theta": 10000,
+        "qkv_bias": True,
+        "txt_ids_dims": [],
+    }
+    # Older versions have fewer.
+    known = {field.name for field in dataclasses.fields(comfy.ldm.flux.model.FluxParams)}
+    return {key: value for key, value in config.items() if key in known or key == "image_model"}
+
+
 def rgb_factors(autoencoder: PatchAutoencoder) -> tuple[list[list[float]], list[float]]:
     """ComfyUI's `latent_rgb_factors` [channels][3], each channel's mean colour, and their bias [3]."""
     factors = autoencoder.synthesis.weight.detach().float().mean((2, 3))
@@ -183,6 +256,26 @@ class SoundWorldConfig(comfy.supported_models_base.BASE):
         return False
 
 
+class FlowModel(comfy.model_base.Flux):
+    """Core's Flux.1 that sees nothing of a prompt's pooled embedding."""
+
+    def encode_adm(self, **kwargs):
+        return torch.zeros(1, FLOW_CONFIG["pooled_projection_dim"])
+
+
+class SoundWorldFlow(comfy.supported_models_base.BASE):
+    """Flux.1 schnell's settings at SoundWorld's size: times that are not shifted."""
+
+    unet_extra_config = {}
+    sampling_settings = {"multiplier": 1.0, "shift": 1.0}
+    latent_format = SoundWorldLatent
+    memory_usage_factor = 1.0
+    native_size = IMAGE_SIZE
+
+    def get_model(self, state_dict, prefix="", device=None):
+        return FlowModel(self, model_type=ModelType.FLOW, device=device)
+
+
 class SmallTextModel(comfy.clip_model.CLIPTextModel):
     """Core's CLIP text model with a vocabulary of the config's size."""
 
@@ -196,6 +289,15 @@ class SmallTextModel(comfy.clip_model.CLIPTextModel):
             device=device,
             operations=operations,
         )
+
+    def forward(self, *given, embeds=None, **options):
+        if embeds is None:
+            return super().forward(*given, **options)
+        # Core adds all positions to whatever it gets. What follows a place is not seen from there.
+        length = embeds.shape[1]
+        rest = self.text_model.embeddings.position_embedding.weight.shape[0] - length
+        outputs = super().forward(*given, embeds=F.pad(embeds, (0, 0, 0, rest)), **options)
+        return tuple(x[:, :length] if x is not None and x.ndim == 3 else x for x in outputs)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.text_model.embeddings.token_embedding

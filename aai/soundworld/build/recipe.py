@@ -180,6 +180,7 @@ class Build:
             "text": text,
             "autoencoder": self.autoencoder().state_dict(),
             "unet": self.unet().state_dict(),
+            "flow": self.flow().state_dict(),
             "oracle": self.oracle().state_dict(),
         }
         for name, tensors in parts.items():

@@ -1,0 +1,142 @@
+"""SoundWorld's flow transformer through ComfyUI and through diffusers: the same weights, the same numbers."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+
+@pytest.fixture(scope="module")
+def both(pack, small):
+    """The architecture with random weights: `ours` through diffusers, `theirs` through ComfyUI."""
+    soundworld, loaders = pack.part("nodes.comfy.soundworld"), pack.part("aai.soundworld.loaders")
+    models = pack.part("aai.soundworld.models")
+    torch.manual_seed(4)
+    transformer = models.build_flow()
+    with torch.no_grad():
+        # diffusers begins with a last layer that is small, and biases that are 0.
+        for parameter in transformer.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape))
+    with torch.inference_mode():
+        model = soundworld.build_flow_model(transformer.state_dict())
+        clip = soundworld.build_clip(
+            small.tower.state_dict(), pack_folder(small), None, places=models.TEXT_PLACES
+        )
+    picture = pack.part("nodes.comfy.picture").ComfyPictureModel(model, clip, small.vae, scheduler="simple")
+    ours = loaders.flow_model(transformer, small.tower, small.tokenizer, small.autoencoder)
+    return SimpleNamespace(ours=ours, theirs=picture, transformer=transformer, model=model, clip=clip)
+
+
+def pack_folder(small):
+    from pathlib import Path
+
+    return Path(small.tokenizer.name_or_path)
+
+
+def test_prompts_take_24_places_and_longer_ones_go_on(both, pack, make_token):
+    Prompt, rain = pack.part("aai.prompt").Prompt, make_token(rows=2)
+    for text, length in (("a city under *", 24), ("rain and fire " * 14 + "*", 46), ("", 24)):
+        prompt = Prompt(text, (rain,) if "*" in text else ())
+        with torch.inference_mode():
+            ours, theirs = both.ours.encode_prompt(prompt), both.theirs.encode_prompt(prompt)
+        assert ours.token_ids == theirs.token_ids and ours.positions == theirs.positions
+        assert ours.cross.shape == theirs.cross.shape == (1, length, 192)
+        assert_close(ours.cross, theirs.cross, atol=1e-4, rtol=0)
+    # Core's weights, and prompts of several chunks.
+    with torch.inference_mode():
+        for text, length in (("a (city:1.3) under rain", 24), ("rain " * 100, 154)):
+            cross, _ = both.clip.encode_from_tokens(both.clip.tokenize(text), return_pooled=True)
+            assert cross.shape == (1, length, 192) and torch.isfinite(cross).all()
+
+
+def test_the_tokens_vector_is_what_the_encoder_sees_at_its_place(both, pack, make_token):
+    prompt, rain = pack.part("aai.prompt").Prompt, make_token(rows=2)
+    seen = []
+
+    def look(module, given, named):
+        seen.append(named["embeds"][0].clone())
+
+    tower = both.clip.cond_stage_model.clip_l.transformer
+    hook = tower.register_forward_pre_hook(look, with_kwargs=True)
+    with torch.inference_mode():
+        cond = both.theirs.encode_prompt(prompt("a city under *", (rain,)))
+    hook.remove()
+    first, second = cond.positions["rain"]
+    assert second == first + 1 and len(seen[0]) == 24
+    assert_close(seen[0][first : second + 1], rain.vectors["clip_l"], atol=1e-6, rtol=0)
+
+
+def test_the_transformer_is_diffusers(both):
+    generator = torch.Generator().manual_seed(0)
+    x, context = (torch.randn(2, *shape, generator=generator) for shape in ((32, 16, 12), (24, 192)))
+    s = torch.tensor([0.2, 0.9])
+    with torch.inference_mode():
+        wanted = both.ours.velocity.predict(x, s, context, None)
+        found = both.model.model.diffusion_model(x, s, context, y=torch.zeros(2, 1))
+    assert wanted.std() > 0.1
+    assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_the_loss_is_the_one_it_was_trained_with(both, pack):
+    """`aai.soundworld.build.denoiser.flow_loss`, at the times that it drew."""
+    packing = pack.part("aai.picture.packing")
+    latents, noise = torch.randn(2, 2, 32, 16, 16, generator=torch.Generator().manual_seed(2))
+    cond = both.ours.encode_prompt(pack.part("aai.prompt").Prompt("a photo of a dog"))
+    t = torch.tensor([99, 800])
+    s = ((t + 0.5) / 1000)[:, None, None, None]
+    predicted = both.transformer(
+        hidden_states=packing.packed(s * noise + (1 - s) * latents),
+        timestep=s.flatten(),
+        encoder_hidden_states=cond.cross.expand(2, -1, -1),
+        pooled_projections=torch.zeros(2, 1),
+        img_ids=packing.place_ids(16, 16),
+        txt_ids=torch.zeros(24, 3),
+    ).sample
+    wanted = (predicted - packing.packed(noise - latents)).square().mean()
+    assert_close(both.ours.denoising_loss(latents, cond, noise, t), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_loss_and_gradient_are_the_same_in_both(both, pack, make_token):
+    prompt = pack.part("aai.prompt").Prompt("a photo of *", (make_token(),))
+    latents, noise = torch.randn(2, 2, 32, 16, 16, generator=torch.Generator().manual_seed(2))
+    t = torch.tensor([120, 800])
+
+    def gradient(model):
+        vectors = prompt.tokens[0].vectors["clip_l"].clone().requires_grad_()
+        cond = model.encode_prompt(prompt, {"rain": {"clip_l": vectors}})
+        loss = model.denoising_loss(latents, cond, noise, t)
+        return loss.detach(), torch.autograd.grad(loss, vectors)[0]
+
+    found, ours = gradient(both.ours)
+    with torch.inference_mode(), both.theirs.training() as trainable:
+        wanted, theirs = gradient(trainable)
+    assert float(found) == pytest.approx(float(wanted), rel=1e-3)
+    assert theirs.norm() > 0 and (ours - theirs).norm() <= 1e-3 * theirs.norm()
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_the_picture_is_the_same_in_both(both, pack, make_token, guidance):
+    Prompt, rain = pack.part("aai.prompt").Prompt, make_token()
+    # Prompts of unequal length are not stretched to each other's.
+    texts = ("a city under * " + "and rain " * 14, "night")
+    drawn = []
+    for model in (both.ours, both.theirs):
+        with torch.inference_mode():
+            cond, uncond = (model.encode_prompt(Prompt(t, (rain,) if "*" in t else ())) for t in texts)
+            latents = model.sample(cond, uncond, seeds=[3, 8], steps=7, guidance=guidance, height=96)
+            drawn.append(model.decode(latents))
+    assert drawn[0].shape == drawn[1].shape == (2, 3, 96, 128)
+    assert 0.02 < drawn[0].std() and (drawn[0] - drawn[1]).abs().max() <= 2 / 255
+
+
+def test_core_samples_it_as_any_model(both, core):
+    with torch.inference_mode():
+        positive, negative = (core.CLIPTextEncode().encode(both.clip, text)[0] for text in ("rain", ""))
+        latent = {"samples": torch.zeros(1, 4, 16, 16)}
+        (made,) = core.common_ksampler(
+            both.model, 3, 3, 3.0, "dpmpp_2m", "normal", positive, negative, latent
+        )  # fmt: skip
+    assert made["samples"].shape == (1, 32, 16, 16) and torch.isfinite(made["samples"]).all()
