@@ -51,6 +51,9 @@ def _check_vocabulary(parts: Mapping[str, object], tokenizer: str, encoder: str,
     known = parts[tokenizer].get_vocab()
     rows = parts[encoder].get_input_embeddings().num_embeddings
     missing = next((mark for mark in marks if mark not in known), None)
-    if missing is not None or len(known) < 10 or max(known.values()) >= rows:
-        what = f"does not know {missing}" if missing else f"has {len(known)} words for {rows} embeddings"
+    letter = parts[tokenizer]("a", add_special_tokens=False)["input_ids"]
+    if missing is None and (not letter or parts[tokenizer].unk_token_id in letter):
+        missing = "the letter a"
+    if missing is not None or max(known.values()) >= rows:
+        what = f"does not know {missing}" if missing else f"has more words than the {encoder}"
         raise InputError(f"The {tokenizer} of this model {what}: download its folder again.")
