@@ -1,0 +1,69 @@
+"""SoundWorld's flow transformer on the command line: `--model soundworld-flow`."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aai import token as tokens
+from aai.files import write_safetensors
+from aai.soundworld import loaders
+from aai.soundworld.models import build_flow
+
+FLOW = ("--model", "soundworld-flow")
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """SoundWorld's weights with a flow transformer of random ones."""
+    folder = shutil.copytree(loaders.WEIGHTS, tmp_path / "weights", copy_function=os.link)
+    (folder / "flow.safetensors").unlink(missing_ok=True)
+    torch.manual_seed(0)
+    state = {k: v.half() for k, v in build_flow().state_dict().items()}
+    write_safetensors(folder / "flow.safetensors", state, {}, "SoundWorld's weights")
+    monkeypatch.setattr(loaders.load_picture_model, "__defaults__", (folder, "unet"))
+    return folder
+
+
+def test_a_token_is_trained_and_drawn_with_it(aai, weights, folder):
+    code, out, err = aai("token", "rain.wav", *FLOW, "-o", "flow.safetensors", "--train-steps", "2", "--json")
+    assert code == 0, err
+    made = tokens.load(folder / "flow.safetensors")
+    assert json.loads(out)["steps"] == 2 and "SoundWorldFlow" in made.provenance["base"]
+    assert made.vectors["clip_l"].shape == (1, 192)
+    arguments = ("generate", *FLOW, "--token", "flow.safetensors", "--steps", "2", "--seed", "7")
+    code, out, err = aai(*arguments, "--prompt", "a city under *", "-o", "city.png")
+    assert code == 0, err
+    with Image.open(folder / "city.png") as picture:
+        assert picture.size == (128, 128)
+        drawn = np.asarray(picture).astype(int)
+    # Its own guidance is 3.
+    assert aai(*arguments, "--prompt", "a city under *", "-o", "three.png", "--guidance", "3")[0] == 0
+    assert np.abs(np.asarray(Image.open(folder / "three.png")).astype(int) - drawn).max() == 0
+    assert aai(*arguments, "--prompt", "a city under *", "-o", "five.png", "--guidance", "5")[0] == 0
+    assert np.abs(np.asarray(Image.open(folder / "five.png")).astype(int) - drawn).max() > 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("generate", "--sound", "rain.wav", "--scale", "0.5", "-o", "no.png"),
+        ("edit", "--source", "a city", "--edited", "a city under *", "--sound", "rain.wav", "-o", "no.png"),
+        ("invert", "pictures/0.png", "--prompt", "a city", "-o", "no.safetensors"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_what_edits_is_refused_before_anything_is_trained(aai, weights, command):
+    code, out, err = aai(*command, *FLOW)
+    assert code == 2 and not out and err.count("\n") == 1
+    assert "SoundWorldFlow is a flow transformer" in err
+
+
+def test_where_its_weights_are_missing_a_sentence_says_so(aai, tmp_path, monkeypatch):
+    monkeypatch.setattr(loaders.load_picture_model, "__defaults__", (tmp_path, "unet"))
+    code, _, err = aai("generate", *FLOW, "--prompt", "a city", "-o", "no.png")
+    assert code == 2 and "flow.safetensors" in err and err.count("\n") == 1
