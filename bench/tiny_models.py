@@ -13,7 +13,7 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from unittest import mock
 
@@ -274,9 +274,18 @@ def build(family: Family, embeddings: list[str] = ()) -> Tiny:
     # As a loader node does: in inference mode.
     with torch.inference_mode():
         clip = build_clip(family, text, list(embeddings))
-        model = build_model(config(dict(family.unet)))
+        model = build_model(config(settings_of(family)))
     latents = torch.randn(3, *family.latent, generator=generator)
     return Tiny(family, model, clip, 0.5 * latents + torch.randn(1, *family.latent, generator=generator))
+
+
+def settings_of(family: Family) -> dict:
+    """A family's settings, without those of Flux that this ComfyUI does not know yet."""
+    import comfy.ldm.flux.model
+
+    known = {field.name for field in fields(comfy.ldm.flux.model.FluxParams)} | {"image_model"}
+    flux = family.unet.get("image_model") == "flux"
+    return {key: value for key, value in family.unet.items() if key in known or not flux}
 
 
 def build_clip(family: Family, text, embeddings: list[str]):
