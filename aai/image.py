@@ -153,7 +153,8 @@ def is_ours(path: str | os.PathLike) -> bool:
     try:
         with opened(path) as image:
             return image.getexif().get(SOFTWARE) == MAKER
-    except InputError:
+    # A damaged tag of a TIFF can ask for any number of bytes.
+    except (InputError, MemoryError):
         return False
 
 
@@ -161,7 +162,7 @@ def _turn_upright(image: Image.Image) -> None:
     from PIL import ImageOps
 
     # Damaged EXIF is no reason to leave a picture out; pixels that cannot be read say so when they are used.
-    with contextlib.suppress(struct.error, SyntaxError, TypeError, ValueError):
+    with contextlib.suppress(struct.error, MemoryError, SyntaxError, TypeError, ValueError):
         # In place, because the turning comes before the other tags are read.
         ImageOps.exif_transpose(image, in_place=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..aai.adapt.settings import NORMS
 from ..aai.errors import logger
 from . import tokens
 from .pictures import draw_curve, square
@@ -98,10 +99,10 @@ class TrainSoundToken(Node):
                 io.Combo.Input(
                     "norm",
                     optional=True,
-                    options=["free", "soft", "pinned"],
+                    options=list(NORMS),
                     default="free",
                     tooltip="How the word's length is held to that of the model's own words: a longer one "
-                    "shouts down the rest of a prompt.",
+                    "shouts down the rest of a prompt. direction trains the word's direction alone.",
                 ),
                 io.Combo.Input(
                     "timesteps",

@@ -28,7 +28,7 @@ TEMPLATES = {
 }
 """The training prompts of textual inversion (Gal et al. 2022), for an object and for a style."""
 
-NORMS = ("free", "soft", "pinned")
+NORMS = ("free", "soft", "pinned", "direction")
 TIMESTEP_DRAWS = ("stratified", "antithetic", "uniform")
 
 
@@ -37,14 +37,16 @@ class TrainSettings:
     """How a token is trained.
 
     steps, rate (Adam's for CLIP's words; for those of other text encoders in proportion to the spread of
-    their numbers), batch (latents in a step), seed; `template` is the prompt around `*`, or several, a line
-    each, or the name of a set of TEMPLATES: "objects" or "styles". A step takes one of them at random.
+    their numbers; where norm is "direction", a tenth of the angle of a step in radians), batch (latents in a
+    step), seed; `template` is the prompt around `*`, or several, a line each, or the name of a set of
+    TEMPLATES: "objects" or "styles". A step takes one of them at random.
     scale: with "vocabulary" f_a enters with the mean length of the text encoder's words, with "raw" as it is
     given: eq. 6 to the letter where f_a is not normalised (`encode_sound`'s; CLAP's always is).
     rho: |f_adapter| is kept within rho times the length that f_a enters with; None sets no bound (eq. 6 to
     the letter).
     norm: how |e| is kept at the length that f_a enters with, since a longer word dominates its prompt:
-    "free" not at all, "soft" moves it a tenth of the way back at each step, "pinned" puts it there.
+    "free" not at all, "soft" moves it a tenth of the way back at each step, "pinned" puts it there;
+    "direction" trains the direction alone (`aai.adapt.direction`), whose prior around f_a `kappa` weighs.
     vectors: the number of positions that the token takes in a prompt.
     init: the standard deviation of the initial f_adapter, as a share of the vocabulary's.
     timesteps: "stratified" spreads a batch's timesteps evenly, and the steps' between them; "antithetic"
@@ -71,6 +73,7 @@ class TrainSettings:
     timesteps: str = "stratified"
     average: float | None = None
     norm: str = "free"
+    kappa: float = 1e-4
     chunk: int = 0
     checkpointing: bool = False
     validate: int = 0
@@ -99,7 +102,8 @@ class TrainSettings:
                 self.average is None or 0 <= self.average < 1,
                 f"An average that keeps {self.average} is none: take a share of 0 or more and below 1.",
             ),
-            (self.norm in NORMS, f"The norm '{self.norm}' is unknown: take free, soft or pinned."),
+            (self.norm in NORMS, f"The norm '{self.norm}' is unknown: take free, soft, pinned or direction."),
+            (0 <= self.kappa < torch.inf, f"A prior of kappa = {self.kappa} is none: take 0 or more."),
             (self.chunk >= 0, f"A chunk of {self.chunk} latents cannot be: take 0 or more."),
             (self.validate >= 0, f"Validation every {self.validate} steps cannot be: take 0 or more."),
             (self.patience >= 0, f"A patience of {self.patience} cannot be: take 0 or more."),

@@ -13,6 +13,7 @@ from ..optim import LossScale
 from ..picture.model import Conditioning, PictureModel, TextEncoderInfo
 from ..prompt import Prompt
 from ..token import SoundToken, Translation, word_vectors
+from .direction import DirectionalDescent
 from .sampling import at, picture_rows, timesteps
 from .settings import TrainSettings
 
@@ -22,6 +23,8 @@ PULL = 0.1
 """The share of the way back to its length that a soft norm moves a word at each step."""
 CLIP_SPREAD = 0.014
 """The spread of the numbers of CLIP's words, which a learning rate is for."""
+TURN = 10.0
+"""The angle in radians that a step of norm "direction" turns a word by, for a rate of 1."""
 SETTLING = 10
 """Steps that the running mean of the losses covers."""
 
@@ -64,12 +67,7 @@ class TokenTrainer:
             start = start * vocabulary.std * settings.init
             self.f_adapter[key] = start.to(model.device).requires_grad_()
         self.project(self.f_adapter)
-        self.optimizer = torch.optim.Adam(
-            [
-                {"params": [rows], "lr": settings.rate * _pace(key, model.text_encoders[key])}
-                for key, rows in self.f_adapter.items()
-            ]
-        )
+        self.optimizer = self._optimizer()
         self.times = timesteps(settings, generator)
         self.rows = picture_rows(len(latents), settings.batch, generator)
         self.generator = generator
@@ -171,16 +169,30 @@ class TokenTrainer:
             if self.settings.norm != "free":
                 e = sound + rows
                 size = e.norm(dim=1, keepdim=True).clamp(min=1e-12)
-                share = 1.0 if self.settings.norm == "pinned" else PULL
+                share = PULL if self.settings.norm == "soft" else 1.0
                 rows.copy_(e * (1 + share * (length / size - 1)) - sound)
             if self.settings.rho is None:
                 continue
             radius = self.settings.rho * length
-            if self.settings.norm == "pinned":
+            if self.settings.norm in ("pinned", "direction"):
                 rows.copy_(_turned(sound, sound + rows, length, radius) - sound)
             else:
                 size = rows.norm(dim=1, keepdim=True)
                 rows.mul_((radius / size.clamp(min=1e-12)).clamp(max=1))
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        if self.settings.norm == "direction":
+            groups = [
+                {"params": [rows], "lr": self.settings.rate * TURN, "sound": self._entering(key),
+                 "length": self.length[key]}
+                for key, rows in self.f_adapter.items()
+            ]  # fmt: skip
+            return DirectionalDescent(groups, self.settings.kappa)
+        groups = [
+            {"params": [rows], "lr": self.settings.rate * _pace(key, self.model.text_encoders[key])}
+            for key, rows in self.f_adapter.items()
+        ]
+        return torch.optim.Adam(groups)
 
     def _entering(self, key: str) -> Tensor:
         """The sound [d] as it enters the words of a text encoder."""
@@ -261,8 +273,9 @@ class TokenTrainer:
         kept = {}
         for key, parameter in self.f_adapter.items():
             state = self.optimizer.state.get(parameter)
-            if state:
+            if self.losses:
                 kept[f"{key} f_adapter"] = parameter.detach().cpu().clone()
+            if state:
                 kept[f"{key} mean"] = state["exp_avg"].cpu().clone()
                 kept[f"{key} variance"] = state["exp_avg_sq"].cpu().clone()
                 kept[f"{key} steps"] = state["step"].cpu().clone()[None]

@@ -23,15 +23,16 @@ def test_without_options_the_settings_are_their_own_defaults(parsed):
 
 def test_every_option_is_a_setting(parsed):
     given = dict(
-        rate="0.01", batch="2", chunk="1", sound_scale="raw", rho="0.5", norm="soft", vectors="2",
-        template="styles", timesteps="uniform", average="0.5", validate="10", patience="3",
+        rate="0.01", batch="2", chunk="1", sound_scale="raw", rho="0.5", norm="direction", kappa="0.01",
+        vectors="2", template="styles", timesteps="uniform", average="0.5", validate="10", patience="3",
     )  # fmt: skip
     assert set(given) == {name for name, *_ in TRAINING}
     words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
     settings = settings_of(parsed(*words, "--checkpointing", "--train-steps", "7", "--seed", "5"))
     assert settings == TrainSettings(
-        rate=0.01, batch=2, chunk=1, scale="raw", rho=0.5, norm="soft", vectors=2, template="styles",
-        timesteps="uniform", average=0.5, validate=10, patience=3, checkpointing=True, steps=7, seed=5,
+        rate=0.01, batch=2, chunk=1, scale="raw", rho=0.5, norm="direction", kappa=0.01,
+        vectors=2, template="styles", timesteps="uniform", average=0.5, validate=10, patience=3,
+        checkpointing=True, steps=7, seed=5,
     )  # fmt: skip
 
 

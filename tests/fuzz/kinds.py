@@ -353,6 +353,7 @@ WORDS = [
     "free",
     "soft",
     "pinned",
+    "direction",
     "stratified",
     "audio",
     "none",

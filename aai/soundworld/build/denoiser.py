@@ -80,15 +80,20 @@ def flow_loss(model: nn.Module, latents: Tensor, context: Tensor, generator: tor
     time = torch.sigmoid(torch.special.ndtri(_stratified(count, generator).clamp(1e-4, 1 - 1e-4)) + TIME_MEAN)
     noise = torch.randn(latents.shape, generator=generator)
     s = time[:, None, None, None]
-    predicted = model(
-        hidden_states=packed(s * noise + (1 - s) * latents),
+    predicted = velocity(model, s * noise + (1 - s) * latents, time, context)
+    return (predicted - packed(noise - latents)).square().mean()
+
+
+def velocity(transformer: nn.Module, noisy: Tensor, time: Tensor, context: Tensor) -> Tensor:
+    """The velocity [B, N, C * 4] of noisy latents [B, C, h, w] at times [B], as `packed`."""
+    return transformer(
+        hidden_states=packed(noisy),
         timestep=time,
         encoder_hidden_states=context[:, :TEXT_PLACES],
-        pooled_projections=latents.new_zeros(count, model.config.pooled_projection_dim),
-        img_ids=place_ids(*latents.shape[2:]),
-        txt_ids=latents.new_zeros(TEXT_PLACES, 3),
+        pooled_projections=noisy.new_zeros(len(noisy), transformer.config.pooled_projection_dim),
+        img_ids=place_ids(*noisy.shape[2:]),
+        txt_ids=noisy.new_zeros(TEXT_PLACES, 3),
     ).sample
-    return (predicted - packed(noise - latents)).square().mean()
 
 
 def _stratified(count: int, generator: torch.Generator) -> Tensor:

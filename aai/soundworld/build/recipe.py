@@ -20,7 +20,7 @@ from ..oracle import Oracle
 from ..pictures import draw_all, event_mask, random_scenes
 from ..text import CaptionEncoder, build_text_tower, load_tokenizer
 from ..world import EVENTS, SCENES
-from .decoder import refine_autoencoder
+from .decoder import flow_guess, refine_autoencoder, unet_guess
 from .denoiser import Loss, caption_states, encode_pictures, flow_loss, train_denoiser, v_loss
 from .ears import SoundEncoderBuild, Sources
 from .kept import kept
@@ -128,12 +128,13 @@ class Build:
         return model.eval().requires_grad_(False)
 
     def autoencoder(self) -> PatchAutoencoder:
-        """The autoencoder with a decoder refined on the U-Net's latents."""
+        """The autoencoder with a decoder refined on the denoisers' latents."""
 
         def make() -> dict[str, Tensor]:
             autoencoder = self.linear_autoencoder()
+            guesses = unet_guess(self.unet()), flow_guess(self.flow())
             gain = refine_autoencoder(
-                autoencoder, self.pictures(), self.unet(), self.captions(), seed=self.seed,
+                autoencoder, self.pictures(), guesses, self.captions(), seed=self.seed,
                 report=self.report("refine"),
             )  # fmt: skip
             print(f"autoencoder: the network takes away {100 * gain:.0f} % of the error", flush=True)

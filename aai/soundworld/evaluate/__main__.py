@@ -2,6 +2,7 @@
 
 - hear: nearest words on unseen synthesized sounds, mixtures of two, and recordings, whole and in windows,
   each fold by the encoder that was trained without it; and which sounds are unknown.
+- captions: what is drawn of captions, every event in every scene, and how much of it is the decoder's grid.
 - tokens: the oracle's reading of "a photo of *", one token per class.
 - ablations: what carries a token, the sound or the references.
 - loudness: five levels of one sound, one token a level; Spearman of level and measured intensity. With
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...adapt.train import TrainSettings
+from ...adapt.settings import NORMS, TrainSettings
 from ...audio import load as load_sound
 from ...encoders.cavmae_encoder import CAVMAEEncoder
 from ...encoders.loaders import load
@@ -28,6 +29,7 @@ from ..loaders import load_oracle, load_picture_model, load_sound_encoder
 from ..sounds import unseen_sound
 from ..world import EVENTS, FOLDS
 from . import edits
+from .captions import captions
 from .hearing import (
     WINDOWS,
     calibration,
@@ -56,6 +58,7 @@ def main() -> None:
         "--events", nargs="+", choices=EVENTS, default=EVENTS, metavar="EVENT", help="loudness of which (all)"
     )
     parser.add_argument("--rho", type=float, default=TrainSettings.rho)
+    parser.add_argument("--norm", choices=NORMS, default=TrainSettings.norm)
     parser.add_argument("--output", type=Path, default=Path("out/soundworld/figures.json"))
     arguments = parser.parse_args()
     encoder = load_sound_encoder()
@@ -67,6 +70,7 @@ def main() -> None:
     )
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     chosen = {"steps": arguments.steps, "rho": arguments.rho, "seeds": arguments.seeds}
+    chosen |= {"norm": arguments.norm} if arguments.norm != TrainSettings.norm else {}
     figures = (
         json.loads(arguments.output.read_text(encoding="utf-8"))
         if arguments.output.exists()
@@ -91,9 +95,12 @@ def main() -> None:
         hear(encoder, left_out, arguments.recordings, note)
     if set(arguments.parts) - {"hear"}:
         model, oracle = load_picture_model(), load_oracle()
-        settings = TrainSettings(steps=arguments.steps, rho=arguments.rho)
+        settings = TrainSettings(steps=arguments.steps, rho=arguments.rho, norm=arguments.norm)
         seeds = range(arguments.seeds)
     sounds = {e: unseen_sound(e, 500 + i) for i, e in enumerate(EVENTS)}
+    if "captions" in arguments.parts:
+        for what, value in captions(model, oracle, range(4)).items():
+            note(f"captions, {what}", value)
     if "tokens" in arguments.parts:
         note(
             "tokens, synthesized sounds",

@@ -1,0 +1,62 @@
+"""Pictures and clips edited on flow models without inverting them: FlowEdit (Kulikov et al. 2025,
+arXiv 2412.08629).
+
+Noise is added to the source, the velocity that the source's prompt gives there is taken from the one that the
+edited prompt gives at as far from the edited picture, and the difference alone moves the picture. Where both
+prompts agree nothing moves, so what is not asked for stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+
+STRENGTH = 24 / 28
+"""The share of the schedule's steps that edit, n_max of all: the paper's for Flux.1."""
+
+Velocities = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
+"""(noisy source, noisy edited picture, sigma): the velocities n - x0 by either prompt."""
+
+
+def editing(sigmas: Tensor, strength: float = STRENGTH) -> Tensor:
+    """The part of a schedule (sigmas [T + 1], descending) that edits: its last `strength`, one step at least.
+
+    Raises InputError for a strength outside of (0, 1].
+    """
+    if not 0 < strength <= 1:
+        raise InputError(f"A strength of {strength:g} edits nothing: take one above 0 and up to 1.")
+    steps = len(sigmas) - 1
+    return sigmas[steps - max(1, round(strength * steps)) :]
+
+
+@torch.no_grad()
+def flow_edit(
+    source: Tensor,
+    sigmas: Tensor,
+    velocities: Velocities,
+    noise: Iterable[Tensor],
+    *,
+    mask: Tensor | None = None,
+    callback: Callable[[int, int, Tensor, Tensor], None] | None = None,
+) -> Tensor:
+    """The edited latents of clean `source` latents [B, C, ...], which are returned where nothing differs.
+
+    sigmas [T + 1]: descending, of (0, 1], the last 0 or where the edit stops. noise: a tensor as `source` for
+    each step. mask: 1 where the picture may change, 0 where it stays, in a shape that multiplies `source`.
+    callback(step, steps, edited picture so far, what the step takes the edited picture for) may raise.
+    """
+    edited, steps = source.clone(), len(sigmas) - 1
+    for step, (sigma, after, drawn) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), noise)):
+        noisy = (1 - sigma) * source + sigma * drawn
+        noisy_edited = noisy + (edited - source)
+        by_source, by_edited = velocities(noisy, noisy_edited, sigma)
+        change = by_edited - by_source
+        change = change if mask is None else change * mask
+        if callback is not None:
+            callback(step, steps, edited, edited - sigma * change)
+        edited = edited + (after - sigma) * change
+    return edited

@@ -1,0 +1,101 @@
+"""Flow Edit inside ComfyUI's samplers, on tiny models of ComfyUI's own classes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from bench import tiny_models
+
+FAMILIES = ["Flux.1", "Z-Image", "SD3.5", "Wan 2.x"]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def flow(request, comfy):
+    try:
+        return tiny_models.build(tiny_models.FAMILIES[request.param], [])
+    except tiny_models.Absent as absent:
+        pytest.skip(str(absent))
+
+
+@pytest.fixture
+def encode(flow):
+    return lambda text: flow.clip.encode_from_tokens_scheduled(flow.clip.tokenize(text))
+
+
+@pytest.fixture
+def sample(flow):
+    import comfy.sample
+
+    def run(model, positive, negative, mask=None, cfg=3.0, latent=None, steps=6):
+        given = flow.latents[:1] if latent is None else latent
+        noise = comfy.sample.prepare_noise(given, 3)
+        with torch.inference_mode():
+            return comfy.sample.sample(
+                model,
+                noise,
+                steps,
+                cfg,
+                "euler",
+                "simple",
+                positive,
+                negative,
+                given,
+                noise_mask=mask,
+                seed=3,
+            )
+
+    return run
+
+
+@pytest.fixture
+def edit(run, flow):
+    def made(source, source_cfg=3.0, strength=1.0):
+        return run("AAI_FlowEdit", model=flow.model, source=source, source_cfg=source_cfg, strength=strength)
+
+    return made
+
+
+def test_the_same_prompt_leaves_the_picture(flow, edit, encode, sample):
+    cond = encode("a city")
+    model, _ = edit(cond)
+    assert_close(sample(model, cond, encode("")), flow.latents[:1])
+
+
+def test_another_prompt_moves_it_and_a_mask_holds_the_rest(flow, edit, encode, sample):
+    model, _ = edit(encode("a city"))
+    mask = torch.zeros(1, 1, *flow.latents.shape[-2:])
+    mask[..., : flow.latents.shape[-1] // 2] = 1
+    edited = sample(model, encode("a city under rain"), encode(""), mask)
+    half = flow.latents.shape[-1] // 2
+    assert_close(edited[..., half:], flow.latents[:1, ..., half:])
+    assert (edited - flow.latents[:1])[..., :half].abs().max() > 1e-4
+
+
+def test_the_sampler_and_the_model_give_the_same(flow, edit, encode, sample):
+    import comfy.sample
+    import comfy.samplers
+
+    source, positive, negative = encode("a city"), encode("a city under rain"), encode("")
+    model, sampler = edit(source, strength=0.7)
+    first = sample(model, positive, negative)
+    given = flow.latents[:1]
+    sigmas = comfy.samplers.calculate_sigmas(flow.model.get_model_object("model_sampling"), "simple", 6)
+    with torch.inference_mode():
+        second = comfy.sample.sample_custom(
+            flow.model, comfy.sample.prepare_noise(given, 3), 3.0, sampler, sigmas, positive, negative, given,
+            seed=3,
+        )  # fmt: skip
+    assert_close(second, first)
+
+
+def test_an_empty_latent_is_refused(pack, flow, edit, encode, sample):
+    model, _ = edit(encode("a city"))
+    with pytest.raises(pack.part("aai.errors").InputError, match="latent is empty"):
+        sample(model, encode("rain"), encode(""), latent=torch.zeros_like(flow.latents[:1]))
+
+
+def test_a_unet_is_refused(pack, run, small, encoded):
+    with pytest.raises(pack.part("aai.errors").InputError, match="take Invert Image"):
+        run("AAI_FlowEdit", model=small.model, source=encoded("a city"), source_cfg=1.0, strength=1.0)
