@@ -81,14 +81,14 @@ class FlowPictureModel(FrozenModel):
         s = self.flow.times(t.to(self.device))
         share = _spread(s)
         x = latents.to(self.device).float() * (share**2 + (1 - share) ** 2).sqrt()
-        return x + (1 - share) * self._predict(x, s, cond)
+        return x + (1 - share) * self.predict_velocity(x, s, cond)
 
     def denoising_loss(self, latents: Tensor, cond: Conditioning, noise: Tensor, t: Tensor) -> Tensor:
         """Mean squared error, in float32, in the velocity at timesteps t [B]."""
         latents, noise = latents.to(self.device).float(), noise.to(self.device).float()
         s = self.flow.times(t.to(self.device))
         share = _spread(s)
-        predicted = self._predict(share * noise + (1 - share) * latents, s, cond)
+        predicted = self.predict_velocity(share * noise + (1 - share) * latents, s, cond)
         return F.mse_loss(predicted, noise - latents)
 
     @torch.no_grad()
@@ -121,9 +121,9 @@ class FlowPictureModel(FrozenModel):
         # An edit of joint attention would go around this: it sees every step's x and s, both prompts and the
         # transformer's blocks (`velocity.blocks`).
         def denoise(x: Tensor, s: Tensor) -> Tensor:
-            v = self._predict(x, s.expand(len(x)), cond)
+            v = self.predict_velocity(x, s.expand(len(x)), cond)
             if guidance != 1:
-                plain = self._predict(x, s.expand(len(x)), uncond)
+                plain = self.predict_velocity(x, s.expand(len(x)), uncond)
                 v = plain + guidance * (v - plain)
             return x - s * v
 
@@ -136,8 +136,8 @@ class FlowPictureModel(FrozenModel):
             "here: leave them out, or load Stable Diffusion 1, 2 or XL."
         )
 
-    def _predict(self, x: Tensor, s: Tensor, cond: Conditioning) -> Tensor:
-        """v in float32 at x [B, C, h, w] and s [B]."""
+    def predict_velocity(self, x: Tensor, s: Tensor, cond: Conditioning) -> Tensor:
+        """v in float32 at noisy latents x [B, C, h, w] and times s [B] in (0, 1]."""
         count, dtype = len(x), self.dtype
         pooled = None if cond.pooled is None else repeated(cond.pooled, count).to(self.device, dtype)
         cross = repeated(cond.cross, count).to(self.device, dtype)

@@ -86,7 +86,7 @@ class Flow:
 
     def times(self, t: Tensor) -> Tensor:
         """s [B], float32, at timesteps t [B] (0..999)."""
-        return self.at((t.double().cpu() + 0.5) / TIMESTEPS).float().to(t.device)
+        return self.at((t.cpu().double() + 0.5) / TIMESTEPS).float().to(t.device)
 
     def simple(self, steps: int) -> Tensor:
         """`steps` times at even shares, from 1 on, and a 0: [steps + 1], as ComfyUI's schedule of this name.
