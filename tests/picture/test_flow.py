@@ -209,3 +209,25 @@ def test_what_does_not_fit_is_refused(model, token):
     cond = model.encode_prompt(Prompt("rain"))
     with pytest.raises(InputError, match=f"{model.family} is a flow transformer.*Stable Diffusion 1"):
         model.sample(cond, cond, seeds=[1], edit=object())
+
+
+@pytest.mark.training
+def test_a_word_is_trained_through_it(model, tmp_path):
+    from aai.adapt.settings import TrainSettings
+    from aai.adapt.train import train_token
+    from aai.token import load
+
+    generator = torch.Generator().manual_seed(0)
+    words = ["rain", "fire", "a photo", "night", "the city", "and again"]
+    table = torch.nn.functional.normalize(torch.randn(len(words), 20, generator=generator), dim=-1)
+    pictures = torch.rand(2, 3, 16, 16, generator=generator)
+    settings = TrainSettings(steps=20, batch=8, seed=3, rate=0.05, validate=20, rho=None)
+    trained = train_token(model, table[0], pictures, settings, "rain", table=(words, table))
+    (_, first), (_, last) = trained.validations
+    assert last < first
+    trained.token.save(tmp_path / "rain.safetensors")
+    read = load(tmp_path / "rain.safetensors")
+    assert {k: v.shape[1] for k, v in read.vectors.items()} == {
+        k: info.dim for k, info in model.text_encoders.items()
+    }
+    assert model.family in read.provenance["base"]
