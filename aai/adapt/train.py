@@ -15,18 +15,14 @@ from torch import Tensor
 from ..errors import InputError, is_out_of_memory, logged, logger
 from ..picture.model import PictureModel
 from ..token import SoundToken
+from .base import base_of
+from .gradients import Diverged
 from .settings import TrainSettings
-from .trainer import Diverged, TokenTrainer
+from .trainer import TokenTrainer
 from .translation import translations
 
 log = logger(__name__)
 
-FAMILIES = {
-    (("clip_l", 768),): "Stable Diffusion 1",
-    (("clip_h", 1024),): "Stable Diffusion 2",
-    (("clip_l", 768), ("clip_g", 1280)): "Stable Diffusion XL",
-    (("clip_g", 1280),): "Stable Diffusion XL Refiner",
-}
 LICENCE = "those of the sound, the reference pictures and the base model"
 
 
@@ -86,7 +82,7 @@ def train_token(
         trainer = TokenTrainer(model, f_a, translation, latents.to(model.device), settings, name, resume)
         validations: list[tuple[int, float]] = []
         facts = {
-            "base": _family(model),
+            "base": base_of(model),
             "template": settings.template,
             "references": str(len(images)),
             "licence": LICENCE,
@@ -180,12 +176,6 @@ def _hand_over(on_stop: Callable[[TrainResult], None] | None, result: Callable[[
         # Before its first step a token holds nothing that was learnt.
         if stopped.losses:
             on_stop(stopped)
-
-
-def _family(model: PictureModel) -> str:
-    widths = tuple((key, vocabulary.dim) for key, vocabulary in model.text_encoders.items())
-    read = ", ".join(f"{k} of {d}" for k, d in widths)
-    return FAMILIES.get(widths) or f"{model.family or 'a model'} that reads {read}"
 
 
 def _check(f_a: Tensor, images: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..encoders.cavmae import CAVMAEConfig
 from ..errors import InputError
 from .augment import Augment
-from .distributed import ALONE, Distributed
+from ..distributed import ALONE, Distributed
 from .features import Features
 from .train import Pairs
 

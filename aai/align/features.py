@@ -17,7 +17,7 @@ from ..encoders.cavmae import pool
 from ..encoders.cavmae_encoder import CAVMAEEncoder
 from ..encoders.fingerprint import digest
 from ..errors import InputError
-from .distributed import ALONE, Distributed
+from ..distributed import ALONE, Distributed
 from .feature_store import DiskStore, MemoryStore, stamp
 
 CHUNK = 8

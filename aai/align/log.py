@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from .distributed import Distributed
+    from ..distributed import Distributed
 
 
 LOG = "log.jsonl"

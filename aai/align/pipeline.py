@@ -22,7 +22,7 @@ from .augment import Augment
 from .batches import Batches
 from .calibrate import calibrate
 from .checkpoint import Checkpoint
-from .distributed import ALONE, Distributed
+from ..distributed import ALONE, Distributed
 from .evaluate import label_accuracy
 from .features import Features, encode
 from .settings import AlignSettings

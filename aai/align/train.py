@@ -23,7 +23,7 @@ from ..encoders.cavmae import CAVMAE, pool
 from ..errors import InputError, is_out_of_memory, logged
 from ..optim import set_rate
 from .checkpoint import Best, Checkpoint, TrainingState
-from .distributed import ALONE, Distributed
+from ..distributed import ALONE, Distributed
 from .losses import alignment_loss, info_nce, momentum_contrastive, same_label_targets
 from .settings import TAU_RANGE, AlignSettings
 

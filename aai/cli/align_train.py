@@ -26,7 +26,7 @@ from .outputs import check_encoder_file
 from .terminal import Commands, positive, print_report, progress, say, seed
 
 if TYPE_CHECKING:
-    from ..align.distributed import Distributed
+    from ..distributed import Distributed
     from ..align.pipeline import AlignData, Aligned
     from ..align.settings import AlignSettings
     from ..align.train import AlignResult
@@ -124,7 +124,7 @@ def _about_settings(sub: argparse.ArgumentParser) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    from ..align.distributed import join, leave
+    from ..distributed import join, leave
 
     try:
         _train(options, join())

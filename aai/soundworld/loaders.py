@@ -55,14 +55,16 @@ def load_sound_encoder(folder: Path = WEIGHTS) -> CAVMAEEncoder:
 def load_picture_model(folder: Path = WEIGHTS) -> DiffusersPictureModel:
     """SoundWorld's Stable Diffusion through diffusers and transformers."""
     from ..picture.diffusers import DiffusersPictureModel
-    from .models import SCHEDULER_CONFIG, PatchAutoencoder, build_unet
+    from .models import SCHEDULER_CONFIG, UNET_FAMILY, PatchAutoencoder, build_unet
 
     unet = build_unet()
     unet.load_state_dict(read_weights("unet", folder))
     tokenizer, text_encoder = load_text(folder)
     autoencoder = PatchAutoencoder()
     autoencoder.load_state_dict(read_weights("autoencoder", folder))
-    return DiffusersPictureModel(unet, text_encoder, tokenizer, autoencoder, SCHEDULER_CONFIG)
+    return DiffusersPictureModel(
+        unet, text_encoder, tokenizer, autoencoder, SCHEDULER_CONFIG, family=UNET_FAMILY
+    )
 
 
 def load_oracle(folder: Path = WEIGHTS) -> Oracle:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from aai.align.distributed import ALONE, Distributed
+from aai.distributed import ALONE, Distributed
 from aai.align.log import LOG, figures_log
 from aai.errors import InputError
 
