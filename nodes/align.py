@@ -146,9 +146,9 @@ class AlignAudioEncoder(Node):
         import torch
 
         from ..aai.align.augment import Augment
+        from ..aai.align.pipeline import AlignData, Callbacks, align_clips, copy_for, hold_out
+        from ..aai.data.clips import scan, train_split
         from ..aai.distributed import Distributed
-        from ..aai.align.pipeline import AlignData, Callbacks, align_clips, copy_for, hold_out, train_split
-        from ..aai.data.clips import scan
         from ..aai.soundworld.outside import examples
         from .comfy.clip import ClipTower
         from .comfy.progress import Bar, LossCurve

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from aai.distributed import ALONE, Distributed, join, leave
 from aai.align.settings import AlignSettings
 from aai.align.train import Pairs, align
+from aai.distributed import ALONE, Distributed, join, leave
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
 from aai.errors import InputError
 

@@ -62,7 +62,8 @@ def train_token(
     callback(step, steps, loss) may raise to cancel; `on_stop` then receives the result so far before the
     exception is raised again; where the training diverged, that of the best token. `watch` receives it every
     `watch_every` steps. `resume` continues from a stopped training's token, up to `settings.steps` in all,
-    and gives the same token as without the stop.
+    and gives the same token as without the stop; from an instant token (`universal.SoundAdapter`), which no
+    step has trained, it begins at step 0 with that one's f_adapter.
 
     The model is one that gradients pass: ComfyUI's inside its `training()`. The same model, settings and
     inputs give the same token, on the CPU bit for bit, on a GPU up to rounding. Raises InputError for a
@@ -89,6 +90,8 @@ def train_token(
             **(provenance or {}),
             "seed": str(settings.seed),
         }
+        if resume is not None and "adapter" in resume.provenance:
+            facts["adapter"] = resume.provenance["adapter"]
 
         def result(best: bool = False, note: str = "") -> TrainResult:
             token = trainer.token(loudness, {**facts, "steps": str(trainer.steps)}, best)
