@@ -227,7 +227,7 @@ class AdapterTrainer:
         settings, examples = self.run.settings, self.run.examples
         if not resume.training:
             raise InputError(
-                f"The adapter '{resume.name}' holds no training's state: go on from a stopped training's file, "
+                f"The adapter '{resume.name}' holds no training's state: go on from that of a training, "
                 "or begin anew."
             )
         if (examples.encoder, self.fingerprint) != (resume.encoder, resume.model):

@@ -35,13 +35,13 @@ def _add_train(adapt: Commands) -> None:
         "train",
         train,
         "train an adapter for a picture model on sounds with their pictures, or with labels alone",
-        "aai adapt train vggsound -o sounds.safetensors --encoder aligned.safetensors --model sd15 --steps 5000",
+        "aai adapt train vggsound -o vgg.safetensors --encoder aligned.safetensors --model sd15 --steps 5000",
     )
     sub.add_argument(
         "data",
         metavar="DATA",
-        help="a folder of classes, or one that aai data prepare made; without any pictures in it the words are "
-        "learned from the labels",
+        help="a folder of classes, or one that aai data prepare made; without any pictures in it, the "
+        "words are learned from the labels",
     )
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the adapter's file")
     add_force_argument(sub)

@@ -114,8 +114,8 @@ def instant(options: argparse.Namespace, model: PictureModel) -> TrainResult:
     given += [name for name in ("resume",) if getattr(options, name) is not None]
     if given:
         raise InputError(
-            f"--instant trains nothing, so --{given[0].replace('_', '-')} has no place beside it: leave one of "
-            "them out."
+            f"--instant trains nothing, so --{given[0].replace('_', '-')} has no place beside it: leave one "
+            "of them out."
         )
     adapter = load_adapter(model) if options.adapter is None else load(options.adapter)
     embedding = embed_sound(options, load_encoder(options.encoder))

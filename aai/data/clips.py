@@ -102,9 +102,9 @@ def scan(folder: str | os.PathLike, split: str | None = None, *, pictures: bool 
 
     Of a folder of classes, a subfolder's name, underscores read as spaces, is the label (`class_folders`),
     and a clip's pictures are those called like it (`7.wav`: `7.jpg`, `7_*.jpg`), else all of its class.
-    `split` takes only the clips of "train" or "test". Without `pictures`, clips may have none. Raises InputError for a missing folder, one without
-    clips or with a single class, a class that has sounds but no pictures, a split without classes, and a
-    list that cannot be read.
+    `split` takes only the clips of "train" or "test". Where no `pictures` are needed, a class may have none.
+    Raises InputError for a missing folder, one without clips or with a single class, a class that has sounds
+    but no pictures, a split without classes, and a list that cannot be read.
     """
     folder = Path(folder)
     shards = [folder] if folder.suffix == ".tar" and is_file(folder) else []
@@ -259,7 +259,7 @@ def _listed(folder: Path) -> Iterator[Clip]:
 
 def shard_clips(shard: Path, needed: bool = True) -> list[Clip]:
     """The clips of one WebDataset tar: members share the name before the first dot; a sound, pictures, and
-    the label in a .json ("label", "split") or a .txt. Unless pictures are `needed`, those without are clips too.
+    the label in a .json ("label", "split") or a .txt. Where pictures are not `needed`, clips may have none.
 
     Raises InputError for a file that is not a tar, or holds no clip.
     """

@@ -83,8 +83,8 @@ def load_adapter(model: PictureModel, folder: Path = WEIGHTS) -> SoundAdapter:
     name = {UNET_FAMILY: "adapter_unet", FLOW_FAMILY: "adapter_flow"}.get(model.family)
     if name is None or not (folder / f"{name}.safetensors").is_file():
         raise InputError(
-            f"There is no sound adapter for this model ({base_of(model)}): train one with aai adapt train, or "
-            f"the node Train Sound Adapter, and give it; {WITHOUT}."
+            f"There is no sound adapter for this model ({base_of(model)}): train one with aai adapt train, "
+            f"or the node Train Sound Adapter, and give it; {WITHOUT}."
         )
     return replace(load(weights_file(name, folder)), name="SoundWorld")
 
