@@ -39,8 +39,8 @@ class TrainSoundAdapter(Node):
             **search_aliases("instant token", "universal adapter", "hypernetwork"),
             description=(
                 "Trains one adapter on a folder of sounds and pictures, by which this model draws any sound "
-                "at once: a new sound then needs no training. It is saved in models/sound_adapters, also when "
-                "cancelled. For large sets there is the command aai adapt train."
+                "at once: a new sound then needs no training. It is saved in models/sound_adapters, also "
+                "when cancelled. For large sets there is the command aai adapt train."
             ),
             inputs=[
                 SoundEncoderType.Input(
@@ -56,8 +56,8 @@ class TrainSoundAdapter(Node):
                     options=datasets.choices(),
                     default=SOUNDWORLD,
                     tooltip="A folder inside the input folder: a subfolder for each label, with its sounds "
-                    "and pictures in it; without any pictures, the labels teach. SoundWorld: 120 examples that "
-                    "are made on the spot.",
+                    "and pictures in it; without any pictures, the labels teach. SoundWorld: 120 examples "
+                    "that are made on the spot.",
                 ),
                 io.String.Input("name", default="adapter", tooltip="The adapter's file in sound_adapters."),
                 io.Int.Input(
