@@ -1,10 +1,15 @@
-"""How well instant words draw: SoundWorld's universal adapter beside trained tokens and the sound alone."""
+"""How well instant words draw: the adapter's, beside the sound alone (f_adapter = 0).
+
+Trained tokens of the same sounds and seeds are what the part `tokens` measures.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,32 +18,122 @@ from torch import Tensor
 from ...adapt.settings import TrainSettings
 from ...adapt.train import train_token
 from ...adapt.universal import SoundAdapter
+from ...adapt.universal_file import load
 from ...audio import Sound
-from ...encoders.base import SoundEmbedding, encode_sound
+from ...encoders.base import encode_sound
 from ...encoders.cavmae_encoder import CAVMAEEncoder
-from ...metrics import Share
+from ...metrics import Share, nearest_label
 from ...picture.model import PictureModel, stacked
 from ...prompt import Prompt
 from ...token import SoundToken
 from ..library import references
+from ..loaders import load_adapter
 from ..oracle import Oracle
 from ..sounds import unseen_sound
+from ..world import EVENTS
 from .edits import GUIDANCE, SAMPLING_STEPS
 from .hearing import windows_of
 from .measure import INTENSITIES
 
 SEEDS = 30_000
-"""Where the unseen sounds' seeds begin: no other measurement has these."""
+"""Where the seeds of more unseen sounds begin: no other measurement has these."""
+EACH = 8
+"""Sounds of an event."""
 WINDOW = 1.5
-TOGETHER = 20
+TOGETHER = 16
 """Words whose pictures are drawn at a time."""
+STEPS, EVERY = 60, 10
+"""Of the tokens that are trained from an instant one, and between two measurements of their loss."""
 
-Word = Callable[[SoundEmbedding], SoundToken]
+Figures = Iterator[tuple[str, Share | float]]
 
 
-def unseen(events: Sequence[str], count: int) -> list[tuple[str, Sound]]:
-    """(event, sound) of `count` sounds of each event that nothing was trained on."""
-    return [(event, unseen_sound(event, SEEDS + i)) for event in events for i in range(count)]
+def adapter_of(encoder: CAVMAEEncoder, model: PictureModel, file: Path | None) -> SoundAdapter:
+    """The adapter of a file, else the shipped one, which must go with both."""
+    adapter = load_adapter(model) if file is None else load(file)
+    adapter.check(encode_sound(encoder, unseen_sound("rain", 0)), model)
+    return adapter
+
+
+def measure(
+    model: PictureModel,
+    oracle: Oracle,
+    encoder: CAVMAEEncoder,
+    adapter: SoundAdapter,
+    events: Sequence[str],
+    sounds: Mapping[str, Sound],
+    seeds: range,
+) -> Figures:
+    """Every figure of an adapter that has heard all events; `sounds` and `seeds` are those of `tokens`, and
+    loudness is measured on `events`."""
+    yield "seconds from sound to token", seconds(encoder, adapter, list(sounds.values()))
+    rows = [(event, sound) for event, sound in sounds.items() for _ in seeds]
+    for what, by in (("at once", adapter), ("f_adapter = 0", alone(adapter))):
+        yield (
+            f"{what}, the sounds of tokens",
+            named(model, oracle, encoder, by, rows, list(seeds) * len(sounds)),
+        )
+    rows = unseen(EVENTS)
+    for what, by in (("at once", adapter), ("f_adapter = 0", alone(adapter))):
+        yield f"{what}, {len(rows)} other sounds", named(model, oracle, encoder, by, rows)
+    parts = [(event, windows_of(sound, WINDOW)[0]) for event, sound in rows]
+    yield f"at once, their first windows of {WINDOW} s", named(model, oracle, encoder, adapter, parts)
+    f_a = encoder.embed([sound for _, sound in parts])
+    truth = torch.tensor([EVENTS.index(event) for event, _ in parts])
+    yield "these windows, heard right", nearest_label(f_a, encoder.label_vectors, truth)
+    levels = {event: loudness(model, oracle, encoder, adapter, event, seeds) for event in events}
+    for event, value in levels.items():
+        yield f"at once, loudness; {event}", value
+    yield "at once, loudness; mean", float(np.mean(list(levels.values())))
+    chosen = [sounds[event] for event in events]
+    for what, value in head_start(model, encoder, adapter, chosen).items():
+        yield what, value
+
+
+def without(
+    model: PictureModel,
+    oracle: Oracle,
+    encoder: CAVMAEEncoder,
+    adapter: SoundAdapter,
+    events: Sequence[str],
+    sounds: Mapping[str, Sound],
+    seeds: range,
+) -> Figures:
+    """What an adapter draws of `events` that it has not heard."""
+    for event in events:
+        rows = unseen([event])
+        for what, by in (("at once", adapter), ("f_adapter = 0", alone(adapter))):
+            yield f"{what}, not heard in training: {event}", named(model, oracle, encoder, by, rows)
+
+
+def unseen(events: Sequence[str]) -> list[tuple[str, Sound]]:
+    """(event, sound) of EACH sounds of every event that nothing was trained on."""
+    return [(event, unseen_sound(event, SEEDS + i)) for event in events for i in range(EACH)]
+
+
+def alone(adapter: SoundAdapter) -> SoundAdapter:
+    """The adapter with f_adapter = 0: the sound alone."""
+    g = deepcopy(adapter.g)
+    for head in g.heads.values():
+        head.weight.zero_()
+        head.bias.zero_()
+    return replace(adapter, g=g)
+
+
+def named(
+    model: PictureModel,
+    oracle: Oracle,
+    encoder: CAVMAEEncoder,
+    adapter: SoundAdapter,
+    rows: Iterable[tuple[str, Sound]],
+    seeds: Sequence[int] | None = None,
+) -> Share:
+    """The share of pictures, one of each sound, in which the oracle names its event; the seeds count up,
+    where none are given."""
+    events, sounds = zip(*rows)
+    tokens = [adapter.token(encode_sound(encoder, sound).f_a) for sound in sounds]
+    shown = oracle.grade(draw_each(model, tokens, seeds or range(len(tokens)))).events
+    return Share(sum(a == b for a, b in zip(events, shown)), len(events))
 
 
 def draw_each(model: PictureModel, tokens: Sequence[SoundToken], seeds: Sequence[int]) -> Tensor:
@@ -55,79 +150,26 @@ def draw_each(model: PictureModel, tokens: Sequence[SoundToken], seeds: Sequence
     return model.decode(torch.cat(drawn)).clamp(0, 1)
 
 
-def named(
-    model: PictureModel, oracle: Oracle, word: Word, heard: Iterable[tuple[str, SoundEmbedding]]
-) -> tuple[Share, dict[str, list[str]]]:
-    """The share of pictures in which the oracle names their sound's event, one of each sound; and what it
-    names, by event."""
-    rows = list(heard)
-    pictures = draw_each(model, [word(sound) for _, sound in rows], range(len(rows)))
-    events = oracle.grade(pictures).events
-    seen: dict[str, list[str]] = {}
-    for (event, _), shown in zip(rows, events):
-        seen.setdefault(event, []).append(shown)
-    hits = sum(shown == event for event, names in seen.items() for shown in names)
-    return Share(hits, len(rows)), seen
-
-
-def words(model: PictureModel, encoder: CAVMAEEncoder, adapter: SoundAdapter, steps: int) -> dict[str, Word]:
-    """The three ways to a word: at once, trained, and the sound alone."""
-    alone = without(adapter)
-
-    def trained(sound: SoundEmbedding) -> SoundToken:
-        pictures = references(sound.f_a, encoder)[0]
-        return train_token(model, sound.f_a, pictures, TrainSettings(steps=steps)).token
-
-    return {
-        "at once": lambda sound: adapter.token(sound.f_a),
-        "f_adapter = 0": lambda sound: alone.token(sound.f_a),
-        f"a token of {steps} steps": trained,
-    }
-
-
-def without(adapter: SoundAdapter) -> SoundAdapter:
-    """The adapter with f_adapter = 0."""
-    from copy import deepcopy
-
-    g = deepcopy(adapter.g)
-    for head in g.heads.values():
-        head.weight.zero_()
-        head.bias.zero_()
-    return replace(adapter, g=g)
-
-
-def hear_windows(
-    encoder: CAVMAEEncoder, sounds: Iterable[tuple[str, Sound]]
-) -> list[tuple[str, SoundEmbedding]]:
-    """A window of each sound, the first that is no pause."""
-    return [(event, encode_sound(encoder, windows_of(sound, WINDOW)[0])) for event, sound in sounds]
-
-
 def loudness(
     model: PictureModel,
     oracle: Oracle,
     encoder: CAVMAEEncoder,
-    word: Word,
-    events: Sequence[str],
-    seeds: int,
-) -> dict[str, float]:
-    """Per event, Spearman of five levels of one sound and the intensity that the oracle measures."""
+    adapter: SoundAdapter,
+    event: str,
+    seeds: range,
+) -> float:
+    """Spearman of five levels of one sound and the intensity that the oracle measures."""
     from scipy.stats import spearmanr
 
-    found = {}
-    for event in events:
-        levels, tokens = [], []
-        for intensity in INTENSITIES:
-            token = word(encode_sound(encoder, unseen_sound(event, 700, intensity)))
-            levels += [intensity] * seeds
-            tokens += [token] * seeds
-        pictures = draw_each(model, tokens, list(range(seeds)) * len(INTENSITIES))
-        found[event] = float(spearmanr(levels, oracle.grade(pictures).intensities).statistic)
-    return found
+    levels = [intensity for intensity in INTENSITIES for _ in seeds]
+    heard = [encode_sound(encoder, unseen_sound(event, 700, intensity)).f_a for intensity in INTENSITIES]
+    tokens = [token for f_a in heard for token in [adapter.token(f_a)] * len(seeds)]
+    pictures = draw_each(model, tokens, list(seeds) * len(INTENSITIES))
+    return float(spearmanr(levels, oracle.grade(pictures).intensities).statistic)
 
 
 def seconds(encoder: CAVMAEEncoder, adapter: SoundAdapter, sounds: Sequence[Sound]) -> float:
-    """The median time from a sound to its token, hearing and all."""
+    """The median time from a sound to its token, its loudness and all."""
     taken = []
     for sound in sounds:
         begin = time.perf_counter()
@@ -137,29 +179,28 @@ def seconds(encoder: CAVMAEEncoder, adapter: SoundAdapter, sounds: Sequence[Soun
 
 
 def head_start(
-    model: PictureModel,
-    encoder: CAVMAEEncoder,
-    adapter: SoundAdapter,
-    sounds: Sequence[Sound],
-    steps: int = 60,
-    every: int = 10,
-) -> Mapping[str, float]:
-    """Validation losses, each a mean over the sounds: of tokens trained from f_a and from the instant token,
-    at the beginning, at the end, and after how many steps the second is where the first ends."""
-    rows = {"from f_a": [], "from the instant token": []}
-    settings = TrainSettings(steps=steps, validate=every)
+    model: PictureModel, encoder: CAVMAEEncoder, adapter: SoundAdapter, sounds: Sequence[Sound]
+) -> dict[str, float]:
+    """Validation losses, means over the sounds, of tokens trained from f_a and from the instant token, and
+    after how many steps the second is as low as the first ever is (NaN: never)."""
+    settings = TrainSettings(steps=STEPS, validate=EVERY)
+    curves: dict[str, list[list[float]]] = {"from f_a": [], "from the instant token": []}
     for sound in sounds:
         f_a = encode_sound(encoder, sound).f_a
         pictures = references(f_a, encoder)[0]
-        for what, begun in (("from f_a", None), ("from the instant token", adapter.token(f_a))):
+        for what, begun in zip(curves, (None, adapter.token(f_a))):
             result = train_token(model, f_a, pictures, settings, resume=begun)
-            rows[what].append([loss for _, loss in result.validations])
-    curves = {what: np.array(losses).mean(0) for what, losses in rows.items()}
-    wanted = curves["from f_a"].min()
-    reached = np.flatnonzero(curves["from the instant token"] <= wanted)
-    found = {f"{what}, {place}": float(curve[i]) for what, curve in curves.items() for place, i in
-             (("before", 0), (f"after {steps} steps", -1))}  # fmt: skip
-    found["steps of the second to the best loss of the first"] = (
-        float(reached[0] * every) if len(reached) else float("nan")
+            curves[what].append([loss for _, loss in result.validations])
+    means = {what: np.array(rows).mean(0) for what, rows in curves.items()}
+    found = {
+        f"validation loss {what}, after {i * EVERY} steps": float(loss)
+        for what, curve in means.items()
+        for i, loss in enumerate(curve)
+    }
+    plain, headed = means.values()
+    reached = np.flatnonzero(headed <= plain.min())
+    found["steps from f_a to its best"] = float(plain.argmin() * EVERY)
+    found["steps from the instant token to that"] = (
+        float(reached[0] * EVERY) if len(reached) else float("nan")
     )
     return found
