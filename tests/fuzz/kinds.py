@@ -391,7 +391,7 @@ def settings(draw) -> Example:
 
 KINDS = {
     "sound": sounds, "picture": pictures, "token": tokens, "checkpoint": checkpoints, "encoder": encoders,
-    "adapter": adapters, "model folder": model_folders, "index": indices, "data set": data_sets, "csv": csvs, "answers": answers,
-    "prompt": prompts, "settings": settings, "command": commands,
+    "adapter": adapters, "model folder": model_folders, "index": indices, "data set": data_sets,
+    "csv": csvs, "answers": answers, "prompt": prompts, "settings": settings, "command": commands,
 }  # fmt: skip
 WEIGHTS = {"sound": 2, "picture": 2, "token": 2, "command": 2, "settings": 0.5, "answers": 0.5}
