@@ -96,14 +96,13 @@ def from_clips(
     """
     labels, pictures = [clip.label for clip in clips], [len(clip.pictures) for clip in clips]
     check(labels, pictures, f"'{name}'" if name else "The library")
-    own, first = distributed.share(settings.batch), {}
+    own = distributed.share(settings.batch)
     drawn: dict[tuple[int, int], None] = {}
-    for step, pairs in enumerate(islice(draws(pictures, settings), settings.steps)):
-        if len(first) < CENTRED:
-            first |= dict.fromkeys(i for i, _ in pairs)
-        if step >= begun:
-            drawn |= dict.fromkeys(pairs[own])
-    sounds = list(dict.fromkeys([*islice(first, CENTRED), *(i for i, _ in drawn)]))
+    for pairs in islice(draws(pictures, settings), begun, settings.steps):
+        drawn |= dict.fromkeys(pairs[own])
+    # Whatever this process draws: all begin with the same adapter, and so does a longer training.
+    centred = islice((i for pairs in draws(pictures, settings) for i, _ in pairs), min(CENTRED, len(clips)))
+    sounds = list(dict.fromkeys([*centred, *(i for i, _ in drawn)]))
     wanted = list(drawn) if any(pictures) else []
     total, f_a, latents = len(sounds) + len(wanted), {}, {}
 
