@@ -40,6 +40,10 @@ SEEDS = 30_000
 EACH = 8
 """Sounds of an event."""
 WINDOW = 1.5
+AT_A_LEVEL = 4
+"""Pictures of a level of loudness."""
+TRAINED = ("rain", "dog", "clock")
+"""The events of which a token is trained from the instant one."""
 TOGETHER = 16
 """Words whose pictures are drawn at a time."""
 STEPS, EVERY = 60, 10
@@ -69,25 +73,20 @@ def measure(
     yield "seconds from sound to token", seconds(encoder, adapter, list(sounds.values()))
     rows = [(event, sound) for event, sound in sounds.items() for _ in seeds]
     for what, by in (("at once", adapter), ("f_adapter = 0", alone(adapter))):
-        yield (
-            f"{what}, the sounds of tokens",
-            named(model, oracle, encoder, by, rows, list(seeds) * len(sounds)),
-        )
+        share = named(model, oracle, encoder, by, rows, list(seeds) * len(sounds))
+        yield f"{what}, the sounds of tokens", share
     rows = unseen(EVENTS)
-    for what, by in (("at once", adapter), ("f_adapter = 0", alone(adapter))):
-        yield f"{what}, {len(rows)} other sounds", named(model, oracle, encoder, by, rows)
+    yield f"at once, {len(rows)} other sounds", named(model, oracle, encoder, adapter, rows)
     parts = [(event, windows_of(sound, WINDOW)[0]) for event, sound in rows]
     yield f"at once, their first windows of {WINDOW} s", named(model, oracle, encoder, adapter, parts)
     f_a = encoder.embed([sound for _, sound in parts])
     truth = torch.tensor([EVENTS.index(event) for event, _ in parts])
     yield "these windows, heard right", nearest_label(f_a, encoder.label_vectors, truth)
-    levels = {event: loudness(model, oracle, encoder, adapter, event, seeds) for event in events}
+    levels = {event: loudness(model, oracle, encoder, adapter, event) for event in events}
     for event, value in levels.items():
         yield f"at once, loudness; {event}", value
     yield "at once, loudness; mean", float(np.mean(list(levels.values())))
-    chosen = [sounds[event] for event in events]
-    for what, value in head_start(model, encoder, adapter, chosen).items():
-        yield what, value
+    yield from head_start(model, encoder, adapter, [sounds[event] for event in TRAINED]).items()
 
 
 def without(
@@ -156,11 +155,11 @@ def loudness(
     encoder: CAVMAEEncoder,
     adapter: SoundAdapter,
     event: str,
-    seeds: range,
 ) -> float:
     """Spearman of five levels of one sound and the intensity that the oracle measures."""
     from scipy.stats import spearmanr
 
+    seeds = range(AT_A_LEVEL)
     levels = [intensity for intensity in INTENSITIES for _ in seeds]
     heard = [encode_sound(encoder, unseen_sound(event, 700, intensity)).f_a for intensity in INTENSITIES]
     tokens = [token for f_a in heard for token in [adapter.token(f_a)] * len(seeds)]
