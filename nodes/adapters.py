@@ -303,6 +303,8 @@ class InstantSoundToken(Node):
             embedding.f_a, name.strip(), embedding.loudness, tokens.provenance_of(embedding)
         )
         note = unknown(embedding)
+        if note:
+            log.warning("%s", note)
         return io.NodeOutput(token, ui={"text": [note]} if note else None)
 
 

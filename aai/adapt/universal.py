@@ -17,12 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders.base import SoundEmbedding
-from ..errors import InputError, encodable, logger
+from ..errors import InputError, encodable
 from ..picture.model import PictureModel
 from ..token import SoundToken, Translation, word_vectors
 from .base import base_of, is_named
-
-log = logger(__name__)
 
 WIDTH = 256
 WITHOUT = "aai token, or the node Train Sound Token, makes a word without one"
@@ -119,8 +117,8 @@ class SoundAdapter:
     def check(self, sound: SoundEmbedding, model: PictureModel) -> None:
         """Raises InputError for a sound that another encoder heard, or a picture model of another family.
 
-        A fine-tuned or quantised model of the family reads the same words: that is logged. A model whose
-        family has no name must be the very one.
+        A fine-tuned or quantised model of the family reads the same words. A model whose family has no name
+        must be the very one.
         """
         if sound.fingerprint != self.encoder or len(sound.f_a) != self.dim:
             raise InputError(
@@ -128,14 +126,14 @@ class SoundAdapter:
                 f"and another one ('{sound.encoder}') heard this sound: hear it with that one, or train an "
                 "adapter with this."
             )
-        base, same = base_of(model), model.fingerprint == self.model
-        if base != self.base or dict(model.widths) != self.widths or not (same or is_named(model)):
+        base = base_of(model)
+        fits = base == self.base and dict(model.widths) == self.widths
+        # Not before: quantised weights may be of a kind that has no numbers to tell.
+        if not fits or not (is_named(model) or model.fingerprint == self.model):
             raise InputError(
                 f"The sound adapter '{self.name}' was trained for another picture model ({self.base}) than "
                 f"this ({base}): use that one, or train an adapter for this; {WITHOUT}."
             )
-        if not same:
-            log.info("The adapter '%s' was trained on another model of %s.", self.name, base)
 
     @torch.no_grad()
     def token(

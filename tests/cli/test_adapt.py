@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from dataclasses import replace
 
 import pytest
+import torch
 
 from aai import token as tokens
 from aai.adapt import universal_file
@@ -69,6 +71,32 @@ def test_sounds_without_any_pictures_teach_by_their_labels(aai, data):
     assert code == 0 and "no pictures" in out and "by their labels alone" in out, err
     code, out, err = aai("adapt", "train", "mixed", "-o", "mixed.safetensors", "--steps", "3")
     assert code == 2 and not out and "sounds without pictures (the first is of 'a light dog')" in err
+
+
+def test_two_processes_learn_what_one_learns(aai, data, folder):
+    """As `accelerate launch` and `torchrun` start them."""
+    arguments = ["adapt", "train", "data", "--batch", "4", "--steps", "2", "--device", "cpu", "-o"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    shared = {**os.environ, **meet, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    shared["PYTHONPATH"] = os.pathsep.join(sys.path)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "aai", *arguments, "two.safetensors"],
+            cwd=folder,
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    assert aai(*arguments, "one.safetensors")[0] == 0
+    two, one = (universal_file.load(folder / f"{n}.safetensors") for n in ("two", "one"))
+    torch.testing.assert_close(two.losses, one.losses, rtol=1e-4, atol=1e-5)
+    for name, value in one.g.state_dict().items():
+        torch.testing.assert_close(two.g.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    code, _, err = aai(*arguments[:-1], "--chunk", "-1", "-o", "x.safetensors")
+    assert code == 2 and "chunk of -1" in err
 
 
 def test_a_killed_training_goes_on(aai, data, folder):
