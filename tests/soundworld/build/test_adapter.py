@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import torch
 
@@ -11,7 +9,7 @@ from aai.adapt.universal_settings import AdapterSettings
 from aai.audio import Sound
 from aai.errors import InputError
 from aai.soundworld.build import adapter
-from aai.soundworld.loaders import WEIGHTS, load_adapter, load_picture_model, load_sound_encoder
+from aai.soundworld.loaders import load_adapter, load_picture_model, load_sound_encoder
 
 
 def test_the_loudest_part_of_a_sound_is_found():
@@ -31,11 +29,8 @@ def test_an_adapter_is_made_kept_and_found_again(tmp_path, monkeypatch):
     # The third and fourth are cut.
     assert not torch.allclose(few.f_a[0], few.f_a[2])
     monkeypatch.setattr(adapter, "examples", lambda *given: few)
-    monkeypatch.setattr(adapter, "SETTINGS", AdapterSettings(steps=1, batch=2))
-    made = adapter.make(model, ears, settings=adapter.SETTINGS)
+    made = adapter.make(model, ears, settings=AdapterSettings(steps=1, batch=2))
     assert made.base == "SoundWorld's U-Net that reads clip_l of 192" and made.steps == 1
-    for name in ("sound_encoder.safetensors",):
-        shutil.copy(WEIGHTS / name, tmp_path / name)
     with pytest.raises(InputError, match="no sound adapter for this model .*aai adapt train"):
         load_adapter(model, tmp_path)
     adapter.save(made, tmp_path / "adapter_unet.safetensors")
