@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("aai.errors",),
     ("aai.files",),
-    ("aai.audio", "aai.fbank", "aai.image", "aai.metrics", "aai.optim", "aai.ridge"),
+    ("aai.audio", "aai.distributed", "aai.fbank", "aai.image", "aai.metrics", "aai.optim", "aai.ridge"),
     ("aai.charts",),
     ("aai.embedding",),
     ("aai.token",),

@@ -109,7 +109,8 @@ class DiffusersPictureModel(FrozenModel):
     """Stable Diffusion 1, 2 or XL from diffusers' and transformers' modules, which it freezes.
 
     `scheduler_config` gives the noise schedule (betas, prediction_type) in diffusers' words; `vae` is an
-    AutoencoderKL or a module with `encode`, `decode` and `downscale`; the second text encoder is SDXL's.
+    AutoencoderKL or a module with `encode`, `decode` and `downscale`; the second text encoder is SDXL's;
+    `family` is what it is called, where its text encoders do not tell.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class DiffusersPictureModel(FrozenModel):
         scheduler_config: Mapping[str, object],
         text_encoder_2: nn.Module | None = None,
         tokenizer_2=None,
+        family: str = "",
     ):
         self.v_prediction = schedule.is_v_prediction(scheduler_config)
         self.alphas_cumprod = schedule.alphas_cumprod(scheduler_config)
@@ -136,14 +138,11 @@ class DiffusersPictureModel(FrozenModel):
                 "words alone, or an inpainting model."
             )
         super().__init__(unet, encoders, vae)
+        self.family = family
 
     @property
     def unet(self) -> nn.Module:
         return self.denoiser
-
-    @property
-    def family(self) -> str:
-        return ""
 
     @property
     def guidance(self) -> float:

@@ -132,8 +132,8 @@ class FlowPictureModel(FrozenModel):
     def refuse_edit(self) -> None:
         """Raises the InputError of a `sample` with an edit."""
         raise InputError(
-            f"{self.family} is a flow transformer, whose attention takes neither an edit nor a sound's scale "
-            "here: leave them out, or load Stable Diffusion 1, 2 or XL."
+            f"The attention of {self.family} takes neither an edit nor a sound's scale here: leave them out, "
+            "or load Stable Diffusion 1, 2 or XL."
         )
 
     def predict_velocity(self, x: Tensor, s: Tensor, cond: Conditioning) -> Tensor:

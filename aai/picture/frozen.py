@@ -76,6 +76,19 @@ class FrozenModel:
             for key, encoder in self._text_encoders.items()
         }
 
+    @property
+    def widths(self) -> dict[str, int]:
+        """The width of each text encoder's words."""
+        return {key: info.dim for key, info in self.text_encoders.items()}
+
+    @torch.no_grad()
+    def embed_words(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Per text encoder, the mean of the texts' pieces' word embeddings [N, d]."""
+        return {
+            key: torch.stack([encoder.word(text).float().cpu() for text in texts])
+            for key, encoder in self._text_encoders.items()
+        }
+
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [0, 1] to latents; sides are cut to multiples of the latent's pixels."""

@@ -52,6 +52,10 @@ class WordEncoder:
         ids = following(self.split, f" {text}")
         return self.vocabulary(torch.tensor(ids, device=self.vocabulary.weight.device)).float().mean(0)
 
+    def word(self, text: str) -> Tensor:
+        """The same: its words are the space in which it is addressed."""
+        return self.embed(text)
+
     def states(self, layout: Layout, vectors: Mapping[str, Tensor]) -> Tensor:
         """The hidden states [1, L, d] of a layout, with `vectors` {token name: [n, d]} in its slots."""
         ids = [0 if i == SLOT else i for i in layout.ids]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,11 @@ from .text import build_text_tower, load_tokenizer
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ..adapt.universal import SoundAdapter
     from ..encoders.cavmae_encoder import CAVMAEEncoder
     from ..picture.diffusers import DiffusersPictureModel
     from ..picture.flow import FlowPictureModel
+    from ..picture.model import PictureModel
     from .oracle import Oracle
 
 
@@ -22,7 +25,8 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def weights_file(name: str, folder: Path = WEIGHTS) -> Path:
-    """The path of a weight file ("unet", "flow", "text", "autoencoder", "sound_encoder", "oracle").
+    """The path of a weight file ("unet", "flow", "text", "autoencoder", "sound_encoder", "oracle",
+    "adapter_unet", "adapter_flow").
 
     Raises InputError where it is missing.
     """
@@ -59,7 +63,7 @@ def load_picture_model(
     """SoundWorld's Stable Diffusion ("unet") or its flow transformer ("flow") through diffusers and
     transformers."""
     from ..picture.diffusers import DiffusersPictureModel
-    from .models import SCHEDULER_CONFIG, PatchAutoencoder, build_flow, build_unet
+    from .models import SCHEDULER_CONFIG, UNET_FAMILY, PatchAutoencoder, build_flow, build_unet
 
     denoiser = build_flow() if model == "flow" else build_unet()
     denoiser.load_state_dict(read_weights(model, folder))
@@ -68,7 +72,9 @@ def load_picture_model(
     autoencoder.load_state_dict(read_weights("autoencoder", folder))
     if model == "flow":
         return flow_model(denoiser, text_encoder, tokenizer, autoencoder)
-    return DiffusersPictureModel(denoiser, text_encoder, tokenizer, autoencoder, SCHEDULER_CONFIG)
+    return DiffusersPictureModel(
+        denoiser, text_encoder, tokenizer, autoencoder, SCHEDULER_CONFIG, family=UNET_FAMILY
+    )
 
 
 def flow_model(
@@ -79,17 +85,36 @@ def flow_model(
     from ..picture.schedule import Flow
     from ..picture.text_encoder import TextEncoder
     from ..picture.velocity import velocity_of
-    from .models import FLOW_GUIDANCE, IMAGE_SIZE, TEXT_PLACES
+    from .models import FLOW_FAMILY, FLOW_GUIDANCE, IMAGE_SIZE, TEXT_PLACES
 
     return FlowPictureModel(
         velocity_of(transformer),
         {"clip_l": TextEncoder(tokenizer, text_encoder, TEXT_PLACES)},
         vae,
         Flow(),
-        "SoundWorldFlow",
+        FLOW_FAMILY,
         native_size=IMAGE_SIZE,
         guidance=FLOW_GUIDANCE,
     )
+
+
+def load_adapter(model: PictureModel, folder: Path = WEIGHTS) -> SoundAdapter:
+    """The universal adapter that comes with SoundWorld for one of its picture models.
+
+    Raises InputError for any other picture model.
+    """
+    from ..adapt.base import base_of
+    from ..adapt.universal import WITHOUT
+    from ..adapt.universal_file import load
+    from .models import FLOW_FAMILY, UNET_FAMILY
+
+    name = {UNET_FAMILY: "adapter_unet", FLOW_FAMILY: "adapter_flow"}.get(model.family)
+    if name is None or not (folder / f"{name}.safetensors").is_file():
+        raise InputError(
+            f"There is no sound adapter for this model ({base_of(model)}): train one with aai adapt train, "
+            f"or the node Train Sound Adapter, and give it; {WITHOUT}."
+        )
+    return replace(load(weights_file(name, folder)), name="SoundWorld")
 
 
 def load_oracle(folder: Path = WEIGHTS) -> Oracle:

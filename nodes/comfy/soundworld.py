@@ -39,6 +39,8 @@ from ...aai.soundworld.models import (
     TEXT_CONFIG,
     TEXT_PLACES,
     UNET_CONFIG,
+    FLOW_FAMILY,
+    UNET_FAMILY,
     PatchAutoencoder,
 )
 from ...aai.soundworld.text import BOS, EOS
@@ -246,6 +248,7 @@ class SoundWorldConfig(comfy.supported_models_base.BASE):
     latent_format = SoundWorldLatent
     memory_usage_factor = 1.0
     native_size = IMAGE_SIZE
+    family = UNET_FAMILY
 
     def model_type(self, state_dict, prefix=""):
         kinds = {"epsilon": ModelType.EPS, "v_prediction": ModelType.V_PREDICTION}
@@ -271,6 +274,7 @@ class SoundWorldFlow(comfy.supported_models_base.BASE):
     latent_format = SoundWorldLatent
     memory_usage_factor = 1.0
     native_size = IMAGE_SIZE
+    family = FLOW_FAMILY
 
     def get_model(self, state_dict, prefix="", device=None):
         return FlowModel(self, model_type=ModelType.FLOW, device=device)

@@ -12,7 +12,7 @@ from PIL import Image
 from aai import token as tokens
 from aai.files import write_safetensors
 from aai.soundworld import loaders
-from aai.soundworld.models import build_flow
+from aai.soundworld.models import FLOW_FAMILY, build_flow
 
 FLOW = ("--model", "soundworld-flow")
 
@@ -33,7 +33,7 @@ def test_a_token_is_trained_and_drawn_with_it(aai, weights, folder):
     code, out, err = aai("token", "rain.wav", *FLOW, "-o", "flow.safetensors", "--train-steps", "2", "--json")
     assert code == 0, err
     made = tokens.load(folder / "flow.safetensors")
-    assert json.loads(out)["steps"] == 2 and "SoundWorldFlow" in made.provenance["base"]
+    assert json.loads(out)["steps"] == 2 and FLOW_FAMILY in made.provenance["base"]
     assert made.vectors["clip_l"].shape == (1, 192)
     arguments = ("generate", *FLOW, "--token", "flow.safetensors", "--steps", "2", "--seed", "7")
     code, out, err = aai(*arguments, "--prompt", "a city under *", "-o", "city.png")
@@ -60,7 +60,7 @@ def test_a_token_is_trained_and_drawn_with_it(aai, weights, folder):
 def test_what_edits_is_refused_before_anything_is_trained(aai, weights, command):
     code, out, err = aai(*command, *FLOW)
     assert code == 2 and not out and err.count("\n") == 1
-    assert "SoundWorldFlow is a flow transformer" in err
+    assert f"attention of {FLOW_FAMILY} takes neither" in err
 
 
 def test_where_its_weights_are_missing_a_sentence_says_so(aai, tmp_path, monkeypatch):

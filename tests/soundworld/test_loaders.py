@@ -10,7 +10,7 @@ from aai.errors import InputError
 from aai.files import write_safetensors
 from aai.prompt import Prompt
 from aai.soundworld import loaders
-from aai.soundworld.models import build_flow
+from aai.soundworld.models import FLOW_FAMILY, build_flow
 from aai.soundworld.text import CaptionEncoder
 from aai.soundworld.world import EVENTS
 
@@ -48,7 +48,7 @@ def test_the_flow_transformer_is_loaded_by_its_name(tmp_path):
     state = {k: v.half() for k, v in build_flow().state_dict().items()}
     write_safetensors(folder / "flow.safetensors", state, {}, "SoundWorld's weights")
     model = loaders.load_picture_model(folder, "flow")
-    assert model.family == "SoundWorldFlow" and model.native_size == 128 and model.dtype == torch.float32
+    assert model.family == FLOW_FAMILY and model.native_size == 128 and model.dtype == torch.float32
     assert torch.equal(model.denoiser.proj_out.weight.half(), state["proj_out.weight"])
     unet = loaders.load_picture_model(folder)
     rain, words = Prompt("a city under rain"), "rain and " * 20

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from ... import files
+from ..loaders import load_picture_model
 from ..models import PatchAutoencoder, build_flow, build_unet
 from ..oracle import Oracle
 from ..pictures import draw_all, event_mask, random_scenes
 from ..text import CaptionEncoder, build_text_tower, load_tokenizer
 from ..world import EVENTS, SCENES
+from . import adapter
 from .decoder import flow_guess, refine_autoencoder, unet_guess
 from .denoiser import Loss, caption_states, encode_pictures, flow_loss, train_denoiser, v_loss
 from .ears import SoundEncoderBuild, Sources
@@ -169,8 +171,8 @@ class Build:
         return oracle.eval().requires_grad_(False)
 
     def export(self, folder: Path) -> None:
-        """Writes every finished part as float16 safetensors; the encoder that fold 4 measures stays in the
-        work folder."""
+        """Writes every finished part as float16 safetensors, and trains the adapter on them; the encoder that
+        fold 4 measures stays in the work folder."""
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(self.work / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
         text = {
@@ -189,6 +191,8 @@ class Build:
             metadata = {"made_by": "python -m aai.soundworld.build"}
             files.write_safetensors(folder / f"{name}.safetensors", tensors, metadata, "SoundWorld's weights")
         self.sound_encoder().export(folder / "sound_encoder.safetensors")
+        # On the weights as they are shipped, whose fingerprints it keeps.
+        adapter.write("unet", load_picture_model(folder), folder)
         print(f"exported to {folder}", flush=True)
 
     def sound_encoder(self) -> SoundEncoderBuild:

@@ -1,0 +1,50 @@
+"""SoundWorld's universal adapter: what it is trained on, and that it is made, kept and found again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aai.adapt.universal_settings import AdapterSettings
+from aai.audio import Sound
+from aai.errors import InputError
+from aai.soundworld.build import adapter
+from aai.soundworld.loaders import load_adapter, load_picture_model, load_sound_encoder
+
+
+def test_the_loudest_part_of_a_sound_is_found():
+    waveform = torch.zeros(1, 16000)
+    waveform[0, 9600:12800] = 0.5
+    part = adapter.loudest(Sound(waveform, 16000), 0.2)
+    assert part.waveform.shape == (1, 3200) and bool((part.waveform == 0.5).all())
+    whole = adapter.loudest(Sound(waveform, 16000), 9.0)
+    assert torch.equal(whole.waveform, waveform)
+
+
+def test_an_adapter_is_made_kept_and_found_again(tmp_path, monkeypatch):
+    model, ears = load_picture_model(), load_sound_encoder()
+    few = adapter.examples(model, ears, ("dog", "rain"), count=4, each=2)
+    assert few.labels == ["dog", "rain"] * 2 and few.pictures == [2] * 4
+    assert set(few.latents) == {(i, j) for i in range(4) for j in range(2)}
+    # The third and fourth are cut.
+    assert not torch.allclose(few.f_a[0], few.f_a[2])
+    monkeypatch.setattr(adapter, "examples", lambda *given: few)
+    made = adapter.make(model, ears, settings=AdapterSettings(steps=1, batch=2))
+    assert made.base == "SoundWorld's U-Net that reads clip_l of 192" and made.steps == 1
+    with pytest.raises(InputError, match="no sound adapter for this model .*aai adapt train"):
+        load_adapter(model, tmp_path)
+    adapter.save(made, tmp_path / "adapter_unet.safetensors")
+    assert load_adapter(model, tmp_path).steps == 1
+
+
+def test_the_shipped_adapter_goes_with_the_shipped_models():
+    from aai.encoders.base import encode_sound
+    from aai.soundworld.sounds import synthesize
+
+    model = load_picture_model()
+    shipped = load_adapter(model)
+    heard = encode_sound(load_sound_encoder(), synthesize("fire", 0.7, 1))
+    shipped.check(heard, model)
+    assert shipped.model == model.fingerprint and shipped.name == "SoundWorld"
+    token = shipped.token(heard.f_a)
+    assert 0.1 < token.f_adapter["clip_l"].norm() / token.scale["clip_l"] <= 1.001

@@ -1,0 +1,28 @@
+"""What is measured of instant words."""
+
+from __future__ import annotations
+
+import torch
+
+from aai.soundworld.evaluate import instant
+from aai.soundworld.loaders import load_picture_model, load_sound_encoder
+
+
+def test_the_sound_alone_is_the_adapter_without_what_it_adds():
+    model, ears = load_picture_model(), load_sound_encoder()
+    adapter = instant.adapter_of(ears, model, None)
+    f_a = ears.embed([sound for _, sound in instant.unseen(["rain"])[:1]])[0]
+    plain = instant.alone(adapter).token(f_a)
+    assert not plain.f_adapter["clip_l"].any() and adapter.token(f_a).f_adapter["clip_l"].any()
+    direction = plain.vectors["clip_l"][0] / plain.vectors["clip_l"].norm()
+    torch.testing.assert_close(direction, f_a / f_a.norm())
+
+
+def test_each_word_is_drawn_with_its_own_seed():
+    model, ears = load_picture_model(), load_sound_encoder()
+    adapter = instant.adapter_of(ears, model, None)
+    f_a = ears.embed([sound for _, sound in instant.unseen(["rain", "dog"])[:: instant.EACH]])
+    tokens = [adapter.token(row) for row in f_a]
+    both = instant.draw_each(model, tokens, [3, 4])
+    alone = instant.draw_each(model, tokens[1:], [4])
+    torch.testing.assert_close(both[1:], alone, atol=1e-3, rtol=0)
