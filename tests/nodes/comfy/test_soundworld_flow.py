@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -23,17 +26,11 @@ def both(pack, small):
     with torch.inference_mode():
         model = soundworld.build_flow_model(transformer.state_dict())
         clip = soundworld.build_clip(
-            small.tower.state_dict(), pack_folder(small), None, places=models.TEXT_PLACES
+            small.tower.state_dict(), Path(small.tokenizer.name_or_path), None, models.TEXT_PLACES
         )
     picture = pack.part("nodes.comfy.picture").ComfyPictureModel(model, clip, small.vae, scheduler="simple")
     ours = loaders.flow_model(transformer, small.tower, small.tokenizer, small.autoencoder)
     return SimpleNamespace(ours=ours, theirs=picture, transformer=transformer, model=model, clip=clip)
-
-
-def pack_folder(small):
-    from pathlib import Path
-
-    return Path(small.tokenizer.name_or_path)
 
 
 def test_prompts_take_24_places_and_longer_ones_go_on(both, pack, make_token):
@@ -140,3 +137,22 @@ def test_core_samples_it_as_any_model(both, core):
             both.model, 3, 3, 3.0, "dpmpp_2m", "normal", positive, negative, latent
         )  # fmt: skip
     assert made["samples"].shape == (1, 32, 16, 16) and torch.isfinite(made["samples"]).all()
+
+
+def test_it_is_loaded_by_its_name_from_a_file(both, pack, tmp_path, monkeypatch, run):
+    """As the node does it; in the keys and the type of the shipped weights."""
+    loaders, soundworld = pack.part("aai.soundworld.loaders"), pack.part("nodes.comfy.soundworld")
+    folder = shutil.copytree(loaders.WEIGHTS, tmp_path / "weights", copy_function=os.link)
+    (folder / "flow.safetensors").unlink(missing_ok=True)
+    monkeypatch.setattr(soundworld.load, "__defaults__", (folder, None, "unet"))
+    with pytest.raises(pack.part("aai.errors").InputError, match="flow.safetensors"):
+        run("AAI_LoadSoundWorld", picture_model="flow transformer")
+    state = {k: v.half() for k, v in both.transformer.state_dict().items()}
+    pack.part("aai.files").write_safetensors(folder / "flow.safetensors", state, {}, "weights")
+    model, clip, vae, encoder = run("AAI_LoadSoundWorld", picture_model="flow transformer")
+    assert type(model.model.model_config).__name__ == "SoundWorldFlow"
+    weight = model.model.diffusion_model.final_layer.linear.weight
+    assert torch.equal(weight.half(), state["proj_out.weight"])
+    with torch.inference_mode():
+        cross, _ = clip.encode_from_tokens(clip.tokenize("a city"), return_pooled=True)
+    assert cross.shape == (1, 24, encoder.dim) and vae.latent_channels == 32
