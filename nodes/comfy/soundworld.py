@@ -33,13 +33,13 @@ from ...aai.picture.packing import PACK
 from ...aai.soundworld.loaders import WEIGHTS, read_weights
 from ...aai.soundworld.models import (
     FLOW_CONFIG,
+    FLOW_FAMILY,
     IMAGE_SIZE,
     LATENT_CHANNELS,
     SCHEDULER_CONFIG,
     TEXT_CONFIG,
     TEXT_PLACES,
     UNET_CONFIG,
-    FLOW_FAMILY,
     UNET_FAMILY,
     PatchAutoencoder,
 )

@@ -62,6 +62,9 @@ def main() -> None:
     parser.add_argument(
         "--without", type=Path, help="an adapter trained without --events, to measure what it draws of them"
     )
+    parser.add_argument(
+        "--model", choices=("unet", "flow"), default="unet", help="which picture model (%(default)s)"
+    )
     parser.add_argument("--rho", type=float, default=TrainSettings.rho)
     parser.add_argument("--norm", choices=NORMS, default=TrainSettings.norm)
     parser.add_argument("--output", type=Path, default=Path("out/soundworld/figures.json"))
@@ -75,7 +78,8 @@ def main() -> None:
     )
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     chosen = {"steps": arguments.steps, "rho": arguments.rho, "seeds": arguments.seeds}
-    chosen |= {"norm": arguments.norm} if arguments.norm != TrainSettings.norm else {}
+    for name, usual in (("norm", TrainSettings.norm), ("model", "unet")):
+        chosen |= {name: given} if (given := getattr(arguments, name)) != usual else {}
     figures = (
         json.loads(arguments.output.read_text(encoding="utf-8"))
         if arguments.output.exists()
@@ -99,7 +103,7 @@ def main() -> None:
     if "hear" in arguments.parts:
         hear(encoder, left_out, arguments.recordings, note)
     if set(arguments.parts) - {"hear"}:
-        model, oracle = load_picture_model(), load_oracle()
+        model, oracle = load_picture_model(model=arguments.model), load_oracle()
         settings = TrainSettings(steps=arguments.steps, rho=arguments.rho, norm=arguments.norm)
         seeds = range(arguments.seeds)
     sounds = {e: unseen_sound(e, 500 + i) for i, e in enumerate(EVENTS)}
