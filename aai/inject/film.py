@@ -1,13 +1,13 @@
-"""Films from picture models: every frame is an edit of one source (eq. 7), of one noise, with its moment's word
-and scale.
+"""Films from picture models: every frame is an edit of one source (eq. 7), of one noise, with the word
+and the scale of its moment.
 
-Frames that would show the same are drawn once, and a frame at scale 0 is the source itself. Drawn in chunks, a
-chunk's frames share the row of their source.
+Frames that would show the same are drawn once, and a frame at scale 0 is the source itself. Drawn in chunks,
+a chunk's frames share the row of their source.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -45,15 +45,10 @@ class FilmPlan:
     shots: tuple[Shot, ...]
     frames: tuple[int, ...]
 
-    def chunks(self, size: int) -> Iterator[tuple[Shot, ...]]:
-        """Up to `size` shots at a time. A film in which nothing shows has one of scale 0, so that its source
-        is drawn."""
-        shots = self.shots or (Shot(-1, 0.0),)
-        for begin in range(0, len(shots), size):
-            yield shots[begin : begin + size]
-
 
 SOURCE = -1
+NOTHING = Shot(SOURCE, 0.0)
+"""A shot that shows the source alone."""
 
 
 def plan(timeline: Timeline, gain: float = 1.0) -> FilmPlan:
@@ -65,6 +60,11 @@ def plan(timeline: Timeline, gain: float = 1.0) -> FilmPlan:
         shows = step > 0 and stretch >= 0
         frames.append(numbers.setdefault((stretch, step), len(numbers)) if shows else SOURCE)
     return FilmPlan(tuple(Shot(stretch, step * STEP) for stretch, step in numbers), tuple(frames))
+
+
+def chunks(shots: Sequence[Shot], size: int) -> list[tuple[Shot, ...]]:
+    """Up to `size` shots at a time."""
+    return [tuple(shots[begin : begin + size]) for begin in range(0, len(shots), size)]
 
 
 def words_of(timeline: Timeline, word_of: WordOf) -> Callable[[int], SoundToken]:
@@ -85,8 +85,8 @@ def word_of_sound(token: SoundToken, timeline: Timeline) -> WordOf:
     width = timeline.f_a.shape[1]
     if (by and by != encoder) or (token.f_a is not None and token.f_a.shape[-1] != width):
         raise InputError(
-            f"The sound token '{token.name}' was trained with the sound encoder '{by or 'of another width'}', "
-            f"but the timeline was heard by '{encoder}': take the same encoder for both."
+            f"The sound token '{token.name}' was trained with the encoder '{by or 'of another width'}', but "
+            f"the timeline was heard by '{encoder}': take the same encoder for both."
         )
     token.with_sound(timeline.windows.f_a.new_ones(width))
     return token.with_sound

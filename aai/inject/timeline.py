@@ -109,12 +109,9 @@ class Timeline:
 
 
 def timeline(windows: SoundWindows, rate: float, envelope: Envelope | None = None) -> Timeline:
-    """The frames of a sound at `rate` a second: as many as begin before it ends. Raises InputError for a rate
-    outside of SLOWEST to FASTEST."""
-    if not SLOWEST <= rate <= FASTEST:
-        raise InputError(
-            f"{rate:g} frames a second make no film: take {SLOWEST:g} to {FASTEST:g}, 8 for a first try."
-        )
+    """The frames of a sound at `rate` a second: as many as begin before it ends. Raises InputError as
+    `check_rate` does."""
+    check_rate(rate)
     envelope = envelope or Envelope()
     count = max(1, math.ceil(windows.seconds * rate - 1e-6))
     times = (np.arange(count) + 0.5) / rate
@@ -130,6 +127,14 @@ def timeline(windows: SoundWindows, rate: float, envelope: Envelope | None = Non
     scale = np.interp(times, ticks, follow(targets, envelope.attack, envelope.release, 1 / TICK))
     words = tuple(run_words[run] if run >= 0 else "" for run in runs[window_of])
     return Timeline(rate, words, _carried(runs[window_of]), f_a, loudness, scale, windows)
+
+
+def check_rate(rate: float) -> None:
+    """Raises InputError for a rate outside of SLOWEST to FASTEST frames a second."""
+    if not SLOWEST <= rate <= FASTEST:
+        raise InputError(
+            f"{rate:g} frames a second make no film: take {SLOWEST:g} to {FASTEST:g}, 8 for a first try."
+        )
 
 
 def held_words(windows: SoundWindows, hold: float) -> np.ndarray:
