@@ -61,3 +61,14 @@ class LoudnessMeter:
         with np.errstate(divide="ignore", invalid="ignore"):
             levels = -0.691 + 10 * np.log10(np.maximum(energy, 0) / np.maximum(end - begin, 1))
         return np.where(levels > GATE, levels, SILENCE_LUFS)
+
+    def integrated(self) -> float:
+        """Integrated loudness in LUFS of what has come, as `audio.loudness` measures it, of blocks that begin
+        at whole hundredths of a second; -inf for silence."""
+        count = max(1, int((self.seconds - MOMENTARY) / 0.1 + 1e-9) + 1)
+        levels = self.loudness(MOMENTARY / 2 + 0.1 * np.arange(count))
+        loud = levels[levels > GATE]
+        if not len(loud):
+            return SILENCE_LUFS
+        power = 10 ** (loud / 10)
+        return float(10 * np.log10(power[loud > 10 * np.log10(power.mean()) - 10].mean()))

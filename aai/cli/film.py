@@ -32,7 +32,8 @@ ENVELOPE = (
     ("release", "S", "seconds in which it goes (0.4)"),
     ("threshold", "LUFS", "what is quieter draws nothing (-60)"),
     ("gain", "LU", "added to the loudness (0)"),
-    ("reference", "LUFS", "the loudness that counts as scale 1 (-23)"),
+    ("reference", "LUFS", "the loudness that counts as scale 1 (the sound's own)"),
+    ("ratio", "N", "how many LU count as one, as a compressor's; 1 is the paper's eq. 8 (2)"),
 )
 
 

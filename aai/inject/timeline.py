@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..audio import SILENCE_LUFS
 from ..errors import InputError
 from ..meter import MOMENTARY
-from .loudness import REFERENCE, scale_of
+from .loudness import scale_of
 from .windows import SoundWindows
 
 SLOWEST, FASTEST = 0.1, 60.0
@@ -35,8 +35,11 @@ class Envelope:
 
     hold: seconds; a word that is heard for less gives way to those around it.
     attack, release: seconds in which the scale covers 63 % of its way up, and down, as a compressor's.
-    threshold: LUFS below which nothing shows, before the gain. gain: LU that are added to the loudness.
-    reference: the LUFS that count as scale 1.
+    threshold: LUFS below which nothing shows. gain: LU that are added to the loudness.
+    reference: the LUFS that count as scale 1; None takes the sound's own loudness as a whole, so that a
+    recording shows the same at any level.
+    ratio: how many LU count as one, as a compressor's; 1 is eq. 8 to the letter, whose 8 to 1 between what is
+    loud and what is quiet leaves pictures that show nothing or too much.
 
     Raises InputError for numbers out of range.
     """
@@ -46,15 +49,27 @@ class Envelope:
     release: float = 0.4
     threshold: float = -60.0
     gain: float = 0.0
-    reference: float = REFERENCE
+    reference: float | None = None
+    ratio: float = 2.0
 
     def __post_init__(self) -> None:
         for name, most in (("hold", 60.0), ("attack", 60.0), ("release", 60.0)):
             value = getattr(self, name)
             if not 0 <= value <= most:
                 raise InputError(f"The {name} of {value:g} s is out of range: take 0 to {most:g} s.")
-        if not all(map(math.isfinite, (self.threshold, self.gain, self.reference))):
-            raise InputError("The threshold, the gain and the reference are in LUFS: give numbers.")
+        levels = (self.threshold, self.gain, self.reference or 0.0)
+        if not all(-100 <= level <= 100 for level in levels):
+            raise InputError("The threshold, the gain and the reference are in LUFS: take -100 to 100.")
+        if not 1 <= self.ratio <= 100:
+            raise InputError(f"The ratio {self.ratio:g} is out of range: take 1 to 100 LU for one.")
+
+    def scales(self, levels: np.ndarray, whole: float) -> np.ndarray:
+        """Eq. 8's scale at each of these LUFS [T], of a sound that is as loud as `whole`."""
+        reference = whole if self.reference is None else self.reference
+        if reference == SILENCE_LUFS:
+            return np.zeros(len(levels))
+        pressed = np.where(levels >= self.threshold, (levels + self.gain - reference) / self.ratio, -np.inf)
+        return np.array([scale_of(level, 0.0) for level in pressed.tolist()])
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +138,7 @@ def timeline(windows: SoundWindows, rate: float, envelope: Envelope | None = Non
     ticks = np.arange(TICK / 2, count / rate, TICK)
     at_tick = np.minimum((ticks / windows.hop).astype(int), len(labels) - 1)
     levels = windows.meter.loudness(ticks, max(MOMENTARY, 1 / rate))
-    targets = _targets(levels, runs[at_tick] >= 0, envelope)
+    targets = np.where(runs[at_tick] >= 0, envelope.scales(levels, windows.meter.integrated()), 0.0)
     scale = np.interp(times, ticks, follow(targets, envelope.attack, envelope.release, 1 / TICK))
     words = tuple(run_words[run] if run >= 0 else "" for run in runs[window_of])
     return Timeline(rate, words, _carried(runs[window_of]), f_a, loudness, scale, windows)
@@ -171,16 +186,6 @@ def follow(targets: Sequence[float], attack: float, release: float, rate: float)
         value = target + (value - target) * (up if target > value else down)
         values[number] = value
     return values
-
-
-def _targets(levels: np.ndarray, sounds: np.ndarray, envelope: Envelope) -> np.ndarray:
-    shows = sounds & (levels >= envelope.threshold)
-    return np.array(
-        [
-            scale_of(level + envelope.gain, envelope.reference) if shown else 0.0
-            for level, shown in zip(levels.tolist(), shows.tolist())
-        ]
-    )
 
 
 def _stretches(windows: SoundWindows, labels: np.ndarray) -> tuple[np.ndarray, Tensor, list[str]]:
