@@ -42,7 +42,8 @@ def codecs() -> tuple[str, str]:
 def _encodes(av, name: str) -> bool:
     try:
         return av.codec.Codec(name, "w").is_encoder
-    except av.FFmpegError:
+    # Not one of ffmpeg's errors: a codec of no such name.
+    except ValueError:
         return False
 
 
@@ -69,7 +70,7 @@ def write(
     with files.writing(path, name) as unfinished:
         try:
             with av.open(local(unfinished), "w", format=container_format) as container:
-                container.metadata["encoder"] = container.metadata["comment"] = MAKER
+                container.metadata["comment"] = MAKER
                 track = _Sound(container, of_sound, iter(sound))
                 film = None
                 for number, picture in enumerate(pictures):
@@ -143,6 +144,6 @@ def is_ours(path: str | os.PathLike) -> bool:
 
     try:
         with av.open(local(path), metadata_errors="ignore") as container:
-            return container.metadata.get("comment") == MAKER
+            return MAKER in (container.metadata.get(key) for key in ("comment", "COMMENT"))
     except (av.FFmpegError, OSError):
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapt, align, examples, inject, references, sound, soundworld, tokens, visualize
+from . import adapt, align, examples, film, inject, references, sound, soundworld, tokens, visualize
 
 
 class SoundTokens(ComfyExtension):
@@ -18,5 +18,6 @@ class SoundTokens(ComfyExtension):
             *adapt.NODES,
             *tokens.NODES,
             *inject.NODES,
+            *film.NODES,
             *visualize.NODES,
         ]

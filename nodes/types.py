@@ -18,6 +18,7 @@ SoundEncoderType = io.Custom("SOUND_ENCODER")
 SoundEmbeddingType = io.Custom("SOUND_EMBEDDING")
 SoundTokenType = io.Custom("SOUND_TOKEN")
 AttentionMapsType = io.Custom("ATTENTION_MAPS")
+SoundTimelineType = io.Custom("SOUND_TIMELINE")
 JSON = {
     **{str: "a text", bool: "yes or no", int: "a number", float: "a number"},
     **{list: "a list", dict: "an object"},

@@ -101,8 +101,8 @@ def drawn(
     say: Callable[[str], None],
     sheets: Path | None = None,
 ) -> dict[str, Share | float]:
-    """What the films of stories show, each of one scene: the event, whether the scene stays, how its intensity
-    follows the loudness, and how steady it is where the sound is."""
+    """What the films of stories show, each of one scene: the event, whether the scene stays, how its
+    intensity follows the loudness, and how steady it is where the sound is."""
     from scipy.stats import spearmanr
 
     shown, strong, scenes = [], [], []
