@@ -184,13 +184,21 @@ def length(path: str | os.PathLike) -> float | None:
     """How many seconds a file says that it lasts; None where it does not say. Raises InputError as `load`."""
     import av
 
+    _check_file(local(path), path)
     try:
         with av.open(local(path), metadata_errors="ignore") as container:
             return container.duration / 1e6 if container.duration else None
-    except (av.FFmpegError, OSError) as error:
+    except av.FFmpegError as error:
         raise InputError(
             f"'{path}' cannot be read as sound ({error.strerror}): it may be damaged, or no audio file."
         ) from error
+
+
+def _check_file(source: str, name: object) -> None:
+    if not is_file(source):
+        raise InputError(f"There is no file '{name}': check its name and folder.")
+    if Path(source).stat().st_size == 0:
+        raise InputError(f"'{name}' is empty (0 bytes): choose another file.")
 
 
 @contextlib.contextmanager
@@ -203,10 +211,7 @@ def _opened(
     source = path if hasattr(path, "read") else local(path)
     path = name or path
     if isinstance(source, str):
-        if not is_file(source):
-            raise InputError(f"There is no file '{path}': check its name and folder.")
-        if Path(source).stat().st_size == 0:
-            raise InputError(f"'{path}' is empty (0 bytes): choose another file.")
+        _check_file(source, path)
     if not 0 <= start < LATEST or not (seconds is None or 0 < seconds < LATEST):
         raise InputError(
             f"'{path}' cannot be cut at {start:g} s for {seconds} s: use a start of 0 or more and a length."
