@@ -113,7 +113,7 @@ def draw_tokens(server: ComfyServer) -> None:
 
 def drawn(server: ComfyServer, prompt: str, event: str | None) -> list[Image.Image]:
     """A picture of a prompt; with an event, its sound's token is `*`, and where that looked comes too."""
-    graph = server.prompt(example("sound_to_picture"))
+    graph = server.prompt(example("sound_to_picture"), awake=True)
     ids = {node["class_type"]: number for number, node in graph.items()}
     inputs = {kind: graph[number]["inputs"] for kind, number in ids.items()}
     inputs["EmptyLatentImage"]["batch_size"], inputs["KSampler"]["seed"] = 1, SEED

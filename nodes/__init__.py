@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapt, align, examples, film, inject, references, sound, soundworld, tokens, visualize
+from . import (
+    adapt,
+    adapters,
+    align,
+    examples,
+    film,
+    folders,
+    inject,
+    references,
+    sound,
+    soundworld,
+    tokens,
+    visualize,
+)
 
 
 class SoundTokens(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        folders.register()
         examples.place()
         return [
             *soundworld.NODES,
@@ -16,6 +30,7 @@ class SoundTokens(ComfyExtension):
             *align.NODES,
             *references.NODES,
             *adapt.NODES,
+            *adapters.NODES,
             *tokens.NODES,
             *inject.NODES,
             *film.NODES,

@@ -172,7 +172,7 @@ class TrainSoundToken(Node):
                     "resume",
                     optional=True,
                     tooltip="A token of an earlier run (a cancelled one saves itself): training goes on "
-                    "where it ended, to `steps` in all.",
+                    "where it ended, to `steps` in all. Or an instant token: training starts from it.",
                 ),
             ],
             outputs=[

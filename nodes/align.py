@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import folder_paths
 from comfy_api.latest import io
 
 from ..aai.errors import logger
-from ..aai.files import is_file
-from . import encoders, folders
+from . import datasets, encoders, folders
 from .pictures import draw_curve
 from .types import CATEGORY, NONE, SOUNDWORLD, Node, SoundEncoderType, fold, search_aliases, seed_input
 
 log = logger(__name__)
-
-EXAMPLES = "aai_soundworld_examples"
-"""Where in ComfyUI's temp folder SoundWorld's own dataset is written."""
 
 
 class AlignAudioEncoder(Node):
@@ -44,7 +37,7 @@ class AlignAudioEncoder(Node):
                 ),
                 io.Combo.Input(
                     "dataset",
-                    options=[SOUNDWORLD, *folders.input_folders()],
+                    options=datasets.choices(),
                     default=SOUNDWORLD,
                     tooltip="A folder inside the input folder: a subfolder for each label, with its sounds "
                     "and pictures in it. SoundWorld: 120 examples that are made on the spot.",
@@ -134,21 +127,21 @@ class AlignAudioEncoder(Node):
 
     @classmethod
     def validate_inputs(cls, dataset):
-        return True if dataset == SOUNDWORLD else folders.check_input_folder(dataset)
+        return datasets.check(dataset)
 
     @classmethod
     def fingerprint_inputs(cls, dataset, **others):
         widgets = sorted((k, v) for k, v in others.items() if isinstance(v, (int, float, str)))
-        return [dataset, widgets, _stamp(dataset)]
+        return [dataset, widgets, datasets.stamp(dataset)]
 
     @classmethod
     def execute(cls, sound_encoder, clip, dataset, held_out, augment, name, **widgets) -> io.NodeOutput:
         import torch
 
         from ..aai.align.augment import Augment
-        from ..aai.align.distributed import Distributed
-        from ..aai.align.pipeline import AlignData, Callbacks, align_clips, copy_for, hold_out, train_split
-        from ..aai.data.clips import scan
+        from ..aai.align.pipeline import AlignData, Callbacks, align_clips, copy_for, hold_out
+        from ..aai.data.clips import scan, train_split
+        from ..aai.distributed import Distributed
         from ..aai.soundworld.outside import examples
         from .comfy.clip import ClipTower
         from .comfy.progress import Bar, LossCurve
@@ -172,7 +165,7 @@ class AlignAudioEncoder(Node):
         with room_to_train() as device, torch.inference_mode(False), torch.enable_grad():
             tower = ClipTower(clip)
             aligned = copy_for(sound_encoder, tower, name, {"made_by": "Align Audio Encoder"})
-            clips = hold_out(train_split(scan(_dataset(dataset))), held_out, settings.seed)
+            clips = hold_out(train_split(scan(datasets.place_of(dataset))), held_out, settings.seed)
             report = align_clips(
                 aligned,
                 AlignData(*clips, tower, compare=True, outside=examples()),
@@ -250,7 +243,7 @@ class BridgeSoundEncoder(Node):
 
     @classmethod
     def fingerprint_inputs(cls, clap, sounds, labels, kind, **links):
-        return [clap, clap and encoders.stamp(clap), sounds, _stamp(sounds), labels, kind]
+        return [clap, clap and encoders.stamp(clap), sounds, datasets.stamp(sounds), labels, kind]
 
     @classmethod
     def execute(cls, clap, clip, sounds, labels, kind) -> io.NodeOutput:
@@ -301,7 +294,7 @@ class SaveSoundEncoder(Node):
 
     @classmethod
     def fingerprint_inputs(cls, overwrite=False, **others):
-        return folders.saving_stamp(overwrite)
+        return folders.savingdatasets.stamp(overwrite)
 
     @classmethod
     def execute(cls, sound_encoder, name, overwrite) -> io.NodeOutput:
@@ -315,31 +308,6 @@ def align_settings(steps: int, seed: int, **settings):
 
     tenth = max(1, steps // 10)
     return AlignSettings(steps=steps, seed=seed % 2**63, warmup=min(50, tenth), ramp_steps=tenth, **settings)
-
-
-def _stamp(folder: str | None) -> str | None:
-    """A digest of an input folder's files; None where the choice is not such a folder."""
-    if folder is None or folders.check_input_folder(folder) is not True:
-        return None
-    root = folders.input_folder(folder)
-    # A library's index is hidden beside its pictures, and says nothing of them.
-    files = (
-        p
-        for p in root.rglob("*")
-        if is_file(p) and not any(part.startswith(".") for part in p.relative_to(root).parts)
-    )
-    return folders.digest(sorted((str(p), p.stat().st_mtime_ns) for p in files))
-
-
-def _dataset(folder: str) -> Path:
-    if folder != SOUNDWORLD:
-        return folders.input_folder(folder)
-    from ..aai.soundworld.dataset import write
-    from .comfy.progress import Bar
-
-    temp = Path(folder_paths.get_temp_directory())
-    temp.mkdir(parents=True, exist_ok=True)
-    return write(temp / EXAMPLES, callback=Bar())
 
 
 NODES = [AlignAudioEncoder, BridgeSoundEncoder, SaveSoundEncoder]

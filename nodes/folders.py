@@ -57,6 +57,16 @@ def digest(listing: Iterable) -> str:
     return hashlib.sha256(repr(list(listing)).encode()).hexdigest()
 
 
+ADAPTERS = "sound_adapters"
+
+
+def register() -> None:
+    """Makes models/sound_adapters known to ComfyUI, beside what extra_model_paths.yaml says of it."""
+    folder_paths.add_model_folder_path(ADAPTERS, os.path.join(folder_paths.models_dir, ADAPTERS))
+    paths, endings = folder_paths.folder_names_and_paths[ADAPTERS]
+    folder_paths.folder_names_and_paths[ADAPTERS] = (paths, {*endings, ".safetensors"})
+
+
 def place_of(
     kind: str, name: str, what: str, overwrite: bool, is_ours: Callable[[Path], bool], forbidden: str = ""
 ) -> Path:

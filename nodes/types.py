@@ -17,6 +17,7 @@ SOUNDWORLD, NONE = "SoundWorld", "none"
 SoundEncoderType = io.Custom("SOUND_ENCODER")
 SoundEmbeddingType = io.Custom("SOUND_EMBEDDING")
 SoundTokenType = io.Custom("SOUND_TOKEN")
+SoundAdapterType = io.Custom("SOUND_ADAPTER")
 AttentionMapsType = io.Custom("ATTENTION_MAPS")
 SoundTimelineType = io.Custom("SOUND_TIMELINE")
 JSON = {

@@ -32,8 +32,15 @@ TIERS = {
 }
 """The tiers of `make check`, `make test` and `make test-all`: the marks of what each leaves out."""
 TRAINING = (
-    *("adapt/test_train.py", "adapt/test_trainer.py", "align/test_train.py", "align/test_pipeline.py"),
-    *("align/test_distributed.py", "align/test_bridge.py", "bench", "cli", "demo/test_run.py"),
+    *("adapt/test_train.py", "adapt/test_trainer.py", "adapt/test_universal.py", "align/test_train.py"),
+    *(
+        "align/test_pipeline.py",
+        "test_distributed.py",
+        "align/test_bridge.py",
+        "bench",
+        "cli",
+        "demo/test_run.py",
+    ),
     *("soundworld/build", "soundworld/evaluate", "study", "test_bench.py"),
 )
 """Files and folders of tests that train, or run a command that does."""

@@ -16,7 +16,7 @@ LAYERS = (
     ("aai.errors",),
     ("aai.files",),
     ("aai.decode",),
-    ("aai.audio", "aai.fbank", "aai.image", "aai.metrics", "aai.optim", "aai.ridge"),
+    ("aai.audio", "aai.distributed", "aai.fbank", "aai.image", "aai.metrics", "aai.optim", "aai.ridge"),
     ("aai.charts", "aai.meter", "aai.video"),
     ("aai.embedding",),
     ("aai.token",),

@@ -17,6 +17,7 @@ const VIEWS = {
     AAI_RetrieveReferenceImages: { name: "references", label: () => t("chosen pictures"), make: references, height: 112, grows: true },
     AAI_TrainSoundToken: { name: "curve", label: () => t("loss curve"), make: curve, height: 130, grows: true },
     AAI_AlignAudioEncoder: { name: "curve", label: () => t("loss curve"), make: curve, height: 130, grows: true },
+    AAI_TrainSoundAdapter: { name: "curve", label: () => t("loss curve"), make: curve, height: 130, grows: true },
     AAI_DrawHeatmap: { name: "heatmap", label: () => t("heat map"), make: heatmap, height: 320, grows: true },
     AAI_CompareImages: { name: "compare", label: () => t("source and edited picture"), make: compare, height: 300, grows: true },
 };

@@ -2,7 +2,7 @@
 // train again for each change elsewhere. Saved workflows bring their own choice after this.
 import { app } from "../../scripts/app.js";
 
-const TRAINING = new Set(["AAI_TrainSoundToken", "AAI_AlignAudioEncoder"]);
+const TRAINING = new Set(["AAI_TrainSoundToken", "AAI_TrainSoundAdapter", "AAI_AlignAudioEncoder"]);
 
 app.registerExtension({
     name: "AAI.Seed",

@@ -115,5 +115,10 @@ class TrainSettings:
     @property
     def templates(self) -> tuple[str, ...]:
         """The training prompts."""
-        named = TEMPLATES.get(self.template.strip().lower())
-        return named or tuple(line.strip() for line in self.template.splitlines() if line.strip())
+        return templates_of(self.template)
+
+
+def templates_of(template: str) -> tuple[str, ...]:
+    """The training prompts of a setting: the set of that name, or its lines."""
+    named = TEMPLATES.get(template.strip().lower())
+    return named or tuple(line.strip() for line in template.splitlines() if line.strip())

@@ -15,18 +15,14 @@ from torch import Tensor
 from ..errors import InputError, is_out_of_memory, logged, logger
 from ..picture.model import PictureModel
 from ..token import SoundToken
+from .base import base_of
+from .gradients import Diverged
 from .settings import TrainSettings
-from .trainer import Diverged, TokenTrainer
+from .trainer import TokenTrainer
 from .translation import translations
 
 log = logger(__name__)
 
-FAMILIES = {
-    (("clip_l", 768),): "Stable Diffusion 1",
-    (("clip_h", 1024),): "Stable Diffusion 2",
-    (("clip_l", 768), ("clip_g", 1280)): "Stable Diffusion XL",
-    (("clip_g", 1280),): "Stable Diffusion XL Refiner",
-}
 LICENCE = "those of the sound, the reference pictures and the base model"
 
 
@@ -66,7 +62,8 @@ def train_token(
     callback(step, steps, loss) may raise to cancel; `on_stop` then receives the result so far before the
     exception is raised again; where the training diverged, that of the best token. `watch` receives it every
     `watch_every` steps. `resume` continues from a stopped training's token, up to `settings.steps` in all,
-    and gives the same token as without the stop.
+    and gives the same token as without the stop; from an instant token (`universal.SoundAdapter`), which no
+    step has trained, it begins at step 0 with that one's f_adapter.
 
     The model is one that gradients pass: ComfyUI's inside its `training()`. The same model, settings and
     inputs give the same token, on the CPU bit for bit, on a GPU up to rounding. Raises InputError for a
@@ -86,13 +83,15 @@ def train_token(
         trainer = TokenTrainer(model, f_a, translation, latents.to(model.device), settings, name, resume)
         validations: list[tuple[int, float]] = []
         facts = {
-            "base": _family(model),
+            "base": base_of(model),
             "template": settings.template,
             "references": str(len(images)),
             "licence": LICENCE,
             **(provenance or {}),
             "seed": str(settings.seed),
         }
+        if resume is not None and "adapter" in resume.provenance:
+            facts["adapter"] = resume.provenance["adapter"]
 
         def result(best: bool = False, note: str = "") -> TrainResult:
             token = trainer.token(loudness, {**facts, "steps": str(trainer.steps)}, best)
@@ -180,12 +179,6 @@ def _hand_over(on_stop: Callable[[TrainResult], None] | None, result: Callable[[
         # Before its first step a token holds nothing that was learnt.
         if stopped.losses:
             on_stop(stopped)
-
-
-def _family(model: PictureModel) -> str:
-    widths = tuple((key, vocabulary.dim) for key, vocabulary in model.text_encoders.items())
-    read = ", ".join(f"{k} of {d}" for k, d in widths)
-    return FAMILIES.get(widths) or f"{model.family or 'a model'} that reads {read}"
 
 
 def _check(f_a: Tensor, images: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from ..optim import LossScale
 from ..picture.model import Conditioning, PictureModel, TextEncoderInfo
 from ..prompt import Prompt
 from ..token import SoundToken, Translation, word_vectors
+from .gradients import word_gradients
 from .sampling import at, picture_rows, timesteps
 from .settings import TrainSettings
 
@@ -24,10 +25,6 @@ CLIP_SPREAD = 0.014
 """The spread of the numbers of CLIP's words, which a learning rate is for."""
 SETTLING = 10
 """Steps that the running mean of the losses covers."""
-
-
-class Diverged(InputError):
-    """The loss or its gradients are not finite any more."""
 
 
 class TokenTrainer:
@@ -85,12 +82,7 @@ class TokenTrainer:
         if resume is not None and settings.validate and resume.measured:
             self._resume_best(resume)
         self.prompts = [Prompt(text, (self.token(None, {}),)) for text in settings.templates]
-        without = next((p.text for p in self.prompts if not p.used()), None)
-        if without is not None or not self.prompts:
-            raise InputError(
-                f"The training prompt '{settings.template if without is None else without}' has no * for the "
-                "sound: write one, as in a photo of *."
-            )
+        check_prompts(self.prompts, settings.template)
         # A generator of its own, so that templates change no other draw.
         self.choices = torch.Generator().manual_seed((settings.seed + 1) % 2**63)
         for _ in range(self.resumed_at):
@@ -195,40 +187,18 @@ class TokenTrainer:
 
     def _backward(self, prompt: Prompt, latents: Tensor, noise: Tensor, t: Tensor) -> float:
         """Sets the gradients of f_adapter; returns the loss."""
-        # Backward in two parts: the U-Net's graph is freed after each chunk. The text encoder's is built
-        # afterwards, as it may hold all its weights, cast to its computing type: not beside the U-Net's.
-        with torch.no_grad():
-            cond = self._encode(prompt, self.f_adapter)
-        cut = cond.leaves()
-        wanted, parameters = cut.floats, list(self.f_adapter.values())
-        while True:
-            total, sums = 0.0, [torch.zeros_like(v, dtype=torch.float32) for v in wanted]
+
+        def losses(cond: Conditioning) -> Iterator[tuple[float, Tensor]]:
             for part in torch.arange(len(latents)).split(self._chunk()):
-                loss = self._loss(latents[part.to(latents.device)], cut, noise[part], t[part])
-                share = len(part) / len(latents)
-                total += float(loss.detach()) * share
-                scaled = loss * (share * self.loss_scale.value)
-                for total_gradient, gradient in zip(
-                    sums, torch.autograd.grad(scaled, wanted, allow_unused=True)
-                ):
-                    if gradient is not None:
-                        total_gradient += gradient.float()
-            if not total < torch.inf:
-                raise Diverged(
-                    f"The training diverged at step {self.steps + 1}: lower the rate or set a rho."
-                )
-            cond = self._encode(prompt, self.f_adapter)
-            pairs = [(v, s.to(v)) for v, s in zip(cond.floats, sums) if v.requires_grad]
-            gradients = torch.autograd.grad([v for v, _ in pairs], parameters, [s for _, s in pairs])
-            if not self.loss_scale.overflows(gradients):
-                break
-            if self.loss_scale.value < 1:
-                raise Diverged(
-                    f"The training diverged at step {self.steps + 1}, its gradients are no numbers: lower "
-                    "the rate, or load the model in bfloat16 or float32."
-                )
+                loss = self._loss(latents[part.to(latents.device)], cond, noise[part], t[part])
+                yield len(part) / len(latents), loss
+
+        parameters = list(self.f_adapter.values())
+        total, gradients = word_gradients(
+            lambda: self._encode(prompt, self.f_adapter), losses, parameters, self.loss_scale, self.steps + 1
+        )
         for parameter, gradient in zip(parameters, gradients):
-            parameter.grad = gradient / self.loss_scale.value
+            parameter.grad = gradient
         return total
 
     def _encode(self, prompt: Prompt, f_adapter: Mapping[str, Tensor]) -> Conditioning:
@@ -311,6 +281,16 @@ class TokenTrainer:
             best.copy_(token.momentum[f"{key} best"])
         self.best_loss = token.measured["best"]
         self.measured_at, self.waited = int(token.measured["step"]), int(token.measured["waited"])
+
+
+def check_prompts(prompts: Sequence[Prompt], template: str) -> None:
+    """Raises InputError for training prompts of which one has no place for the sound, or none at all."""
+    without = next((p.text for p in prompts if not p.used()), None)
+    if without is not None or not prompts:
+        raise InputError(
+            f"The training prompt '{template if without is None else without}' has no * for the "
+            "sound: write one, as in a photo of *."
+        )
 
 
 def _pace(encoder: str, vocabulary: TextEncoderInfo) -> float:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..distributed import ALONE, Distributed
 from ..encoders.cavmae import CAVMAEConfig
 from ..errors import InputError
 from .augment import Augment
-from .distributed import ALONE, Distributed
 from .features import Features
 from .train import Pairs
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.clips import Clip, File
+from ..distributed import ALONE, Distributed
 from ..encoders.cavmae import pool
 from ..encoders.cavmae_encoder import CAVMAEEncoder
 from ..encoders.fingerprint import digest
 from ..errors import InputError
-from .distributed import ALONE, Distributed
 from .feature_store import DiskStore, MemoryStore, stamp
 
 CHUNK = 8

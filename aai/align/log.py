@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, BinaryIO
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from .distributed import Distributed
+    from ..distributed import Distributed
 
 
 LOG = "log.jsonl"
 
 
 @contextlib.contextmanager
-def figures_log(folder: Path, distributed: Distributed) -> Iterator[Callable[[int, dict], None]]:
+def figures_log(
+    folder: Path, distributed: Distributed, stage: str = "align"
+) -> Iterator[Callable[[int, dict], None]]:
     """A function `log(step, figures)` that writes a step's figures, on rank 0 alone, to LOG in `folder` and
     for TensorBoard, where it is installed. The first step that it is given cuts off what an earlier run wrote
     of this step and later ones. It raises InputError where the log cannot be written."""
@@ -47,7 +49,7 @@ def figures_log(folder: Path, distributed: Distributed) -> Iterator[Callable[[in
             if SummaryWriter and writer is None:
                 writer = opened.enter_context(SummaryWriter(str(folder / "tensorboard"), purge_step=step))
             for name, value in figures.items() if writer else ():
-                writer.add_scalar(f"align/{name}", value, step)
+                writer.add_scalar(f"{stage}/{name}", value, step)
 
         yield log
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..audio import Sound
 from ..data.clips import Clip
+from ..distributed import ALONE, Distributed
 from ..encoders.base import SoundEncoder
 from ..encoders.cavmae import CAVMAE
 from ..encoders.cavmae_encoder import CAVMAEEncoder
@@ -22,18 +23,10 @@ from .augment import Augment
 from .batches import Batches
 from .calibrate import calibrate
 from .checkpoint import Checkpoint
-from .distributed import ALONE, Distributed
 from .evaluate import label_accuracy
 from .features import Features, encode
 from .settings import AlignSettings
 from .train import AlignResult, align
-
-
-def train_split(clips: list[Clip]) -> list[Clip]:
-    """The clips of the split "train" where there are other splits too, else all."""
-    if {"train"} < {clip.split for clip in clips}:
-        return [clip for clip in clips if clip.split == "train"]
-    return clips
 
 
 def hold_out(clips: list[Clip], share: float = 0.2, seed: int = 0) -> tuple[list[Clip], list[Clip]]:

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..distributed import ALONE, Distributed
 from ..encoders.cavmae import CAVMAE, pool
 from ..errors import InputError, is_out_of_memory, logged
 from ..optim import set_rate
 from .checkpoint import Best, Checkpoint, TrainingState
-from .distributed import ALONE, Distributed
 from .losses import alignment_loss, info_nce, momentum_contrastive, same_label_targets
 from .settings import TAU_RANGE, AlignSettings
 

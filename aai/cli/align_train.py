@@ -22,14 +22,14 @@ from ..errors import InputError
 from ..files import is_dir
 from .arguments import add_force_argument
 from .models import SOUNDWORLD, load_text_tower
-from .outputs import check_encoder_file
+from .outputs import check_encoder_file, make_folder
 from .terminal import Commands, positive, print_report, progress, say, seed
 
 if TYPE_CHECKING:
-    from ..align.distributed import Distributed
     from ..align.pipeline import AlignData, Aligned
     from ..align.settings import AlignSettings
     from ..align.train import AlignResult
+    from ..distributed import Distributed
     from ..encoders.cavmae_encoder import CAVMAEEncoder
 
 
@@ -124,7 +124,7 @@ def _about_settings(sub: argparse.ArgumentParser) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    from ..align.distributed import join, leave
+    from ..distributed import join, leave
 
     try:
         _train(options, join())
@@ -149,7 +149,7 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
 
     work = options.work or options.output.with_suffix(".training")
     state = work / "state.safetensors"
-    _make(work)
+    make_folder(work, "The training", "--work")
     if options.restart and distributed.rank == 0:
         state.unlink(missing_ok=True)
     distributed.wait()
@@ -191,8 +191,8 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
 
 def _data(options: argparse.Namespace, notify: Callable[[str], None]) -> AlignData:
     """What to train on and what to measure on."""
-    from ..align.pipeline import AlignData, hold_out, train_split
-    from ..data.clips import scan
+    from ..align.pipeline import AlignData, hold_out
+    from ..data.clips import scan, train_split
     from ..soundworld.outside import examples
 
     scanned = scan(options.data, options.split)
@@ -274,15 +274,6 @@ def _start(options: argparse.Namespace) -> CAVMAEEncoder:
     from ..encoders.loaders import load_start
 
     return load_start(options.encoder)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The training cannot be kept in '{folder}' ({error.strerror or error}): choose another --work."
-        ) from error
 
 
 def _save(

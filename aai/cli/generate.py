@@ -13,7 +13,7 @@ from .arguments import add_force_argument
 from .models import load_model
 from .outputs import check_picture_file
 from .terminal import Commands, positive, print_report, progress, side
-from .training import add_training_arguments, train
+from .training import add_training_arguments, make_word
 
 if TYPE_CHECKING:
     from ..inject.invert import Trajectory
@@ -97,7 +97,12 @@ def model_and_tokens(options: argparse.Namespace) -> tuple[PictureModel, tuple[S
     model = load_model(options.model, options.device, options.dtype)
     used = [tokens.load(path) for path in options.token]
     if options.sound:
-        used.append(train(options, model).token)
+        made = make_word(options, model)
+        if options.instant and made.note:
+            print(made.note, file=sys.stderr)
+        used.append(made.token)
+    elif options.instant:
+        raise InputError("--instant makes a word of a sound: name one with --sound.")
     return model, tuple(used)
 
 
@@ -168,7 +173,9 @@ def add_drawing_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--token", action="append", default=[], metavar="FILE", help="a sound token; may be given again"
     )
-    sub.add_argument("--sound", metavar="FILE", help="a sound: its token is trained first")
+    sub.add_argument(
+        "--sound", metavar="FILE", help="a sound: its token is trained first, or made at once (--instant)"
+    )
     sub.add_argument(
         "--scale",
         metavar="S",

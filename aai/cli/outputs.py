@@ -67,6 +67,22 @@ def check_encoder_file(output: Path, force: bool) -> None:
     check_output(output, "a sound encoder", (".safetensors",), is_ours, force)
 
 
+def check_adapter_file(output: Path, force: bool) -> None:
+    from ..adapt.universal_file import is_ours
+
+    check_output(output, "a sound adapter", (".safetensors",), is_ours, force)
+
+
+def make_folder(folder: Path, what: str, option: str) -> None:
+    """Makes a folder that keeps `what`. Raises InputError, which names the option for another."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{what} cannot be kept in '{folder}' ({error.strerror or error}): choose another {option}."
+        ) from error
+
+
 def check_json_file(output: Path, what: str, keys: set[str], force: bool) -> None:
     """`check_output` for JSON; a file with all of `keys` is ours."""
 

@@ -11,7 +11,7 @@ from .arguments import add_force_argument, add_sound_arguments
 from .models import embed_sound, load_encoder, load_model
 from .outputs import check_token_file
 from .terminal import Commands, print_report
-from .training import add_training_arguments, train
+from .training import add_training_arguments, make_word
 
 if TYPE_CHECKING:
     from ..adapt.train import TrainResult
@@ -52,7 +52,7 @@ def token(options: argparse.Namespace) -> None:
         stopped.token.save(path)
         print(f"Training stopped; the token so far is {path}.", file=sys.stderr)
 
-    result = train(options, load_model(options.model, options.device, options.dtype), keep)
+    result = make_word(options, load_model(options.model, options.device, options.dtype), keep)
     made, losses = result.token, result.losses
     made.save(options.output)
     report = {
@@ -69,7 +69,8 @@ def token(options: argparse.Namespace) -> None:
     print_report(
         options,
         report,
-        f"{options.output}: the token <{made.name}>, {made.provenance['steps']} steps"
+        f"{options.output}: the token <{made.name}>, "
+        + ("at once" if options.instant else f"{made.provenance['steps']} steps")
         + (f", loss {losses[-1]:.4f}" if losses else "")
         + (f"\n{result.note}" if result.note else ""),
     )

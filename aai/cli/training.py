@@ -1,5 +1,5 @@
-"""Training a token from a sound, which `aai token` and every command with `--sound` do: the arguments, the
-reference pictures and the training itself."""
+"""A token from a sound, which `aai token` and every command with `--sound` make: the arguments, the reference
+pictures, the training itself, and the word that an adapter makes at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from .arguments import add_clip_argument, add_device_argument, add_dtype_argument, add_sound_arguments
 from .library import open_library, print_left_out
 from .models import SOUNDWORLD, embed_sound, load_encoder
@@ -66,7 +67,67 @@ def add_training_arguments(sub: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--resume", metavar="FILE", help="a token whose training resumes, to --train-steps in all"
     )
+    add_instant_arguments(sub)
     group.add_argument("--licence", metavar="TEXT", help="what the token's file says of the rights in it")
+
+
+def add_instant_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--instant",
+        action="store_true",
+        help="make the word at once, by an adapter for every sound, without training",
+    )
+    sub.add_argument(
+        "--adapter",
+        type=Path,
+        metavar="FILE",
+        help="the adapter that --instant takes, of aai adapt train (SoundWorld's)",
+    )
+
+
+def make_word(
+    options: argparse.Namespace,
+    model: PictureModel,
+    on_stop: Callable[[TrainResult], None] | None = None,
+) -> TrainResult:
+    """The sound's token, trained, or with --instant made at once."""
+    if options.instant:
+        return instant(options, model)
+    if options.adapter is not None:
+        raise InputError("--adapter makes a word without training: give --instant too.")
+    return train(options, model, on_stop)
+
+
+def instant(options: argparse.Namespace, model: PictureModel) -> TrainResult:
+    """The sound's token by a universal adapter, with a note where the encoder does not know the sound.
+
+    Raises InputError for a model without an adapter, one of another model or encoder, and options of a
+    training.
+    """
+    from ..adapt.train import TrainResult
+    from ..adapt.universal import unknown
+    from ..adapt.universal_file import load
+    from ..embedding import name_of
+    from ..soundworld.loaders import load_adapter
+
+    given = [name for name, *_ in TRAINING if getattr(options, name) is not None]
+    given += [name for name in ("resume",) if getattr(options, name) is not None]
+    if given:
+        raise InputError(
+            f"--instant trains nothing, so --{given[0].replace('_', '-')} has no place beside it: leave one "
+            "of them out."
+        )
+    adapter = load_adapter(model) if options.adapter is None else load(options.adapter)
+    embedding = embed_sound(options, load_encoder(options.encoder))
+    adapter.check(embedding, model)
+    facts = {
+        **embedding.provenance(),
+        "model": options.model,
+        **({"licence": options.licence} if options.licence else {}),
+    }
+    name = options.name or name_of(Path(options.sound).stem, "sound")
+    made = adapter.token(embedding.f_a, name, embedding.loudness, facts)
+    return TrainResult(made, [], note=unknown(embedding))
 
 
 def settings_of(options: argparse.Namespace) -> TrainSettings:

@@ -96,15 +96,15 @@ class Clip:
         return len(self.pictures) // 2
 
 
-def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
+def scan(folder: str | os.PathLike, split: str | None = None, *, pictures: bool = True) -> list[Clip]:
     """The clips of a folder of classes, of a prepared folder, or of shards; in the order of their names
     (of their list, where they were prepared).
 
     Of a folder of classes, a subfolder's name, underscores read as spaces, is the label (`class_folders`),
     and a clip's pictures are those called like it (`7.wav`: `7.jpg`, `7_*.jpg`), else all of its class.
-    `split` takes only the clips of "train" or "test". Raises InputError for a missing folder, one without
-    clips or with a single class, a class that has sounds but no pictures, a split without classes, and a
-    list that cannot be read.
+    `split` takes only the clips of "train" or "test". Where no `pictures` are needed, a class may have none.
+    Raises InputError for a missing folder, one without clips or with a single class, a class that has sounds
+    but no pictures, a split without classes, and a list that cannot be read.
     """
     folder = Path(folder)
     shards = [folder] if folder.suffix == ".tar" and is_file(folder) else []
@@ -115,9 +115,9 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
     elif is_plain(folder / UNFINISHED):
         raise InputError(f"'{folder}' is not finished: prepare it again with the same settings.")
     elif shards := shards or sorted(folder.glob("*.tar")):
-        clips = [clip for shard in shards for clip in shard_clips(shard)]
+        clips = [clip for shard in shards for clip in shard_clips(shard, pictures)]
     else:
-        clips = list(_classes(folder))
+        clips = list(_classes(folder, pictures))
     if split is not None:
         splits = sorted({clip.split for clip in clips} - {""})
         clips = [clip for clip in clips if clip.split == split]
@@ -135,10 +135,17 @@ def scan(folder: str | os.PathLike, split: str | None = None) -> list[Clip]:
     return clips
 
 
-def _classes(folder: Path) -> Iterator[Clip]:
+def train_split(clips: list[Clip]) -> list[Clip]:
+    """The clips of the split "train" where there are other splits too, else all."""
+    if {"train"} < {clip.split for clip in clips}:
+        return [clip for clip in clips if clip.split == "train"]
+    return clips
+
+
+def _classes(folder: Path, needed: bool) -> Iterator[Clip]:
     for group in class_folders(folder):
         sounds, pictures = group.sounds, group.pictures
-        if not pictures:
+        if needed and not pictures:
             raise InputError(
                 f"'{group.path}' holds sounds but no pictures: add some, or take the folder out."
             )
@@ -250,9 +257,9 @@ def _listed(folder: Path) -> Iterator[Clip]:
         yield from_row(row, folder)
 
 
-def shard_clips(shard: Path) -> list[Clip]:
+def shard_clips(shard: Path, needed: bool = True) -> list[Clip]:
     """The clips of one WebDataset tar: members share the name before the first dot; a sound, pictures, and
-    the label in a .json ("label", "split") or a .txt.
+    the label in a .json ("label", "split") or a .txt. Where pictures are not `needed`, clips may have none.
 
     Raises InputError for a file that is not a tar, or holds no clip.
     """
@@ -274,7 +281,7 @@ def shard_clips(shard: Path) -> list[Clip]:
         labelled = _label(files)
         sounds = [file for file in files if Path(file.name).suffix.lower() in SUFFIXES]
         pictures = tuple(file for file in files if Path(file.name).suffix.lower() in PICTURES)
-        if labelled and sounds and pictures:
+        if labelled and sounds and (pictures or not needed):
             clips.append(Clip(key, labelled[0], sounds[0], pictures, labelled[1]))
     if not clips:
         raise InputError(f"'{shard}' holds no clips: each needs a sound, pictures, and a .json with 'label'.")

@@ -30,6 +30,10 @@ COPIED = ".copied"
 """Says of a pack's folder that it is a copy of ours, which the next one may replace."""
 
 
+MUTED, BYPASSED = 2, 4
+"""A node's modes in a saved workflow; 0 runs."""
+
+
 def find_comfy() -> Path | None:
     """The ComfyUI that `COMFYUI_PATH` names, else comfy-cli's default workspace; None where there is none."""
     named = os.environ.get("COMFYUI_PATH")
@@ -45,16 +49,21 @@ def version(comfy: Path) -> str:
     return "unknown"
 
 
-def api_prompt(workflow: dict, object_info: dict) -> dict:
+def api_prompt(workflow: dict, object_info: dict, awake: bool = False) -> dict:
     """A saved workflow (nodes, links, widgets_values) as the prompt that the server's /prompt takes.
 
-    `object_info` is the server's /object_info. Notes, muted and bypassed nodes are left out.
-    Raises InputError for a node that the server does not know.
+    `object_info` is the server's /object_info. Notes and muted nodes are left out; bypassed ones hand on what
+    they are given, as in the front end, or with `awake` run. Raises InputError for a node that the server
+    does not know.
     """
-    sources = {link[0]: (str(link[1]), link[2]) for link in workflow["links"]}
+    if awake:
+        nodes = [{**node, "mode": 0 if node.get("mode") == BYPASSED else node.get("mode", 0)}
+                 for node in workflow["nodes"]]  # fmt: skip
+        workflow = {**workflow, "nodes": nodes}
+    sources = _sources(workflow)
     prompt = {}
     for node in workflow["nodes"]:
-        if node["type"] in ("Note", "MarkdownNote") or node.get("mode", 0) in (2, 4):
+        if node["type"] in ("Note", "MarkdownNote") or node.get("mode", 0) in (MUTED, BYPASSED):
             continue
         info = object_info.get(node["type"])
         if info is None:
@@ -69,10 +78,32 @@ def api_prompt(workflow: dict, object_info: dict) -> dict:
                 if options.get("control_after_generate") or name in ("seed", "noise_seed"):
                     next(values, None)
         for slot in node.get("inputs") or []:
-            if slot.get("link") is not None:
+            if slot.get("link") in sources:
                 inputs[slot["name"]] = list(sources[slot["link"]])
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
     return prompt
+
+
+def _sources(workflow: dict) -> dict[int, tuple[str, int]]:
+    """Where each link comes from: (node, output). A bypassed node hands its first input of an output's type
+    on; what has none, or comes from a muted node, is no link."""
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    links = {link[0]: link for link in workflow["links"]}
+
+    def source(number: int | None) -> tuple[str, int] | None:
+        if number is None:
+            return None
+        _, origin, output, _, _, kind = links[number]
+        node = nodes[origin]
+        if node.get("mode", 0) == MUTED:
+            return None
+        if node.get("mode", 0) == BYPASSED:
+            same = [slot for slot in node.get("inputs") or [] if slot["type"] == kind]
+            return source(same[0].get("link")) if same else None
+        return str(origin), output
+
+    found = {number: source(number) for number in links}
+    return {number: place for number, place in found.items() if place is not None}
 
 
 def _inputs(info: dict):
@@ -226,9 +257,9 @@ class ComfyServer:
         shutil.copyfile(file, target)
         return target.name
 
-    def prompt(self, workflow: dict) -> dict:
-        """A saved workflow as an API prompt for this server."""
-        return api_prompt(copy.deepcopy(workflow), self.object_info())
+    def prompt(self, workflow: dict, awake: bool = False) -> dict:
+        """A saved workflow as an API prompt for this server; with `awake`, its bypassed nodes run."""
+        return api_prompt(copy.deepcopy(workflow), self.object_info(), awake)
 
     def queue(self, prompt: dict) -> str:
         """Queues an API prompt; returns its id. Raises ComfyError where validation refuses an output."""

@@ -112,7 +112,7 @@ def _encoded_sounds(output: Path, events: Sequence[str]) -> Iterator[DemoSound]:
 def _through_comfyui(
     server: comfy_server.ComfyServer, sounds: list[DemoSound], steps: int, say: Say
 ) -> Iterator[Drawn | Edited]:
-    template = server.prompt(example("sound_to_picture"))
+    template = server.prompt(example("sound_to_picture"), awake=True)
     for sound in sounds:
         graph = copy.deepcopy(template)
         name = sound.file.stem

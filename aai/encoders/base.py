@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..audio import SHORTEST, SILENCE_LUFS, Sound, loudness, sound_hash
 from ..errors import InputError
+from .fingerprint import encoder_fingerprint
 from .known import Known
 
 
@@ -26,7 +27,7 @@ class SoundEmbedding:
     `labels` and `label_vectors` [L, dim] are the words that the encoder knows, in f_a's space: what a map
     into another space can be fitted on. An encoder that is not aligned yet has none. `known` is the
     probability that the encoder has a word for the sound, and `is_known` what it makes of that; None where
-    that is not calibrated.
+    that is not calibrated. `fingerprint` is the encoder's (`encoder_fingerprint`).
     """
 
     f_a: Tensor
@@ -38,6 +39,7 @@ class SoundEmbedding:
     hash: str = ""
     known: float | None = None
     is_known: bool | None = None
+    fingerprint: str = ""
 
     def provenance(self) -> dict[str, str]:
         """What a token's file says of its sound."""
@@ -130,6 +132,7 @@ def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEm
         sound_hash(sound),
         known,
         None if known is None else known >= encoder.known.threshold,
+        encoder_fingerprint(encoder.family, encoder.state()[0]),
     )
 
 

@@ -102,7 +102,8 @@ class DiffusersPictureModel:
     """Stable Diffusion 1, 2 or XL from diffusers' and transformers' modules, which it freezes.
 
     `scheduler_config` gives the noise schedule (betas, prediction_type) in diffusers' words; `vae` is an
-    AutoencoderKL or a module with `encode`, `decode` and `downscale`; the second text encoder is SDXL's.
+    AutoencoderKL or a module with `encode`, `decode` and `downscale`; the second text encoder is SDXL's;
+    `family` is what it is called, where its text encoders do not tell.
     """
 
     def __init__(
@@ -114,8 +115,9 @@ class DiffusersPictureModel:
         scheduler_config: Mapping[str, object],
         text_encoder_2: nn.Module | None = None,
         tokenizer_2=None,
+        family: str = "",
     ):
-        self.unet, self.vae = unet, vae
+        self.unet, self.vae, self.family = unet, vae, family
         self.codec = codec_of(vae)
         self.v_prediction = schedule.is_v_prediction(scheduler_config)
         self.alphas_cumprod = schedule.alphas_cumprod(scheduler_config)
@@ -148,10 +150,6 @@ class DiffusersPictureModel:
         return next(self.unet.parameters()).dtype
 
     @property
-    def family(self) -> str:
-        return ""
-
-    @property
     def native_size(self) -> int:
         """The side in pixels of the pictures that it was trained on."""
         return self.unet.config.sample_size * self.codec.downscale
@@ -180,6 +178,19 @@ class DiffusersPictureModel:
         """Per text encoder, the texts' states at the end token after the final LayerNorm [N, d]."""
         return {
             key: torch.stack([encoder.end_state(text).float().cpu() for text in texts])
+            for key, encoder in self._text_encoders.items()
+        }
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """The width of each text encoder's words."""
+        return {key: info.dim for key, info in self.text_encoders.items()}
+
+    @torch.no_grad()
+    def embed_words(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Per text encoder, the mean of the texts' pieces' word embeddings [N, d]."""
+        return {
+            key: torch.stack([encoder.word(text).float().cpu() for text in texts])
             for key, encoder in self._text_encoders.items()
         }
 

@@ -145,6 +145,14 @@ class PictureModel(Protocol):
         end token after the final LayerNorm, unprojected, the space that sounds are aligned with. Others': the
         mean of their pieces' word embeddings."""
 
+    @property
+    def widths(self) -> Mapping[str, int]:
+        """The width of each text encoder's words, as `text_encoders` has it, without reading them all."""
+
+    def embed_words(self, texts: Sequence[str]) -> Mapping[str, Tensor]:
+        """Per text encoder, the mean of texts' pieces' word embeddings [N, d], float32, on the CPU: where
+        texts stand among its words."""
+
     def checkpointing(self) -> AbstractContextManager:
         """Inside, a loss keeps little for its backward pass, which computes the rest again."""
 

@@ -42,6 +42,12 @@ class TextEncoder:
         output = self.model(torch.tensor([ids], device=self.vocabulary.weight.device))
         return output.last_hidden_state[0, -1]
 
+    def word(self, text: str) -> Tensor:
+        """The mean of a text's pieces' word embeddings [d]; an empty text is its begin's and end's."""
+        ids = self.tokenize(text)
+        device = self.vocabulary.weight.device
+        return self.vocabulary(torch.tensor(ids[1:-1] or ids, device=device)).mean(0)
+
     def run(self, layout: Layout, vectors: Mapping[str, Tensor]):
         """The text model's output on a layout, with `vectors` {token name: [n, d]} in its slots."""
         # The begin id stands in for a slot: pooling, by the highest or the first end id, still finds the end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,10 @@ from .text import build_text_tower, load_tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..adapt.universal import SoundAdapter
     from ..encoders.cavmae_encoder import CAVMAEEncoder
     from ..picture.diffusers import DiffusersPictureModel
+    from ..picture.model import PictureModel
     from .oracle import Oracle
 
 
@@ -21,7 +24,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def weights_file(name: str, folder: Path = WEIGHTS) -> Path:
-    """The path of a weight file ("unet", "text", "autoencoder", "sound_encoder", "oracle").
+    """The path of a weight file ("unet", "text", "autoencoder", "sound_encoder", "oracle", "adapter_unet").
 
     Raises InputError where it is missing.
     """
@@ -55,14 +58,35 @@ def load_sound_encoder(folder: Path = WEIGHTS) -> CAVMAEEncoder:
 def load_picture_model(folder: Path = WEIGHTS) -> DiffusersPictureModel:
     """SoundWorld's Stable Diffusion through diffusers and transformers."""
     from ..picture.diffusers import DiffusersPictureModel
-    from .models import SCHEDULER_CONFIG, PatchAutoencoder, build_unet
+    from .models import SCHEDULER_CONFIG, UNET_FAMILY, PatchAutoencoder, build_unet
 
     unet = build_unet()
     unet.load_state_dict(read_weights("unet", folder))
     tokenizer, text_encoder = load_text(folder)
     autoencoder = PatchAutoencoder()
     autoencoder.load_state_dict(read_weights("autoencoder", folder))
-    return DiffusersPictureModel(unet, text_encoder, tokenizer, autoencoder, SCHEDULER_CONFIG)
+    return DiffusersPictureModel(
+        unet, text_encoder, tokenizer, autoencoder, SCHEDULER_CONFIG, family=UNET_FAMILY
+    )
+
+
+def load_adapter(model: PictureModel, folder: Path = WEIGHTS) -> SoundAdapter:
+    """The universal adapter that comes with SoundWorld for one of its picture models.
+
+    Raises InputError for any other picture model.
+    """
+    from ..adapt.base import base_of
+    from ..adapt.universal import WITHOUT
+    from ..adapt.universal_file import load
+    from .models import FLOW_FAMILY, UNET_FAMILY
+
+    name = {UNET_FAMILY: "adapter_unet", FLOW_FAMILY: "adapter_flow"}.get(model.family)
+    if name is None or not (folder / f"{name}.safetensors").is_file():
+        raise InputError(
+            f"There is no sound adapter for this model ({base_of(model)}): train one with aai adapt train, "
+            f"or the node Train Sound Adapter, and give it; {WITHOUT}."
+        )
+    return replace(load(weights_file(name, folder)), name="SoundWorld")
 
 
 def load_oracle(folder: Path = WEIGHTS) -> Oracle:

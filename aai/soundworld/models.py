@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+UNET_FAMILY, FLOW_FAMILY = "SoundWorld's U-Net", "SoundWorld's flow transformer"
+"""What tokens and adapters call the model that they were made for."""
 DIM = 192
 LATENT_CHANNELS = 32
 IMAGE_SIZE = 128

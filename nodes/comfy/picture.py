@@ -94,6 +94,15 @@ class ComfyPictureModel:
             found[key] = place(self.clip, key, texts)
         return found
 
+    @property
+    def widths(self) -> dict[str, int]:
+        """The width of each text encoder's words."""
+        return {key: vocabulary(self.clip, key).embedding_dim for key in encoders(self.clip)}
+
+    def embed_words(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Per text encoder, the mean of the texts' pieces' word embeddings [N, d]."""
+        return {key: word_rows(self.clip, key, texts) for key in encoders(self.clip)}
+
     def checkpointing(self) -> AbstractContextManager:
         """Inside, the model's blocks keep only their inputs for the backward pass, which runs them again."""
         model = self.model.model.diffusion_model
@@ -211,10 +220,10 @@ class ComfyPictureModel:
 
     @property
     def family(self) -> str:
-        """ComfyUI's own name of a flow model's: "ZImage", "Flux", "QwenImage" ..."""
-        if not isinstance(self.prediction, Flow):
-            return ""
-        return type(self.model.model.model_config).__name__
+        """What its config states; else ComfyUI's own name of a flow model's: "ZImage", "Flux" ..."""
+        config = self.model.model.model_config
+        own = type(config).__name__ if isinstance(self.prediction, Flow) else ""
+        return getattr(config, "family", own)
 
     @property
     def native_size(self) -> int:

@@ -30,6 +30,7 @@ from ...aai.soundworld.models import (
     SCHEDULER_CONFIG,
     TEXT_CONFIG,
     UNET_CONFIG,
+    UNET_FAMILY,
     PatchAutoencoder,
 )
 from ...aai.soundworld.text import BOS, EOS
@@ -173,6 +174,7 @@ class SoundWorldConfig(comfy.supported_models_base.BASE):
     latent_format = SoundWorldLatent
     memory_usage_factor = 1.0
     native_size = IMAGE_SIZE
+    family = UNET_FAMILY
 
     def model_type(self, state_dict, prefix=""):
         kinds = {"epsilon": ModelType.EPS, "v_prediction": ModelType.V_PREDICTION}

@@ -4,7 +4,7 @@ import torch
 
 from aai.align.augment import Augment
 from aai.align.batches import Batches
-from aai.align.distributed import Distributed
+from aai.distributed import Distributed
 
 
 def test_every_clip_comes_once_an_epoch_and_ranks_share_a_batch(features, tiny):

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from aai.align.distributed import ALONE, Distributed
 from aai.align.log import LOG, figures_log
+from aai.distributed import ALONE, Distributed
 from aai.errors import InputError
 
 

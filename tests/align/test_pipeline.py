@@ -18,11 +18,10 @@ from aai.align.pipeline import (
     align_encoder,
     copy_for,
     hold_out,
-    train_split,
 )
 from aai.align.settings import AlignSettings
 from aai.audio import save
-from aai.data.clips import scan
+from aai.data.clips import scan, train_split
 from aai.errors import InputError
 
 

@@ -146,6 +146,10 @@ class Tab:
         """The workflow as Save writes it."""
         return self.page.evaluate("async () => (await app.graphToPrompt()).workflow")
 
+    def wake(self) -> None:
+        """Makes every bypassed node run, as Ctrl+B does."""
+        self.page.evaluate("() => { for (const n of app.graph._nodes) if (n.mode === 4) n.mode = 0; }")
+
     def set(self, kind: str, **values) -> None:
         """Types values into a node's widgets."""
         self.page.evaluate(

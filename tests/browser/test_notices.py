@@ -6,6 +6,7 @@ from __future__ import annotations
 def test_a_server_that_goes_away_is_told_on_the_node(tab, server, newest):
     page = tab(newest)
     page.load(page.template("sound_to_picture"))
+    page.wake()
     page.set("AAI_TrainSoundToken", steps=5000)
     page.show("AAI_TrainSoundToken")
     page.run()

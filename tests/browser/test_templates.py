@@ -56,9 +56,25 @@ def test_every_template_opens_without_a_fault(tab, server, renderer):
     assert page.complaints == []
 
 
+def test_the_first_template_makes_its_word_at_once(tab, server):
+    """Train Sound Token is bypassed, and hands the instant token on."""
+    page = tab()
+    page.load(page.template("sound_to_picture"))
+    page.set("KSampler", steps=4)
+    page.set("EmptyLatentImage", batch_size=1)
+    page.run()
+    entry = page.wait()
+    assert len(pictures(server, entry)) == 1
+    prompt = entry["prompt"][2]
+    kinds = [node["class_type"] for node in prompt.values()]
+    assert "AAI_InstantSoundToken" in kinds and "AAI_TrainSoundToken" not in kinds
+    assert page.complaints == []
+
+
 def test_the_generate_template_runs_and_a_saved_workflow_gives_the_same_picture(tab, server, renderer):
     page = tab(renderer, "dark" if renderer == "vue" else "light")
     page.load(page.template("sound_to_picture"))
+    page.wake()
     page.set("AAI_LoadAudio", start=1.0, length=2.5)
     page.set("AAI_TrainSoundToken", steps=STEPS)
     page.set("AAI_SaveSoundToken", overwrite=True)
@@ -101,6 +117,7 @@ def test_the_generate_template_runs_and_a_saved_workflow_gives_the_same_picture(
 def test_cancel_stops_the_training(tab, server):
     page = tab()
     page.load(page.template("sound_to_picture"))
+    page.wake()
     page.set("AAI_TrainSoundToken", steps=5000, name="stopped")
     page.run()
     page.page.wait_for_function(

@@ -48,6 +48,26 @@ def test_a_workflow_becomes_a_prompt():
         api_prompt({"links": [], "nodes": [node(1, "Paint")]}, INFO)
 
 
+def test_a_bypassed_node_hands_on_what_it_is_given():
+    """As in the front end: its first input of the output's type."""
+    resume = [{"name": "file", "type": "TEXT", "link": None}, {"name": "sound", "type": "AUDIO", "link": 1}]
+    workflow = {
+        "links": [[1, 1, 0, 2, 1, "AUDIO"], [2, 2, 0, 3, 0, "AUDIO"], [3, 4, 0, 3, 1, "AUDIO"]],
+        "nodes": [
+            node(1, "Load", "a.wav"),
+            node(2, "Load", "b.wav", mode=4, inputs=resume),
+            node(3, "Draw", 1, "fixed", inputs=[{"name": "sound", "link": 2}, {"name": "other", "link": 3}]),
+            node(4, "Load", "c.wav", mode=2),
+        ],
+    }
+    made = api_prompt(workflow, INFO)
+    assert made["3"]["inputs"]["sound"] == ["1", 0] and "other" not in made["3"]["inputs"]
+    assert set(made) == {"1", "3"}
+    awake = api_prompt(workflow, INFO, awake=True)
+    assert awake["3"]["inputs"]["sound"] == ["2", 0] and awake["2"]["inputs"]["sound"] == ["1", 0]
+    assert set(awake) == {"1", "2", "3"} and workflow["nodes"][1]["mode"] == 4
+
+
 def test_a_comfyui_is_where_it_is_said_to_be(tmp_path, monkeypatch):
     monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
     assert comfy_server.find_comfy() is None

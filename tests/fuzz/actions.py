@@ -73,6 +73,20 @@ def load_encoder(name: str) -> str:
     return f"{encoder.name}, {encoder.dim}"
 
 
+def load_adapter(name: str) -> str:
+    from aai.adapt import universal_file
+    from aai.prompt import Prompt
+
+    adapter = universal_file.load(name)
+    adapter.describe()
+    made = adapter.token(torch.ones(adapter.dim), "rain")
+    made.save("rain.safetensors")
+    universal_file.save(adapter, "written.safetensors", training=True)
+    universal_file.load("written.safetensors")
+    seeds.model().encode_prompt(Prompt("a city under *", (made,)))
+    return f"{adapter.name}, {adapter.dim}"
+
+
 def load_trajectory(name: str) -> str:
     from aai.inject.edit import Edit
     from aai.inject.invert import load

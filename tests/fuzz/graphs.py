@@ -44,7 +44,7 @@ def templates(server: ComfyServer) -> list[dict]:
     """The example workflows as prompts with hardly any work."""
     found = []
     for path in sorted((ROOT / "example_workflows").glob("*.json")):
-        prompt = server.prompt(json.loads(path.read_text(encoding="utf-8")))
+        prompt = server.prompt(json.loads(path.read_text(encoding="utf-8")), awake=True)
         for node in prompt.values():
             if "steps" in node["inputs"]:
                 node["inputs"]["steps"] = 1

@@ -142,6 +142,13 @@ def encoders(draw) -> Example:
 
 
 @st.composite
+def adapters(draw) -> Example:
+    content = draw(st.one_of(edited(seeds.adapters()), edited(seeds.adapters()), damaged(seeds.adapters())))
+    name = _named(draw(stems), "safetensors")
+    return Example("adapter", "load_adapter", {"name": name}, {name: content})
+
+
+@st.composite
 def model_folders(draw) -> Example:
     """A model's folder, half downloaded, or with other settings."""
     action = draw(st.sampled_from(["load_clip", "load_clip_text", "load_clap", "load_diffusers"]))
@@ -339,6 +346,7 @@ SETTINGS = {
     "aai.adapt.settings.TrainSettings": (
         "steps rate batch seed scale rho vectors template init timesteps average norm chunk validate patience"
     ),
+    "aai.adapt.universal_settings.AdapterSettings": "steps rate batch seed rho vectors template chunk",
     "aai.align.settings.AlignSettings": (
         "steps batch rate weight_decay tau alpha ramp_steps m momentum keep warmup seed accumulate schedule"
     ),
@@ -383,7 +391,7 @@ def settings(draw) -> Example:
 
 KINDS = {
     "sound": sounds, "picture": pictures, "token": tokens, "checkpoint": checkpoints, "encoder": encoders,
-    "model folder": model_folders, "index": indices, "data set": data_sets, "csv": csvs, "answers": answers,
-    "prompt": prompts, "settings": settings, "command": commands,
+    "adapter": adapters, "model folder": model_folders, "index": indices, "data set": data_sets,
+    "csv": csvs, "answers": answers, "prompt": prompts, "settings": settings, "command": commands,
 }  # fmt: skip
 WEIGHTS = {"sound": 2, "picture": 2, "token": 2, "command": 2, "settings": 0.5, "answers": 0.5}

@@ -124,6 +124,26 @@ def pictures() -> dict[str, bytes]:
 
 
 @cache
+def adapters() -> list[bytes]:
+    """With a training's state, and of two text encoders with a translation."""
+    from aai.adapt import universal_file
+    from aai.adapt.universal import Adapter, SoundAdapter
+
+    def made(widths: dict[str, int], **more) -> SoundAdapter:
+        g = Adapter(6, widths, dict.fromkeys(widths, 0.4), 1.0, 1)
+        g.begin(torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), 0)
+        names = ("cafe", "SoundWorld", "beef", "SoundWorld's U-Net that reads clip_l of 192", "sounds")
+        return SoundAdapter(g.requires_grad_(False), *names, 2, losses=[0.5, 0.4], **more)
+
+    translation = Translation(*(torch.ones(shape).half() for shape in ((6,), (8,), (2, 6), (8, 2))))
+    alone = made({"clip_l": 6}, training={"0.step": torch.ones(())}, settings={"seed": 0})
+    both = made(
+        {"clip_l": 6, "clip_g": 8}, translation={"clip_g": translation}, provenance={"licence": "CC0"}
+    )
+    return [_saved(lambda path, a=a: universal_file.save(a, path, training=True)) for a in (alone, both)]
+
+
+@cache
 def tokens() -> list[bytes]:
     """Ours with and without a translation, and a foreign embedding."""
     generator = torch.Generator().manual_seed(0)

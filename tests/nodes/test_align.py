@@ -131,25 +131,25 @@ def test_cancel_is_cancel_where_the_encoder_cannot_be_kept(run, pack, small, ear
 
 
 def test_a_librarys_index_changes_no_dataset(pack, dataset):
-    align = pack.part("nodes.align")
-    folder = align.folders.input_folder(settings()["dataset"])
-    before = align._stamp(settings()["dataset"])
+    datasets = pack.part("nodes.datasets")
+    folder = datasets.folders.input_folder(settings()["dataset"])
+    before = datasets.stamp(settings()["dataset"])
     (folder / ".aai-library-x.safetensors").write_bytes(b"index")
-    assert before and align._stamp(settings()["dataset"]) == before
+    assert before and datasets.stamp(settings()["dataset"]) == before
     # It goes into every picture that the graph saves.
     assert str(folder) not in str(pack.nodes["AAI_AlignAudioEncoder"].fingerprint_inputs(**settings()))
     (folder / "new.txt").write_text("a picture more", encoding="utf-8")
-    assert align._stamp(settings()["dataset"]) != before
+    assert datasets.stamp(settings()["dataset"]) != before
     for name in (".aai-library-x.safetensors", "new.txt"):
         (folder / name).unlink()
 
 
 def test_soundworlds_own_dataset_is_made_once(pack):
-    part = pack.part("nodes.align")
-    first = part._dataset("SoundWorld")
+    part = pack.part("nodes.datasets")
+    first = part.place_of("SoundWorld")
     stamp = sorted((p, p.stat().st_mtime_ns) for p in first.rglob("*"))
     assert len(list(first.glob("*/*.wav"))) == len(list(first.glob("*/*.jpg"))) == 120
-    assert part._dataset("SoundWorld") == first
+    assert part.place_of("SoundWorld") == first
     assert stamp == sorted((p, p.stat().st_mtime_ns) for p in first.rglob("*"))
 
 

@@ -71,7 +71,7 @@ def test_a_folder_below_another_is_a_library(run, pack, ear, folder, embedding):
     assert scores.startswith("beach.png ")
     Image.new("RGB", (8, 8), "blue").save(folder / "summer" / "sea.png")
     assert node.fingerprint_inputs(library="weather/summer", k=1) != before
-    stamp = pack.part("nodes.align")._stamp
+    stamp = pack.part("nodes.datasets").stamp
     assert stamp("weather/summer") is not None and stamp("weather/winter") is None
     shutil.rmtree(folder / "summer")
 

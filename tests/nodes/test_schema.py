@@ -7,10 +7,12 @@ IDS = {
     "AAI_RetrieveReferenceImages", "AAI_TrainSoundToken", "AAI_RebindSoundToken", "AAI_SaveSoundToken",
     "AAI_LoadSoundToken", "AAI_SoundTokenConditioning", "AAI_PromptToPromptEdit", "AAI_LoudnessReweight",
     "AAI_InvertImage", "AAI_AlignAudioEncoder", "AAI_BridgeSoundEncoder", "AAI_SaveSoundEncoder",
-    "AAI_AttentionHeatmap", "AAI_DrawHeatmap", "AAI_CompareImages",
+    "AAI_AttentionHeatmap", "AAI_DrawHeatmap", "AAI_CompareImages", "AAI_TrainSoundAdapter",
+    "AAI_LoadSoundAdapter", "AAI_InstantSoundToken",
 }  # fmt: skip
 IN_SIGHT = {
     "AAI_TrainSoundToken": ["name", "steps", "rate", "seed"],
+    "AAI_TrainSoundAdapter": ["dataset", "name", "steps", "rate", "seed"],
     "AAI_AlignAudioEncoder": ["dataset", "steps", "rate", "seed", "name"],
     "AAI_BridgeSoundEncoder": ["clap", "sounds", "labels"],
     "AAI_RetrieveReferenceImages": ["library", "k", "clip_model"],

@@ -37,7 +37,7 @@ def server(comfy_path, release, tmp_path_factory):
 @pytest.fixture(scope="module")
 def prompt(server):
     """The example as an API prompt, with few steps."""
-    prompt = server.prompt(WORKFLOW)
+    prompt = server.prompt(WORKFLOW, awake=True)
     node(prompt, "AAI_TrainSoundToken")["inputs"]["steps"] = 6
     node(prompt, "KSampler")["inputs"]["steps"] = 6
     return prompt
@@ -78,13 +78,21 @@ def test_the_example_runs_where_the_machines_encoding_is_not_utf8(comfy_path, re
         file.extractall(pack)
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "utf-8"}
     with ComfyServer(comfy_path, tmp_path, pack, environment=plain) as server:
-        prompt = changed(server.prompt(WORKFLOW), "AAI_TrainSoundToken", steps=3)
+        prompt = changed(server.prompt(WORKFLOW, awake=True), "AAI_TrainSoundToken", steps=3)
         prompt = changed(prompt, "AAI_SoundTokenConditioning", prompt="a 'café' under *")
         prompt = changed(prompt, "KSampler", steps=2)
         result = server.run(prompt, timeout=300)
         assert len(server.pictures(result)) == 4
         assert "thunder" in " ".join(result.texts())
         assert server.complaints() == []
+
+
+def test_the_example_makes_its_word_at_once_as_it_is(server):
+    prompt = changed(server.prompt(WORKFLOW), "KSampler", steps=2)
+    kinds = [n["class_type"] for n in prompt.values()]
+    assert "AAI_InstantSoundToken" in kinds and "AAI_TrainSoundToken" not in kinds
+    result = server.run(prompt, timeout=300)
+    assert len(server.pictures(result)) == 4 and "embedding:sounds/thunder" in " ".join(result.texts())
 
 
 def test_the_example_says_what_it_hears_and_saves_the_token(server, result):

@@ -116,7 +116,7 @@ def _make_token(path: Path) -> None:
 def cancel_some(server: ComfyServer, count: int, moments: random.Random, report: dict) -> None:
     """Cancels trainings and samplings at any moment; the next prompt must then run."""
     text = (ROOT / "example_workflows" / "sound_to_picture.json").read_text(encoding="utf-8")
-    template = server.prompt(json.loads(text))
+    template = server.prompt(json.loads(text), awake=True)
     for name in ("thunder.wav", "fire.wav"):
         server.upload(ROOT / "example_workflows" / "input" / name)
     rows = []

@@ -6,6 +6,8 @@
 - ablations: what carries a token, the sound or the references.
 - loudness: five levels of one sound, one token a level; Spearman of level and measured intensity. With
   references by each sound, with references held fixed, and with one adapter that takes each sound in turn.
+- instant: the shipped adapter's words on the sounds of `tokens`, on 80 others, on windows of 1.5 s, over
+  loudness and, with --without, of events that an adapter has not heard.
 - edits: "a city" becomes "a city under *" by eq. 7; and eq. 8's scale from 0 to 2.
 - film: stories of several sounds; the word of each frame, and what a film of it shows.
 """
@@ -31,7 +33,7 @@ from ..library import references
 from ..loaders import load_oracle, load_picture_model, load_sound_encoder
 from ..sounds import unseen_sound
 from ..world import EVENTS, FOLDS
-from . import edits, films
+from . import edits, films, instant
 from .hearing import (
     WINDOWS,
     calibration,
@@ -64,6 +66,9 @@ def main() -> None:
         "--films", type=int, default=20, help="film: how many of them are drawn (%(default)s)"
     )
     parser.add_argument("--fps", type=float, default=4.0, help="film: frames a second (%(default)g)")
+    parser.add_argument(
+        "--without", type=Path, help="an adapter trained without --events, to measure what it draws of them"
+    )
     parser.add_argument("--rho", type=float, default=TrainSettings.rho)
     parser.add_argument("--output", type=Path, default=Path("out/soundworld/figures.json"))
     arguments = parser.parse_args()
@@ -125,6 +130,11 @@ def main() -> None:
             for event, value in rows.items():
                 note(f"loudness, {name}; {event}", value)
             note(f"loudness, {name}; mean", float(np.mean(list(rows.values()))))
+    if "instant" in arguments.parts:
+        adapter = instant.adapter_of(encoder, model, arguments.without)
+        measured = instant.without if arguments.without else instant.measure
+        for what, value in measured(model, oracle, encoder, adapter, arguments.events, sounds, seeds):
+            note(f"instant, {what}", value)
     if {"edits", "sweep"} & set(arguments.parts):
         edit_tokens = {}
         for event in edits.EDITED:

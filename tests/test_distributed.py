@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from aai.align.distributed import ALONE, Distributed, join, leave
 from aai.align.settings import AlignSettings
 from aai.align.train import Pairs, align
+from aai.distributed import ALONE, Distributed, join, leave
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
 from aai.errors import InputError
 
@@ -85,7 +85,7 @@ def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path):
             "LOCAL_RANK": str(rank),
             "OMP_NUM_THREADS": "1",
         }
-        environment |= {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(Path(__file__).parents[2])}
+        environment |= {"ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(Path(__file__).parents[1])}
         processes.append(subprocess.Popen([sys.executable, __file__, str(tmp_path)], env=environment))
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]

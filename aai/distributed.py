@@ -4,6 +4,7 @@ they exchange. A process alone is rank 0 of 1 and exchanges nothing."""
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
-from ..errors import InputError
+from .errors import InputError
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,14 @@ class Distributed:
         devices = [self.device] if self.device.type == "cuda" else None
         # Of a CAV-MAE block's three pairs of norms, a pass through one modality uses one.
         return nn.parallel.DistributedDataParallel(module, devices, find_unused_parameters=True)
+
+    @torch.no_grad()
+    def average(self, values: Iterable[Tensor]) -> None:
+        """Makes each of the tensors the mean over all ranks, in place."""
+        if self.count > 1:
+            for value in values:
+                dist.all_reduce(value)
+                value /= self.count
 
     def agree(self, value: float) -> float:
         """Rank 0's value, on all ranks."""

@@ -1,0 +1,56 @@
+"""The settings of a universal adapter's training, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import InputError
+from .settings import templates_of
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """How a universal adapter is trained.
+
+    steps, rate (Adam's), batch (sounds in a step, over all processes), seed; rho, vectors and template as a
+    token's (`TrainSettings`). chunk: how many sounds of a batch pass the picture model at a time; 0: all.
+    checkpointing: whether its activations are computed again in the backward pass. Less memory with both.
+    """
+
+    steps: int = 300
+    rate: float = 1e-3
+    batch: int = 8
+    seed: int = 0
+    rho: float | None = 1.0
+    vectors: int = 1
+    template: str = "a photo of *"
+    chunk: int = 0
+    checkpointing: bool = False
+
+    def __post_init__(self):
+        checks = (
+            (self.steps >= 1, f"{self.steps} steps train nothing: take 1 or more."),
+            (0 < self.rate < torch.inf, f"A learning rate of {self.rate} cannot train: take one above 0."),
+            (self.batch >= 1, f"A batch of {self.batch} is empty: take 1 or more."),
+            (
+                self.rho is None or self.rho > 0,
+                f"rho = {self.rho} leaves f_adapter no room: take one above 0, or none.",
+            ),
+            (self.vectors >= 1, f"A word of {self.vectors} vectors is empty: take 1 or more."),
+            (self.chunk >= 0, f"A chunk of {self.chunk} sounds cannot be: take 0 or more."),
+        )
+        for holds, sentence in checks:
+            if not holds:
+                raise InputError(sentence)
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The training prompts."""
+        return templates_of(self.template)
+
+    def as_begun(self) -> dict[str, object]:
+        """What may not change where a training resumes."""
+        kept = ("rate", "batch", "seed", "rho", "vectors", "template")
+        return {name: getattr(self, name) for name in kept}

@@ -1,0 +1,49 @@
+"""What a node trains on: a folder inside the input folder, or SoundWorld's own examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+
+from ..aai.files import is_file
+from . import folders
+from .types import SOUNDWORLD
+
+EXAMPLES = "aai_soundworld_examples"
+"""Where in ComfyUI's temp folder SoundWorld's own dataset is written."""
+
+
+def choices() -> list[str]:
+    return [SOUNDWORLD, *folders.input_folders()]
+
+
+def check(name: str | None) -> bool | str:
+    """For validate_inputs: True, or what to do."""
+    return True if name == SOUNDWORLD else folders.check_input_folder(name)
+
+
+def stamp(folder: str | None) -> str | None:
+    """A digest of an input folder's files; None where the choice is not such a folder."""
+    if folder is None or folders.check_input_folder(folder) is not True:
+        return None
+    root = folders.input_folder(folder)
+    # A library's index is hidden beside its pictures, and says nothing of them.
+    files = (
+        p
+        for p in root.rglob("*")
+        if is_file(p) and not any(part.startswith(".") for part in p.relative_to(root).parts)
+    )
+    return folders.digest(sorted((str(p), p.stat().st_mtime_ns) for p in files))
+
+
+def place_of(name: str) -> Path:
+    """The folder of a choice; SoundWorld's is written where it is not there yet."""
+    if name != SOUNDWORLD:
+        return folders.input_folder(name)
+    from ..aai.soundworld.dataset import write
+    from .comfy.progress import Bar
+
+    temp = Path(folder_paths.get_temp_directory())
+    temp.mkdir(parents=True, exist_ok=True)
+    return write(temp / EXAMPLES, callback=Bar())

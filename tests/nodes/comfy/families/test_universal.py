@@ -1,0 +1,108 @@
+"""A universal adapter is trained through every family's own text encoders and transformer, which stay as they
+were."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import torch
+
+SOUNDS = 4
+
+
+def fingerprint(*modules) -> str:
+    state = hashlib.sha256()
+    for module in modules:
+        for key, value in module.state_dict().items():
+            state.update(key.encode() + value.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+    return state.hexdigest()
+
+
+@pytest.fixture
+def picture(tiny, pack):
+    """The family as a picture model; a skip, with the reason, where no word can be trained with it."""
+    refused = pack.part("aai.errors").InputError
+    try:
+        model = pack.part("nodes.comfy.picture").ComfyPictureModel(tiny.model, tiny.clip, None)
+        pack.part("nodes.comfy.training").check_trainable(tiny.model, tiny.clip)
+        assert model.text_encoders
+    except refused as error:
+        assert tiny.name in ("Cosmos", "Cosmos-Predict2", "Anima"), error
+        pytest.skip(str(error))
+    return model
+
+
+@pytest.fixture
+def examples(tiny, pack, table):
+    """Four sounds near two labels, each with a latent of its label's."""
+    labels, vectors = table
+    noise = torch.randn(SOUNDS, 48, generator=torch.Generator().manual_seed(1))
+    kinds = [i % 2 for i in range(SOUNDS)]
+    latents = [tiny.latents[k % len(tiny.latents)].clone() for k in kinds]
+    return pack.part("aai.adapt.examples").Examples(
+        [labels[k] for k in kinds],
+        [1] * SOUNDS,
+        {i: vectors[k] + 0.02 * noise[i] for i, k in enumerate(kinds)},
+        {(i, 0): latent for i, latent in enumerate(latents)},
+        "cafe",
+        "ear",
+        table,
+    )
+
+
+@pytest.fixture
+def train(pack, picture, examples):
+    """train(**settings) -> a SoundAdapter."""
+    universal = pack.part("aai.adapt.universal_train")
+
+    def run(resume=None, given=None, **changes):
+        settings = pack.part("aai.adapt.universal_settings").AdapterSettings(
+            **{**dict(steps=3, batch=4, seed=3, rate=5e-3), **changes}
+        )
+        with torch.inference_mode(), picture.training() as trainable:
+            run = universal.AdapterRun(trainable, given or examples, settings)
+            return universal.train_adapter(run, resume=resume)
+
+    return run
+
+
+def loss_of(pack, picture, examples, adapter) -> float:
+    """Eq. 6's loss of every example on fixed noise."""
+    prompt, total = pack.part("aai.prompt").Prompt, 0.0
+    with torch.inference_mode():
+        for (i, _), latent in examples.latents.items():
+            cond = picture.encode_prompt(prompt("a photo of *", (adapter.token(examples.f_a[i]),)))
+            noise = torch.randn(4, *latent.shape, generator=torch.Generator().manual_seed(i))
+            latents = latent.expand(4, *latent.shape).to(picture.device)
+            total += float(picture.denoising_loss(latents, cond, noise, torch.arange(4) * 250 + 125))
+    return total
+
+
+def test_training_lowers_the_loss_and_changes_nothing_else(tiny, train, picture, examples, pack):
+    modules = tiny.model.model.diffusion_model, tiny.clip.cond_stage_model
+    before = fingerprint(*modules)
+    begun, trained = train(steps=1, rate=1e-30), train(steps=15, rho=None)
+    assert fingerprint(*modules) == before
+    assert all(p.is_inference() for module in modules for p in module.parameters())
+    losses = [loss_of(pack, picture, examples, adapter) for adapter in (begun, trained)]
+    assert losses[1] < losses[0]
+    assert trained.widths == tiny.widths and set(trained.translation) == set(tiny.widths)
+
+
+def test_a_stopped_training_goes_on_on_the_same_curve_from_its_file(train, pack, tmp_path):
+    files = pack.part("aai.adapt.universal_file")
+    whole = train(steps=4)
+    files.save(train(steps=2), tmp_path / "half.safetensors", training=True)
+    rest = train(files.load(tmp_path / "half.safetensors"), steps=4)
+    assert rest.losses == whole.losses
+    for name, value in whole.g.state_dict().items():
+        assert torch.equal(rest.g.state_dict()[name], value), name
+
+
+def test_labels_alone_teach_it(train, examples):
+    from dataclasses import replace
+
+    bare = replace(examples, pictures=[0] * SOUNDS, latents={})
+    losses = train(given=bare, steps=20).losses
+    assert losses[-1] < losses[0]
