@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from comfy_api.latest import io
 
 from ..aai.errors import InputError, logger
 from .sound import missing_sound, sound_file, sound_files, sound_of
-from .types import CATEGORY, NONE, Node, SoundEncoderType, SoundTimelineType, fold, search_aliases
+from .types import (
+    CATEGORY,
+    NONE,
+    Node,
+    SoundAdapterType,
+    SoundEncoderType,
+    SoundTimelineType,
+    fold,
+    search_aliases,
+)
 
 log = logger(__name__)
 
@@ -288,7 +298,7 @@ def timeline_inputs() -> list:
         SoundTimelineType.Input(
             "timeline",
             optional=True,
-            tooltip="Sound Timeline's: draws a film, the token's adapter under the sound of each moment.",
+            tooltip="Sound Timeline's: draws a film, in which * is the sound of each moment.",
         ),
         io.Int.Input(
             "chunk",
@@ -298,7 +308,31 @@ def timeline_inputs() -> list:
             optional=True,
             tooltip="Only with a timeline: how many frames are drawn together beside one source.",
         ),
+        SoundAdapterType.Input(
+            "adapter",
+            optional=True,
+            tooltip="Only with a timeline: makes the word of each moment. SoundWorld's models need none; "
+            "without one, the adapter that the token was trained with takes each sound.",
+        ),
     ]
+
+
+def word_of(model, clip, token, timeline, adapter=None) -> Callable:
+    """What makes a moment's sound f_a a token: an adapter, SoundWorld's where an adapter has made the token,
+    or else the token's own.
+
+    Raises InputError where there is none, or one of another encoder or model.
+    """
+    from ..aai.inject.film import word_of_sound
+    from ..aai.soundworld.loaders import load_adapter
+    from .comfy.picture import ComfyPictureModel
+
+    if adapter is None and "adapter" not in token.provenance:
+        return word_of_sound(token, timeline)
+    picture = ComfyPictureModel(model, clip, None)
+    adapter = adapter or load_adapter(picture)
+    adapter.check(timeline.windows.whole(), picture)
+    return partial(adapter.token, name=token.name)
 
 
 def edits(
@@ -307,17 +341,15 @@ def edits(
     source: str,
     lines: list[str],
     scale: str,
-    tokens: tuple,
+    word_of: Callable,
+    others: tuple,
     latent: dict,
     settings: dict,
-) -> Callable[[Callable], Iterator[tuple]]:  # fmt: skip
+) -> Callable[[Callable], Iterator[tuple]]:
     """The edits of a film, a chunk each, with what encodes their prompts; it is given a model's
-    `encode_prompt`.
-
-    Raises InputError for a latent of several, several prompts, a scale beside the timeline's, or a token of
-    another encoder.
-    """
-    from ..aai.inject.film import NOTHING, chunk_edit, chunks, encoding_once, plan, word_of_sound, words_of
+    `encode_prompt`. Raises InputError for a latent of several, several prompts, or a scale beside the
+    timeline's."""
+    from ..aai.inject.film import NOTHING, chunk_edit, chunks, encoding_once, plan, words_of
 
     samples = latent["samples"]
     if len(samples) != 1:
@@ -330,7 +362,7 @@ def edits(
             "With a timeline, there is one edited prompt, and the scale is each frame's own: write one line, "
             "leave scale at 1, and set Sound Timeline's gain."
         )
-    planned, token_of = plan(timeline), words_of(timeline, word_of_sound(tokens[0], timeline))
+    planned, token_of = plan(timeline), words_of(timeline, word_of)
     shots = chunks(planned.shots or (NOTHING,), chunk)
     side = 8 * 8 * 3 * 4 / 2**30
     size = samples.shape[-1] * samples.shape[-2] * side * (len(timeline) + len(planned.shots))
@@ -342,7 +374,7 @@ def edits(
     def each(encode_prompt: Callable) -> Iterator[tuple]:
         for part in shots:
             yield (
-                chunk_edit(source, lines[0], part, token_of, tokens[1:], **settings),
+                chunk_edit(source, lines[0], part, token_of, others, **settings),
                 encoding_once(encode_prompt),
             )
 

@@ -215,7 +215,7 @@ class PromptToPromptEdit(Node):
     def execute(
         cls, model, clip, token, latent, source_prompt, edited_prompt, scale, windows, cross_end, self_end,
         blend_words="", token_2=None, token_3=None, mask=None, blend_start=0.2, blend_threshold=0.3,
-        blend_changes=False, timeline=None, chunk=8, **settings,
+        blend_changes=False, timeline=None, chunk=8, adapter=None, **settings,
     ) -> io.NodeOutput:  # fmt: skip
         from functools import partial
 
@@ -242,7 +242,11 @@ class PromptToPromptEdit(Node):
             return patch.attach(model, edit), as_core(cond), paired(latent, edit.rows)
 
         if timeline is not None:
-            drawn = film.edits(timeline, chunk, source_prompt, lines, scale, tokens, latent, settings)
+            word_of = film.word_of(model, clip, token, timeline, adapter)
+            others = tokens[1:]
+            drawn = film.edits(
+                timeline, chunk, source_prompt, lines, scale, word_of, others, latent, settings
+            )
             return io.NodeOutput(*map(list, zip(*(finished(*edit) for edit in drawn(encode_prompt)))))
         if len(lines) > 1:
             log.info("The edited prompt has %d lines: each is a picture of its own.", len(lines))

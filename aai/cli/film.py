@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from ..inject.film import FilmPlan, Shot
+    from ..inject.film import FilmPlan, Shot, WordOf
     from ..inject.frame_store import FrameStore
     from ..inject.timeline import Timeline
+    from ..picture.model import PictureModel
 
 FPS, CHUNK = 8.0, 8
 ENVELOPE = (
@@ -56,7 +58,12 @@ def add(commands: Commands) -> None:
     add_force_argument(sub)
     sub.add_argument(
         "--token", metavar="FILE",
-        help="a sound token whose adapter every moment's sound takes; without one, the sounds stand alone",
+        help="a sound token whose own adapter every moment's sound takes, in place of --adapter",
+    )  # fmt: skip
+    sub.add_argument(
+        "--adapter", type=Path, metavar="FILE",
+        help="the adapter that makes every moment's word, of aai adapt train (SoundWorld's; for another "
+        "model without one, the sounds stand alone)",
     )  # fmt: skip
     sub.add_argument("--fps", type=float, default=FPS, metavar="N", help="frames a second (%(default)g)")
     sub.add_argument(
@@ -172,7 +179,6 @@ def _draw(
         chunk_edit,
         chunks,
         encoding_once,
-        plain_word,
         word_of_sound,
         words_of,
     )
@@ -181,10 +187,7 @@ def _draw(
 
     token = None if options.token is None else tokens.load(options.token)
     model = load_model(options.model, options.device, options.dtype)
-    if token is None:
-        word_of = plain_word({key: info.mean_norm for key, info in model.text_encoders.items()})
-    else:
-        word_of = word_of_sound(token, timeline)
+    word_of = _word_of(options, model, timeline) if token is None else word_of_sound(token, timeline)
     token_of, settings = words_of(timeline, word_of), injection_settings(options)
     store = FrameStore(folder, {**_given(options), **settings, "unet": model.fingerprint})
     drawn = _Drawn(
@@ -226,6 +229,24 @@ def _draw(
         print(f"aai: {done} of {len(missing)} pictures are kept; the same command resumes.", file=sys.stderr)
         raise
     return drawn, done
+
+
+def _word_of(options: argparse.Namespace, model: PictureModel, timeline: Timeline) -> WordOf:
+    """What makes a moment's sound a word: an adapter, or nothing where the model has none."""
+    from ..adapt.universal_file import load
+    from ..inject.film import plain_word
+    from ..soundworld.loaders import load_adapter
+
+    if options.adapter is not None:
+        adapter = load(options.adapter)
+    else:
+        try:
+            adapter = load_adapter(model)
+        except InputError as error:
+            print(f"aai: {error} Until then, the sounds stand alone.", file=sys.stderr)
+            return plain_word({key: info.mean_norm for key, info in model.text_encoders.items()})
+    adapter.check(timeline.windows.whole(), model)
+    return partial(adapter.token, name="sound")
 
 
 def _given(options: argparse.Namespace) -> dict[str, str]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..audio import SHORTEST, Sound
-from ..encoders.base import SoundEncoder, word_shares
+from ..encoders.base import SoundEmbedding, SoundEncoder, word_shares
+from ..encoders.fingerprint import encoder_fingerprint
 from ..errors import InputError
 from ..meter import GATE, LoudnessMeter
 
@@ -29,7 +30,7 @@ class SoundWindows:
 
     f_a [N, dim], 0 where the window is `silent` [N]. `shares` [N, L] are those of the encoder's `labels`,
     were the window known, and `known` [N] the probability that it is; from `threshold` on it counts as known.
-    `meter` has the loudness of every moment. `encoder` and `sound` are names.
+    `meter` has the loudness of every moment. `encoder` and `sound` are names, `fingerprint` the encoder's.
     """
 
     f_a: Tensor
@@ -43,10 +44,21 @@ class SoundWindows:
     labels: tuple[str, ...]
     encoder: str
     sound: str = ""
+    fingerprint: str = ""
 
     @property
     def seconds(self) -> float:
         return self.meter.seconds
+
+    def whole(self) -> SoundEmbedding:
+        """The sound as one, of all its windows."""
+        return SoundEmbedding(
+            self.f_a[~self.silent].mean(0) if not self.silent.all() else self.f_a[0],
+            self.meter.integrated(),
+            self.sound,
+            self.encoder,
+            fingerprint=self.fingerprint,
+        )
 
 
 def embed_windows(
@@ -110,7 +122,7 @@ def embed_windows(
     threshold = 0.0 if encoder.known is None else encoder.known.threshold
     return SoundWindows(
         f_a, is_silent, shares.half(), known, threshold, hop, window, meter, tuple(encoder.labels),
-        encoder.name, name,
+        encoder.name, name, encoder_fingerprint(encoder.family, encoder.state()[0]),
     )  # fmt: skip
 
 

@@ -19,9 +19,13 @@ class Ear:
     """Hears a sound's mean level and its length: what a window holds can be read from its vector."""
 
     dim, labels, label_vectors, tau, known, name = 2, ["a", "b"], torch.eye(2), 0.1, None, "ear"
+    family = "ear"
 
     def embed(self, sounds, own_length=False):
         return torch.tensor([[float(s.waveform.abs().mean()), s.seconds] for s in sounds])
+
+    def state(self):
+        return {"w": torch.ones(2)}, {}
 
 
 def stairs(seconds: float) -> Sound:
@@ -66,6 +70,13 @@ def test_silence_is_not_heard_nor_a_constant():
     assert windows.silent.tolist() == [False] * 4 + [True] * 6 + windows.silent.tolist()[10:]
     assert windows.silent.tolist()[12:] == [True] * 4 and sum(asked) == int((~windows.silent).sum())
     assert not windows.f_a[windows.silent].any()
+
+
+def test_the_windows_as_one_sound():
+    sound = Sound(torch.cat([stairs(2).waveform, torch.zeros(1, 2 * RATE)], 1), RATE)
+    whole = embed_windows([sound], Ear(), window=0.5, hop=0.5, name="stairs").whole()
+    assert whole.f_a[1] == 0.5 and whole.sound == "stairs" and whole.fingerprint
+    assert math.isclose(whole.loudness, audio.loudness(sound), abs_tol=0.1)
 
 
 def test_a_file_is_streamed(tmp_path, monkeypatch):

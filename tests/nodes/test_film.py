@@ -4,7 +4,7 @@ its values."""
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -140,10 +140,29 @@ def test_a_token_of_another_encoder_gets_a_sentence(pack, edit, rain, adapter, t
     errors = pack.part("aai.errors")
     with pytest.raises(errors.InputError, match="without an adapter"):
         edit(token=rain, timeline=timeline)
-    foreign = SimpleNamespace(**{k: getattr(adapter, k) for k in ("name", "f_a", "with_sound")},
-                              provenance={"encoder": "CLAP"})  # fmt: skip
     with pytest.raises(errors.InputError, match="same encoder for both"):
-        edit(token=foreign, timeline=timeline)
+        edit(token=replace(adapter, provenance={"encoder": "CLAP"}), timeline=timeline)
+
+
+def test_an_adapter_makes_the_word_of_each_moment(pack, small, adapter, timeline, monkeypatch):
+    """A token that an adapter has made takes SoundWorld's; a trained one its own; and any the one given."""
+    film, made = pack.part("nodes.film"), {}
+
+    class Given:
+        def check(self, sound, model):
+            made["heard"] = sound.encoder, sound.fingerprint, len(sound.f_a)
+
+        def token(self, f_a, name):
+            return replace(adapter, name=name, f_a=f_a)
+
+    word = film.word_of(small.model, small.clip, adapter, timeline, Given())
+    assert word(timeline.f_a[0]).name == "rain" and made["heard"][0] == timeline.windows.encoder
+    instant = replace(adapter, provenance={"adapter": "SoundWorld"})
+    monkeypatch.setattr(pack.part("aai.soundworld.loaders"), "load_adapter", lambda model: Given())
+    assert torch.equal(
+        film.word_of(small.model, small.clip, instant, timeline)(timeline.f_a[1]).f_a, timeline.f_a[1]
+    )
+    assert film.word_of(small.model, small.clip, adapter, timeline) == adapter.with_sound
 
 
 def test_other_packs_get_numbers_and_a_schedule(run, timeline):

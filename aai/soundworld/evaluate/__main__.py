@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,11 @@ from ...adapt.train import TrainSettings
 from ...audio import load as load_sound
 from ...encoders.cavmae_encoder import CAVMAEEncoder
 from ...encoders.loaders import load
-from ...inject.film import plain_word
 from ...inject.timeline import timeline
 from ...inject.windows import embed_windows
 from ...metrics import Share
 from ..library import references
-from ..loaders import load_oracle, load_picture_model, load_sound_encoder
+from ..loaders import load_adapter, load_oracle, load_picture_model, load_sound_encoder
 from ..sounds import unseen_sound
 from ..world import EVENTS, FOLDS
 from . import edits, films, instant
@@ -147,8 +147,7 @@ def main() -> None:
         for what, value in films.heard(stories, lines).items():
             note(f"film, {what}", value)
         few = slice(arguments.films)
-        word_of = plain_word({key: info.mean_norm for key, info in model.text_encoders.items()})
-        folder = arguments.output.parent
+        word_of, folder = partial(load_adapter(model).token, name="sound"), arguments.output.parent
         drawn = films.drawn(model, oracle, stories[few], lines[few], word_of, print, folder)
         for what, value in drawn.items():
             note(what, value)
