@@ -6,11 +6,14 @@ filter bank is in `fbank.py`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +22,7 @@ import torch
 from torch import Tensor
 
 from . import files
+from .decode import LATEST, Piece, pieces
 from .errors import InputError
 from .files import is_file, local
 
@@ -29,12 +33,6 @@ HIGHEST_RATE = 768_000
 """Hz. No recording has more, and resampling from a higher rate takes a filter that fills the memory."""
 MOST_SAMPLES = 200_000_000
 """Over all channels; 800 MB, more than half an hour of stereo at 48 kHz."""
-LATEST = 1e9
-"""Seconds, thirty years: no sound lasts that long."""
-JITTER = 0.05
-"""Seconds by which a track's time stamps may err: nobody sees sound and picture that far apart."""
-DISCONTINUOUS = 0x0200
-"""ffmpeg's AVFMT_TS_DISCONT: formats whose time stamps may jump, as in joined pieces of television."""
 VIDEOS = {
     *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".f4v", ".mpg", ".mpeg", ".3gp", ".3g2"),
     *(".ts", ".mts", ".m2ts", ".vob", ".ogv", ".wmv", ".asf"),
@@ -122,6 +120,10 @@ def _check_rate(rate: int, name: str) -> None:
         raise InputError(f"{name} has a sample rate of {rate} Hz: give its true rate.")
 
 
+class TooLong(InputError):
+    """A sound of more samples than `load` reads at once; `stream` reads it."""
+
+
 def load(
     path: str | os.PathLike | BinaryIO, start: float = 0.0, seconds: float | None = None, name: str = ""
 ) -> Sound:
@@ -131,18 +133,85 @@ def load(
     wav, flac, ogg, mp3, m4a, and whatever else PyAV decodes; any rate and channel count, the first ones where
     they change midway. Only the wanted part is kept in memory. An open file that can seek may stand in for
     the path, and `name` is what errors call it. Raises InputError for a missing, empty, damaged or soundless
-    file, for a rate that no recording has, for more than MOST_SAMPLES, and where nothing is left after
-    trimming.
+    file, for a rate that no recording has, for more than MOST_SAMPLES (TooLong), and where nothing is left
+    after trimming.
     """
+    parts, kept = [], 0
+    with _opened(path, start, seconds, name) as decoded:
+        for piece in decoded:
+            kept += piece.samples.size
+            if kept > MOST_SAMPLES:
+                minutes = MOST_SAMPLES / len(piece.samples) / piece.rate / 60
+                raise TooLong(
+                    f"'{name or path}' is longer than {minutes:.0f} minutes, more than is read at once: take "
+                    "a part of it, by its start and its length."
+                )
+            parts.append(piece.samples)
+    samples = np.concatenate(parts, axis=1)
+    return from_tensor(torch.from_numpy(samples), piece.rate, f"'{name or path}'", piece.layout)
+
+
+def stream(
+    path: str | os.PathLike | BinaryIO,
+    start: float = 0.0,
+    seconds: float | None = None,
+    block: float = 10.0,
+    name: str = "",
+) -> Iterator[Sound]:
+    """The sound that `load` reads, as consecutive Sounds of `block` seconds, the last one shorter: a file of
+    any length in the memory of one of them. Raises InputError as `load` does, but for no length."""
+    with _opened(path, start, seconds, name) as decoded:
+        held, count = [], 0
+        for piece in decoded:
+            size, offset = round(block * piece.rate), 0
+            while offset < piece.samples.shape[1]:
+                part = piece.samples[:, offset : offset + size - count]
+                held.append(part)
+                offset, count = offset + part.shape[1], count + part.shape[1]
+                if count == size:
+                    yield _block(held, piece, name or path)
+                    held, count = [], 0
+        if held:
+            yield _block(held, piece, name or path)
+
+
+def _block(parts: list[np.ndarray], piece: Piece, name: object) -> Sound:
+    samples = torch.from_numpy(np.concatenate(parts, axis=1))
+    return from_tensor(samples, piece.rate, f"'{name}'", piece.layout)
+
+
+def length(path: str | os.PathLike) -> float | None:
+    """How many seconds a file says that it lasts; None where it does not say. Raises InputError as `load`."""
+    import av
+
+    _check_file(local(path), path)
+    try:
+        with av.open(local(path), metadata_errors="ignore") as container:
+            return container.duration / 1e6 if container.duration else None
+    except av.FFmpegError as error:
+        raise InputError(
+            f"'{path}' cannot be read as sound ({error.strerror}): it may be damaged, or no audio file."
+        ) from error
+
+
+def _check_file(source: str, name: object) -> None:
+    if not is_file(source):
+        raise InputError(f"There is no file '{name}': check its name and folder.")
+    if Path(source).stat().st_size == 0:
+        raise InputError(f"'{name}' is empty (0 bytes): choose another file.")
+
+
+@contextlib.contextmanager
+def _opened(
+    path: str | os.PathLike | BinaryIO, start: float, seconds: float | None, name: str
+) -> Iterator[Iterator[Piece]]:
+    """The wanted part of a file's sound, at least one piece. Raises InputError as `load`, inside too."""
     import av
 
     source = path if hasattr(path, "read") else local(path)
     path = name or path
     if isinstance(source, str):
-        if not is_file(source):
-            raise InputError(f"There is no file '{path}': check its name and folder.")
-        if Path(source).stat().st_size == 0:
-            raise InputError(f"'{path}' is empty (0 bytes): choose another file.")
+        _check_file(source, path)
     if not 0 <= start < LATEST or not (seconds is None or 0 < seconds < LATEST):
         raise InputError(
             f"'{path}' cannot be cut at {start:g} s for {seconds} s: use a start of 0 or more and a length."
@@ -151,118 +220,27 @@ def load(
         with av.open(source, metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise InputError(f"'{path}' has no sound track: choose an audio file, or a video with sound.")
-            stream = container.streams.audio[0]
-            if stream.codec_context is None:
+            track = container.streams.audio[0]
+            if track.codec_context is None:
                 raise InputError(
                     f"'{path}' holds sound of a kind that cannot be decoded here: convert it to wav or flac."
                 )
-            chunks, rate, layout = _decode(container, stream, start, seconds, f"'{path}'")
+            checked = partial(_check_rate, name=f"'{path}'")
+            yield _some(pieces(container, track, checked, start, seconds), start, f"'{path}'")
     except av.FFmpegError as error:
         raise InputError(
             f"'{path}' cannot be read as sound ({error.strerror}): it may be damaged, or no audio file."
         )
-    if not chunks:
+
+
+def _some(decoded: Iterator[Piece], start: float, name: str) -> Iterator[Piece]:
+    first = next(decoded, None)
+    if first is None:
         raise InputError(
-            f"Nothing is left of '{path}' from {start:g} s on: start earlier or take a longer part."
+            f"Nothing is left of {name} from {start:g} s on: start earlier or take a longer part."
         )
-    return from_tensor(torch.from_numpy(np.concatenate(chunks, axis=1)), rate, f"'{path}'", layout)
-
-
-def origin(container) -> float:
-    """The time stamp, in seconds, at which an open file's own time begins: that of its first track."""
-    return (container.start_time or 0) / 1e6
-
-
-def _decode(
-    container, stream, start: float, seconds: float | None, name: str
-) -> tuple[list[np.ndarray], int, tuple[str, ...] | None]:
-    """The wanted part in float32 pieces [C, n], the rate of its samples, and where its channels stand.
-
-    Raises InputError as `load` does, once it has read too much: a file need not say how long it is.
-    """
-    pieces, position, rate, channels, layout = [], 0, 0, 0, None
-    epoch, kept = origin(container), 0
-    length = container.duration / 1e6 if container.duration else math.inf
-    longest_hole = 10.0 if container.format.flags & DISCONTINUOUS else LATEST
-
-    def add(samples: np.ndarray) -> None:
-        """Keeps the wanted part of the samples that come next."""
-        nonlocal position, kept
-        begin, end = max(first - position, 0), min(last - position, samples.shape[1])
-        if begin < end:
-            kept += int(end) - begin
-            if kept * channels > MOST_SAMPLES:
-                raise InputError(
-                    f"{name} is longer than {MOST_SAMPLES / channels / rate / 60:.0f} minutes, more than is "
-                    "read at once: take a part of it, by its start and its length."
-                )
-            pieces.append(samples[:, begin : int(end)])
-        position += samples.shape[1]
-
-    for time, piece in _float_frames(container, stream):
-        samples = piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T
-        is_first = not rate
-        if is_first:
-            rate, channels = piece.sample_rate, len(samples)
-            _check_rate(rate, name)
-            names = tuple(channel.name for channel in piece.layout.channels)
-            # A wav file need not say where its channels stand.
-            layout = None if {"NONE", "UNK"} & set(names) else names
-            first = round(start * rate)
-            last = math.inf if seconds is None else first + round(seconds * rate)
-        if time is not None:
-            hole = time - epoch - position / rate
-            if (0 if is_first else JITTER) < hole < longest_hole and time - epoch <= length + JITTER:
-                # A view of one zero: hours of silence before the wanted part need no memory.
-                add(np.broadcast_to(np.float32(0), (channels, round(hole * rate))))
-            elif abs(hole) > JITTER:
-                # Joined files, whose time restarts.
-                epoch += hole
-        if len(samples) != channels:
-            samples = samples.mean(0, keepdims=True).repeat(channels, 0)
-        if position < last:
-            add(samples)
-        if position >= last:
-            break
-    return pieces, rate, layout
-
-
-def _float_frames(container, stream):
-    """Yields a track's frames as float32 at the rate of the first one, each with its time stamp in seconds
-    (None where it has none, or continues one that has). What cannot be decoded is skipped, as players
-    do: a frame that is cut off, a tag between two joined files. Raises the first error where nothing can be
-    decoded."""
-    import av
-
-    rate, source_format, to_float, failure = None, None, None, None
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-            frames = [] if packet is None else packet.decode()
-        except av.FFmpegError as error:
-            failure = failure or error
-            continue
-        if packet is None:
-            break
-        for frame in frames:
-            # An mp3 frame's own rate changes one frame late.
-            frame.sample_rate = stream.codec_context.sample_rate
-            frame_format = frame.format.name, frame.layout.name, frame.sample_rate
-            if frame_format != source_format:
-                if to_float:
-                    yield from ((None, piece) for piece in to_float.resample(None))
-                rate = rate or frame.sample_rate
-                # Interleaved: PyAV reads planar frames of 8 channels past their end.
-                source_format, to_float = frame_format, av.AudioResampler(format="flt", rate=rate)
-            time = frame.time
-            for piece in to_float.resample(frame):
-                yield time, piece
-                time = None
-    if to_float:
-        yield from ((None, piece) for piece in to_float.resample(None))
-    elif failure:
-        raise failure
+    yield first
+    yield from decoded
 
 
 def save(sound: Sound, path: str | os.PathLike) -> None:
@@ -298,7 +276,7 @@ def sound_hash(sound: Sound) -> str:
     return digest.hexdigest()
 
 
-def _k_weighting(rate: int) -> np.ndarray:
+def k_weighting(rate: int) -> np.ndarray:
     """BS.1770's two filters as second-order sections at any rate (the standard lists 48 kHz; its own
     analogue forms)."""
 
@@ -317,7 +295,7 @@ def _k_weighting(rate: int) -> np.ndarray:
     return np.array([shelf, section(38.13547087602444, 0.5003270373238773, None)])
 
 
-def _weights(sound: Sound) -> list[float]:
+def channel_weights(sound: Sound) -> list[float]:
     """BS.1770-4's weight of each channel (table 3; annex 3 for other layouts than 5.1)."""
     channels = len(sound.waveform)
     if sound.layout is None:
@@ -344,8 +322,8 @@ def loudness(sound: Sound) -> float:
     if count < block:
         waveform = np.pad(waveform, ((0, 0), (0, block - count)))
         count = block
-    weights = np.array(_weights(sound))
-    sections = _k_weighting(sound.rate)
+    weights = np.array(channel_weights(sound))
+    sections = k_weighting(sound.rate)
     # The filter's state is carried from part to part, so 20 minutes need no more memory than ten seconds.
     state = np.zeros((len(sections), channels, 2))
     step = 10 * sound.rate

@@ -15,13 +15,14 @@ from pathlib import Path
 import torch
 
 from aai.errors import InputError
-from bench import align, edit, families, fbank, library, memory, parity, token
+from bench import align, edit, families, fbank, film, library, memory, parity, token
 
 BENCHES = {
     "align": align.rows,
     "edit": edit.rows,
     "families": families.rows,
     "fbank": fbank.rows,
+    "film": film.rows,
     "library": library.rows,
     "memory": memory.rows,
     "token": token.rows,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+import av
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
@@ -82,10 +83,27 @@ def main() -> None:
             curve = saved(server, result, "temp")[0]
             save(curve, HELP / "align.jpg")
             save(card([curve], (), sounds_of("align_encoder")), EXAMPLES / "align_encoder.jpg")
+        if asked("sound_film", "film"):
+            draw_film(server)
         if asked("soundworld", "tokens", "heatmap", "banner"):
             draw_tokens(server)
         if asked(*NODES):
             photograph_nodes(server, asked)
+
+
+def draw_film(server: ComfyServer) -> None:
+    """Six moments of the film that the template makes."""
+    (film,) = server.pictures(server.run(server.prompt(example("sound_film"))))
+    with av.open(film) as container:
+        frames = [frame.to_image() for frame in container.decode(video=0)]
+    rate = next(n for n in example("sound_film")["nodes"] if n["type"] == "AAI_SoundTimeline")[
+        "widgets_values"
+    ][0]
+    chosen = [round((number + 0.5) * len(frames) / 6) for number in range(6)]
+    shown = [(frames[i], f"{i / rate:.1f} s") for i in chosen]
+    captions = [caption for _, caption in shown]
+    save(card([frame for frame, _ in shown], captions, sounds_of("sound_film")), EXAMPLES / "sound_film.jpg")
+    save(strip(shown, 120), HELP / "film.jpg")
 
 
 def draw_tokens(server: ComfyServer) -> None:

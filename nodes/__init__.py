@@ -9,6 +9,7 @@ from . import (
     adapters,
     align,
     examples,
+    film,
     flow_edit,
     folders,
     inject,
@@ -34,5 +35,6 @@ class SoundTokens(ComfyExtension):
             *tokens.NODES,
             *inject.NODES,
             *flow_edit.NODES,
+            *film.NODES,
             *visualize.NODES,
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..aai.errors import InputError, logger
+from . import film
 from .sound import sound_of
 from .types import CATEGORY, Node, SoundTokenType, fold, search_aliases
 
@@ -187,16 +188,24 @@ class PromptToPromptEdit(Node):
                     tooltip="SDXL only: the edited pictures keep the source prompt's pooled embedding, and "
                     "with it the composition. Off: each its own, which changes more.",
                 ),
+                *film.timeline_inputs(),
             ],
             outputs=[
-                io.Model.Output("edit_model", display_name="model", tooltip="For KSampler."),
+                # Lists, of one each without a timeline: core's KSampler then runs once for each.
+                io.Model.Output(
+                    "edit_model", display_name="model", tooltip="For KSampler.", is_output_list=True
+                ),
                 io.Conditioning.Output(
-                    "positive", display_name="positive", tooltip="For KSampler's positive input."
+                    "positive",
+                    display_name="positive",
+                    tooltip="For KSampler's positive input.",
+                    is_output_list=True,
                 ),
                 io.Latent.Output(
                     "pairs",
                     display_name="latent",
                     tooltip="For KSampler: the source and the edited pictures as one batch.",
+                    is_output_list=True,
                 ),
             ],
         )
@@ -206,7 +215,7 @@ class PromptToPromptEdit(Node):
     def execute(
         cls, model, clip, token, latent, source_prompt, edited_prompt, scale, windows, cross_end, self_end,
         blend_words="", token_2=None, token_3=None, mask=None, blend_start=0.2, blend_threshold=0.3,
-        blend_changes=False, **settings,
+        blend_changes=False, timeline=None, chunk=8, adapter=None, **settings,
     ) -> io.NodeOutput:  # fmt: skip
         from functools import partial
 
@@ -222,15 +231,28 @@ class PromptToPromptEdit(Node):
         settings |= {"scene": {}, "style": STYLE_WINDOWS, "own": own}[WINDOWS[windows]]
         tokens = tuple(t for t in (token, token_2, token_3) if t is not None)
         lines = [line.strip() for line in edited_prompt.splitlines() if line.strip()]
+        encode_prompt, trajectory = partial(encode_with, clip), trajectory_of(latent)
+        settings |= {"trajectory": trajectory}
+
+        def finished(edit: Edit, encode_prompt) -> tuple:
+            edit = blended(
+                edit, encode_prompt, blend_words, mask, blend_start, blend_threshold, blend_changes
+            )
+            cond = encode(encode_prompt, edit)
+            return patch.attach(model, edit), as_core(cond), paired(latent, edit.rows)
+
+        if timeline is not None:
+            word_of = film.word_of(model, clip, token, timeline, adapter)
+            others = tokens[1:]
+            drawn = film.edits(
+                timeline, chunk, source_prompt, lines, scale, word_of, others, latent, settings
+            )
+            return io.NodeOutput(*map(list, zip(*(finished(*edit) for edit in drawn(encode_prompt)))))
         if len(lines) > 1:
             log.info("The edited prompt has %d lines: each is a picture of its own.", len(lines))
         edited, scales = sweep([Prompt(line, tokens) for line in lines], read_scales(scale))
-        source, trajectory = Prompt(source_prompt, tokens), trajectory_of(latent)
-        edit = Edit(source, edited, scales=scales, trajectory=trajectory, **settings)
-        encode_prompt = partial(encode_with, clip)
-        edit = blended(edit, encode_prompt, blend_words, mask, blend_start, blend_threshold, blend_changes)
-        cond = encode(encode_prompt, edit)
-        return io.NodeOutput(patch.attach(model, edit), as_core(cond), paired(latent, edit.rows))
+        edit = Edit(Prompt(source_prompt, tokens), edited, scales=scales, **settings)
+        return io.NodeOutput(*([value] for value in finished(edit, encode_prompt)))
 
 
 class InvertImage(Node):

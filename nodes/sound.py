@@ -29,7 +29,7 @@ class LoadAudio(Node):
                 # The front end ties its upload button and its player to an input of this name.
                 io.Combo.Input(
                     "audio",
-                    options=_sound_files(),
+                    options=sound_files(),
                     upload=io.UploadType.audio,
                     tooltip="A file of the input folder: wav, flac, ogg, mp3, m4a, or a video with sound.",
                 ),
@@ -78,7 +78,10 @@ class LoadAudio(Node):
         path = sound_file(audio)
         if path is None:
             raise InputError(missing_sound(audio))
-        sound = sounds.load(path, start=start, seconds=length or None)
+        try:
+            sound = sounds.load(path, start=start, seconds=length or None)
+        except sounds.TooLong as error:
+            raise InputError(f"{error} Sound Timeline reads it whole, as a file.") from error
         core = {"waveform": sound.waveform[None], "sample_rate": sound.rate}
         # Core's AUDIO has neither the name, by which a token knows its sound, nor where the channels stand.
         ours = {"name": os.path.basename(path), "layout": sound.layout}
@@ -221,7 +224,7 @@ def sound_of(audio: dict | None):
     return from_tensor(audio["waveform"], audio["sample_rate"], layout=layout)
 
 
-def _sound_files() -> list[str]:
+def sound_files() -> list[str]:
     from ..aai.audio import SUFFIXES
 
     folder = folder_paths.get_input_directory()

@@ -19,6 +19,7 @@ SoundEmbeddingType = io.Custom("SOUND_EMBEDDING")
 SoundTokenType = io.Custom("SOUND_TOKEN")
 SoundAdapterType = io.Custom("SOUND_ADAPTER")
 AttentionMapsType = io.Custom("ATTENTION_MAPS")
+SoundTimelineType = io.Custom("SOUND_TIMELINE")
 JSON = {
     **{str: "a text", bool: "yes or no", int: "a number", float: "a number"},
     **{list: "a list", dict: "an object"},

@@ -15,8 +15,9 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("aai.errors",),
     ("aai.files",),
+    ("aai.decode",),
     ("aai.audio", "aai.distributed", "aai.fbank", "aai.image", "aai.metrics", "aai.optim", "aai.ridge"),
-    ("aai.charts",),
+    ("aai.charts", "aai.meter", "aai.video"),
     ("aai.embedding",),
     ("aai.token",),
     ("aai.prompt",),

@@ -7,11 +7,13 @@ import { curve } from "./curve.js";
 import { heatmap } from "./heatmap.js";
 import { t } from "./language.js";
 import { references } from "./references.js";
+import { timeline } from "./timeline.js";
 import { addView, nodeAt, onOutput, showOutput, viewElement } from "./view.js";
 
 const VIEWS = {
     AAI_EncodeSound: { name: "words", label: () => t("nearest words"), make: words, height: 118 },
     AAI_LoudnessReweight: { name: "loudness", label: () => t("loudness and scale"), make: loudness, height: 62 },
+    AAI_SoundTimeline: { name: "timeline", label: () => t("words and loudness over time"), make: timeline, height: 118, grows: true },
     AAI_RetrieveReferenceImages: { name: "references", label: () => t("chosen pictures"), make: references, height: 112, grows: true },
     AAI_TrainSoundToken: { name: "curve", label: () => t("loss curve"), make: curve, height: 130, grows: true },
     AAI_AlignAudioEncoder: { name: "curve", label: () => t("loss curve"), make: curve, height: 130, grows: true },

@@ -10,11 +10,11 @@ import logging
 import sys
 
 from ..errors import InputError
-from . import adapt, align, data, demo, edit, evaluate, generate, hear, library, study, token
+from . import adapt, align, data, demo, edit, evaluate, film, generate, hear, library, study, token
 from .terminal import Commands, escape_unencodable
 
 REPOSITORY = "https://github.com/aai/aai-sound-tokens"
-MODULES = (hear, token, generate, edit, library, align, adapt, data, evaluate, study, demo)
+MODULES = (hear, token, generate, edit, film, library, align, adapt, data, evaluate, study, demo)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -24,7 +24,11 @@ from .outputs import check_output
 from .terminal import Commands, positive, print_report, progress
 
 if TYPE_CHECKING:
-    from ..picture.model import PictureModel
+    from collections.abc import Callable
+
+    from ..inject.edit import Edit
+    from ..picture.model import Conditioning, PictureModel
+    from ..prompt import Prompt
 
 
 def add(commands: Commands) -> None:
@@ -52,6 +56,152 @@ def add(commands: Commands) -> None:
         metavar="PROMPT",
         help="the picture after, with * or <name> in it; may be given again",
     )
+    add_injection_arguments(sub)
+    add_drawing_arguments(sub)
+
+    sub = commands.add(
+        "invert",
+        invert,
+        "find the noise that a picture of yours would come from, to edit it more than once",
+        'aai invert house.png --prompt "a village" -o house.safetensors',
+    )
+    sub.add_argument("picture", type=Path, metavar="PICTURE", help="a picture file")
+    sub.add_argument("--prompt", required=True, help="what it shows")
+    sub.add_argument(
+        "--guidance", type=float, default=GUIDANCE, help="the guidance that --null-text is for (%(default)s)"
+    )
+    sub.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the trajectory's .safetensors file",
+    )
+    add_force_argument(sub)
+    sub.add_argument(
+        "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
+    )
+    add_device_argument(sub)
+    add_dtype_argument(sub)
+    add_inversion_arguments(sub)
+
+
+def edit(options: argparse.Namespace) -> None:
+    from ..inject.edit import Edit, encode, sweep
+    from ..inject.invert import load
+    from ..inject.loudness import read_scales
+    from ..prompt import Prompt
+
+    scales = [1.0] if options.scale in (None, LOUDNESS) else read_scales(options.scale)
+    count = max(len(options.edited), len(scales))
+    names = ["_source", *([""] if count == 1 else (f"_{i + 1}" for i in range(count)))]
+    seeds = list(range(options.seed, options.seed + options.count))
+    check_pictures(options, seeds, names)
+    model, tokens = model_and_tokens(options, editing=True)
+    source, trajectory = options.source, None
+    if options.trajectory:
+        try:
+            trajectory, prompt = load(options.trajectory)
+        except InputError as error:
+            raise InputError(f"{str(error).rstrip('.')}: make one with `aai invert`.") from error
+        source = source or prompt
+    if not source:
+        raise InputError("There is no source prompt: say what the picture before shows with --source.")
+    if options.picture and options.trajectory:
+        raise InputError("A picture and a trajectory are two sources: give --picture or --trajectory.")
+    if (options.picture or options.trajectory) and options.count > 1:
+        raise InputError("An inverted picture has one noise, so --count would repeat it: leave --count out.")
+    if options.picture:
+        fill_defaults(options, model)
+        trajectory = _inverted(options, model, options.picture, source)
+    fill_defaults(options, model, trajectory)
+    warn_of_weights(source, *options.edited, options.negative)
+    edited, each = sweep([Prompt(text, tokens) for text in options.edited], scales)
+    if options.scale == LOUDNESS:
+        each = tuple(loudness_scales(options, prompt) for prompt in edited)
+    planned = Edit(
+        Prompt(source, tokens), edited, scales=each, trajectory=trajectory, **injection_settings(options)
+    )
+    planned = with_blend(options, planned, model.encode_prompt)
+    written = draw(options, model, encode(model.encode_prompt, planned), seeds, names, planned, tokens)
+    for row, number in zip(written, [*range(planned.rows)] * len(seeds)):
+        row["prompt"] = source if number == 0 else edited[number - 1].text
+        row["scale"] = None if number == 0 else max(each[number - 1].values())
+    report = {"source": source, "tokens": [t.name for t in tokens], "pictures": written}
+    print_report(options, report, "\n".join(row["file"] for row in written))
+
+
+def invert(options: argparse.Namespace) -> None:
+    from ..inject.invert import is_ours
+
+    check_output(options.output, "an inverted picture", (".safetensors",), is_ours, options.force)
+    model = load_model(options.model, options.device, options.dtype)
+    check_editable(model)
+    trajectory = _inverted(options, model, options.picture, options.prompt)
+    trajectory.save(options.output, options.prompt)
+    report = {"file": str(options.output), "prompt": options.prompt, "steps": len(trajectory.sigmas) - 1}
+    print_report(options, report, f"{options.output}: {options.picture} in {report['steps']} steps")
+
+
+def _inverted(options: argparse.Namespace, model: PictureModel, path: Path, prompt: str):
+    from .. import image
+    from ..inject.invert import invert, null_text, reduced
+    from ..prompt import Prompt
+
+    latents = model.encode_images(reduced(image.load(path)[None], model.native_size))
+    # Null embeddings belong to the sampler's own steps.
+    steps = options.invert_steps or (getattr(options, "steps", 50) if options.null_text else 50)
+    cond = model.encode_prompt(Prompt(prompt))
+    with progress("inverting", steps, options.json) as tick:
+        trajectory = invert(model, latents, cond, steps, lambda step, _: tick(step))
+    if not options.null_text:
+        return trajectory
+    with progress("null-text", steps, options.json) as tick:
+        empty = model.encode_prompt(Prompt(""))
+        return null_text(
+            model, trajectory, cond, empty, options.guidance, callback=lambda step, _: tick(step)
+        )
+
+
+def injection_settings(options: argparse.Namespace) -> dict:
+    """`Edit`'s settings that were asked for."""
+    from ..inject.edit import STYLE_WINDOWS
+
+    windows = dict(STYLE_WINDOWS) if options.style else {}
+    for name in ("cross", "self"):
+        if getattr(options, f"{name}_until") is not None:
+            windows[f"{name}_window"] = (0.0, getattr(options, f"{name}_until"))
+    return {
+        "self_downscale": options.self_downscale,
+        "silence": options.silence,
+        "source_pooled": not options.edited_pooled,
+        **windows,
+    }
+
+
+def with_blend(
+    options: argparse.Namespace, edit: Edit, encode_prompt: Callable[[Prompt], Conditioning]
+) -> Edit:
+    """The edit limited to where it may change the picture."""
+    from ..inject.edit import blended
+
+    start, threshold = options.blend_start, options.blend_threshold
+    mask = _mask(options.mask)
+    return blended(edit, encode_prompt, options.blend, mask, start, threshold, options.blend_changes)
+
+
+def _mask(path: Path | None):
+    """A picture's brightness [H, W] in [0, 1]; None for no file."""
+    if path is None:
+        return None
+    from .. import image
+
+    return image.load(path).mean(0)
+
+
+def add_injection_arguments(sub: argparse.ArgumentParser) -> None:
+    """What an edit keeps of its source, and where it may change it."""
     sub.add_argument(
         "--style", action="store_true", help='windows for "in the style of *": let go of the source earlier'
     )
@@ -105,139 +255,6 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="SDXL: every edited picture takes its own pooled embedding, not the source's; changes more",
     )
-    add_drawing_arguments(sub)
-
-    sub = commands.add(
-        "invert",
-        invert,
-        "find the noise that a picture of yours would come from, to edit it more than once",
-        'aai invert house.png --prompt "a village" -o house.safetensors',
-    )
-    sub.add_argument("picture", type=Path, metavar="PICTURE", help="a picture file")
-    sub.add_argument("--prompt", required=True, help="what it shows")
-    sub.add_argument(
-        "--guidance", type=float, default=GUIDANCE, help="the guidance that --null-text is for (%(default)s)"
-    )
-    sub.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="the trajectory's .safetensors file",
-    )
-    add_force_argument(sub)
-    sub.add_argument(
-        "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
-    )
-    add_device_argument(sub)
-    add_dtype_argument(sub)
-    add_inversion_arguments(sub)
-
-
-def edit(options: argparse.Namespace) -> None:
-    from ..inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
-    from ..inject.invert import load
-    from ..inject.loudness import read_scales
-    from ..prompt import Prompt
-
-    scales = [1.0] if options.scale in (None, LOUDNESS) else read_scales(options.scale)
-    count = max(len(options.edited), len(scales))
-    names = ["_source", *([""] if count == 1 else (f"_{i + 1}" for i in range(count)))]
-    seeds = list(range(options.seed, options.seed + options.count))
-    check_pictures(options, seeds, names)
-    model, tokens = model_and_tokens(options, editing=True)
-    source, trajectory = options.source, None
-    if options.trajectory:
-        try:
-            trajectory, prompt = load(options.trajectory)
-        except InputError as error:
-            raise InputError(f"{str(error).rstrip('.')}: make one with `aai invert`.") from error
-        source = source or prompt
-    if not source:
-        raise InputError("There is no source prompt: say what the picture before shows with --source.")
-    if options.picture and options.trajectory:
-        raise InputError("A picture and a trajectory are two sources: give --picture or --trajectory.")
-    if (options.picture or options.trajectory) and options.count > 1:
-        raise InputError("An inverted picture has one noise, so --count would repeat it: leave --count out.")
-    if options.picture:
-        fill_defaults(options, model)
-        trajectory = _inverted(options, model, options.picture, source)
-    fill_defaults(options, model, trajectory)
-    warn_of_weights(source, *options.edited, options.negative)
-    edited, each = sweep([Prompt(text, tokens) for text in options.edited], scales)
-    if options.scale == LOUDNESS:
-        each = tuple(loudness_scales(options, prompt) for prompt in edited)
-    windows = dict(STYLE_WINDOWS) if options.style else {}
-    for name in ("cross", "self"):
-        if getattr(options, f"{name}_until") is not None:
-            windows[f"{name}_window"] = (0.0, getattr(options, f"{name}_until"))
-    planned = Edit(
-        Prompt(source, tokens),
-        edited,
-        scales=each,
-        trajectory=trajectory,
-        self_downscale=options.self_downscale,
-        silence=options.silence,
-        source_pooled=not options.edited_pooled,
-        **windows,
-    )
-    planned = blended(
-        planned,
-        model.encode_prompt,
-        options.blend,
-        _mask(options.mask),
-        options.blend_start,
-        options.blend_threshold,
-        options.blend_changes,
-    )
-    written = draw(options, model, encode(model.encode_prompt, planned), seeds, names, planned, tokens)
-    for row, number in zip(written, [*range(planned.rows)] * len(seeds)):
-        row["prompt"] = source if number == 0 else edited[number - 1].text
-        row["scale"] = None if number == 0 else max(each[number - 1].values())
-    report = {"source": source, "tokens": [t.name for t in tokens], "pictures": written}
-    print_report(options, report, "\n".join(row["file"] for row in written))
-
-
-def invert(options: argparse.Namespace) -> None:
-    from ..inject.invert import is_ours
-
-    check_output(options.output, "an inverted picture", (".safetensors",), is_ours, options.force)
-    model = load_model(options.model, options.device, options.dtype)
-    check_editable(model)
-    trajectory = _inverted(options, model, options.picture, options.prompt)
-    trajectory.save(options.output, options.prompt)
-    report = {"file": str(options.output), "prompt": options.prompt, "steps": len(trajectory.sigmas) - 1}
-    print_report(options, report, f"{options.output}: {options.picture} in {report['steps']} steps")
-
-
-def _inverted(options: argparse.Namespace, model: PictureModel, path: Path, prompt: str):
-    from .. import image
-    from ..inject.invert import invert, null_text, reduced
-    from ..prompt import Prompt
-
-    latents = model.encode_images(reduced(image.load(path)[None], model.native_size))
-    # Null embeddings belong to the sampler's own steps.
-    steps = options.invert_steps or (getattr(options, "steps", 50) if options.null_text else 50)
-    cond = model.encode_prompt(Prompt(prompt))
-    with progress("inverting", steps, options.json) as tick:
-        trajectory = invert(model, latents, cond, steps, lambda step, _: tick(step))
-    if not options.null_text:
-        return trajectory
-    with progress("null-text", steps, options.json) as tick:
-        empty = model.encode_prompt(Prompt(""))
-        return null_text(
-            model, trajectory, cond, empty, options.guidance, callback=lambda step, _: tick(step)
-        )
-
-
-def _mask(path: Path | None):
-    """A picture's brightness [H, W] in [0, 1]; None for no file."""
-    if path is None:
-        return None
-    from .. import image
-
-    return image.load(path).mean(0)
 
 
 def add_inversion_arguments(sub: argparse.ArgumentParser) -> None:

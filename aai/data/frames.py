@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..audio import origin
+from ..decode import origin
 from ..errors import InputError
 from ..files import local
 

@@ -114,7 +114,9 @@ def _inputs(info: dict):
 
 def _is_widget(kind, options: dict) -> bool:
     return not options.get("forceInput") and (
-        isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+        isinstance(kind, list)
+        # The last is a combo whose choices bring inputs of their own, which the server fills in.
+        or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3")
     )
 
 

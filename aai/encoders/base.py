@@ -155,10 +155,8 @@ UNKNOWN = "unknown"
 
 def nearest_words(encoder: SoundEncoder, embeddings: Tensor, k: int = 5) -> list[NearestWords]:
     """The k labels nearest to each of [B, dim]; none from an encoder without labels."""
-    f_a = F.normalize(embeddings.float().cpu(), dim=-1)
-    cosine = f_a @ encoder.label_vectors.float().cpu().T
-    known = torch.ones(len(f_a)) if encoder.known is None else encoder.known.probability(f_a)
-    shares = known[:, None] * (cosine / encoder.tau).softmax(-1)
+    words, known = word_shares(encoder, embeddings)
+    shares = known[:, None] * words
     scores, rows = shares.topk(min(k, len(encoder.labels)), dim=-1)
     return [
         NearestWords(
@@ -167,3 +165,12 @@ def nearest_words(encoder: SoundEncoder, embeddings: Tensor, k: int = 5) -> list
         )
         for row, score, share in zip(rows.tolist(), scores.tolist(), known.tolist())
     ]
+
+
+def word_shares(encoder: SoundEncoder, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each of [B, dim]: what every label's share would be, were the sound known, [B, L], and the
+    probability that it is, [B]; 1 where the encoder is not calibrated."""
+    f_a = F.normalize(embeddings.float().cpu(), dim=-1)
+    cosine = f_a @ encoder.label_vectors.float().cpu().T
+    known = torch.ones(len(f_a)) if encoder.known is None else encoder.known.probability(f_a)
+    return (cosine / encoder.tau).softmax(-1), known

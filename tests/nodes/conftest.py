@@ -69,12 +69,17 @@ def pack(comfy):
 
 @pytest.fixture(scope="session")
 def run(pack):
-    """run("AAI_EncodeSound", audio=...) -> the node's outputs, in inference mode as in the executor."""
+    """run("AAI_EncodeSound", audio=...) -> the node's outputs, in inference mode as in the executor; of a
+    list of one, the one."""
 
     def call(node_id: str, **inputs) -> tuple:
+        node = pack.nodes[node_id]
         with torch.inference_mode():
-            output = pack.nodes[node_id].PREPARE_CLASS_CLONE(None).EXECUTE_NORMALIZED(**inputs)
-        return output.args
+            output = node.PREPARE_CLASS_CLONE(None).EXECUTE_NORMALIZED(**inputs)
+        lists = [slot.is_output_list for slot in node.GET_SCHEMA().outputs or []]
+        return tuple(
+            value[0] if is_list and len(value) == 1 else value for value, is_list in zip(output.args, lists)
+        )
 
     return call
 

@@ -7,7 +7,8 @@ IDS = {
     "AAI_RetrieveReferenceImages", "AAI_TrainSoundToken", "AAI_RebindSoundToken", "AAI_SaveSoundToken",
     "AAI_LoadSoundToken", "AAI_SoundTokenConditioning", "AAI_PromptToPromptEdit", "AAI_LoudnessReweight",
     "AAI_InvertImage", "AAI_AlignAudioEncoder", "AAI_BridgeSoundEncoder", "AAI_SaveSoundEncoder",
-    "AAI_AttentionHeatmap", "AAI_DrawHeatmap", "AAI_CompareImages", "AAI_TrainSoundAdapter",
+    "AAI_AttentionHeatmap", "AAI_DrawHeatmap", "AAI_CompareImages", "AAI_SoundTimeline", "AAI_JoinFrames",
+    "AAI_TimelineValues", "AAI_TrainSoundAdapter",
     "AAI_LoadSoundAdapter", "AAI_InstantSoundToken",
 }  # fmt: skip
 IN_SIGHT = {
@@ -17,6 +18,7 @@ IN_SIGHT = {
     "AAI_BridgeSoundEncoder": ["clap", "sounds", "labels"],
     "AAI_RetrieveReferenceImages": ["library", "k", "clip_model"],
     "AAI_PromptToPromptEdit": ["source_prompt", "edited_prompt", "scale", "windows"],
+    "AAI_SoundTimeline": ["frame_rate", "file", "start", "length", "hold", "release", "gain"],
 }
 """The widgets of these nodes that are no advanced ones; every other node shows all of its own."""
 

@@ -10,6 +10,7 @@
 - instant: the shipped adapter's words on the sounds of `tokens`, on 80 others, on windows of 1.5 s, over
   loudness and, with --without, of events that an adapter has not heard.
 - edits: "a city" becomes "a city under *" by eq. 7; and eq. 8's scale from 0 to 2.
+- film: stories of several sounds; the word of each frame, and what a film of it shows.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +27,14 @@ from ...adapt.settings import NORMS, TrainSettings
 from ...audio import load as load_sound
 from ...encoders.cavmae_encoder import CAVMAEEncoder
 from ...encoders.loaders import load
+from ...inject.timeline import timeline
+from ...inject.windows import embed_windows
 from ...metrics import Share
 from ..library import references
-from ..loaders import load_oracle, load_picture_model, load_sound_encoder
+from ..loaders import load_adapter, load_oracle, load_picture_model, load_sound_encoder
 from ..sounds import unseen_sound
 from ..world import EVENTS, FOLDS
-from . import edits, instant
+from . import edits, films, instant
 from .captions import captions
 from .hearing import (
     WINDOWS,
@@ -59,6 +63,11 @@ def main() -> None:
     parser.add_argument(
         "--events", nargs="+", choices=EVENTS, default=EVENTS, metavar="EVENT", help="loudness of which (all)"
     )
+    parser.add_argument("--stories", type=int, default=20, help="film: how many are heard (%(default)s)")
+    parser.add_argument(
+        "--films", type=int, default=20, help="film: how many of them are drawn (%(default)s)"
+    )
+    parser.add_argument("--fps", type=float, default=4.0, help="film: frames a second (%(default)g)")
     parser.add_argument(
         "--without", type=Path, help="an adapter trained without --events, to measure what it draws of them"
     )
@@ -143,6 +152,16 @@ def main() -> None:
             sound = unseen_sound(event, 500 + EVENTS.index(event), edits.INTENSITY)
             f_a = encoder.embed([sound])[0]
             edit_tokens[event] = make_token(model, f_a, references(f_a, encoder)[0], settings, "sound")
+    if "film" in arguments.parts:
+        stories = [films.story(number) for number in range(arguments.stories)]
+        lines = [timeline(embed_windows([told.sound], encoder), arguments.fps) for told in stories]
+        for what, value in films.heard(stories, lines).items():
+            note(f"film, {what}", value)
+        few = slice(arguments.films)
+        word_of, folder = partial(load_adapter(model).token, name="sound"), arguments.output.parent
+        drawn = films.drawn(model, oracle, stories[few], lines[few], word_of, print, folder)
+        for what, value in drawn.items():
+            note(what, value)
     if "edits" in arguments.parts:
         for what, value in edits.edits(model, oracle, edit_tokens, range(4), print).items():
             note(f"edits, {what}", value)

@@ -1,0 +1,298 @@
+"""`aai film`: a recording becomes a film."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .arguments import add_device_argument, add_dtype_argument, add_force_argument, add_sound_arguments
+from .edit import add_injection_arguments, injection_settings, with_blend
+from .generate import GUIDANCE, STEPS, warn_of_weights
+from .models import SOUNDWORLD, check_editable, load_encoder, load_model
+from .outputs import check_folder, check_output
+from .terminal import Commands, positive, print_report, progress, progress_bar, seed, side
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from ..inject.film import FilmPlan, Shot, WordOf
+    from ..inject.frame_store import FrameStore
+    from ..inject.timeline import Timeline
+    from ..picture.model import PictureModel
+
+FPS, CHUNK = 8.0, 8
+ENVELOPE = (
+    ("hold", "S", "a word that is heard for less seconds gives way to those around it (0.75)"),
+    ("attack", "S", "seconds in which a sound comes (0.05)"),
+    ("release", "S", "seconds in which it goes (0.4)"),
+    ("threshold", "LUFS", "what is quieter draws nothing (-60)"),
+    ("gain", "LU", "added to the loudness (0)"),
+    ("reference", "LUFS", "the loudness that counts as scale 1 (the sound's own)"),
+    ("ratio", "N", "how many LU count as one, as a compressor's; 1 is the paper's eq. 8 (2)"),
+)
+
+
+def add(commands: Commands) -> None:
+    sub = commands.add(
+        "film",
+        film,
+        "make a film of a recording: a scene stays, and what is heard comes and goes in it",
+        'aai film storm.wav --source "a city" --edited "a city under *" -o storm.mp4',
+    )
+    sub.add_argument("sound", metavar="SOUND", help="an audio file, or a video with sound; of any length")
+    sub.add_argument("--source", required=True, metavar="PROMPT", help="the scene without a sound")
+    sub.add_argument(
+        "--edited", required=True, metavar="PROMPT", help="the scene with it: * is what sounds at the moment"
+    )
+    sub.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE",
+        help="the film: .mp4, .mov or .mkv; or a folder for its frames as PNG files",
+    )  # fmt: skip
+    add_force_argument(sub)
+    sub.add_argument(
+        "--token", metavar="FILE",
+        help="a sound token whose own adapter every moment's sound takes, in place of --adapter",
+    )  # fmt: skip
+    sub.add_argument(
+        "--adapter", type=Path, metavar="FILE",
+        help="the adapter that makes every moment's word, of aai adapt train (SoundWorld's; for another "
+        "model without one, the sounds stand alone)",
+    )  # fmt: skip
+    sub.add_argument("--fps", type=float, default=FPS, metavar="N", help="frames a second (%(default)g)")
+    sub.add_argument(
+        "--chunk", type=positive, default=CHUNK, metavar="N",
+        help="how many pictures are drawn beside one source: fewer need less memory (%(default)s)",
+    )  # fmt: skip
+    sub.add_argument("--negative", default="", metavar="PROMPT", help="what the frames should not be")
+    sub.add_argument("--seed", type=seed, default=0, help="the noise of all frames (%(default)s)")
+    sub.add_argument("--steps", type=positive, default=STEPS, help="sampling steps (%(default)s)")
+    sub.add_argument(
+        "--guidance", type=float, default=GUIDANCE, help="classifier-free guidance (%(default)s)"
+    )
+    sub.add_argument("--width", type=side, help="pixels (the model's own)")
+    sub.add_argument("--height", type=side, help="pixels (the model's own)")
+    add_sound_arguments(sub)
+    sub.add_argument(
+        "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
+    )
+    add_device_argument(sub)
+    add_dtype_argument(sub)
+    group = sub.add_argument_group("how the film follows the sound")
+    group.add_argument(
+        "--window", type=float, metavar="S", help="seconds of sound by which a moment is heard (2)"
+    )
+    for name, metavar, text in ENVELOPE:
+        group.add_argument(f"--{name}", type=float, metavar=metavar, help=text)
+    add_injection_arguments(sub.add_argument_group("what the edits keep of the scene"))
+
+
+def film(options: argparse.Namespace) -> None:
+    from .. import video
+    from ..inject.film import plan
+    from ..inject.frame_store import MARK
+
+    is_folder = not options.output.suffix or options.output.is_dir()
+    if is_folder:
+        check_folder(options.output)
+        kept = options.output / ".parts"
+        if not options.force and any(options.output.glob("*.png")) and not (kept / MARK).exists():
+            raise InputError(
+                f"'{options.output}' holds pictures already: name another folder, or replace them with "
+                "--force."
+            )
+    else:
+        check_output(options.output, "a film", tuple(video.CONTAINERS), video.is_ours, options.force)
+        video.codecs()
+        kept = options.output.with_name(f"{options.output.name}.parts")
+        if kept.exists() and not (kept / MARK).exists():
+            raise InputError(
+                f"'{kept}' is where this film's pictures are kept while it is drawn, but was not made by "
+                "aai: choose another name for the film."
+            )
+    warn_of_weights(options.source, options.edited, options.negative)
+    timeline = _timeline(options)
+    planned = plan(timeline)
+    drawn, count = _draw(options, timeline, planned, kept)
+    (_write_frames if is_folder else _write_film)(options, drawn, planned)
+    drawn.store.discard()
+    report = {
+        "file": str(options.output),
+        "fps": options.fps,
+        "pictures": len(planned.shots),
+        "drawn": count,
+        "frames": timeline.rows(),
+    }
+    print_report(options, report, f"{options.output}: {_told(timeline)}")
+
+
+def _timeline(options: argparse.Namespace) -> Timeline:
+    from .. import audio
+    from ..inject.timeline import Envelope, check_rate, timeline
+    from ..inject.windows import WINDOW, embed_windows
+
+    given = {name: getattr(options, name) for name, *_ in ENVELOPE}
+    envelope = Envelope(**{name: value for name, value in given.items() if value is not None})
+    check_rate(options.fps)
+    encoder = load_encoder(options.encoder)
+    length = options.length or audio.length(options.sound)
+    blocks = audio.stream(options.sound, options.start, options.length)
+    with progress("hearing", None if length is None else round(length), options.json) as tick:
+        windows = embed_windows(
+            blocks,
+            encoder,
+            WINDOW if options.window is None else options.window,
+            name=Path(options.sound).name,
+            callback=lambda seconds: tick(round(seconds)),
+        )
+    return timeline(windows, options.fps, envelope)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Where the pictures of a film lie: its source, and every shot's."""
+
+    store: FrameStore
+    source: Path
+    shots: list[Path]
+
+    def frames(self, planned: FilmPlan) -> Iterator[Path]:
+        """Every frame's file."""
+        return (self.shots[number] if number >= 0 else self.source for number in planned.frames)
+
+
+def _draw(
+    options: argparse.Namespace, timeline: Timeline, planned: FilmPlan, folder: Path
+) -> tuple[_Drawn, int]:
+    """Draws every picture that does not lie in the folder yet; returns where all are, and how many it
+    drew."""
+    from .. import token as tokens
+    from ..inject.edit import encode
+    from ..inject.film import (
+        NOTHING,
+        chunk_edit,
+        chunks,
+        encoding_once,
+        word_of_sound,
+        words_of,
+    )
+    from ..inject.frame_store import FrameStore
+    from ..prompt import Prompt
+
+    token = None if options.token is None else tokens.load(options.token)
+    model = load_model(options.model, options.device, options.dtype)
+    check_editable(model)
+    word_of = _word_of(options, model, timeline) if token is None else word_of_sound(token, timeline)
+    token_of, settings = words_of(timeline, word_of), injection_settings(options)
+    store = FrameStore(folder, {**_given(options), **settings, "unet": model.fingerprint})
+    drawn = _Drawn(
+        store,
+        store.path(None, None),
+        [store.path(shot, token_of(shot.stretch)) for shot in planned.shots],
+    )
+    missing = [shot for shot, path in zip(planned.shots, drawn.shots) if not path.exists()]
+    if not planned.shots and not drawn.source.exists():
+        missing = [NOTHING]
+    uncond, done = model.encode_prompt(Prompt(options.negative)), 0
+
+    def sampled(chunk: tuple[Shot, ...]) -> Tensor:
+        encode_prompt = encoding_once(model.encode_prompt)
+        edit = chunk_edit(options.source, options.edited, chunk, token_of, **settings)
+        edit = with_blend(options, edit, encode_prompt)
+        latents = model.sample(
+            encode(encode_prompt, edit),
+            uncond,
+            seeds=[options.seed],
+            steps=options.steps,
+            guidance=options.guidance,
+            width=options.width,
+            height=options.height,
+            callback=lambda step, steps, x: tick(done * steps + step * len(chunk)),
+            edit=edit,
+        )
+        return model.decode(latents)
+
+    try:
+        with progress("drawing", len(missing) * options.steps, options.json) as tick:
+            for chunk in chunks(missing, options.chunk):
+                source, *pictures = sampled(chunk)
+                store.save(source, drawn.source)
+                for shot, picture in zip(chunk, pictures):
+                    store.save(picture, store.path(shot, token_of(shot.stretch)))
+                done += len(chunk)
+    except KeyboardInterrupt:
+        print(f"aai: {done} of {len(missing)} pictures are kept; the same command resumes.", file=sys.stderr)
+        raise
+    return drawn, done
+
+
+def _word_of(options: argparse.Namespace, model: PictureModel, timeline: Timeline) -> WordOf:
+    """What makes a moment's sound a word: an adapter, or nothing where the model has none."""
+    from ..adapt.universal_file import load
+    from ..inject.film import plain_word
+    from ..soundworld.loaders import load_adapter
+
+    if options.adapter is not None:
+        adapter = load(options.adapter)
+    else:
+        try:
+            adapter = load_adapter(model)
+        except InputError as error:
+            print(f"aai: {error} Until then, the sounds stand alone.", file=sys.stderr)
+            return plain_word({key: info.mean_norm for key, info in model.text_encoders.items()})
+    adapter.check(timeline.windows.whole(), model)
+    return partial(adapter.token, name="sound")
+
+
+def _given(options: argparse.Namespace) -> dict[str, str]:
+    """What else every picture of a film depends on."""
+    names = ("source", "edited", "negative", "seed", "steps", "guidance", "width", "height", "model", "dtype")
+    blending = ("blend", "blend_changes", "blend_start", "blend_threshold", "mask")
+    stamp = options.mask and options.mask.exists() and options.mask.stat().st_mtime_ns
+    return {name: str(getattr(options, name)) for name in (*names, *blending)} | {"stamp": str(stamp)}
+
+
+def _write_film(options: argparse.Namespace, drawn: _Drawn, planned: FilmPlan) -> None:
+    from .. import audio, video
+
+    def pictures() -> Iterator[np.ndarray]:
+        last, pixels = None, None
+        for path in drawn.frames(planned):
+            if path != last:
+                last, pixels = path, drawn.store.pixels(path)
+            tick(1)
+            yield pixels
+
+    sound = audio.stream(options.sound, options.start, options.length, block=1.0)
+    with progress_bar("writing", len(planned.frames), options.json) as bar:
+        tick = bar.update
+        video.write(options.output, pictures(), options.fps, sound)
+
+
+def _write_frames(options: argparse.Namespace, drawn: _Drawn, planned: FilmPlan) -> None:
+    from .. import files
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    digits = max(4, len(str(len(planned.frames))))
+    with progress_bar("writing", len(planned.frames), options.json) as bar:
+        for number, path in enumerate(drawn.frames(planned)):
+            files.write(options.output / f"{number:0{digits}}.png", path.read_bytes(), "The frame")
+            bar.update(1)
+
+
+def _told(timeline: Timeline) -> str:
+    """What is heard from when to when."""
+    told, before = [], None
+    for time, word in zip(timeline.times, timeline.words):
+        if word != before:
+            begin = time - 0.5 / timeline.rate
+            told.append(f"{int(begin) // 60}:{begin % 60:04.1f} {word or 'nothing known'}")
+            before = word
+    shown = ", ".join(told[:12]) + (f" and {len(told) - 12} more" if len(told) > 12 else "")
+    return f"{len(timeline)} frames; {shown}"

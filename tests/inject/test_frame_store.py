@@ -1,0 +1,40 @@
+"""A film's pictures on disk: found by what they are made from, and by nothing else."""
+
+import numpy as np
+import pytest
+import torch
+
+from aai.errors import InputError
+from aai.inject.film import Shot
+from aai.inject.frame_store import MARK, FrameStore
+
+
+def test_a_picture_is_found_by_all_that_it_is_made_from(tmp_path, make_token):
+    store = FrameStore(tmp_path / "parts", {"seed": 1})
+    rain, other = make_token("rain"), make_token("rain", seed=1)
+    paths = {
+        store.path(None, None),
+        store.path(Shot(0, 0.5), rain),
+        store.path(Shot(0, 0.51), rain),
+        store.path(Shot(0, 0.5), other),
+        FrameStore(tmp_path / "parts", {"seed": 2}).path(Shot(0, 0.5), rain),
+    }
+    assert len(paths) == 5 and (tmp_path / "parts" / MARK).exists()
+    assert FrameStore(tmp_path / "parts", {"seed": 1}).path(Shot(7, 0.5), rain) in paths
+
+
+def test_a_picture_comes_back_and_the_folder_goes(tmp_path):
+    store = FrameStore(tmp_path / "parts", {})
+    picture = torch.rand(3, 8, 6)
+    store.save(picture, store.path(None, None))
+    found = store.pixels(store.path(None, None))
+    assert found.dtype == np.uint8 and found.shape == (8, 6, 3)
+    assert abs(found / 255 - picture.permute(1, 2, 0).numpy()).max() < 0.01
+    store.discard()
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_file_in_the_folders_place_gets_a_sentence(tmp_path):
+    (tmp_path / "parts").touch()
+    with pytest.raises(InputError, match="is a file"):
+        FrameStore(tmp_path / "parts", {})
