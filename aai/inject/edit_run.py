@@ -13,6 +13,7 @@ from ..prompt import TokenIds
 from .attention import Injection
 from .blend import BlendRun
 from .invert import Trajectory
+from .joint import JointInjection
 
 
 class InjectionPlan(Protocol):
@@ -24,6 +25,8 @@ class InjectionPlan(Protocol):
     def groups(self, rows: Sequence[int]) -> list[list[int]]: ...
 
     def at(self, progress: float, steps: int, token_ids: Sequence[TokenIds], length: int) -> Injection: ...
+
+    def joint_at(self, progress: float, steps: int, token_ids: Sequence[TokenIds]) -> JointInjection: ...
 
 
 class EditRun:
@@ -60,6 +63,10 @@ class EditRun:
 
     def injection(self, progress: float, steps: int, token_ids: Sequence[TokenIds], length: int) -> Injection:
         return self.plan.at(progress, steps, token_ids, length)
+
+    def joint_injection(self, progress: float, steps: int, token_ids: Sequence[TokenIds]) -> JointInjection:
+        """What joint attention does; its prompts may differ in length."""
+        return self.plan.joint_at(progress, steps, token_ids)
 
     def before_model(self, x: Tensor, sigma: float) -> Tensor:
         """Every source on its trajectory."""

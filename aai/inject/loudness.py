@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
+from ..picture.model import Conditioning
 from ..prompt import TokenIds
 from .attention import Injection, groups_of, weighted
 from .edit_run import EditRun
+from .joint import JointInjection
 
 REFERENCE = -23.0
 """The loudness, in LUFS, that leaves a token as it is: EBU R 128's programme level."""
@@ -70,11 +72,38 @@ def value_weights(token_ids: TokenIds, scales: Mapping[str, float]) -> list[floa
 
 
 @dataclass(frozen=True)
+class WordScale:
+    """The weight of any words of a prompt: its value rows go from those of the same prompt without the words
+    (0) to its own (1) and as far again beyond (2), wherever the text encoder has carried the words.
+
+    scales: one for every picture, or one for each. without: {a prompt's token ids: the conditioning of the
+    prompt without the words}; prompts that lack the words have none. Raises InputError for a scale out of
+    range.
+    """
+
+    scales: tuple[float, ...]
+    without: Mapping[TokenIds, Conditioning]
+
+    def __post_init__(self) -> None:
+        for scale in self.scales:
+            check_scale(scale)
+
+    def of(self, picture: int) -> float:
+        """The scale of a picture, by its number."""
+        return self.scales[picture % len(self.scales)]
+
+    @property
+    def changes(self) -> bool:
+        return any(scale != 1.0 for scale in self.scales)
+
+
+@dataclass(frozen=True)
 class Reweight:
     """Eq. 8 in plain generation: {token name: scale in [0, 2]}, once for every picture or one for each of a
-    batch. Raises InputError for a scale out of range."""
+    batch, and words' weights beside it. Raises InputError for a scale out of range."""
 
     scales: tuple[Mapping[str, float], ...]
+    words: tuple[WordScale, ...] = ()
 
     def __post_init__(self) -> None:
         for scales in self.scales:
@@ -104,6 +133,14 @@ class Reweight:
     def begin(self, size: Sequence[int], steps: int | None, guidance: float | None) -> EditRun:
         """One sampling."""
         return EditRun(self)
+
+    def word_scale(self, word: WordScale, row: int) -> float:
+        """The scale of words in a row of the batch."""
+        return word.of(row)
+
+    def joint_at(self, progress: float, steps: int, token_ids: Sequence[TokenIds]) -> JointInjection:
+        """Joint attention borrows nothing: what is scaled there are words."""
+        return JointInjection(())
 
     def at(self, progress: float, steps: int, token_ids: Sequence[TokenIds], length: int) -> Injection:
         """The same at every step. `token_ids` are those of one prompt for all pictures, or of each one's."""
