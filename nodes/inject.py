@@ -64,14 +64,18 @@ class SoundTokenConditioning(Node):
     @classmethod
     def execute(cls, clip, token, prompt, token_2=None, token_3=None) -> io.NodeOutput:
         from ..aai.prompt import Prompt, token_names
-        from .comfy.clip import TOKEN_IDS, tokenize
+        from .comfy.clip import PROMPTS, TOKEN_IDS, Written, placed, tokenize
 
         tokens = tuple(t for t in (token, token_2, token_3) if t is not None)
-        pairs, token_ids = tokenize(clip, Prompt(prompt, tokens))
+        written = Prompt(prompt, tokens)
+        pairs, token_ids = tokenize(clip, written)
         if not token_names([(token_ids,)]):
             # Not refused: a dynamic prompt may leave the sound out now and then.
             log.warning("The prompt '%s' names no sound token: write * or <name> for the sound.", prompt)
-        return io.NodeOutput(clip.encode_from_tokens_scheduled(pairs, add_dict={TOKEN_IDS: (token_ids,)}))
+        made = clip.encode_from_tokens_scheduled(pairs, add_dict={PROMPTS: Written(clip, (written,))})
+        for cross, options in made:
+            options[TOKEN_IDS] = (placed(clip, token_ids, cross.shape[1]),)
+        return io.NodeOutput(made)
 
 
 class PromptToPromptEdit(Node):
@@ -211,15 +215,21 @@ class PromptToPromptEdit(Node):
         from functools import partial
 
         from ..aai.inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
+        from ..aai.inject.joint import STRUCTURE_WINDOW, STYLE_STRUCTURE_WINDOW
         from ..aai.inject.loudness import read_scales
+        from ..aai.picture.model import padded, stacked
         from ..aai.prompt import Prompt
         from .comfy import patch
-        from .comfy.clip import as_core
+        from .comfy.clip import Written, as_core
         from .comfy.clip import encode as encode_with
         from .comfy.latent import paired, trajectory_of
 
+        unet = patch.is_unet(model)
+        scene, style = {}, STYLE_WINDOWS
+        if not unet:
+            scene, style = {"self_window": STRUCTURE_WINDOW}, {**style, "self_window": STYLE_STRUCTURE_WINDOW}
         own = {"cross_window": (0.0, cross_end), "self_window": (0.0, self_end)}
-        settings |= {"scene": {}, "style": STYLE_WINDOWS, "own": own}[WINDOWS[windows]]
+        settings |= {"scene": scene, "style": style, "own": own}[WINDOWS[windows]]
         tokens = tuple(t for t in (token, token_2, token_3) if t is not None)
         lines = [line.strip() for line in edited_prompt.splitlines() if line.strip()]
         if len(lines) > 1:
@@ -229,8 +239,10 @@ class PromptToPromptEdit(Node):
         edit = Edit(source, edited, scales=scales, trajectory=trajectory, **settings)
         encode_prompt = partial(encode_with, clip)
         edit = blended(edit, encode_prompt, blend_words, mask, blend_start, blend_threshold, blend_changes)
-        cond = encode(encode_prompt, edit)
-        return io.NodeOutput(patch.attach(model, edit), as_core(cond), paired(latent, edit.rows))
+        model = patch.attach(model, edit)
+        cond = encode(encode_prompt, edit, stacked if unet else padded)
+        positive = as_core(cond, Written(clip, (source, *edited)))
+        return io.NodeOutput(model, positive, paired(latent, edit.rows))
 
 
 class InvertImage(Node):

@@ -15,7 +15,8 @@ from .blend import START, THRESHOLD, Blend, BlendRun, word_positions
 from .edit_run import EditRun
 from .invert import Trajectory
 from .joint import JointInjection, TextMix, own_rows, text_mix
-from .loudness import Reweight, WordScale, check_scale, value_weights
+from .loudness import Reweight, check_scale, value_weights
+from .words import WordScale
 
 Window = tuple[float, float]
 
@@ -43,9 +44,8 @@ class Edit:
     trajectory: the source's, where it is a given picture (`invert`).
     words: other words' weights in the edited pictures.
 
-    In joint attention, and in transformers with cross-attention, shapes follow the source's in all layers
-    during `self_window`; in joint attention there is no cross window, and `full` is `text_mix` from the source
-    prompt's values.
+    In transformers shapes follow the source's in all layers during `self_window`. In joint attention there is
+    no cross window, and `full` is `text_mix` from the source prompt's values.
 
     Raises InputError for windows or scales out of range, an edited prompt without a sound token, or a scale
     for a token that its prompt does not name.
@@ -138,8 +138,8 @@ class Edit:
         return Injection(tuple(mixes), borrows_self, self.self_downscale)
 
     def structure_at(self, progress: float, steps: int) -> bool:
-        """Whether a transformer's shapes follow the source's at a share `progress` of the sampler's steps. The
-        window is counted in whole steps, the nearest: distilled models have few."""
+        """Whether a transformer's shapes follow the source's at a share `progress` of the sampler's steps.
+        The window is counted in whole steps, the nearest: distilled models have few."""
         first, last = (round(share * steps) for share in self.self_window)
         return first <= round(progress * steps) < last
 
@@ -234,12 +234,19 @@ def reweighted(
     existing = existing or [{}]
     added, existing = added * (count // len(added)), existing * (count // len(existing))
     if not isinstance(before, Edit):
-        return Reweight(tuple({**old, **new} for old, new in zip(existing, added)))
+        words = () if before is None else before.words
+        return Reweight(tuple({**old, **new} for old, new in zip(existing, added)), words)
     used = [{token.name for token in prompt.used()} for prompt in before.edited]
     merged = (
         {**old, **{n: s for n, s in new.items() if n in row}} for old, new, row in zip(existing, added, used)
     )
     return replace(before, scales=tuple(merged))
+
+
+def worded(injection: Edit | Reweight, added: WordScale) -> Edit | Reweight:
+    """An edit or scales with other words' weights, in place of these words' own before."""
+    others = tuple(word for word in injection.words if word.words != added.words)
+    return replace(injection, words=(*others, added))
 
 
 def blended(
@@ -273,11 +280,15 @@ def blended(
     return replace(edit, blend=Blend(positions, mask, start, threshold, changes))
 
 
-def encode(encode_prompt: Callable[[Prompt], Conditioning], edit: Edit) -> Conditioning:
+def encode(
+    encode_prompt: Callable[[Prompt], Conditioning],
+    edit: Edit,
+    stack: Callable[[Sequence[Conditioning], int | None], Conditioning] = stacked,
+) -> Conditioning:
     """The conditioning of the source and the edited prompts, a row each, by a picture model's
-    `encode_prompt`."""
+    `encode_prompt`; `stack` makes them one, `padded` for transformers."""
     rows = [encode_prompt(prompt) for prompt in (edit.source, *edit.edited)]
-    return stacked(rows, 0 if edit.source_pooled else None)
+    return stack(rows, 0 if edit.source_pooled else None)
 
 
 def _loudest(weights: Sequence[float], token_ids: TokenIds) -> float:

@@ -14,6 +14,7 @@ from .attention import Injection
 from .blend import BlendRun
 from .invert import Trajectory
 from .joint import JointInjection
+from .words import WordScale
 
 
 class InjectionPlan(Protocol):
@@ -21,6 +22,11 @@ class InjectionPlan(Protocol):
 
     @property
     def rows(self) -> int: ...
+
+    @property
+    def words(self) -> tuple[WordScale, ...]: ...
+
+    def word_scale(self, word: WordScale, row: int) -> float: ...
 
     def groups(self, rows: Sequence[int]) -> list[list[int]]: ...
 

@@ -27,12 +27,13 @@ from ..prompt import TokenIds, index_projection
 from .attention import borrow
 
 STRUCTURE_WINDOW, STYLE_STRUCTURE_WINDOW = (0.0, 0.2), (0.0, 0.1)
-"""When the structure is borrowed, as shares of the sampler's steps. A transformer borrows in all its layers at
-full resolution, and has drawn its scene early: beyond a fifth of the steps events are lost."""
+"""When the structure is borrowed, as shares of the sampler's steps. A transformer borrows in all its layers,
+at full resolution, and has drawn its scene early: beyond a fifth of the steps events are lost."""
 
 AttendQueries = Callable[[Tensor, Tensor, Tensor, slice], Tensor]
 """Any attention of q [B, ..., n, d], the queries at places `slice` of the sequence, with k and v
-[B, ..., S, d] of all of it, to [B, ..., n, d], in whatever layout keeps batch first and places last but one."""
+[B, ..., S, d] of all of it, to [B, ..., n, d]; every layout that keeps the batch first and the places last
+but one will do."""
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
-from ..picture.model import Conditioning
 from ..prompt import TokenIds
 from .attention import Injection, groups_of, weighted
 from .edit_run import EditRun
 from .joint import JointInjection
+from .words import WordScale
 
 REFERENCE = -23.0
 """The loudness, in LUFS, that leaves a token as it is: EBU R 128's programme level."""
@@ -69,32 +69,6 @@ def value_weights(token_ids: TokenIds, scales: Mapping[str, float]) -> list[floa
     """Eq. 8 as weights of the value rows, one for each position: a token's scale at its places, 1
     elsewhere."""
     return [scales.get(piece[0], 1.0) if isinstance(piece, tuple) else 1.0 for piece in token_ids]
-
-
-@dataclass(frozen=True)
-class WordScale:
-    """The weight of any words of a prompt: its value rows go from those of the same prompt without the words
-    (0) to its own (1) and as far again beyond (2), wherever the text encoder has carried the words.
-
-    scales: one for every picture, or one for each. without: {a prompt's token ids: the conditioning of the
-    prompt without the words}; prompts that lack the words have none. Raises InputError for a scale out of
-    range.
-    """
-
-    scales: tuple[float, ...]
-    without: Mapping[TokenIds, Conditioning]
-
-    def __post_init__(self) -> None:
-        for scale in self.scales:
-            check_scale(scale)
-
-    def of(self, picture: int) -> float:
-        """The scale of a picture, by its number."""
-        return self.scales[picture % len(self.scales)]
-
-    @property
-    def changes(self) -> bool:
-        return any(scale != 1.0 for scale in self.scales)
 
 
 @dataclass(frozen=True)
