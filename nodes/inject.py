@@ -217,13 +217,13 @@ class PromptToPromptEdit(Node):
         from ..aai.inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
         from ..aai.inject.joint import STRUCTURE_WINDOW, STYLE_STRUCTURE_WINDOW
         from ..aai.inject.loudness import read_scales
-        from ..aai.picture.model import padded, stacked
         from ..aai.prompt import Prompt
         from .comfy import patch
         from .comfy.clip import Written, as_core
         from .comfy.clip import encode as encode_with
         from .comfy.latent import paired, trajectory_of
 
+        patch.check_blend(model, blend_words)
         unet = patch.is_unet(model)
         scene, style = {}, STYLE_WINDOWS
         if not unet:
@@ -240,7 +240,7 @@ class PromptToPromptEdit(Node):
         encode_prompt = partial(encode_with, clip)
         edit = blended(edit, encode_prompt, blend_words, mask, blend_start, blend_threshold, blend_changes)
         model = patch.attach(model, edit)
-        cond = encode(encode_prompt, edit, stacked if unet else padded)
+        cond = encode(encode_prompt, edit, patch.stack_of(model))
         positive = as_core(cond, Written(clip, (source, *edited)))
         return io.NodeOutput(model, positive, paired(latent, edit.rows))
 

@@ -155,7 +155,7 @@ def aligned(source: TokenIds, edited: TokenIds) -> tuple[int, ...]:
     order: for each place of `edited` that of the value row that stood there in `source`, or -1."""
     projection = list(index_projection(source, edited))
     stop = next((i for i in range(len(source), 0, -1) if source[i - 1] is not None), 0)
-    before = -1
+    before = next((i for i, piece in enumerate(source) if piece is not None), 0) - 1
     for j, i in enumerate(projection):
         if i >= 0:
             before = i

@@ -100,12 +100,12 @@ def stacked(rows: Sequence[Conditioning], pooled: int | None = 0) -> Conditionin
     return Conditioning(cross, shared, tuple(r for row in rows for r in row.token_ids))
 
 
-def padded(rows: Sequence[Conditioning], pooled: int | None = 0) -> Conditioning:
-    """Conditionings of one row each as one of all their rows, the shorter with zeros behind it: for
-    transformers, where a place of the text is a place of the sequence. Whoever runs the model masks what lies
-    behind a row's own token ids. `pooled` as in `stacked`."""
+def padded(rows: Sequence[Conditioning], pooled: int | None = 0, left: bool = False) -> Conditioning:
+    """Conditionings of one row each as one of all their rows, the shorter with zeros behind, or in front where
+    a family's texts end together (`left`): for transformers, where a place of the text is one of the sequence.
+    Whoever runs the model masks what lies behind a row's own token ids. `pooled` as in `stacked`."""
     length = max(row.cross.shape[1] for row in rows)
-    cross = torch.cat([lengthened(row.cross, row.cross.shape[1], length) for row in rows])
+    cross = torch.cat([lengthened(row.cross, row.cross.shape[1], length, left) for row in rows])
     shared = None
     if rows[0].pooled is not None:
         shared = torch.cat([(row if pooled is None else rows[pooled]).pooled for row in rows])
@@ -120,18 +120,20 @@ def padded(rows: Sequence[Conditioning], pooled: int | None = 0) -> Conditioning
             ]
         if all(isinstance(value, Tensor) and value.ndim > 1 for value in values):
             lengths = [row.cross.shape[1] for row in rows]
-            extra[key] = torch.cat([lengthened(v, n, length) for v, n in zip(values, lengths)])
+            extra[key] = torch.cat([lengthened(v, n, length, left) for v, n in zip(values, lengths)])
     return Conditioning(cross, shared, tuple(r for row in rows for r in row.token_ids), extra)
 
 
-def lengthened(x: Tensor, own: int, length: int) -> Tensor:
-    """A tensor [1, ...] with zeros behind the places of the dimension that has as many as the prompt."""
+def lengthened(x: Tensor, own: int, length: int, left: bool = False) -> Tensor:
+    """A tensor [1, ...] with zeros behind, or in front of, the places of the dimension that has as many as
+    the prompt."""
     places = next((dim for dim in range(1, x.ndim) if x.shape[dim] == own), None)
     if places is None or own == length:
         return x
     added = list(x.shape)
     added[places] = length - own
-    return torch.cat([x, x.new_zeros(added)], places)
+    zeros = x.new_zeros(added)
+    return torch.cat([zeros, x] if left else [x, zeros], places)
 
 
 def fingerprint(unet: nn.Module, first: Tensor | None = None) -> str:

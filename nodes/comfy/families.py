@@ -90,6 +90,8 @@ ATTENTION = {
 """By a transformer's class: where its attention meets its prompt."""
 SECOND_CALL = ("WanI2VCrossAttention",)
 """Modules that first look at a picture, and then at the text."""
+LEFT = ("Flux2",)
+"""Picture models that put zeros in front of a short text, and so end all texts at one place."""
 UNHOOKED = {
     "ErnieImageModel": "Ernie-Image's attention cannot be reached from outside",
     "PixArt": "PixArt's attention cannot be reached from outside",
@@ -106,6 +108,11 @@ def find(table: dict, part: object):
     """A table's entry for an object, by the name of its class or of one that it is derived from."""
     names = (kind.__name__ for kind in type(part).__mro__)
     return next((table[name] for name in names if name in table), None)
+
+
+def is_one(names: tuple[str, ...], part: object) -> bool:
+    """Whether an object is of one of these classes, or of one that is derived from one."""
+    return any(kind.__name__ in names for kind in type(part).__mro__)
 
 
 def engine(*parts: object) -> str | None:

@@ -21,12 +21,13 @@ ARGUMENTS = {"conditioning_llama3": "encoder_hidden_states_llama3"}
 @dataclass(frozen=True)
 class Hidden:
     """A chunk of a batch once more, with its prompts without some words: `rows` of the batch, and the token
-    ids of their prompts, in turn."""
+    ids of their prompts, in turn. `left`: short texts have their padding in front."""
 
     chunk: int
     rows: list[int]
     token_ids: tuple[TokenIds, ...]
     word: WordScale
+    left: bool = False
 
     def conditioning(self, row: int) -> Conditioning | None:
         """What stands in for a row's prompt, by its number in the chunk; None for its own."""
@@ -46,24 +47,24 @@ def with_rows(x, t, c_concat, c_crossattn: Tensor, control, named: dict, hidden:
             if without is None:
                 continue
             at = size + number * len(part.rows) + i
-            context[at] = _fitted(without.cross, without, context)[0]
+            context[at] = _fitted(without.cross, without, context, part.left)[0]
             mask = torch.ones(1, without.cross.shape[1])
             for key, value in {"attention_mask": mask, **without.extra}.items():
                 there = named.get(ARGUMENTS.get(key, key))
                 if isinstance(value, Tensor) and isinstance(there, Tensor) and len(there) == len(context):
                     # A copy: what was there may be the caller's.
                     named[ARGUMENTS.get(key, key)] = there = there.clone()
-                    there[at] = _fitted(value, without, context).to(there)[0]
+                    there[at] = _fitted(value, without, context, part.left).to(there)[0]
     return x, t, c_concat, context, control, named
 
 
-def _fitted(value: Tensor, without: Conditioning, context: Tensor) -> Tensor:
+def _fitted(value: Tensor, without: Conditioning, context: Tensor, left: bool) -> Tensor:
     own, length = without.cross.shape[1], context.shape[1]
     if own > length:
         raise InputError(
             "Without the words the prompt has more pieces than with them: scale the neighbouring words too."
         )
-    return lengthened(value.to(context.device), own, length)
+    return lengthened(value.to(context.device), own, length, left)
 
 
 def _extended(value, rows: list[int], size: int):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from comfy.patcher_extension import WrappersMP
 
@@ -11,9 +12,9 @@ from ...aai.inject.edit import Edit, reweighted, worded
 from ...aai.inject.heatmap import Heatmap
 from ...aai.inject.loudness import Reweight
 from ...aai.inject.words import WordScale, check_words, without_words
-from ...aai.picture.model import fingerprint
+from ...aai.picture.model import Conditioning, fingerprint, padded, stacked
 from ...aai.prompt import token_names
-from . import attention, sampling, transformer
+from . import attention, families, sampling, transformer
 from .clip import PROMPTS, TOKEN_IDS, token_ids_of
 from .clip import encode as clip_encode
 from .state import KEY, Attachment
@@ -32,11 +33,6 @@ def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None):
             raise InputError(
                 "Attention Heatmap shows where the words of a Stable Diffusion model look, and this is "
                 "another: load a Stable Diffusion 1, 2 or XL checkpoint."
-            )
-        if isinstance(injection, Edit) and injection.blend is not None and injection.blend.words:
-            raise InputError(
-                "Where words look is known of Stable Diffusion's models only: leave blend_words empty, and "
-                "connect a mask or turn blend_changes on."
             )
     if injection.latent_size is not None:
         # Only an inverted picture is bound to a model; the weights of others need not be readable.
@@ -64,6 +60,22 @@ def is_unet(model) -> bool:
     return bool(attention.blocks_of(model.model.diffusion_model))
 
 
+def stack_of(model) -> Callable[[Sequence[Conditioning], int | None], Conditioning]:
+    """How a MODEL's prompts of different length become rows of one conditioning."""
+    if is_unet(model):
+        return stacked
+    return partial(padded, left=families.is_one(families.LEFT, model.model))
+
+
+def check_blend(model, words: str) -> None:
+    """Raises InputError for words that decide where a transformer's picture changes."""
+    if words.strip() and not is_unet(model):
+        raise InputError(
+            "Where words look is known of Stable Diffusion's models only: leave blend_words empty, and "
+            "connect a mask or turn blend_changes on."
+        )
+
+
 def fingerprint_of(model) -> str:
     """The `fingerprint` of a MODEL's U-Net without its patches (LoRAs, merges), which lie in its weights only
     while it is loaded."""
@@ -85,8 +97,8 @@ def with_scales(
     """What a MODEL samples with, and eq. 8's scales, one or one for each picture, for the tokens of these
     names (all, where none is named) in a CONDITIONING, or any words of its prompt.
 
-    Raises InputError where the CONDITIONING has no such token or word, or is an edit's and the MODEL is not, or the
-    scales are not as many as the pictures.
+    Raises InputError where the CONDITIONING has no such token or word, or is an edit's and the MODEL is not,
+    or the scales are not as many as the pictures.
     """
     token_ids, before = token_ids_of(conditioning), attached(model)
     known = token_names(token_ids)

@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 from comfy.samplers import CFGGuider
+from torch import Tensor
 
 from ...aai.errors import InputError
 from ...aai.inject.edit import Edit
@@ -136,6 +137,11 @@ def _conditionings_of(
         for c in parts
         if TOKEN_IDS in c and (isinstance(injection, Reweight) or len(c[TOKEN_IDS]) == injection.rows)
     }
+    for kind, parts in conds.items():
+        for c in parts if "negative" not in kind else ():
+            cross = c["model_conds"].get("c_crossattn")
+            if id(c["cross_attn"]) in ours and cross is not None and _ends_as(cross.cond, c["cross_attn"]):
+                ours[id(cross.cond)] = ours[id(c["cross_attn"])]
     token_ids, prompts, negative = {}, {}, set()
     for kind, parts in conds.items():
         for c in parts:
@@ -152,6 +158,12 @@ def _conditionings_of(
             "the sampler's positive conditioning is another: connect the conditioning of the same node."
         )
     return token_ids, prompts, negative
+
+
+def _ends_as(longer: Tensor, cross: Tensor) -> bool:
+    """Whether core has put something in front of a conditioning (Flux.2)."""
+    same = longer.ndim == cross.ndim and longer.shape[1] > cross.shape[1]
+    return same and torch.equal(longer[:, -cross.shape[1] :].to(cross), cross)
 
 
 def _token_ids_along(conditioning: dict) -> tuple[TokenIds, ...]:

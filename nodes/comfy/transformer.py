@@ -63,14 +63,17 @@ def injected(executor, x, t, c_concat=None, c_crossattn=None, control=None, tran
             "without quotes."
         )
     count, length = len(x) // len(uuids), c_crossattn.shape[1]
+    left = families.is_one(families.LEFT, executor.class_obj)
     hidden = [
-        Hidden(chunk, list(range(chunk * count, (chunk + 1) * count)), run.token_ids[uid], word)
+        Hidden(chunk, list(range(chunk * count, (chunk + 1) * count)), run.token_ids[uid], word, left)
         for chunk, uid in enumerate(uuids)
         if uid in run.token_ids
         for word in run.words
         if word.changes
     ]
-    plan = _plan(run, layout, transformer, transformer_options, uuids, count, length, named, hidden, len(x))
+    plan = _plan(
+        run, layout, transformer, transformer_options, uuids, count, length, named, hidden, len(x), left
+    )
     plan = plan.to(x)
     if hidden:
         x, t, c_concat, c_crossattn, control, named = with_rows(
@@ -116,7 +119,7 @@ class Plan:
         return [group for injection, groups in self.joint if injection.borrows for group in groups]
 
 
-def _plan(run, layout, transformer, options, uuids, count, length, named, hidden, rows) -> Plan:
+def _plan(run, layout, transformer, options, uuids, count, length, named, hidden, rows, left) -> Plan:
     sigma, sigmas = float(options["sigmas"][0]), options["sample_sigmas"].tolist()
     share, steps = progress(sigma, sigmas), max(len(sigmas) - 1, 1)
     before, text = _places(layout, transformer, length, named)
@@ -129,8 +132,8 @@ def _plan(run, layout, transformer, options, uuids, count, length, named, hidden
         own = max(map(len, token_ids))
         chunk_rows = range(chunk * count, (chunk + 1) * count)
         for row in chunk_rows:
-            lengths[row] = len(token_ids[(row - chunk_rows[0]) % len(token_ids)])
-        ids, groups = tuple(_lengthened(i, length) for i in token_ids), run.edit.groups(chunk_rows)
+            lengths[row] = length if left else len(token_ids[(row - chunk_rows[0]) % len(token_ids)])
+        ids, groups = tuple(_lengthened(i, length, left) for i in token_ids), run.edit.groups(chunk_rows)
         injection = run.edit.joint_injection(share, steps, ids)
         fitted = tuple(mix.fitted(before, text) for mix in injection.mixes)
         joint.append((JointInjection(fitted, injection.borrows), groups))
@@ -142,9 +145,9 @@ def _plan(run, layout, transformer, options, uuids, count, length, named, hidden
             without = part.word.without.get(row_ids)
             if without is None:
                 continue
-            lengths[at] = min(without.cross.shape[1], length)
+            lengths[at] = length if left else min(without.cross.shape[1], length)
             scale = run.edit.plan.word_scale(part.word, i)
-            source, edited = _lengthened(without.token_ids[0], length), _lengthened(row_ids, length)
+            source, edited = (_lengthened(i, length, left) for i in (without.token_ids[0], row_ids))
             mix = text_mix(source, edited, [scale] * length, scale)
             words.append((at, row, mix.fitted(before, text) if layout.joint else mix))
     filled = bool(layout.filler[0] and getattr(transformer, layout.filler[2], None))
@@ -160,8 +163,9 @@ def _places(layout: families.Attention, transformer: nn.Module, length: int, nam
     return before, before + text + (0 if beside is None else 2 * beside.shape[-2])
 
 
-def _lengthened(token_ids: TokenIds, length: int) -> TokenIds:
-    return tuple(token_ids)[:length] + (None,) * (length - len(token_ids))
+def _lengthened(token_ids: TokenIds, length: int, left: bool) -> TokenIds:
+    padding = (None,) * (length - len(token_ids))
+    return padding + tuple(token_ids) if left else tuple(token_ids)[:length] + padding
 
 
 @dataclass
@@ -245,6 +249,9 @@ def _override(plan: Plan, mark: Mark, other: Callable | None) -> Callable:
 
     def override(function, q, k, v, heads, mask=None, **named) -> Tensor:
         kind = mark.take()
+        if not named.get("skip_reshape"):
+            # Some leave their heads apart in one of the three.
+            q, k, v = (x.flatten(2) for x in (q, k, v))
 
         def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
             return call(function, q, k, v, heads, mask, **named)
