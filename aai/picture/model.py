@@ -101,8 +101,8 @@ def stacked(rows: Sequence[Conditioning], pooled: int | None = 0) -> Conditionin
 
 
 def padded(rows: Sequence[Conditioning], pooled: int | None = 0, left: bool = False) -> Conditioning:
-    """Conditionings of one row each as one of all their rows, the shorter with zeros behind, or in front where
-    a family's texts end together (`left`): for transformers, where a place of the text is one of the sequence.
+    """Conditionings of one row each as one of all their rows, the shorter with zeros behind, or in front
+    where texts end together (`left`): for transformers, where a place of the text is one of the sequence.
     Whoever runs the model masks what lies behind a row's own token ids. `pooled` as in `stacked`."""
     length = max(row.cross.shape[1] for row in rows)
     cross = torch.cat([lengthened(row.cross, row.cross.shape[1], length, left) for row in rows])
@@ -113,7 +113,10 @@ def padded(rows: Sequence[Conditioning], pooled: int | None = 0, left: bool = Fa
     for key in dict.fromkeys(key for row in rows for key in row.extra):
         values = [row.extra.get(key) for row in rows]
         if key == "attention_mask":
-            # Core leaves out a mask that masks nothing.
+            if all(value is None or bool(value.all()) for value in values):
+                # One row for all: some families count the places of them all together.
+                extra[key] = torch.ones(1, length, dtype=torch.long)
+                continue
             values = [
                 torch.ones(1, row.cross.shape[1], dtype=torch.long) if value is None else value
                 for row, value in zip(rows, values)

@@ -47,7 +47,7 @@ class Attention:
     first: whether the text stands in front of the picture. registers: the parameter whose rows stand in front
     of the text. beside: the argument whose rows stand twice more behind the text, once as one layer and once
     as another. filler: the module that embeds the text, the parameter that it is filled up with, and the
-    attribute that says to which multiple.
+    attribute that says to which multiple. mean: the module that gets the mean of the text's rows.
     """
 
     joint: str = ""
@@ -58,6 +58,7 @@ class Attention:
     registers: str = ""
     beside: str = ""
     filler: tuple[str, str, str] = ("", "", "")
+    mean: str = ""
 
 
 _STREAMS = r"(double|single)_blocks\.\d+"
@@ -65,7 +66,11 @@ _REFINED = {"joint": r"layers\.\d+\.attn", "text": r"context_refiner\.\d+\.attn"
 ATTENTION = {
     "Flux": Attention(joint=_STREAMS),
     "Chroma": Attention(joint=_STREAMS),
-    "HunyuanVideo": Attention(joint=_STREAMS, text=r"txt_in\.individual_token_refiner\.blocks\.\d+"),
+    "HunyuanVideo": Attention(
+        joint=_STREAMS,
+        text=r"txt_in\.individual_token_refiner\.blocks\.\d+",
+        mean="txt_in.c_embedder",
+    ),
     "QwenImageTransformer2DModel": Attention(joint=r"transformer_blocks\.\d+\.attn"),
     "OpenAISignatureMMDITWrapper": Attention(joint=r"joint_blocks\.\d+"),
     "NextDiT": Attention(

@@ -107,23 +107,19 @@ def with_scales(
             "The conditioning has no sound token: connect Sound Token Conditioning or Prompt To Prompt Edit, "
             "or name words of its prompt."
         )
-    if not isinstance(before, Edit) and any(len(rows) > 1 for rows in token_ids):
-        raise InputError(
-            "The conditioning is an edit's, but the model is not: connect Prompt To Prompt Edit's model "
-            "as well."
-        )
     tokens = [name for name in names or known if name in known]
     words = [name for name in names if name not in known]
     if not isinstance(before, Edit) and not is_unet(model):
         # In joint attention a word's own value row does next to nothing.
         tokens, words = [], list(names or known)
+    without = _without(conditioning, words, set(scales) != {1.0}, known) if words else {}
+    if not isinstance(before, Edit) and any(len(rows) > 1 for rows in token_ids):
+        raise InputError(
+            "The conditioning is an edit's, but the model is not: connect Prompt To Prompt Edit's model "
+            "as well."
+        )
     injection = reweighted(before, tokens, scales)
-    if not words:
-        return injection
-    encode = set(scales) != {1.0}
-    return worded(
-        injection, WordScale(tuple(words), tuple(scales), _without(conditioning, words, encode, known))
-    )
+    return worded(injection, WordScale(tuple(words), tuple(scales), without)) if words else injection
 
 
 def _without(conditioning: list, words: list[str], encode: bool, known: list[str]) -> dict:

@@ -220,9 +220,24 @@ def marked(transformer: nn.Module, layout: families.Attention, mark: Mark) -> It
 
 @contextmanager
 def _filled(transformer: nn.Module, layout: families.Attention, padding: Padding) -> Iterator[None]:
-    """Inside, a family that fills its text up by itself does so behind each row's own text."""
-    if not padding.filled or not padding.any:
+    """Inside, a family that fills its text up by itself does so behind each row's own text, and one that
+    takes the text's mean takes each row's own."""
+    if not padding.any or not (padding.filled or layout.mean):
         yield
+        return
+
+    def own_mean(module, args) -> tuple:
+        if len(args[0]) != len(padding.lengths):
+            return args
+        shares = args[0].new_tensor([padding.own / length for length in padding.lengths])
+        return args[0] * shares[:, None], *args[1:]
+
+    if layout.mean:
+        hook = transformer.get_submodule(layout.mean).register_forward_pre_hook(own_mean)
+        try:
+            yield
+        finally:
+            hook.remove()
         return
     filler = getattr(transformer, layout.filler[1])
 

@@ -83,9 +83,10 @@ def test_the_source_is_the_plain_picture(tiny, edit, text, draw, empty):
 
 
 def test_the_source_does_not_depend_on_what_is_edited(edit, draw):
-    source = draw(*edit())[0]
-    other = draw(*edit(edited_prompt="a photo of a dog under * at night", scale="2"))[0]
+    source, edited = draw(*edit())
+    other, louder = draw(*edit(scale="2", self_end=0.0, cross_end=0.0, windows="as set below"))
     assert_close(source, other, atol=1e-5, rtol=1e-5)
+    assert apart(edited, louder) > 1e-4
 
 
 @pytest.mark.parametrize("cfg", [1.0, 4.0])
