@@ -92,7 +92,7 @@ class PromptToPromptEdit(Node):
                 "the edited pictures side by side, of one noise; the first picture is the source."
             ),
             inputs=[
-                io.Model.Input("model", tooltip="A Stable Diffusion 1, 2 or XL model."),
+                io.Model.Input("model", tooltip="The model: Stable Diffusion, Flux, Z-Image, Qwen-Image, Wan and others."),
                 io.Clip.Input("clip", tooltip="The text encoder of the model."),
                 token,
                 io.Latent.Input(
@@ -156,7 +156,7 @@ class PromptToPromptEdit(Node):
                     "blend_words",
                     default="",
                     tooltip="Only where these words look may the picture change: * or words of either "
-                    "prompt, with commas between. Empty: everywhere.",
+                    "prompt, with commas between. Empty: everywhere. Stable Diffusion only.",
                 ),
                 *more,
                 io.Mask.Input(
@@ -332,7 +332,10 @@ class LoudnessReweight(Node):
                     "conditioning", tooltip="The prompt with the tokens, from either of those nodes."
                 ),
                 io.String.Input(
-                    "tokens", default="", tooltip="The tokens' names, with commas between; empty means all."
+                    "tokens",
+                    default="",
+                    tooltip="The tokens' names, or any words of the prompt, with commas between: 'heavy, "
+                    "rain'. Empty means all tokens.",
                 ),
                 io.String.Input(
                     "scale",

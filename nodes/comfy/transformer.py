@@ -44,8 +44,8 @@ def attention_of(transformer: nn.Module) -> families.Attention:
         reason = f"Of {type(transformer).__name__}'s attention nothing is known"
     if reason is not None:
         raise InputError(
-            f"{reason}: edits and loudness work with Stable Diffusion, Flux, Chroma, SD3.5, Qwen-Image, "
-            "Z-Image, Lumina 2, HiDream, AuraFlow, Wan, LTX and HunyuanVideo; load one of these."
+            f"{reason}: load a Stable Diffusion 1, 2 or XL checkpoint, or a model of Flux, Chroma, SD3.5, "
+            "Qwen-Image, Z-Image, Lumina 2, HiDream, AuraFlow, OmniGen 2, Wan, LTX, HunyuanVideo or Cosmos."
         )
     return found
 
