@@ -92,7 +92,9 @@ class PromptToPromptEdit(Node):
                 "the edited pictures side by side, of one noise; the first picture is the source."
             ),
             inputs=[
-                io.Model.Input("model", tooltip="The model: Stable Diffusion, Flux, Z-Image, Qwen-Image, Wan and others."),
+                io.Model.Input(
+                    "model", tooltip="The model: Stable Diffusion, Flux, Z-Image, Qwen-Image, Wan and others."
+                ),
                 io.Clip.Input("clip", tooltip="The text encoder of the model."),
                 token,
                 io.Latent.Input(
