@@ -89,6 +89,11 @@ def injected(executor, x, t, c_concat=None, c_crossattn=None, control=None, tran
     options = {**transformer_options, OVERRIDE: _override(plan, mark, transformer_options.get(OVERRIDE))}
     with marked(transformer, layout, mark), _filled(transformer, layout, plan.padding):
         out = executor(x, t, c_concat, c_crossattn, control, options, **named)
+    if mark.lost:
+        raise InputError(
+            f"{type(transformer).__name__}'s attention did not reach the edit: update ComfyUI, or take the "
+            "node that replaces this model's attention off it."
+        )
     return out[: len(uuids) * count]
 
 
@@ -170,10 +175,13 @@ def _lengthened(token_ids: TokenIds, length: int, left: bool) -> TokenIds:
 
 @dataclass
 class Mark:
-    """Which attention call comes next: its kind, and how many others come before it."""
+    """Which attention call comes next: its kind, and how many others come before it. `lost`: modules have
+    marked their calls, and none has come."""
 
     kind: str | None = None
     skip: int = 0
+    lost: bool = False
+    taken: bool = False
 
     def take(self) -> str | None:
         """The kind of the call that is being made."""
@@ -183,6 +191,7 @@ class Mark:
             self.skip -= 1
             return None
         kind, self.kind = self.kind, None
+        self.taken = True
         return kind
 
 
@@ -197,7 +206,8 @@ def marked(transformer: nn.Module, layout: families.Attention, mark: Mark) -> It
         return hook
 
     def unmark(module, args, output) -> None:
-        mark.kind = None
+        # A cache that skips the blocks marks nothing, and so loses nothing.
+        mark.kind, mark.lost = None, not mark.taken
 
     patterns = {JOINT: layout.joint, CROSS: layout.cross, OWN: layout.own, TEXT: layout.text}
     kinds = {kind: re.compile(pattern) for kind, pattern in patterns.items() if pattern}

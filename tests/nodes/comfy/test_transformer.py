@@ -58,6 +58,17 @@ def test_other_engines_are_refused_by_name(transformer, pack):
         transformer.attention_of(model)
 
 
+def test_attention_that_does_not_ask_is_lost(transformer, pack):
+    """As in a ComfyUI whose attention is not told of the options."""
+    model = type("Flux", (torch.nn.Module,), {})()
+    model.double_blocks = torch.nn.ModuleList([torch.nn.Identity()])
+    mark = transformer.Mark()
+    with transformer.marked(model, transformer.attention_of(model), mark):
+        assert not mark.lost
+        model.double_blocks[0](torch.ones(1))
+    assert mark.lost and mark.take() is None
+
+
 def test_masks_of_every_form_join_a_bias(pack):
     mask = pack.part("nodes.comfy.mask")
     padding = mask.Padding([3, 2], 3, 1, filled=False)
