@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from aai.errors import InputError
-from bench import align, edit, families, fbank, film, library, memory, parity, token
+from bench import align, edit, edit_flux, families, fbank, film, library, memory, parity, token
 
 BENCHES = {
     "align": align.rows,
@@ -27,6 +27,9 @@ BENCHES = {
     "memory": memory.rows,
     "token": token.rows,
 }
+
+EDITS = {"sd1": edit, "flux": edit_flux}
+"""What `edit` is measured on."""
 
 
 def interleaved(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -51,19 +54,25 @@ def main() -> int:
         "--script", type=Path, metavar="FILE", help="token: diffusers' textual_inversion.py, to compare with"
     )
     parser.add_argument(
-        "--sizes", type=int, nargs="+", default=edit.SIZES, metavar="N",
-        help="edit: the pictures' sides in pixels (256 512 768)",
+        "--sizes", type=int, nargs="+", metavar="N",
+        help="edit: the pictures' sides in pixels (256 512 768; 512 1024 with --model flux)",
     )  # fmt: skip
+    parser.add_argument(
+        "--model", choices=EDITS, default="sd1", help="edit: whose shape is drawn with (%(default)s)"
+    )
     parser.add_argument(
         "--checkout", type=Path, metavar="DIR", help="parity: a clone of YuanGongND/cav-mae, to compare with"
     )
     options = parser.parse_args()
     torch.manual_seed(0)
-    given = {"token": {"script": options.script}, "edit": {"sizes": options.sizes}}.get(options.name, {})
+    editing = EDITS[options.model]
+    sizes = {"sizes": options.sizes or editing.SIZES}
+    given = {"token": {"script": options.script}, "edit": sizes}.get(options.name, {})
     try:
         if options.name == "parity":
             return parity.run(options.checkout, options.json)
-        rows = BENCHES[options.name](lambda jobs: interleaved(jobs, options.repeats), **given)
+        bench = editing.rows if options.name == "edit" else BENCHES[options.name]
+        rows = bench(lambda jobs: interleaved(jobs, options.repeats), **given)
     except InputError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2

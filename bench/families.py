@@ -2,7 +2,8 @@
 that COMFYUI_PATH names: "yes", or the reason why not.
 
 word: a sound's vector is what every text encoder gets at the word's place. train: twenty steps lower the
-loss on fixed noise.
+loss on fixed noise. edit: a pair's source is what an edit of another scale has for one, and the edited
+picture is another. loudness: a word's weight of 1 is the plain picture, and 0 another.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from aai.errors import InputError
 from bench import tiny_models
 
 PACK = "aai_pack"
-LATER = ("edit", "loudness", "heat map", "film")
+LATER = ("heat map", "film")
 LABELS = ["rain", "thunder", "fire", "a dog", "a clock", "wind", "sea waves", "a rooster"]
 
 
@@ -40,9 +41,9 @@ def tried_rows() -> list[dict]:
         try:
             tiny = tiny_models.build(family)
         except tiny_models.Absent as absent:
-            abilities = dict.fromkeys(("word", "train", *LATER), str(absent))
+            abilities = dict.fromkeys(("word", "train", "edit", "loudness", *LATER), str(absent))
         else:
-            abilities = {"word": tried(word, part, tiny), "train": tried(train, part, tiny)}
+            abilities = {a.__name__: tried(a, part, tiny) for a in (word, train, edit, loudness)}
             abilities |= dict.fromkeys(LATER, "not yet")
         found += [{"what": f"{family.name}: {what}", "value": value} for what, value in abilities.items()]
     return found
@@ -75,14 +76,19 @@ def tried(ability, part, tiny: tiny_models.Tiny) -> str:
         return str(error)
 
 
-def word(part, tiny: tiny_models.Tiny) -> str:
-    clip, prompt = part("nodes.comfy.clip"), part("aai.prompt").Prompt
-    generator, seen = torch.Generator().manual_seed(5), {}
+def token_of(part, tiny: tiny_models.Tiny):
+    """A sound token of a vector for each of the family's text encoders."""
+    clip, generator = part("nodes.comfy.clip"), torch.Generator().manual_seed(5)
     widths = {key: clip.vocabulary(tiny.clip, key).embedding_dim for key in clip.encoders(tiny.clip)}
     vectors = {key: torch.randn(1, width, generator=generator) for key, width in widths.items()}
-    token = part("aai.token").SoundToken("rain", vectors)
-    hooks = []
-    for key in widths:
+    return part("aai.token").SoundToken("rain", vectors)
+
+
+def word(part, tiny: tiny_models.Tiny) -> str:
+    clip, prompt = part("nodes.comfy.clip"), part("aai.prompt").Prompt
+    token, seen = token_of(part, tiny), {}
+    vectors, hooks = token.vectors, []
+    for key in vectors:
 
         def look(module, given, named, key=key):
             # A copy: the encoder goes on in place.
@@ -110,3 +116,60 @@ def train(part, tiny: tiny_models.Tiny) -> str:
         )
     (_, first), (_, last) = result.validations
     return "yes" if last < first else f"the loss went from {first:.4f} to {last:.4f}"
+
+
+def edit(part, tiny: tiny_models.Tiny) -> str:
+    token, pairs = token_of(part, tiny), []
+    for scale in ("1", "0"):
+        model, positive, latent = run(
+            part("nodes.inject").PromptToPromptEdit, model=tiny.model, clip=tiny.clip, token=token,
+            latent={"samples": torch.zeros(1, *tiny.latents.shape[1:])}, source_prompt="a photo of a city",
+            edited_prompt="a photo of a city under *", scale=scale, windows="keep the scene", cross_end=0.8,
+            self_end=0.4, self_downscale=4, silence="full",
+        )  # fmt: skip
+        pairs.append(drawn(tiny, model, positive, latent))
+    (source, edited), (same, silent) = pairs
+    moved, apart = _apart(source, same), min(_apart(source, edited), _apart(edited, silent))
+    if moved > 1e-5 * max(1.0, float(source.abs().max())):
+        return f"the source moves by {moved:.2g}"
+    return "yes" if apart > 1e-4 else f"the edited picture moves by {apart:.2g} only"
+
+
+def loudness(part, tiny: tiny_models.Tiny) -> str:
+    inject, latent = part("nodes.inject"), {"samples": torch.zeros(1, *tiny.latents.shape[1:])}
+    (positive,) = run(
+        inject.SoundTokenConditioning, clip=tiny.clip, token=token_of(part, tiny), prompt="heavy rain in *"
+    )
+    drawings = [drawn(tiny, tiny.model, positive, latent)]
+    for scale in ("1", "0"):
+        model, _ = run(
+            inject.LoudnessReweight, model=tiny.model, conditioning=positive, tokens="heavy", scale=scale,
+            reference=-23.0,
+        )  # fmt: skip
+        drawings.append(drawn(tiny, model, positive, latent))
+    plain, whole, without = drawings
+    if _apart(plain, whole) > 1e-6:
+        return f"a weight of 1 moves the picture by {_apart(plain, whole):.2g}"
+    apart = _apart(plain, without)
+    return "yes" if apart > 1e-5 else f"a weight of 0 moves the picture by {apart:.2g} only"
+
+
+def run(node, **inputs) -> tuple:
+    """A node's outputs, as in the executor."""
+    node.GET_SCHEMA()
+    with torch.inference_mode():
+        return node.PREPARE_CLASS_CLONE(None).EXECUTE_NORMALIZED(**inputs).args
+
+
+def drawn(tiny: tiny_models.Tiny, model, positive: list, latent: dict) -> torch.Tensor:
+    """Latents of three steps by core's KSampler."""
+    import nodes
+
+    with torch.inference_mode():
+        negative = tiny.clip.encode_from_tokens_scheduled(tiny.clip.tokenize("blurry"))
+        (made,) = nodes.common_ksampler(model, 7, 3, 3.0, "euler", "simple", positive, negative, latent)
+    return made["samples"]
+
+
+def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max())

@@ -65,14 +65,18 @@ class SoundTokenConditioning(Node):
     @classmethod
     def execute(cls, clip, token, prompt, token_2=None, token_3=None) -> io.NodeOutput:
         from ..aai.prompt import Prompt, token_names
-        from .comfy.clip import TOKEN_IDS, tokenize
+        from .comfy.clip import PROMPTS, TOKEN_IDS, Written, placed, tokenize
 
         tokens = tuple(t for t in (token, token_2, token_3) if t is not None)
-        pairs, token_ids = tokenize(clip, Prompt(prompt, tokens))
+        written = Prompt(prompt, tokens)
+        pairs, token_ids = tokenize(clip, written)
         if not token_names([(token_ids,)]):
             # Not refused: a dynamic prompt may leave the sound out now and then.
             log.warning("The prompt '%s' names no sound token: write * or <name> for the sound.", prompt)
-        return io.NodeOutput(clip.encode_from_tokens_scheduled(pairs, add_dict={TOKEN_IDS: (token_ids,)}))
+        made = clip.encode_from_tokens_scheduled(pairs, add_dict={PROMPTS: Written(clip, (written,))})
+        for cross, options in made:
+            options[TOKEN_IDS] = (placed(clip, token_ids, cross.shape[1]),)
+        return io.NodeOutput(made)
 
 
 class PromptToPromptEdit(Node):
@@ -89,7 +93,9 @@ class PromptToPromptEdit(Node):
                 "the edited pictures side by side, of one noise; the first picture is the source."
             ),
             inputs=[
-                io.Model.Input("model", tooltip="A Stable Diffusion 1, 2 or XL model."),
+                io.Model.Input(
+                    "model", tooltip="The model: Stable Diffusion, Flux, Z-Image, Qwen-Image, Wan and others."
+                ),
                 io.Clip.Input("clip", tooltip="The text encoder of the model."),
                 token,
                 io.Latent.Input(
@@ -153,7 +159,7 @@ class PromptToPromptEdit(Node):
                     "blend_words",
                     default="",
                     tooltip="Only where these words look may the picture change: * or words of either "
-                    "prompt, with commas between. Empty: everywhere.",
+                    "prompt, with commas between. Empty: everywhere. Stable Diffusion only.",
                 ),
                 *more,
                 io.Mask.Input(
@@ -220,15 +226,21 @@ class PromptToPromptEdit(Node):
         from functools import partial
 
         from ..aai.inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
+        from ..aai.inject.joint import STRUCTURE_WINDOW, STYLE_STRUCTURE_WINDOW
         from ..aai.inject.loudness import read_scales
         from ..aai.prompt import Prompt
         from .comfy import patch
-        from .comfy.clip import as_core
+        from .comfy.clip import Written, as_core
         from .comfy.clip import encode as encode_with
         from .comfy.latent import paired, trajectory_of
 
+        patch.check_blend(model, blend_words)
+        unet = patch.is_unet(model)
+        scene, style = {}, STYLE_WINDOWS
+        if not unet:
+            scene, style = {"self_window": STRUCTURE_WINDOW}, {**style, "self_window": STYLE_STRUCTURE_WINDOW}
         own = {"cross_window": (0.0, cross_end), "self_window": (0.0, self_end)}
-        settings |= {"scene": {}, "style": STYLE_WINDOWS, "own": own}[WINDOWS[windows]]
+        settings |= {"scene": scene, "style": style, "own": own}[WINDOWS[windows]]
         tokens = tuple(t for t in (token, token_2, token_3) if t is not None)
         lines = [line.strip() for line in edited_prompt.splitlines() if line.strip()]
         encode_prompt, trajectory = partial(encode_with, clip), trajectory_of(latent)
@@ -238,8 +250,10 @@ class PromptToPromptEdit(Node):
             edit = blended(
                 edit, encode_prompt, blend_words, mask, blend_start, blend_threshold, blend_changes
             )
-            cond = encode(encode_prompt, edit)
-            return patch.attach(model, edit), as_core(cond), paired(latent, edit.rows)
+            prepared = patch.attach(model, edit)
+            cond = encode(encode_prompt, edit, patch.stack_of(prepared))
+            positive = as_core(cond, Written(clip, (edit.source, *edit.edited)))
+            return prepared, positive, paired(latent, edit.rows)
 
         if timeline is not None:
             word_of = film.word_of(model, clip, token, timeline, adapter)
@@ -342,7 +356,10 @@ class LoudnessReweight(Node):
                     "conditioning", tooltip="The prompt with the tokens, from either of those nodes."
                 ),
                 io.String.Input(
-                    "tokens", default="", tooltip="The tokens' names, with commas between; empty means all."
+                    "tokens",
+                    default="",
+                    tooltip="The tokens' names, or any words of the prompt, with commas between: 'heavy, "
+                    "rain'. Empty means all tokens.",
                 ),
                 io.String.Input(
                     "scale",

@@ -65,7 +65,7 @@ class Injection:
         `mixes`' order; rows of no group pass unchanged. `attend_rest` does the call for the edited rows' own
         maps, on these rows alone, where `attend` must see the whole batch.
         """
-        pairs = [(source, row, mix) for source, *edited in groups for row, mix in zip(edited, self.mixes)]
+        pairs = self._pairs(groups)
         borrowing = [(source, row, mix) for source, row, mix in pairs if mix.gives or mix.kept]
         # The edited pictures' own maps come first: afterwards their queries and keys are the source's.
         own = {row: v[row] * mix.own.to(v)[:, None] for _, row, mix in borrowing if mix.owns}
@@ -85,6 +85,17 @@ class Injection:
         for i, row in enumerate(own):
             out[row] += own_out[i]
         return out
+
+    def sources(self, groups: Groups) -> dict[int, int]:
+        """{row: its source} of the rows whose map in `attend` is their source's."""
+        return {row: source for source, row, mix in self._pairs(groups) if mix.gives or mix.kept}
+
+    def own_rows(self, groups: Groups) -> list[int]:
+        """The rows that `attend_rest` is called for."""
+        return [row for _, row, mix in self._pairs(groups) if (mix.gives or mix.kept) and mix.owns]
+
+    def _pairs(self, groups: Groups) -> list[tuple[int, int, ValueMix]]:
+        return [(source, row, mix) for source, *edited in groups for row, mix in zip(edited, self.mixes)]
 
     def to(self, like: Tensor) -> Injection:
         """With its tensors on a tensor's device and of its dtype, so that no layer has to move them."""

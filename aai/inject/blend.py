@@ -126,7 +126,8 @@ class BlendRun:
         self.gathered = maps if self.gathered is None else self.gathered + maps
 
     def mask(self, progress: float) -> Tensor | None:
-        """Where the edited rows may differ now, [groups, edited, 1, h, w] in [0, 1]; None for everywhere.
+        """Where the edited rows may differ now, [groups, edited, 1, h, w] in [0, 1], or by frame
+        [groups, edited, 1, T, h, w]; None for everywhere.
 
         Raises InputError where the words' places are due, and no layer has been gathered.
         """
@@ -149,19 +150,25 @@ class BlendRun:
                 masks.append((high[:, 1:] | high[:, :1]).float())
             if self.changed is not None:
                 masks.append(self._high(self.changed).unflatten(0, (-1, self.rows - 1)).float())
+        # Of films only what changes is known by frame.
+        dims = max((mask.ndim for mask in masks), default=0)
+        masks = [mask if mask.ndim == dims else mask.unsqueeze(3) for mask in masks]
         return reduce(lambda a, b: a.to(b) * b, masks) if masks else None
 
     def _high(self, maps: Tensor) -> Tensor:
-        return maps > self.blend.threshold * maps.amax((2, 3), keepdim=True)
+        return maps > self.blend.threshold * maps.amax(tuple(range(2, maps.ndim)), keepdim=True)
 
     def compare(self, clean: Tensor) -> None:
-        """Measures where the clean latents [groups * rows, C, h, w], without guidance, differ."""
+        """Measures where the clean latents [groups * rows, C, h, w], or [groups * rows, C, T, h, w] of films,
+        without guidance, differ."""
         if self.blend.changes:
             source, *edited = clean.float().unflatten(0, (-1, self.rows)).unbind(1)
             distances = torch.stack(
                 [(row - source).square().mean(1, keepdim=True).sqrt() for row in edited], 1
             )
-            self.changed = F.avg_pool2d(distances.flatten(0, 1), 3, 1, 1, count_include_pad=False)
+            distances = distances.flatten(0, 1)
+            frames = distances.flatten(1, -3)
+            self.changed = F.avg_pool2d(frames, 3, 1, 1, count_include_pad=False).view_as(distances)
 
     def blended(self, latents: Tensor, progress: float) -> Tensor:
         """Clean latents [groups * rows, C, h, w], the edited rows the source's outside the mask."""
@@ -178,6 +185,7 @@ class BlendRun:
             return latents
         grouped = latents.unflatten(0, (-1, self.rows))
         source, edited = grouped[:, :1], grouped[:, 1:]
+        mask = mask if mask.ndim == grouped.ndim else mask.unsqueeze(3)
         # Where the mask is 0 or 1 nothing rounds: the source's latents are taken as they are.
         mixed = torch.lerp(source.expand_as(edited), edited, mask.to(latents))
         return torch.cat([source, mixed], 1).flatten(0, 1)

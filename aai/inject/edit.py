@@ -14,7 +14,9 @@ from .attention import Injection, ValueMix, groups_of, tiled
 from .blend import START, THRESHOLD, Blend, BlendRun, word_positions
 from .edit_run import EditRun
 from .invert import Trajectory
+from .joint import JointInjection, TextMix, own_rows, text_mix
 from .loudness import Reweight, check_scale, value_weights
+from .words import WordScale
 
 Window = tuple[float, float]
 
@@ -40,6 +42,10 @@ class Edit:
     source_pooled: SDXL's pooled embedding is the source's in every row, which keeps the composition.
     blend: where the edited pictures may differ at all; None for everywhere.
     trajectory: the source's, where it is a given picture (`invert`).
+    words: other words' weights in the edited pictures.
+
+    In transformers shapes follow the source's in all layers during `self_window`. In joint attention there is
+    no cross window, and `full` is `text_mix` from the source prompt's values.
 
     Raises InputError for windows or scales out of range, an edited prompt without a sound token, or a scale
     for a token that its prompt does not name.
@@ -55,6 +61,7 @@ class Edit:
     source_pooled: bool = True
     blend: Blend | None = None
     trajectory: Trajectory | None = None
+    words: tuple[WordScale, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "edited", tuple(self.edited))
@@ -123,16 +130,45 @@ class Edit:
         """
         begin, end = self.cross_window
         inside = begin <= progress < end
+        self._check_rows(token_ids)
         source, *edited = token_ids
-        if len(edited) != len(self.edited):
-            raise InputError(
-                f"The edit has {self.rows} pictures, but the conditioning has {len(token_ids)}: use the "
-                "conditioning that was made with it."
-            )
         mixes = (self._mix(source, row, number, inside, length) for number, row in enumerate(edited))
         first, last = (int(share * steps) for share in self.self_window)
         borrows_self = first <= round(progress * steps) < last
         return Injection(tuple(mixes), borrows_self, self.self_downscale)
+
+    def structure_at(self, progress: float, steps: int) -> bool:
+        """Whether a transformer's shapes follow the source's at a share `progress` of the sampler's steps.
+        The window is counted in whole steps, the nearest: distilled models have few."""
+        first, last = (round(share * steps) for share in self.self_window)
+        return first <= round(progress * steps) < last
+
+    def joint_at(self, progress: float, steps: int, token_ids: Sequence[TokenIds]) -> JointInjection:
+        """What is injected in joint attention; as `at`, with prompts of any lengths."""
+        self._check_rows(token_ids)
+        source, *edited = token_ids
+        mixes = (self._text_mix(source, row, number) for number, row in enumerate(edited))
+        return JointInjection(tuple(mixes), self.structure_at(progress, steps))
+
+    def word_scale(self, word: WordScale, row: int) -> float:
+        """The scale of words in a row of the batch: the sources keep theirs."""
+        picture = row % self.rows
+        return word.of(picture - 1) if picture else 1.0
+
+    def _text_mix(self, source: TokenIds, edited: TokenIds, number: int) -> TextMix:
+        weights = value_weights(edited, self.scales[number])
+        if self.silence == "literal":
+            return own_rows(weights)
+        loudest = _loudest(weights, edited)
+        weights = [w if isinstance(piece, tuple) else loudest for w, piece in zip(weights, edited)]
+        return text_mix(source, edited, weights, loudest)
+
+    def _check_rows(self, token_ids: Sequence[TokenIds]) -> None:
+        if len(token_ids) != self.rows:
+            raise InputError(
+                f"The edit has {self.rows} pictures, but the conditioning has {len(token_ids)}: use the "
+                "conditioning that was made with it."
+            )
 
     def _mix(self, source: TokenIds, edited: TokenIds, number: int, inside: bool, length: int) -> ValueMix:
         projection = index_projection(source, edited)
@@ -142,8 +178,7 @@ class Edit:
             # Nothing is edited, so nothing at all may differ; two calls would round differently from one.
             own, share = [0.0] * len(own), 0.0
         else:
-            loudest = max((weight for weight, is_sound in zip(own, sound) if is_sound), default=1.0)
-            share = loudest if self.silence == "full" else 1.0
+            share = _loudest(own, edited) if self.silence == "full" else 1.0
         given, inverse = [0.0] * len(source), [0] * len(source)
         for j, i in enumerate(projection):
             if sound[j]:
@@ -199,12 +234,19 @@ def reweighted(
     existing = existing or [{}]
     added, existing = added * (count // len(added)), existing * (count // len(existing))
     if not isinstance(before, Edit):
-        return Reweight(tuple({**old, **new} for old, new in zip(existing, added)))
+        words = () if before is None else before.words
+        return Reweight(tuple({**old, **new} for old, new in zip(existing, added)), words)
     used = [{token.name for token in prompt.used()} for prompt in before.edited]
     merged = (
         {**old, **{n: s for n, s in new.items() if n in row}} for old, new, row in zip(existing, added, used)
     )
     return replace(before, scales=tuple(merged))
+
+
+def worded(injection: Edit | Reweight, added: WordScale) -> Edit | Reweight:
+    """An edit or scales with other words' weights, in place of these words' own before."""
+    others = tuple(word for word in injection.words if word.words != added.words)
+    return replace(injection, words=(*others, added))
 
 
 def blended(
@@ -238,11 +280,19 @@ def blended(
     return replace(edit, blend=Blend(positions, mask, start, threshold, changes))
 
 
-def encode(encode_prompt: Callable[[Prompt], Conditioning], edit: Edit) -> Conditioning:
+def encode(
+    encode_prompt: Callable[[Prompt], Conditioning],
+    edit: Edit,
+    stack: Callable[[Sequence[Conditioning], int | None], Conditioning] = stacked,
+) -> Conditioning:
     """The conditioning of the source and the edited prompts, a row each, by a picture model's
-    `encode_prompt`."""
+    `encode_prompt`; `stack` makes them one, `padded` for transformers."""
     rows = [encode_prompt(prompt) for prompt in (edit.source, *edit.edited)]
-    return stacked(rows, 0 if edit.source_pooled else None)
+    return stack(rows, 0 if edit.source_pooled else None)
+
+
+def _loudest(weights: Sequence[float], token_ids: TokenIds) -> float:
+    return max((w for w, piece in zip(weights, token_ids) if isinstance(piece, tuple)), default=1.0)
 
 
 def _check_window(name: str, window: Window) -> None:

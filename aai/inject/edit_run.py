@@ -13,6 +13,8 @@ from ..prompt import TokenIds
 from .attention import Injection
 from .blend import BlendRun
 from .invert import Trajectory
+from .joint import JointInjection
+from .words import WordScale
 
 
 class InjectionPlan(Protocol):
@@ -21,9 +23,16 @@ class InjectionPlan(Protocol):
     @property
     def rows(self) -> int: ...
 
+    @property
+    def words(self) -> tuple[WordScale, ...]: ...
+
+    def word_scale(self, word: WordScale, row: int) -> float: ...
+
     def groups(self, rows: Sequence[int]) -> list[list[int]]: ...
 
     def at(self, progress: float, steps: int, token_ids: Sequence[TokenIds], length: int) -> Injection: ...
+
+    def joint_at(self, progress: float, steps: int, token_ids: Sequence[TokenIds]) -> JointInjection: ...
 
 
 class EditRun:
@@ -60,6 +69,10 @@ class EditRun:
 
     def injection(self, progress: float, steps: int, token_ids: Sequence[TokenIds], length: int) -> Injection:
         return self.plan.at(progress, steps, token_ids, length)
+
+    def joint_injection(self, progress: float, steps: int, token_ids: Sequence[TokenIds]) -> JointInjection:
+        """What joint attention does; its prompts may differ in length."""
+        return self.plan.joint_at(progress, steps, token_ids)
 
     def before_model(self, x: Tensor, sigma: float) -> Tensor:
         """Every source on its trajectory."""

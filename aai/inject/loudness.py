@@ -14,6 +14,8 @@ from ..errors import InputError
 from ..prompt import TokenIds
 from .attention import Injection, groups_of, weighted
 from .edit_run import EditRun
+from .joint import JointInjection
+from .words import WordScale
 
 REFERENCE = -23.0
 """The loudness, in LUFS, that leaves a token as it is: EBU R 128's programme level."""
@@ -72,9 +74,10 @@ def value_weights(token_ids: TokenIds, scales: Mapping[str, float]) -> list[floa
 @dataclass(frozen=True)
 class Reweight:
     """Eq. 8 in plain generation: {token name: scale in [0, 2]}, once for every picture or one for each of a
-    batch. Raises InputError for a scale out of range."""
+    batch, and words' weights beside it. Raises InputError for a scale out of range."""
 
     scales: tuple[Mapping[str, float], ...]
+    words: tuple[WordScale, ...] = ()
 
     def __post_init__(self) -> None:
         for scales in self.scales:
@@ -104,6 +107,14 @@ class Reweight:
     def begin(self, size: Sequence[int], steps: int | None, guidance: float | None) -> EditRun:
         """One sampling."""
         return EditRun(self)
+
+    def word_scale(self, word: WordScale, row: int) -> float:
+        """The scale of words in a row of the batch."""
+        return word.of(row)
+
+    def joint_at(self, progress: float, steps: int, token_ids: Sequence[TokenIds]) -> JointInjection:
+        """Joint attention borrows nothing: what is scaled there are words."""
+        return JointInjection(())
 
     def at(self, progress: float, steps: int, token_ids: Sequence[TokenIds], length: int) -> Injection:
         """The same at every step. `token_ids` are those of one prompt for all pictures, or of each one's."""

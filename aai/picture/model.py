@@ -100,6 +100,45 @@ def stacked(rows: Sequence[Conditioning], pooled: int | None = 0) -> Conditionin
     return Conditioning(cross, shared, tuple(r for row in rows for r in row.token_ids))
 
 
+def padded(rows: Sequence[Conditioning], pooled: int | None = 0, left: bool = False) -> Conditioning:
+    """Conditionings of one row each as one of all their rows, the shorter with zeros behind, or in front
+    where texts end together (`left`): for transformers, where a place of the text is one of the sequence.
+    Whoever runs the model masks what lies behind a row's own token ids. `pooled` as in `stacked`."""
+    length = max(row.cross.shape[1] for row in rows)
+    cross = torch.cat([lengthened(row.cross, row.cross.shape[1], length, left) for row in rows])
+    shared = None
+    if rows[0].pooled is not None:
+        shared = torch.cat([(row if pooled is None else rows[pooled]).pooled for row in rows])
+    extra = dict(rows[0].extra)
+    for key in dict.fromkeys(key for row in rows for key in row.extra):
+        values = [row.extra.get(key) for row in rows]
+        if key == "attention_mask":
+            if all(value is None or bool(value.all()) for value in values):
+                # One row for all: some families count the places of them all together.
+                extra[key] = torch.ones(1, length, dtype=torch.long)
+                continue
+            values = [
+                torch.ones(1, row.cross.shape[1], dtype=torch.long) if value is None else value
+                for row, value in zip(rows, values)
+            ]
+        if all(isinstance(value, Tensor) and value.ndim > 1 for value in values):
+            lengths = [row.cross.shape[1] for row in rows]
+            extra[key] = torch.cat([lengthened(v, n, length, left) for v, n in zip(values, lengths)])
+    return Conditioning(cross, shared, tuple(r for row in rows for r in row.token_ids), extra)
+
+
+def lengthened(x: Tensor, own: int, length: int, left: bool = False) -> Tensor:
+    """A tensor [1, ...] with zeros behind, or in front of, the places of the dimension that has as many as
+    the prompt."""
+    places = next((dim for dim in range(1, x.ndim) if x.shape[dim] == own), None)
+    if places is None or own == length:
+        return x
+    added = list(x.shape)
+    added[places] = length - own
+    zeros = x.new_zeros(added)
+    return torch.cat([zeros, x] if left else [x, zeros], places)
+
+
 def fingerprint(denoiser: nn.Module, first: Tensor | None = None) -> str:
     """A denoiser's name by its layout and its first weights: the same in float16 and in float32, wherever it
     was loaded from. `first` stands in for the first weights, where patches lie on its own."""

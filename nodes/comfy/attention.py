@@ -5,7 +5,9 @@ Attention patches of others stay: they are called with the queries, keys and val
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
@@ -14,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ...aai.errors import InputError
 from ...aai.inject.attention import Injection
+from ...aai.inject.joint import text_mix
 from ...aai.picture.control import Groups
 from ...aai.picture.schedule import progress
 from .state import RUN, SamplingRun
@@ -47,6 +50,11 @@ def injected(executor, x, timesteps, context=None, y=None, control=None, transfo
         # First: others' (HyperTile, ToMe) change what a row and a place are.
         "attn1_patch": [_self_attention(injections), *patches.get("attn1_patch", [])],
     }
+    worded = with_words(context, run, uuids)
+    if worded is not None:
+        # First: others' see it as the conditioning's.
+        values = partial(_values_of, context, worded)
+        options["patches"]["attn2_patch"] = [values, *patches.get("attn2_patch", [])]
     replace = options.get("patches_replace", {})
     others = replace.get("attn2", {})
     observers = _observers(run, uuids, injections, count, tuple(x.shape[-2:]))
@@ -56,6 +64,38 @@ def injected(executor, x, timesteps, context=None, y=None, control=None, transfo
     }
     options["patches_replace"] = {**replace, "attn2": {**others, **ours}}
     return executor(x, timesteps, context, y, control, options, **kwargs)
+
+
+def with_words(context: Tensor, run: SamplingRun, uuids: list) -> Tensor | None:
+    """What a U-Net's value rows are made from, [B, L, D], with the words' weights; None where there are none.
+
+    Values are linear in the conditioning, so that here they cost nothing.
+    """
+    words = [word for word in run.words if word.changes]
+    if not words:
+        return None
+    count, values = len(context) // len(uuids), context.clone()
+    for chunk, uid in enumerate(uuids):
+        for i in range(count if uid in run.prompts else 0):
+            prompts, row = run.prompts[uid], chunk * count + i
+            token_ids = prompts[i % len(prompts)]
+            for word in words:
+                without = word.without.get(token_ids)
+                if without is None:
+                    continue
+                own = math.lcm(*map(len, prompts), without.cross.shape[1])
+                own = own if own <= context.shape[1] else max(map(len, prompts))
+                scale = run.edit.plan.word_scale(word, i)
+                source, edited = (ids * (own // len(ids)) for ids in (without.token_ids[0], token_ids))
+                other = without.cross[0].to(context).repeat(own // without.cross.shape[1], 1)
+                own_rows = context[row, :own]
+                mix = text_mix(source, edited, [scale] * own, scale)
+                values[row, :own] += mix.of(own_rows, other) - own_rows
+    return values
+
+
+def _values_of(context: Tensor, worded: Tensor, n: Tensor, given: Tensor, value: Tensor, options: dict):
+    return n, given, worded.to(value) if value.shape == context.shape else value
 
 
 def _with_null(context: Tensor, null: Tensor, negative: list[bool]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,17 @@ log = logger(__name__)
 
 TOKEN_IDS = "aai_token_ids"
 """The key of a CONDITIONING's options that holds the token ids of each of its rows, a tuple of TokenIds."""
+PROMPTS = "aai_prompts"
+"""The key of a CONDITIONING's options that holds its Written."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """The prompts of a CONDITIONING's rows, and the CLIP that they were encoded with: what a prompt without
+    one of its words is encoded with again."""
+
+    clip: object
+    prompts: tuple[Prompt, ...]
 
 
 def tokenize(clip, prompt: Prompt, vectors: Vectors | None = None) -> tuple[dict, TokenIds]:
@@ -70,18 +82,24 @@ def conditioning(
 ) -> Conditioning:
     """What a CLIP's text model gives for a prompt of these token ids. Some families cut their template off:
     the conditioning's rows are the last ones of the prompt, or end with a token of their own."""
-    cut = len(token_ids) - cross.shape[1]
+    return Conditioning(cross, pooled, (placed(clip, token_ids, cross.shape[1]),), dict(extra))
+
+
+def placed(clip, token_ids: TokenIds, length: int) -> TokenIds:
+    """The token ids of a conditioning's `length` rows, of those of the whole prompt."""
+    cut = len(token_ids) - length
+    if cut <= 0:
+        return token_ids
     last = families.find(families.LAST_ROW, clip.cond_stage_model)
-    if cut > 0:
-        if last in token_ids:
-            cut = len(token_ids) - token_ids[::-1].index(last) - cross.shape[1]
-        token_ids = token_ids[cut : cut + cross.shape[1]]
-    return Conditioning(cross, pooled, (token_ids,), dict(extra))
+    if last in token_ids:
+        cut = len(token_ids) - token_ids[::-1].index(last) - length
+    return token_ids[cut : cut + length]
 
 
-def as_core(cond: Conditioning) -> list:
-    """A Conditioning as core's CONDITIONING, which carries its token ids."""
-    return [[cond.cross, {**cond.extra, "pooled_output": cond.pooled, TOKEN_IDS: cond.token_ids}]]
+def as_core(cond: Conditioning, written: Written | None = None) -> list:
+    """A Conditioning as core's CONDITIONING, which carries its token ids, and what it was written with."""
+    options = {**cond.extra, "pooled_output": cond.pooled, TOKEN_IDS: cond.token_ids}
+    return [[cond.cross, options if written is None else {**options, PROMPTS: written}]]
 
 
 def token_ids_of(conditioning: list) -> list[tuple[TokenIds, ...]]:

@@ -6,6 +6,8 @@ is served by what can be read.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 POOLED = {
     "FluxClipModel": ("clip_l",),
     "HunyuanVideoClipModel": ("clip_l",),
@@ -34,6 +36,75 @@ SIZES = {
     "Kandinsky5Image": 1024,
 }
 """By a picture model's class: the side in pixels at which a word is trained; else 1024 for a flow model."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Where a transformer's attention meets its prompt, as patterns of its modules' names.
+
+    joint: modules whose call has the text and the picture in one sequence. cross, own: those that read the
+    text alone, and the picture alone, where there are no joint ones. text: those that refine the text before.
+    first: whether the text stands in front of the picture. registers: the parameter whose rows stand in front
+    of the text. beside: the argument whose rows stand twice more behind the text, once as one layer and once
+    as another. filler: the module that embeds the text, the parameter that it is filled up with, and the
+    attribute that says to which multiple. mean: the module that gets the mean of the text's rows.
+    """
+
+    joint: str = ""
+    cross: str = ""
+    own: str = ""
+    text: str = ""
+    first: bool = True
+    registers: str = ""
+    beside: str = ""
+    filler: tuple[str, str, str] = ("", "", "")
+    mean: str = ""
+
+
+_STREAMS = r"(double|single)_blocks\.\d+"
+_REFINED = {"joint": r"layers\.\d+\.attn", "text": r"context_refiner\.\d+\.attn"}
+ATTENTION = {
+    "Flux": Attention(joint=_STREAMS),
+    "Chroma": Attention(joint=_STREAMS),
+    "HunyuanVideo": Attention(
+        joint=_STREAMS,
+        text=r"txt_in\.individual_token_refiner\.blocks\.\d+",
+        mean="txt_in.c_embedder",
+    ),
+    "QwenImageTransformer2DModel": Attention(joint=r"transformer_blocks\.\d+\.attn"),
+    "OpenAISignatureMMDITWrapper": Attention(joint=r"joint_blocks\.\d+"),
+    "NextDiT": Attention(
+        joint=r"layers\.\d+\.attention",
+        text=r"context_refiner\.\d+\.attention",
+        filler=("cap_embedder", "cap_pad_token", "pad_tokens_multiple"),
+    ),
+    "OmniGen2Transformer2DModel": Attention(**_REFINED),
+    "HiDreamImageTransformer2DModel": Attention(
+        joint=r"(double|single)_stream_blocks\.\d+\.block\.attn1",
+        first=False,
+        beside="encoder_hidden_states_llama3",
+    ),
+    "MMDiT": Attention(joint=r"(double|single)_layers\.\d+\.attn", registers="register_tokens"),
+    "WanModel": Attention(cross=r"(vace_)?blocks\.\d+\.cross_attn", own=r"(vace_)?blocks\.\d+\.self_attn"),
+    "LTXVModel": Attention(cross=r"transformer_blocks\.\d+\.attn2", own=r"transformer_blocks\.\d+\.attn1"),
+    "GeneralDIT": Attention(
+        cross=r"blocks\.block\d+\.blocks\.1\.block\.attn", own=r"blocks\.block\d+\.blocks\.0\.block\.attn"
+    ),
+    "MiniTrainDIT": Attention(cross=r"blocks\.\d+\.cross_attn", own=r"blocks\.\d+\.self_attn"),
+}
+"""By a transformer's class: where its attention meets its prompt."""
+SECOND_CALL = ("WanI2VCrossAttention",)
+"""Modules that first look at a picture, and then at the text."""
+LEFT = ("Flux2",)
+"""Picture models that put zeros in front of a short text, and so end all texts at one place."""
+UNHOOKED = {
+    "ErnieImageModel": "Ernie-Image's attention cannot be reached from outside",
+    "PixArt": "PixArt's attention cannot be reached from outside",
+    "PixArtMS": "PixArt's attention cannot be reached from outside",
+    "Anima": "Anima reads its prompt as a second encoder's ids, which no edit knows",
+    "LTXAVModel": "LTX-2 rearranges its prompt's places behind the text encoder",
+}
+"""By a transformer's class: why its attention cannot be edited."""
 ENGINES = {"gguf": "GGUF", "nunchaku": "Nunchaku"}
 """By a part of a Python module's name: whose weights are in a form of their own, with no backward pass."""
 
@@ -42,6 +113,11 @@ def find(table: dict, part: object):
     """A table's entry for an object, by the name of its class or of one that it is derived from."""
     names = (kind.__name__ for kind in type(part).__mro__)
     return next((table[name] for name in names if name in table), None)
+
+
+def is_one(names: tuple[str, ...], part: object) -> bool:
+    """Whether an object is of one of these classes, or of one that is derived from one."""
+    return any(kind.__name__ in names for kind in type(part).__mro__)
 
 
 def engine(*parts: object) -> str | None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from comfy.patcher_extension import WrappersMP
 
 from ...aai.errors import InputError
-from ...aai.inject.edit import Edit, reweighted
+from ...aai.inject.edit import Edit, reweighted, worded
 from ...aai.inject.heatmap import Heatmap
 from ...aai.inject.loudness import Reweight
-from ...aai.picture.model import fingerprint
+from ...aai.inject.words import WordScale, check_words, without_words
+from ...aai.picture.model import Conditioning, fingerprint, padded, stacked
 from ...aai.prompt import token_names
-from . import sampling
-from .attention import blocks_of, injected
-from .clip import token_ids_of
+from . import attention, families, sampling, transformer
+from .clip import PROMPTS, TOKEN_IDS, token_ids_of
+from .clip import encode as clip_encode
 from .state import KEY, Attachment
 
 
@@ -22,12 +24,16 @@ def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None):
     """A clone of a MODEL that samples with the injection, in place of one that it carried before, and fills
     the heat map, or without one, the MODEL's own.
 
-    Raises InputError for a model without cross-attention, or an inverted picture of another model.
+    Raises InputError for a model whose attention nothing reaches, or an inverted picture of another model.
     """
-    if not blocks_of(model.model.diffusion_model):
-        raise InputError(
-            "This model has no cross-attention to edit: load a Stable Diffusion 1, 2 or XL checkpoint."
-        )
+    unet = is_unet(model)
+    if not unet:
+        transformer.attention_of(model.model.diffusion_model)
+        if heatmap is not None:
+            raise InputError(
+                "Attention Heatmap shows where the words of a Stable Diffusion model look, and this is "
+                "another: load a Stable Diffusion 1, 2 or XL checkpoint."
+            )
     if injection.latent_size is not None:
         # Only an inverted picture is bound to a model; the weights of others need not be readable.
         injection.check_model(fingerprint_of(model))
@@ -35,16 +41,39 @@ def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None):
     options = model.model_options["transformer_options"]
     if heatmap is None and KEY in options:
         heatmap = options[KEY].heatmap
-    options[KEY] = Attachment(injection, heatmap)
+    options[KEY] = Attachment(injection, heatmap, unet)
     for kind, wrapper in (
         (WrappersMP.SAMPLER_SAMPLE, sampling.prepared),
         (WrappersMP.PREDICT_NOISE, sampling.guided_to_source),
         (WrappersMP.CALC_COND_BATCH, sampling.kept_to_source),
-        (WrappersMP.DIFFUSION_MODEL, injected),
+        (WrappersMP.DIFFUSION_MODEL, attention.injected if unet else None),
+        (WrappersMP.APPLY_MODEL, None if unet else transformer.injected),
     ):
         model.remove_wrappers_with_key(kind, KEY)
-        model.add_wrapper_with_key(kind, KEY, wrapper)
+        if wrapper is not None:
+            model.add_wrapper_with_key(kind, KEY, wrapper)
     return model
+
+
+def is_unet(model) -> bool:
+    """Whether a MODEL is a U-Net with cross-attention; else a transformer, or what nothing here knows."""
+    return bool(attention.blocks_of(model.model.diffusion_model))
+
+
+def stack_of(model) -> Callable[[Sequence[Conditioning], int | None], Conditioning]:
+    """How a MODEL's prompts of different length become rows of one conditioning."""
+    if is_unet(model):
+        return stacked
+    return partial(padded, left=families.is_one(families.LEFT, model.model))
+
+
+def check_blend(model, words: str) -> None:
+    """Raises InputError for words that decide where a transformer's picture changes."""
+    if words.strip() and not is_unet(model):
+        raise InputError(
+            "Where words look is known of Stable Diffusion's models only: leave blend_words empty, and "
+            "connect a mask or turn blend_changes on."
+        )
 
 
 def fingerprint_of(model) -> str:
@@ -66,23 +95,52 @@ def with_scales(
     model, conditioning: list, scales: Sequence[float], names: Sequence[str] = ()
 ) -> Edit | Reweight:
     """What a MODEL samples with, and eq. 8's scales, one or one for each picture, for the tokens of these
-    names (all, where none is named) in a CONDITIONING.
+    names (all, where none is named) in a CONDITIONING, or any words of its prompt.
 
-    Raises InputError where the CONDITIONING has no such token, or is an edit's and the MODEL is not, or the
-    scales are not as many as the pictures.
+    Raises InputError where the CONDITIONING has no such token or word, or is an edit's and the MODEL is not,
+    or the scales are not as many as the pictures.
     """
     token_ids, before = token_ids_of(conditioning), attached(model)
     known = token_names(token_ids)
-    missing = next((name for name in names if name not in known), None)
-    if not known or missing is not None:
-        there = ", ".join(f"<{n}>" for n in known) or "none"
+    if not known and not names:
         raise InputError(
-            f"The conditioning has no sound token{f' <{missing}>' if missing else ''} (there is {there}): "
-            "connect Sound Token Conditioning or Prompt To Prompt Edit, and name one of its tokens."
+            "The conditioning has no sound token: connect Sound Token Conditioning or Prompt To Prompt Edit, "
+            "or name words of its prompt."
         )
+    tokens = [name for name in names or known if name in known]
+    words = [name for name in names if name not in known]
+    if not isinstance(before, Edit) and not is_unet(model):
+        # In joint attention a word's own value row does next to nothing.
+        tokens, words = [], list(names or known)
+    without = _without(conditioning, words, set(scales) != {1.0}, known) if words else {}
     if not isinstance(before, Edit) and any(len(rows) > 1 for rows in token_ids):
         raise InputError(
             "The conditioning is an edit's, but the model is not: connect Prompt To Prompt Edit's model "
             "as well."
         )
-    return reweighted(before, names or known, scales)
+    injection = reweighted(before, tokens, scales)
+    return worded(injection, WordScale(tuple(words), tuple(scales), without)) if words else injection
+
+
+def _without(conditioning: list, words: list[str], encode: bool, known: list[str]) -> dict:
+    """{token ids: the conditioning of a prompt without the words} of a CONDITIONING's prompts that have them;
+    none where they need not be encoded. Raises InputError for a word that no prompt has."""
+    rows = [
+        (written.clip, prompt, ids)
+        for _, options in conditioning
+        if (written := options.get(PROMPTS)) is not None
+        for prompt, ids in list(zip(written.prompts, options[TOKEN_IDS]))[len(written.prompts) > 1 :]
+    ]
+    if not rows:
+        raise InputError(
+            "The conditioning does not say what its prompt is: connect Sound Token Conditioning or Prompt To "
+            "Prompt Edit."
+        )
+    without, found = {}, set()
+    for clip, prompt, ids in rows:
+        shorter, has = without_words(prompt, words)
+        found |= has
+        if has and encode and ids not in without:
+            without[ids] = clip_encode(clip, shorter)
+    check_words(found, words, known)
+    return without

@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 from comfy.samplers import CFGGuider
+from torch import Tensor
 
 from ...aai.errors import InputError
 from ...aai.inject.edit import Edit
@@ -35,13 +36,13 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     injection, heatmap = attachment.injection, attachment.heatmap
     injection.groups(range(len(noise)))
-    token_ids, negative = _conditionings_of(injection, guider.conds)
+    token_ids, prompts, negative = _conditionings_of(injection, guider.conds, attachment.is_unet)
     sampler = executor.class_obj
     whole = sampler.max_denoise(guider, sigmas) and not sigmas[-1]
     # A guider of another kind has a cfg that it does not use.
     plain = type(guider).predict_noise is CFGGuider.predict_noise
     edit = injection.begin(noise.shape[1:], len(sigmas) - 1 if whole else None, guider.cfg if plain else None)
-    options[RUN] = SamplingRun(edit, token_ids, negative, heatmap)
+    options[RUN] = SamplingRun(edit, token_ids, negative, heatmap, prompts)
     sampled = executor if isinstance(injection, Reweight) else partial(_pairs, executor, edit)
     with heatmap.sampling(len(noise), tuple(noise.shape[-2:])) if heatmap else nullcontext():
         return sampled(guider, sigmas, extra_args, callback, noise, *rest, **named)
@@ -121,19 +122,27 @@ def kept_to_source(executor, model, conds, x_in, timestep, model_options):
     return run.edit.after_model(predictions, prompted, progress(sigma, options["sample_sigmas"].tolist()))
 
 
-def _conditionings_of(injection: Edit | Reweight, conds: dict[str, list[dict]]) -> tuple[dict, set]:
-    """{uuid: token ids} of the conditionings that the injection belongs to, and the negative ones' uuids.
+def _conditionings_of(
+    injection: Edit | Reweight, conds: dict[str, list[dict]], is_unet: bool
+) -> tuple[dict, dict, set]:
+    """{uuid: token ids} of the conditionings that the injection belongs to, at every position and as they
+    were made, and the negative ones' uuids.
 
     Raises InputError where it belongs to none.
     """
     ours = {
-        id(c["cross_attn"]): _token_ids_along(c)
+        id(c["cross_attn"]): (_token_ids_along(c) if is_unet else c[TOKEN_IDS], c[TOKEN_IDS])
         for kind, parts in conds.items()
         if "negative" not in kind
         for c in parts
         if TOKEN_IDS in c and (isinstance(injection, Reweight) or len(c[TOKEN_IDS]) == injection.rows)
     }
-    token_ids, negative = {}, set()
+    for kind, parts in conds.items():
+        for c in parts if "negative" not in kind else ():
+            cross = c["model_conds"].get("c_crossattn")
+            if id(c["cross_attn"]) in ours and cross is not None and _ends_as(cross.cond, c["cross_attn"]):
+                ours[id(cross.cond)] = ours[id(c["cross_attn"])]
+    token_ids, prompts, negative = {}, {}, set()
     for kind, parts in conds.items():
         for c in parts:
             # Core copies a conditioning with an area to the other side, with its uuid and the other's words.
@@ -142,13 +151,19 @@ def _conditionings_of(injection: Edit | Reweight, conds: dict[str, list[dict]]) 
                 negative.add(c["uuid"])
             cross = c["model_conds"].get("c_crossattn")
             if cross is not None and id(cross.cond) in ours:
-                token_ids[c["uuid"]] = ours[id(cross.cond)]
+                token_ids[c["uuid"]], prompts[c["uuid"]] = ours[id(cross.cond)]
     if not token_ids:
         raise InputError(
             "This model was prepared by Prompt To Prompt Edit, Loudness Reweight or Attention Heatmap, but "
             "the sampler's positive conditioning is another: connect the conditioning of the same node."
         )
-    return token_ids, negative
+    return token_ids, prompts, negative
+
+
+def _ends_as(longer: Tensor, cross: Tensor) -> bool:
+    """Whether core has put something in front of a conditioning (Flux.2)."""
+    same = longer.ndim == cross.ndim and longer.shape[1] > cross.shape[1]
+    return same and torch.equal(longer[:, -cross.shape[1] :].to(cross), cross)
 
 
 def _token_ids_along(conditioning: dict) -> tuple[TokenIds, ...]:

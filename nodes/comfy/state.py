@@ -9,6 +9,7 @@ from ...aai.inject.edit import Edit
 from ...aai.inject.edit_run import EditRun
 from ...aai.inject.heatmap import Heatmap
 from ...aai.inject.loudness import Reweight
+from ...aai.inject.words import WordScale
 from ...aai.prompt import TokenIds
 
 KEY = "aai_injection"
@@ -19,10 +20,12 @@ RUN = "aai_sampling"
 
 @dataclass(frozen=True)
 class Attachment:
-    """What a MODEL samples with, and the heat map that its next sampling fills."""
+    """What a MODEL samples with, and the heat map that its next sampling fills. A U-Net's conditionings may
+    be repeated to another's length, a transformer's never."""
 
     injection: Edit | Reweight
     heatmap: Heatmap | None = None
+    is_unet: bool = True
 
 
 @dataclass
@@ -30,6 +33,7 @@ class SamplingRun:
     """One sampling of a MODEL with an Attachment.
 
     token_ids: {a conditioning's uuid: its prompts' token ids} of those that the injection belongs to.
+    prompts: the same without what core has added to the conditionings.
     negative: the negative conditionings' uuids.
     observed: the conditionings whose maps and changes have been seen since the guider's last call.
     observing: whether this call is seen: other nodes' guidance (SAG, PAG) calls the model once more, with
@@ -40,8 +44,14 @@ class SamplingRun:
     token_ids: dict[uuid.UUID, tuple[TokenIds, ...]]
     negative: set[uuid.UUID]
     heatmap: Heatmap | None = None
+    prompts: dict[uuid.UUID, tuple[TokenIds, ...]] = field(default_factory=dict)
     observed: set[uuid.UUID] = field(default_factory=set)
     observing: bool = True
+
+    @property
+    def words(self) -> tuple[WordScale, ...]:
+        """The words that have a weight."""
+        return self.edit.plan.words
 
     @property
     def prompted(self) -> set[uuid.UUID]:

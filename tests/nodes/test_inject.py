@@ -215,3 +215,33 @@ def test_an_inversion_can_be_cancelled(run, small):
         run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae, image=picture,
             prompt="a city", steps=8, null_text=False, guidance=4.0)  # fmt: skip
     model_management.interrupt_current_processing(False)
+
+
+def test_words_are_weighed_with_and_without_an_edit(
+    run, small, edit, sampled, rain, empty, assert_same, pack
+):
+    prompt = "a city with fire under *"
+    told = run("AAI_SoundTokenConditioning", clip=small.clip, token=rain, prompt=prompt)[0]
+    given = dict(model=small.model, conditioning=told, tokens="fire", reference=-23.0)
+    plain = sampled(small.model, told, empty())
+
+    def weighed(scale, **changes):
+        return run("AAI_LoudnessReweight", **{**given, **changes}, scale=scale)[0]
+
+    assert torch.equal(sampled(weighed("1"), told, empty()), plain)
+    half, none = (sampled(weighed(scale), told, empty()) for scale in ("0.5", "0"))
+    assert (none - plain).abs().max() > (half - plain).abs().max() > 1e-4
+    both = sampled(weighed("0.5, 0"), told, {**empty(2), "batch_index": [0, 0]})
+    assert_same(both, torch.cat([half, none]))
+    # Beside a sound's own weight, which stays eq. 8.
+    mixed = sampled(weighed("0.5", tokens="fire, rain"), told, empty())
+    after = weighed("0.5", tokens="rain", model=weighed("0.5"))
+    assert_same(mixed, sampled(after, told, empty()))
+
+    model, positive, latent = edit(edited_prompt=prompt)
+    pair = sampled(model, positive, latent)
+    found = sampled(weighed("0", model=model, conditioning=positive), positive, latent)
+    assert_same(found[:1], pair[:1])
+    assert (found[1] - pair[1]).abs().max() > 1e-4
+    with pytest.raises(pack.part("aai.errors").InputError, match="nor the word 'sea'"):
+        weighed("0", tokens="sea")

@@ -1,0 +1,78 @@
+"""Rows that a transformer runs beside a batch's own: the same latents with another prompt, whose value rows
+the batch's own rows take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...aai.errors import InputError
+from ...aai.inject.words import WordScale
+from ...aai.picture.model import Conditioning, lengthened
+from ...aai.prompt import TokenIds
+
+ARGUMENTS = {"conditioning_llama3": "encoder_hidden_states_llama3"}
+"""What core's models call a part of a conditioning, where it is not the conditioning's own name."""
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A chunk of a batch once more, with its prompts without some words: `rows` of the batch, and the token
+    ids of their prompts, in turn. `left`: short texts have their padding in front."""
+
+    chunk: int
+    rows: list[int]
+    token_ids: tuple[TokenIds, ...]
+    word: WordScale
+    left: bool = False
+
+    def conditioning(self, row: int) -> Conditioning | None:
+        """What stands in for a row's prompt, by its number in the chunk; None for its own."""
+        return self.word.without.get(self.token_ids[row % len(self.token_ids)])
+
+
+def with_rows(x, t, c_concat, c_crossattn: Tensor, control, named: dict, hidden: Sequence[Hidden]) -> tuple:
+    """The arguments of a model's `apply_model` with the hidden chunks behind the batch's own."""
+    rows = [row for part in hidden for row in part.rows]
+    size = len(x)
+    x, t, c_concat, control = (_extended(value, rows, size) for value in (x, t, c_concat, control))
+    named = {key: _extended(value, rows, size) for key, value in named.items()}
+    context = _extended(c_crossattn, rows, size).clone()
+    for number, part in enumerate(hidden):
+        for i in range(len(part.rows)):
+            without = part.conditioning(i)
+            if without is None:
+                continue
+            at = size + number * len(part.rows) + i
+            context[at] = _fitted(without.cross, without, context, part.left)[0]
+            mask = torch.ones(1, without.cross.shape[1])
+            for key, value in {"attention_mask": mask, **without.extra}.items():
+                there = named.get(ARGUMENTS.get(key, key))
+                if isinstance(value, Tensor) and isinstance(there, Tensor) and len(there) == len(context):
+                    # A copy: what was there may be the caller's.
+                    named[ARGUMENTS.get(key, key)] = there = there.clone()
+                    there[at] = _fitted(value, without, context, part.left).to(there)[0]
+    return x, t, c_concat, context, control, named
+
+
+def _fitted(value: Tensor, without: Conditioning, context: Tensor, left: bool) -> Tensor:
+    own, length = without.cross.shape[1], context.shape[1]
+    if own > length:
+        raise InputError(
+            "Without the words the prompt has more pieces than with them: scale the neighbouring words too."
+        )
+    return lengthened(value.to(context.device), own, length, left)
+
+
+def _extended(value, rows: list[int], size: int):
+    """A value, or what it holds, with some rows again at the end, where it has a row for each of `size`."""
+    if isinstance(value, Tensor):
+        return torch.cat([value, value[rows]]) if value.ndim and len(value) == size else value
+    if isinstance(value, dict):
+        return {key: _extended(part, rows, size) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_extended(part, rows, size) for part in value)
+    return value

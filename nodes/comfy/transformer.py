@@ -1,0 +1,330 @@
+"""Injection in the attention of ComfyUI's transformers: joint (Flux, Qwen-Image, Z-Image ...) and
+cross-attention (Wan, LTX).
+
+Each family's own modules (`families.ATTENTION`) mark the attention call that is theirs, since lengths tell
+nothing: a text can be as long as its picture. An override of attention then does the marked calls, and hands
+every call to the override that stood there before.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...aai.errors import InputError
+from ...aai.inject.attention import Injection, borrow
+from ...aai.inject.joint import JointInjection, Pair, borrowed_image, mixed_attention, mixed_values, text_mix
+from ...aai.picture.control import Groups
+from ...aai.picture.schedule import progress
+from ...aai.prompt import TokenIds
+from . import families
+from .hidden import Hidden, with_rows
+from .mask import Padding, joined, of_queries, of_rows
+from .state import RUN, SamplingRun
+
+OVERRIDE = "optimized_attention_override"
+JOINT, CROSS, OWN, TEXT = "joint", "cross", "own", "text"
+
+
+def attention_of(transformer: nn.Module) -> families.Attention:
+    """Where a transformer's attention meets its prompt. Raises InputError where nothing reaches it."""
+    transformer = getattr(transformer, "_orig_mod", transformer)
+    engine = families.engine(transformer, *dict.fromkeys(map(type, transformer.children())))
+    reason = families.find(families.UNHOOKED, transformer)
+    if engine and reason is None:
+        reason = f"{engine} models have attention of their own"
+    found = families.find(families.ATTENTION, transformer)
+    if reason is None and found is None:
+        reason = f"Of {type(transformer).__name__}'s attention nothing is known"
+    if reason is not None:
+        raise InputError(
+            f"{reason}: load a Stable Diffusion 1, 2 or XL checkpoint, or a model of Flux, Chroma, SD3.5, "
+            "Qwen-Image, Z-Image, Lumina 2, HiDream, AuraFlow, OmniGen 2, Wan, LTX, HunyuanVideo or Cosmos."
+        )
+    return found
+
+
+def injected(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **named):
+    """A model's `apply_model`, the attention of its transformer injected for this call alone."""
+    run: SamplingRun | None = transformer_options.get(RUN)
+    if run is None or c_crossattn is None:
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **named)
+    transformer = executor.class_obj.diffusion_model
+    layout, uuids = attention_of(transformer), transformer_options["uuids"]
+    if named.get("txt_byt5") is not None:
+        raise InputError(
+            "What stands in quotes is read by an encoder of its own, which no edit knows: write the prompt "
+            "without quotes."
+        )
+    count, length = len(x) // len(uuids), c_crossattn.shape[1]
+    left = families.is_one(families.LEFT, executor.class_obj)
+    hidden = [
+        Hidden(chunk, list(range(chunk * count, (chunk + 1) * count)), run.token_ids[uid], word, left)
+        for chunk, uid in enumerate(uuids)
+        if uid in run.token_ids
+        for word in run.words
+        if word.changes
+    ]
+    plan = _plan(
+        run, layout, transformer, transformer_options, uuids, count, length, named, hidden, len(x), left
+    )
+    plan = plan.to(x)
+    if hidden:
+        x, t, c_concat, c_crossattn, control, named = with_rows(
+            x, t, c_concat, c_crossattn, control, named, hidden
+        )
+        cond_or_uncond = transformer_options.get("cond_or_uncond", [0] * len(uuids))
+        transformer_options = {
+            **transformer_options,
+            "uuids": [*uuids, *(uuid.uuid4() for _ in hidden)],
+            "cond_or_uncond": [*cond_or_uncond, *(cond_or_uncond[part.chunk] for part in hidden)],
+        }
+    mark = Mark()
+    options = {**transformer_options, OVERRIDE: _override(plan, mark, transformer_options.get(OVERRIDE))}
+    with marked(transformer, layout, mark), _filled(transformer, layout, plan.padding):
+        out = executor(x, t, c_concat, c_crossattn, control, options, **named)
+    if mark.lost:
+        raise InputError(
+            f"{type(transformer).__name__}'s attention did not reach the edit: update ComfyUI, or take the "
+            "node that replaces this model's attention off it."
+        )
+    return out[: len(uuids) * count]
+
+
+@dataclass
+class Plan:
+    """One call of a transformer: what its attention does in the batch's rows.
+
+    text: how many places the text has in a joint sequence. joint: {a group's rows: what is injected}.
+    """
+
+    layout: families.Attention
+    text: int
+    joint: list[tuple[JointInjection, Groups]]
+    cross: list[tuple[Injection, Groups]]
+    words: list[Pair]
+    padding: Padding
+
+    def to(self, like: Tensor) -> Plan:
+        """With its tensors on a tensor's device and of its dtype."""
+        joint = [(injection.to(like), groups) for injection, groups in self.joint]
+        cross = [(injection.to(like), groups) for injection, groups in self.cross]
+        words = [(source, row, mix.to(like)) for source, row, mix in self.words]
+        return Plan(self.layout, self.text, joint, cross, words, self.padding)
+
+    @property
+    def borrowing(self) -> Groups:
+        """The groups whose edited rows follow their source's shapes now."""
+        return [group for injection, groups in self.joint if injection.borrows for group in groups]
+
+
+def _plan(run, layout, transformer, options, uuids, count, length, named, hidden, rows, left) -> Plan:
+    sigma, sigmas = float(options["sigmas"][0]), options["sample_sigmas"].tolist()
+    share, steps = progress(sigma, sigmas), max(len(sigmas) - 1, 1)
+    before, text = _places(layout, transformer, length, named)
+    joint, cross, words = [], [], []
+    lengths, own = [length] * (rows + len(hidden) * count), length
+    for chunk, uid in enumerate(uuids):
+        if uid not in run.token_ids:
+            continue
+        token_ids = run.token_ids[uid]
+        own = max(map(len, token_ids))
+        chunk_rows = range(chunk * count, (chunk + 1) * count)
+        for row in chunk_rows:
+            lengths[row] = length if left else len(token_ids[(row - chunk_rows[0]) % len(token_ids)])
+        ids, groups = tuple(_lengthened(i, length, left) for i in token_ids), run.edit.groups(chunk_rows)
+        injection = run.edit.joint_injection(share, steps, ids)
+        fitted = tuple(mix.fitted(before, text) for mix in injection.mixes)
+        joint.append((JointInjection(fitted, injection.borrows), groups))
+        if layout.cross:
+            cross.append((run.edit.injection(share, steps, ids, length), groups))
+    for number, part in enumerate(hidden):
+        for i, row in enumerate(part.rows):
+            row_ids, at = part.token_ids[i % len(part.token_ids)], rows + number * count + i
+            without = part.word.without.get(row_ids)
+            if without is None:
+                continue
+            lengths[at] = length if left else min(without.cross.shape[1], length)
+            scale = run.edit.plan.word_scale(part.word, i)
+            source, edited = (_lengthened(i, length, left) for i in (without.token_ids[0], row_ids))
+            mix = text_mix(source, edited, [scale] * length, scale)
+            words.append((at, row, mix.fitted(before, text) if layout.joint else mix))
+    filled = bool(layout.filler[0] and getattr(transformer, layout.filler[2], None))
+    return Plan(layout, text, joint, cross, words, Padding(lengths, own, before, filled))
+
+
+def _places(layout: families.Attention, transformer: nn.Module, length: int, named: dict) -> tuple[int, int]:
+    """How many places stand in front of the prompt's, and how many the whole text has."""
+    before = getattr(transformer, layout.registers).shape[1] if layout.registers else 0
+    multiple = getattr(transformer, layout.filler[2], None) if layout.filler[2] else None
+    text = length if not multiple else -(-length // multiple) * multiple
+    beside = named.get(layout.beside)
+    return before, before + text + (0 if beside is None else 2 * beside.shape[-2])
+
+
+def _lengthened(token_ids: TokenIds, length: int, left: bool) -> TokenIds:
+    padding = (None,) * (length - len(token_ids))
+    return padding + tuple(token_ids) if left else tuple(token_ids)[:length] + padding
+
+
+@dataclass
+class Mark:
+    """Which attention call comes next: its kind, and how many others come before it. `lost`: modules have
+    marked their calls, and none has come."""
+
+    kind: str | None = None
+    skip: int = 0
+    lost: bool = False
+    taken: bool = False
+
+    def take(self) -> str | None:
+        """The kind of the call that is being made."""
+        if self.kind is None:
+            return None
+        if self.skip:
+            self.skip -= 1
+            return None
+        kind, self.kind = self.kind, None
+        self.taken = True
+        return kind
+
+
+@contextmanager
+def marked(transformer: nn.Module, layout: families.Attention, mark: Mark) -> Iterator[None]:
+    """Inside, each of the family's own attention modules marks its call."""
+
+    def marking(kind: str, skip: int) -> Callable:
+        def hook(module, args) -> None:
+            mark.kind, mark.skip = kind, skip
+
+        return hook
+
+    def unmark(module, args, output) -> None:
+        # A cache that skips the blocks marks nothing, and so loses nothing.
+        mark.kind, mark.lost = None, not mark.taken
+
+    patterns = {JOINT: layout.joint, CROSS: layout.cross, OWN: layout.own, TEXT: layout.text}
+    kinds = {kind: re.compile(pattern) for kind, pattern in patterns.items() if pattern}
+    hooks = []
+    try:
+        for name, module in transformer.named_modules():
+            # Compiled modules hold the ones they were made from.
+            plain = name.replace("_orig_mod.", "").removesuffix("._orig_mod")
+            kind = next((k for k, pattern in kinds.items() if pattern.fullmatch(plain)), None)
+            if kind is None or name.endswith("_orig_mod"):
+                continue
+            skip = int(type(module).__name__ in families.SECOND_CALL)
+            hooks.append(module.register_forward_pre_hook(marking(kind, skip)))
+            hooks.append(module.register_forward_hook(unmark))
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _filled(transformer: nn.Module, layout: families.Attention, padding: Padding) -> Iterator[None]:
+    """Inside, a family that fills its text up by itself does so behind each row's own text, and one that
+    takes the text's mean takes each row's own."""
+    if not padding.any or not (padding.filled or layout.mean):
+        yield
+        return
+
+    def own_mean(module, args) -> tuple:
+        if len(args[0]) != len(padding.lengths):
+            return args
+        shares = args[0].new_tensor([padding.own / length for length in padding.lengths])
+        return args[0] * shares[:, None], *args[1:]
+
+    if layout.mean:
+        hook = transformer.get_submodule(layout.mean).register_forward_pre_hook(own_mean)
+        try:
+            yield
+        finally:
+            hook.remove()
+        return
+    filler = getattr(transformer, layout.filler[1])
+
+    def fill(module, args, output: Tensor) -> Tensor:
+        if len(output) != len(padding.lengths):
+            return output
+        output = output.clone()
+        for row, length in zip(output, padding.lengths):
+            row[length : padding.own] = filler.to(row)
+        return output
+
+    hook = getattr(transformer, layout.filler[0]).register_forward_hook(fill)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _override(plan: Plan, mark: Mark, other: Callable | None) -> Callable:
+    def call(function, q, k, v, heads, mask, **named) -> Tensor:
+        if other is not None:
+            return other(function, q, k, v, heads, mask=mask, **named)
+        return function(q, k, v, heads, mask=mask, **named)
+
+    def override(function, q, k, v, heads, mask=None, **named) -> Tensor:
+        kind = mark.take()
+        if not named.get("skip_reshape"):
+            # Some leave their heads apart in one of the three.
+            q, k, v = (x.flatten(2) for x in (q, k, v))
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+            return call(function, q, k, v, heads, mask, **named)
+
+        if kind is None or len(q) != len(plan.padding.lengths):
+            return attend(q, k, v, mask)
+        if kind == OWN:
+            return attend(borrow(q, plan.borrowing), borrow(k, plan.borrowing), v, mask)
+        mask = joined(mask, plan.padding.bias(q, k.shape[-2], kind != JOINT, plan.layout.first, plan.text))
+        if kind == TEXT:
+            return attend(q, k, v, mask)
+        return (_joint if kind == JOINT else _cross)(plan, attend, q, k, v, mask)
+
+    return torch.compiler.disable(override)
+
+
+def _joint(plan: Plan, attend: Callable, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    length = q.shape[-2]
+    if length <= plan.text:
+        return attend(q, k, v, mask)
+    text = slice(0, plan.text) if plan.layout.first else slice(length - plan.text, length)
+    if plan.borrowing:
+        q, k = (borrowed_image(x, plan.borrowing, text) for x in (q, k))
+    pairs = [pair for injection, groups in plan.joint for pair in injection.pairs(groups)]
+
+    def of(q: Tensor, k: Tensor, v: Tensor, queries: slice) -> Tensor:
+        return attend(q, k, v, of_queries(mask, queries, length))
+
+    return mixed_attention(of, q, k, v, text, pairs, plan.words)
+
+
+def _cross(plan: Plan, attend: Callable, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    mixed = mixed_values(v, slice(0, v.shape[-2]), words=plan.words)
+    v = v if mixed is None else mixed
+    sources = list(range(len(q)))
+    for injection, groups in plan.cross:
+        for row, source in injection.sources(groups).items():
+            sources[row] = source
+
+    def whole(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attend(q, k, v, of_rows(mask, sources))
+
+    def beside(before: Callable, injection: Injection, groups: Groups) -> Callable:
+        rest = injection.own_rows(groups)
+        return lambda q, k, v: injection.cross_attention(
+            before, q, k, v, groups, lambda q, k, v: attend(q, k, v, of_rows(mask, rest))
+        )
+
+    for injection, groups in plan.cross:
+        whole = beside(whole, injection, groups)
+    return whole(q, k, v)

@@ -1,0 +1,202 @@
+"""Joint attention in which rows borrow from one another is what the formulas say, with maps."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from aai.inject.joint import (
+    JointInjection,
+    aligned,
+    borrowed_image,
+    image_of,
+    mixed_attention,
+    own_rows,
+    text_mix,
+)
+
+RAIN, DOG = ("rain", 0), ("dog", 0)
+HEADS, WIDTH, PLACES = 2, 8, 64
+
+
+def attend(q, k, v, queries):
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def qkv(rows, length, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(rows, HEADS, length, WIDTH, generator=generator) for _ in range(3)]
+
+
+def weights_of(query, keys):
+    scores = [sum(query[x] * key[x] for x in range(WIDTH)).item() / math.sqrt(WIDTH) for key in keys]
+    weights = [math.exp(s - max(scores)) for s in scores]
+    return [w / sum(weights) for w in weights]
+
+
+def by_loops(q, k, v, text, borrows, row_of_value):
+    """Rows source and edited, entry by entry: `row_of_value(j)` is [heads, d], the edited row's value at text
+    place j of the sequence as the image's queries see it."""
+    length = q.shape[2]
+    inside = range(length)[text]
+    out = torch.zeros(HEADS, length, WIDTH, dtype=torch.float64)
+    q, k, v = q.double(), k.double(), v.double()
+    for head in range(HEADS):
+        keys = [k[0 if borrows and j not in inside else 1, head, j] for j in range(length)]
+        for n in range(length):
+            of_image = n not in inside
+            weights = weights_of(q[0 if borrows and of_image else 1, head, n], keys)
+            for j, weight in enumerate(weights):
+                value = row_of_value(j)[head].double() if of_image and j in inside else v[1, head, j]
+                out[head, n] += weight * value
+    return out
+
+
+def relative_error(found, expected):
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize("borrows", [True, False])
+@pytest.mark.parametrize("text_first", [True, False])
+@pytest.mark.parametrize("scales", [{}, {"rain": 0.4}, {"rain": 0.0, "dog": 1.7}])
+@pytest.mark.parametrize("silence", ["full", "literal"])
+def test_an_edit_is_what_loops_over_maps_give(edit_of, token_ids, scales, silence, text_first, borrows):
+    source, edited = token_ids(*"abc"), token_ids(*"axc", RAIN, *"u", DOG)
+    window = (0, 0.5) if borrows else (0, 0)
+    edit = edit_of("a c <rain> u <dog>", scales=scales, silence=silence, self_window=window)
+    injection = edit.joint_at(0.0, 10, [source, edited])
+    length = len(edited) + PLACES
+    text = slice(0, len(edited)) if text_first else slice(PLACES, length)
+    q, k, v = qkv(2, length)
+    found = injection.joint_attention(attend, q, k, v, [[0, 1]], text)
+
+    loudest = max(scales.get("rain", 1.0), scales.get("dog", 1.0))
+    # "a", "x" for "b", "c" and the padding stand in both; the end is the source's fifth piece.
+    places = {0: 0, 1: 1, 2: 2, 3: 3, 7: 4, **{j: j for j in range(8, 12)}}
+
+    def row_of_value(at):
+        j = at - text.start
+        piece = edited[j]
+        own = scales.get(piece[0], 1.0) if isinstance(piece, tuple) else loudest
+        if silence == "literal":
+            return (own if isinstance(piece, tuple) else 1.0) * v[1, :, at]
+        if j not in places:
+            return own * v[1, :, at]
+        other = v[0, :, text.start + places[j]]
+        return other + own * (v[1, :, at] - other)
+
+    expected = by_loops(q, k, v, text, borrows, row_of_value)
+    assert relative_error(found[1], expected) < 1e-5
+    assert relative_error(found[0], F.scaled_dot_product_attention(q, k, v)[0]) < 1e-6
+
+
+@pytest.mark.parametrize("text_first", [True, False])
+def test_words_are_scaled_from_the_prompt_without_them(token_ids, text_first):
+    """Row 0 is the prompt without the word, row 1 the prompt; with a second word from row 2."""
+    whole, without, other = token_ids(*"abc"), token_ids(*"ac"), token_ids(*"ab")
+    length = len(whole) + PLACES
+    text = slice(0, len(whole)) if text_first else slice(PLACES, length)
+    q, k, v = qkv(3, length, seed=1)
+    words = [
+        (0, 1, text_mix(without, whole, [0.3] * len(whole), 0.3)),
+        (2, 1, text_mix(other, whole, [1.8] * len(whole), 1.8)),
+    ]
+    found = mixed_attention(attend, q, k, v, text, words=words)
+
+    def row_of_value(at):
+        j, value = at - text.start, v[1, :, at]
+        first = {0: 0, 1: 1, 3: 2, 4: 3, **{j: j for j in range(5, 12)}}.get(j)
+        second = {0: 0, 1: 1, 2: 2, 4: 3, **{j: j for j in range(5, 12)}}.get(j)
+        for scale, row, place in ((0.3, 0, first), (1.8, 2, second)):
+            lost = 0 if place is None else v[row, :, text.start + place]
+            value = value + (scale - 1) * (v[1, :, at] - lost)
+        return value
+
+    expected = by_loops(q[[0, 1]], k[[0, 1]], v[[0, 1]], text, False, row_of_value)
+    assert relative_error(found[1], expected) < 1e-5
+    turned = mixed_attention(attend, q, k, v, text, words=words[::-1])
+    assert torch.allclose(found, turned, atol=1e-6)
+
+
+def test_scale_1_is_one_plain_call(edit_of, token_ids):
+    source, edited = token_ids(*"ac"), token_ids(*"ac", RAIN)
+    injection = edit_of("a c <rain>", self_window=(0, 0)).joint_at(0.0, 10, [source, edited])
+    calls = []
+
+    def counted(q, k, v, queries):
+        calls.append(queries)
+        return attend(q, k, v, queries)
+
+    q, k, v = qkv(2, 12 + PLACES)
+    found = injection.joint_attention(counted, q, k, v, [[0, 1]], slice(0, 12))
+    assert torch.equal(found, F.scaled_dot_product_attention(q, k, v)) and calls == [slice(0, 12 + PLACES)]
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 2.0])
+def test_an_edit_to_the_same_prompt_is_the_source(edit_of, token_ids, scale):
+    prompt = token_ids(*"ac", RAIN)
+    edit = edit_of("a c <rain>", source="a c <rain>", scales={"rain": scale}, self_window=(0, 0.5))
+    q, k, v = (x.expand(2, -1, -1, -1).clone() for x in qkv(1, 12 + PLACES))
+    text = slice(0, 12)
+    found = edit.joint_at(0.0, 10, [prompt, prompt]).joint_attention(attend, q, k, v, [[0, 1]], text)
+    assert torch.allclose(found[1], found[0], atol=1e-6)
+
+
+def test_several_pictures_of_several_pairs(edit_of, token_ids):
+    """Each edited row by itself gives what it gives among others, and rows of no group stay."""
+    source, rows = token_ids(*"ac"), [token_ids(*"ac", RAIN), token_ids(*"axc", RAIN)]
+    mixes = tuple(text_mix(source, row, [0.5] * 12, 0.5) for row in rows)
+    injection = JointInjection(mixes, borrows=True)
+    text, (q, k, v) = slice(0, 12), qkv(7, 12 + PLACES, seed=2)
+    groups = [[1, 2, 3], [4, 5, 6]]
+    found = injection.joint_attention(attend, q, k, v, groups, text)
+    for first, *edited in groups:
+        for mix, row in zip(mixes, edited):
+            alone = JointInjection((mix,), borrows=True)
+            pair = [x[[first, row]] for x in (q, k, v)]
+            expected = alone.joint_attention(attend, *pair, [[0, 1]], text)
+            assert torch.allclose(found[row], expected[1], atol=1e-5)
+    assert torch.allclose(found[0], F.scaled_dot_product_attention(q, k, v)[0], atol=1e-5)
+
+
+def test_the_text_is_never_borrowed():
+    (x, _, _), text = qkv(2, 12 + PLACES), slice(PLACES, 12 + PLACES)
+    borrowed = borrowed_image(x, [[0, 1]], text)
+    assert torch.equal(borrowed[1, :, text], x[1, :, text]) and image_of(text, 76) == slice(0, PLACES)
+    assert torch.equal(borrowed[1, :, :PLACES], x[0, :, :PLACES]) and torch.equal(borrowed[0], x[0])
+
+
+@pytest.mark.parametrize(
+    "source, edited, places",
+    [
+        ("abc", "axc", (0, 1, 2, 3, 4)),
+        ("ac", "abc", (0, 1, -1, 2, 3)),
+        ("abc", "ac", (0, 1, 3, 4)),
+        ("abbc", "axc", (0, 1, 2, 4, 5)),
+        ("a", "xyza", (0, -1, -1, -1, 1, 2)),
+    ],
+)
+def test_what_stands_between_the_same_neighbours_is_aligned(token_ids, source, edited, places):
+    ids = [token_ids(*text, length=0) for text in (source, edited)]
+    assert aligned(*ids) == places
+    padded = [token_ids(*text, length=12) for text in (source, edited)]
+    assert aligned(*padded)[: len(places)] == places
+
+
+def test_prompts_of_different_length_keep_their_own_padding(token_ids):
+    """Where the edited prompt is the shorter, its padding has nothing to come from."""
+    mix = text_mix(token_ids(*"abcd", length=8), token_ids(*"ab", length=8), [0.0] * 8)
+    assert mix.own.tolist() == [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]
+    assert (mix.own + mix.given).tolist() == [1.0] * 8
+
+
+def test_places_that_no_prompt_tells_of(token_ids):
+    """Registers in front and another encoder's rows behind go from the source's to the edited one's too."""
+    prompt = token_ids(*"ab", length=4)
+    mix = text_mix(prompt, token_ids(*"xb", length=4), [0.5] * 4, 0.5).fitted(2, 8)
+    assert mix.own.tolist() == [0.5] * 8 and mix.given.tolist() == [0.5] * 8
+    assert mix.place.tolist() == list(range(8))
+    letter = own_rows([1.0, 0.2, 1.0, 1.0]).fitted(1, 6)
+    assert letter.own.tolist() == pytest.approx([1.0, 1.0, 0.2, 1.0, 1.0, 1.0])
+    assert letter.given.tolist() == [0.0] * 6
