@@ -88,7 +88,7 @@ def add(commands: Commands) -> None:
 
 
 def edit(options: argparse.Namespace) -> None:
-    from ..inject.edit import Edit, encode, sweep
+    from ..inject.edit import Edit, encode, stack_of, sweep
     from ..inject.invert import load
     from ..inject.loudness import read_scales
     from ..prompt import Prompt
@@ -121,10 +121,12 @@ def edit(options: argparse.Namespace) -> None:
     if options.scale == LOUDNESS:
         each = tuple(loudness_scales(options, prompt) for prompt in edited)
     planned = Edit(
-        Prompt(source, tokens), edited, scales=each, trajectory=trajectory, **injection_settings(options)
-    )
+        Prompt(source, tokens), edited, scales=each, trajectory=trajectory,
+        **injection_settings(options, model),
+    )  # fmt: skip
     planned = with_blend(options, planned, model.encode_prompt)
-    written = draw(options, model, encode(model.encode_prompt, planned), seeds, names, planned, tokens)
+    cond = encode(model.encode_prompt, planned, stack_of(model))
+    written = draw(options, model, cond, seeds, names, planned, tokens)
     for row, number in zip(written, [*range(planned.rows)] * len(seeds)):
         row["prompt"] = source if number == 0 else edited[number - 1].text
         row["scale"] = None if number == 0 else max(each[number - 1].values())
@@ -164,19 +166,24 @@ def _inverted(options: argparse.Namespace, model: PictureModel, path: Path, prom
         )
 
 
-def injection_settings(options: argparse.Namespace) -> dict:
-    """`Edit`'s settings that were asked for."""
-    from ..inject.edit import STYLE_WINDOWS
+def injection_settings(options: argparse.Namespace, model: PictureModel) -> dict:
+    """`Edit`'s settings that were asked for. Raises InputError for one that the model cannot follow."""
+    from ..inject.edit import windows
 
-    windows = dict(STYLE_WINDOWS) if options.style else {}
+    if model.joint and options.blend:
+        raise InputError(
+            f"Where words look is not known of {model.family}: leave --blend out, and take --blend-changes "
+            "or --mask."
+        )
+    chosen = windows(options.style, model.joint)
     for name in ("cross", "self"):
         if getattr(options, f"{name}_until") is not None:
-            windows[f"{name}_window"] = (0.0, getattr(options, f"{name}_until"))
+            chosen[f"{name}_window"] = (0.0, getattr(options, f"{name}_until"))
     return {
         "self_downscale": options.self_downscale,
         "silence": options.silence,
         "source_pooled": not options.edited_pooled,
-        **windows,
+        **chosen,
     }
 
 

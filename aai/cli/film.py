@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from .arguments import add_device_argument, add_dtype_argument, add_force_argument, add_sound_arguments
 from .edit import add_injection_arguments, injection_settings, with_blend
-from .generate import GUIDANCE, STEPS, warn_of_weights
+from .generate import STEPS, warn_of_weights
 from .models import SOUNDWORLD, check_editable, load_encoder, load_model
 from .outputs import check_folder, check_output
 from .terminal import Commands, positive, print_report, progress, progress_bar, seed, side
@@ -73,9 +73,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--negative", default="", metavar="PROMPT", help="what the frames should not be")
     sub.add_argument("--seed", type=seed, default=0, help="the noise of all frames (%(default)s)")
     sub.add_argument("--steps", type=positive, default=STEPS, help="sampling steps (%(default)s)")
-    sub.add_argument(
-        "--guidance", type=float, default=GUIDANCE, help="classifier-free guidance (%(default)s)"
-    )
+    sub.add_argument("--guidance", type=float, help="classifier-free guidance (the model's usual one)")
     sub.add_argument("--width", type=side, help="pixels (the model's own)")
     sub.add_argument("--height", type=side, help="pixels (the model's own)")
     add_sound_arguments(sub)
@@ -173,7 +171,7 @@ def _draw(
     """Draws every picture that does not lie in the folder yet; returns where all are, and how many it
     drew."""
     from .. import token as tokens
-    from ..inject.edit import encode
+    from ..inject.edit import encode, stack_of
     from ..inject.film import (
         NOTHING,
         chunk_edit,
@@ -188,8 +186,10 @@ def _draw(
     token = None if options.token is None else tokens.load(options.token)
     model = load_model(options.model, options.device, options.dtype)
     check_editable(model)
+    if options.guidance is None:
+        options.guidance = model.guidance
     word_of = _word_of(options, model, timeline) if token is None else word_of_sound(token, timeline)
-    token_of, settings = words_of(timeline, word_of), injection_settings(options)
+    token_of, settings = words_of(timeline, word_of), injection_settings(options, model)
     store = FrameStore(folder, {**_given(options), **settings, "unet": model.fingerprint})
     drawn = _Drawn(
         store,
@@ -206,7 +206,7 @@ def _draw(
         edit = chunk_edit(options.source, options.edited, chunk, token_of, **settings)
         edit = with_blend(options, edit, encode_prompt)
         latents = model.sample(
-            encode(encode_prompt, edit),
+            encode(encode_prompt, edit, stack_of(model)),
             uncond,
             seeds=[options.seed],
             steps=options.steps,

@@ -103,7 +103,7 @@ def model_and_tokens(
 
     model = load_model(options.model, options.device, options.dtype)
     if options.scale is not None or editing:
-        check_editable(model)
+        check_editable(model, scale_alone=not editing)
     used = [tokens.load(path) for path in options.token]
     if options.sound:
         made = make_word(options, model)

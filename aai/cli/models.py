@@ -74,10 +74,16 @@ def load_model(name: str, device: str | None, dtype: str | None = "float32") -> 
     return load(name, precision).to(target)
 
 
-def check_editable(model: PictureModel) -> None:
-    """Raises InputError for a model that takes no edit, before any work is done for one."""
-    if refuse := getattr(model, "refuse_edit", None):
-        refuse()
+def check_editable(model: PictureModel, scale_alone: bool = False) -> None:
+    """Raises InputError for a model that takes no edit, or no sound's scale without one, before any work is
+    done for it."""
+    if check := getattr(model, "check_editable", None):
+        check()
+    if scale_alone and model.joint:
+        raise InputError(
+            f"The scale of one word does next to nothing in the attention of {model.family}: use `aai edit` "
+            "with a scale, or ComfyUI's Loudness Reweight."
+        )
 
 
 def device_of(name: str | None) -> torch.device:

@@ -8,19 +8,28 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ..errors import InputError
-from ..picture.model import Conditioning, stacked
+from ..picture.model import Conditioning, PictureModel, padded, stacked
 from ..prompt import Prompt, TokenIds, index_projection
 from .attention import Injection, ValueMix, groups_of, tiled
 from .blend import START, THRESHOLD, Blend, BlendRun, word_positions
 from .edit_run import EditRun
 from .invert import Trajectory
-from .joint import JointInjection, TextMix, own_rows, text_mix
+from .joint import (
+    STRUCTURE_WINDOW,
+    STYLE_STRUCTURE_WINDOW,
+    JointInjection,
+    TextMix,
+    own_rows,
+    text_mix,
+)
 from .loudness import Reweight, check_scale, value_weights
 from .words import WordScale
 
 Window = tuple[float, float]
 
 CROSS_WINDOW, SELF_WINDOW = (0.0, 0.8), (0.0, 0.4)
+Stack = Callable[[Sequence[Conditioning], "int | None"], Conditioning]
+"""Rows of a conditioning, and whose pooled embedding all take, as `encode`'s."""
 STYLE_WINDOWS: dict[str, Window] = {"cross_window": (0.0, 0.5), "self_window": (0.0, 0.2)}
 """`Edit`'s windows for "... in the style of *": the whole picture must change, so borrowing ends earlier."""
 
@@ -280,13 +289,25 @@ def blended(
     return replace(edit, blend=Blend(positions, mask, start, threshold, changes))
 
 
+def windows(style: bool, joint: bool) -> dict[str, Window]:
+    """`Edit`'s windows that keep the scene, or change the style, in cross-attention or joint attention."""
+    if not joint:
+        return dict(STYLE_WINDOWS) if style else {}
+    return {"self_window": STYLE_STRUCTURE_WINDOW if style else STRUCTURE_WINDOW}
+
+
+def stack_of(model: PictureModel) -> Stack:
+    """How a picture model's prompts of different length become rows of one conditioning."""
+    return padded if model.joint else stacked
+
+
 def encode(
     encode_prompt: Callable[[Prompt], Conditioning],
     edit: Edit,
-    stack: Callable[[Sequence[Conditioning], int | None], Conditioning] = stacked,
+    stack: Stack = stacked,
 ) -> Conditioning:
     """The conditioning of the source and the edited prompts, a row each, by a picture model's
-    `encode_prompt`; `stack` makes them one, `padded` for transformers."""
+    `encode_prompt`; `stack` makes them one."""
     rows = [encode_prompt(prompt) for prompt in (edit.source, *edit.edited)]
     return stack(rows, 0 if edit.source_pooled else None)
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..picture.flow import FlowPictureModel
+from ..picture.model import Conditioning
 
 STRENGTH = 24 / 28
 """The share of the schedule's steps that edit, n_max of all: the paper's for Flux.1."""
@@ -60,3 +62,45 @@ def flow_edit(
             callback(step, steps, edited, edited - sigma * change)
         edited = edited + (after - sigma) * change
     return edited
+
+
+def edit_picture(
+    model: FlowPictureModel,
+    latents: Tensor,
+    source: Conditioning,
+    edited: Conditioning,
+    uncond: Conditioning,
+    *,
+    steps: int = 28,
+    guidance: float,
+    source_guidance: float = 1.0,
+    strength: float = STRENGTH,
+    seed: int = 0,
+    mask: Tensor | None = None,
+    callback: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """A picture's latents [1, C, h, w] by every edited prompt, a row of `edited` each: [N, C, h, w]. All take
+    the same noise. `source` is the prompt of what the picture shows; guidance leads to what an edited prompt
+    says, source_guidance to what the source's does. mask [h, w]: 1 where the picture may change."""
+    count = len(edited.cross)
+    latents = latents.to(model.device).float().expand(count, -1, -1, -1)
+    generator = torch.Generator().manual_seed(seed)
+    part = editing(model.flow.simple(steps), strength)
+    noise = (torch.randn(1, *latents.shape[1:], generator=generator).to(latents) for _ in part)
+
+    def guided(x: Tensor, sigma: float, cond: Conditioning, scale: float) -> Tensor:
+        s = x.new_full((len(x),), sigma)
+        v = model.predict_velocity(x, s, cond)
+        if scale == 1:
+            return v
+        plain = model.predict_velocity(x, s, uncond)
+        return plain + scale * (v - plain)
+
+    def velocities(noisy: Tensor, noisy_edited: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+        # The source is the same in every row.
+        by_source = guided(noisy[:1], sigma, source, source_guidance)
+        return by_source.expand_as(noisy), guided(noisy_edited, sigma, edited, guidance)
+
+    told = None if callback is None else lambda step, total, *_: callback(step + 1, total)
+    mask = None if mask is None else mask.to(latents)
+    return flow_edit(latents, part, velocities, noise, mask=mask, callback=told)

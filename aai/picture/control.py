@@ -43,6 +43,25 @@ class Injection(Protocol):
         """The same on a tensor's device and of its dtype."""
 
 
+class JointInjection(Protocol):
+    """What joint attention, of text and picture in one sequence, does in one step of the sampler."""
+
+    def joint_attention(
+        self,
+        attend: Callable[[Tensor, Tensor, Tensor, slice], Tensor],
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        groups: Groups,
+        text: slice,
+    ) -> Tensor:
+        """A layer's attention [B, ..., S, d] of q, k, v [B, ..., S, d], of which `text` is the text's;
+        `attend` takes the queries of some places with all keys and values."""
+
+    def to(self, like: Tensor) -> JointInjection:
+        """The same on a tensor's device and of its dtype."""
+
+
 class ControlRun(Protocol):
     """A control during one sampling. Latents [B, C, h, w] come in groups of `rows`; `sigma` is noise over
     signal, and `progress` the share in [0, 1) of the sampler's steps that are done."""
@@ -60,6 +79,9 @@ class ControlRun(Protocol):
         """What attention does at `progress` of the sampler's `steps`. `token_ids` are each prompt's; `length`
         is the conditioning's, a multiple of each one's. Raises InputError for other prompts than the
         control's."""
+
+    def joint_injection(self, progress: float, steps: int, token_ids: Sequence[TokenIds]) -> JointInjection:
+        """`injection` for joint attention, whose prompts may differ in length."""
 
     def before_model(self, x: Tensor, sigma: float) -> Tensor:
         """The noisy latents [B, C, h, w] that the model sees in place of `x`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
@@ -13,8 +14,9 @@ from ..errors import InputError
 from ..prompt import Prompt
 from . import schedule
 from .checkpointing import checkpointing
-from .control import Control
+from .control import Control, ControlRun
 from .frozen import Encoder, FrozenModel, repeated
+from .joint_attention import injected
 from .model import Conditioning, Vectors
 from .packing import PACK
 from .velocity import Velocity
@@ -28,7 +30,7 @@ class FlowPictureModel(FrozenModel):
     transformer computes in.
     """
 
-    square = PACK
+    square, joint = PACK, True
 
     def __init__(
         self,
@@ -105,36 +107,54 @@ class FlowPictureModel(FrozenModel):
         callback: Callable[[int, int, Tensor], None] | None = None,
         edit: Control | None = None,
     ) -> Tensor:
-        """Euler on the "simple" schedule, as ComfyUI's `euler` and `simple`: one picture a seed.
+        """Euler on the "simple" schedule, as ComfyUI's `euler` and `simple`: one picture a seed; with an
+        edit, a source and its edited pictures a seed.
 
-        Raises InputError for an edit: what it does to cross-attention has no place in joint attention.
+        Raises InputError for an edit where none reaches the transformer's attention.
         """
         if edit is not None:
-            self.refuse_edit()
+            self.check_editable()
         step = self.codec.downscale * self.square
         sides = [
             side // step * self.square for side in (height or self.native_size, width or self.native_size)
         ]
-        noise = self.first_noise(seeds, *sides, self.velocity.channels)
+        noise, run = self.first_noise(seeds, *sides, self.velocity.channels), None
+        if edit is not None:
+            edit.check_model(self.fingerprint)
+            run = edit.begin(noise.shape[1:], steps, guidance)
+            noise = noise.repeat_interleave(run.rows, 0)
         times = self.flow.simple(steps).to(self.device)
 
-        # An edit of joint attention would go around this: it sees every step's x and s, both prompts and the
-        # transformer's blocks (`velocity.blocks`).
         def denoise(x: Tensor, s: Tensor) -> Tensor:
-            v = self.predict_velocity(x, s.expand(len(x)), cond)
+            share, time = schedule.progress(float(s), times.tolist()), s.expand(len(x))
+            with self._injecting(run, cond, share, steps, x):
+                clean = [x - s * self.predict_velocity(x, time, cond)]
             if guidance != 1:
-                plain = self.predict_velocity(x, s.expand(len(x)), uncond)
-                v = plain + guidance * (v - plain)
-            return x - s * v
+                clean.insert(0, x - s * self.predict_velocity(x, time, uncond))
+            if run is not None:
+                clean = run.after_model(clean, len(clean) - 1, share)
+            plain, prompted = clean[0], clean[-1]
+            return prompted if guidance == 1 else plain + guidance * (prompted - plain)
 
         return schedule.euler(denoise, times[0] * noise.to(self.device), times, callback)
 
-    def refuse_edit(self) -> None:
-        """Raises the InputError of a `sample` with an edit."""
-        raise InputError(
-            f"The attention of {self.family} takes neither an edit nor a sound's scale here: leave them out, "
-            "or load Stable Diffusion 1, 2 or XL."
-        )
+    def _injecting(
+        self, run: ControlRun | None, cond: Conditioning, share: float, steps: int, x: Tensor
+    ) -> AbstractContextManager:
+        if run is None:
+            return contextlib.nullcontext()
+        injection = run.joint_injection(share, steps, cond.token_ids).to(x)
+        longest = cond.cross.shape[1]
+        lengths = [min(len(row), longest) for row in cond.token_ids] * (len(x) // len(cond.token_ids))
+        return injected(self.velocity, injection, run.groups(range(len(x))), lengths)
+
+    def check_editable(self) -> None:
+        """Raises InputError for a transformer whose attention no edit reaches."""
+        if not self.velocity.attention:
+            raise InputError(
+                f"The attention of {self.family} takes no edit here: edit in ComfyUI, or load Flux.1 or "
+                "Stable Diffusion 1, 2 or XL."
+            )
 
     def predict_velocity(self, x: Tensor, s: Tensor, cond: Conditioning) -> Tensor:
         """v in float32 at noisy latents x [B, C, h, w] and times s [B] in (0, 1]."""

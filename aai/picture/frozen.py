@@ -22,10 +22,10 @@ class FrozenModel:
     that U-Nets and flow transformers share.
 
     `vae` is diffusers' AutoencoderKL or a module with `encode`, `decode` and `downscale`; pictures' sides
-    are cut to multiples of `square` latents.
+    are cut to multiples of `square` latents. `joint`: text and picture share their attention.
     """
 
-    square = 1
+    square, joint = 1, False
 
     def __init__(self, denoiser: nn.Module, encoders: Mapping[str, Encoder], vae: nn.Module):
         self.denoiser, self.vae = denoiser, vae

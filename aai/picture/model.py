@@ -168,6 +168,11 @@ class PictureModel(Protocol):
         """What whoever runs it calls its family, "" where that has no name."""
 
     @property
+    def joint(self) -> bool:
+        """Whether text and picture share their attention, as in most transformers; else the picture has
+        cross-attention to the text."""
+
+    @property
     def native_size(self) -> int:
         """The side in pixels of the pictures that it was trained on."""
 

@@ -20,13 +20,15 @@ class Velocity:
     """A transformer as v = n - x0 of x = (1 - s) x0 + s n.
 
     predict(x [B, C, h, w], s [B], cross [B, L, D], pooled [B, P] or None) gives [B, C, h, w]; it runs
-    `module`, whose `blocks` can be checkpointed. channels: of its latents.
+    `module`, whose `blocks` can be checkpointed. channels: of its latents. attention: the modules of its
+    joint attention, where sequences begin with the text; none where an edit does not reach it.
     """
 
     module: nn.Module
     predict: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
     blocks: tuple[nn.Module, ...]
     channels: int
+    attention: tuple[nn.Module, ...] = ()
 
 
 def flux(transformer: nn.Module) -> Velocity:
@@ -58,7 +60,8 @@ def flux(transformer: nn.Module) -> Velocity:
         return unpacked(rows, height, width)
 
     blocks = *transformer.transformer_blocks, *transformer.single_transformer_blocks
-    return Velocity(transformer, predict, blocks, latents // PACK**2)
+    attention = tuple(block.attn for block in blocks)
+    return Velocity(transformer, predict, blocks, latents // PACK**2, attention)
 
 
 def z_image(transformer: nn.Module) -> Velocity:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...inject.edit import Edit, blended, encode, sweep
+from ...inject.edit import Edit, blended, encode, stack_of, sweep, windows
 from ...inject.invert import invert
 from ...metrics import Share
 from ...picture.model import PictureModel
@@ -49,20 +49,21 @@ PHOTOGRAPHS, RENDERED = 8_100_000, 8_200_000
 """The first seeds of the pictures that stand for photographs, and of those that `rendered` compares."""
 
 
-def fitted(edit: Edit, event: str) -> Edit:
+def fitted(edit: Edit, model: PictureModel, event: str) -> Edit:
     """SoundWorld's windows for an edit by an event's sound."""
+    edit = replace(edit, **windows(style=False, joint=model.joint))
     return edit if event in BLENDED else replace(edit, cross_window=CROSS_WINDOW)
 
 
 def kept(edit: Edit, model: PictureModel, event: str) -> Edit:
     """SoundWorld's settings for an edit by an event's sound."""
-    edit = fitted(edit, event)
+    edit = fitted(edit, model, event)
     return blended(edit, model.encode_prompt, **BLEND) if event in BLENDED else edit
 
 
 def draw_edit(model: PictureModel, edit: Edit, seeds: Iterable[int]) -> Tensor:
     """Pictures [seeds, rows, 3, H, W] in [0, 1]: for each seed the source and the edited ones."""
-    cond, uncond = encode(model.encode_prompt, edit), model.encode_prompt(Prompt(""))
+    cond, uncond = encode(model.encode_prompt, edit, stack_of(model)), model.encode_prompt(Prompt(""))
     latents = model.sample(
         cond, uncond, seeds=list(seeds), steps=SAMPLING_STEPS, guidance=GUIDANCE, edit=edit
     )
@@ -182,7 +183,7 @@ def loudness_sweep(
         scales, measured = [], []
         for scene in SCENES:
             edited, edit_scales = sweep([Prompt(placed(scene, event), (token,))], SCALES)
-            edit = fitted(Edit(Prompt(f"a {scene}"), edited, scales=edit_scales), event)
+            edit = fitted(Edit(Prompt(f"a {scene}"), edited, scales=edit_scales), model, event)
             for row in draw_edit(model, edit, seeds):
                 grades = oracle.grade(row[1:])
                 scales += SCALES

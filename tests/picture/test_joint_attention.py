@@ -1,0 +1,109 @@
+"""Edits of flow transformers through diffusers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from aai.errors import InputError
+from aai.inject.edit import Edit, encode, stack_of, windows
+from aai.inject.flow_edit import edit_picture
+from aai.picture.flow_families import flow_model
+from aai.prompt import Prompt
+from aai.token import SoundToken
+
+STEPS = 5
+
+
+@pytest.fixture
+def model(make_flux):
+    return flow_model(make_flux().components)
+
+
+@pytest.fixture
+def token(model):
+    generator = torch.Generator().manual_seed(5)
+    vectors = {k: torch.randn(1, i.dim, generator=generator) * i.std for k, i in model.text_encoders.items()}
+    return SoundToken("rain", vectors)
+
+
+@pytest.fixture
+def draw(model):
+    def run(cond, edit=None, guidance=2.0):
+        uncond = model.encode_prompt(Prompt(""))
+        return model.sample(
+            cond, uncond, seeds=[1, 2], steps=STEPS, guidance=guidance, width=32, height=32, edit=edit
+        )
+
+    return run
+
+
+@pytest.fixture
+def pair(model, draw):
+    def run(edit, guidance=2.0):
+        made = draw(encode(model.encode_prompt, edit, stack_of(model)), edit, guidance)
+        return made.unflatten(0, (-1, edit.rows))
+
+    return run
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_the_source_is_the_picture_without_an_edit(model, draw, pair, token, guidance):
+    edit = Edit(
+        Prompt("a city", (token,)), (Prompt("a city under *", (token,)),), **windows(style=False, joint=True)
+    )
+    made = pair(edit, guidance)
+    assert_close(made[:, 0], draw(model.encode_prompt(edit.source), None, guidance), rtol=0, atol=1e-5)
+    assert (made[:, 1] - made[:, 0]).abs().max() > 1e-3
+
+
+def test_an_edit_to_the_same_prompt_and_scale_0_give_the_source(pair, token):
+    same = Prompt("rain in * again", (token,))
+    made = pair(Edit(same, (same,), self_window=(0.0, 0.6)))
+    assert_close(made[:, 1], made[:, 0], rtol=0, atol=1e-6)
+
+
+def test_the_scale_goes_from_the_source_on(pair, token):
+    words = Prompt("a photo of rain", (token,)), Prompt("a photo of *", (token,))
+    distances = []
+    for scale in (0.0, 0.5, 1.0, 1.5):
+        made = pair(Edit(words[0], words[1:], scales=({"rain": scale},), self_window=(0.0, 1.0)))
+        distances.append(float((made[:, 1] - made[:, 0]).abs().mean()))
+    assert distances[0] < distances[1] < distances[2] < distances[3]
+
+
+def test_a_longer_prompt_beside_it_leaves_the_source_alone(model, draw, pair, token):
+    long = "at night and again under fire " * 60
+    edit = Edit(Prompt("a city", (token,)), (Prompt(f"a city {long} under *", (token,)),))
+    cond = encode(model.encode_prompt, edit, stack_of(model))
+    assert len({len(row) for row in cond.token_ids}) == 2
+    assert_close(pair(edit)[:, 0], draw(model.encode_prompt(edit.source)), rtol=0, atol=1e-5)
+
+
+def test_attention_of_another_kind_is_refused(model, pair, token, monkeypatch):
+    from diffusers.models import attention_dispatch
+
+    plain = F.scaled_dot_product_attention
+
+    def other(query, key, value, **_):
+        q, k, v = (x.transpose(1, 2) for x in (query, key, value))
+        return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, -1).matmul(v).transpose(1, 2)
+
+    backends = attention_dispatch._AttentionBackendRegistry._backends
+    monkeypatch.setitem(backends, attention_dispatch.AttentionBackendName.NATIVE, other)
+    with pytest.raises(InputError, match="is not torch's own"):
+        pair(Edit(Prompt("a city", (token,)), (Prompt("a city under *", (token,)),)))
+    assert F.scaled_dot_product_attention is plain
+
+
+def test_a_photograph_is_edited_without_inversion(model, token):
+    latents = model.encode_images(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(3)))
+    source, edited = (model.encode_prompt(Prompt(text, (token,))) for text in ("a city", "a city under *"))
+    uncond, steps = model.encode_prompt(Prompt("")), []
+    given = dict(steps=STEPS, guidance=2.0, source_guidance=2.0, callback=lambda *at: steps.append(at))
+    assert_close(edit_picture(model, latents, source, source, uncond, **given), latents, rtol=0, atol=1e-5)
+    made = edit_picture(model, latents, source, edited, uncond, **given)
+    assert made.shape == latents.shape and (made - latents).abs().max() > 1e-3
+    assert steps == [(i + 1, 4) for i in range(4)] * 2
