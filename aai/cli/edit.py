@@ -19,8 +19,9 @@ from .generate import (
     model_and_tokens,
     warn_of_weights,
 )
-from .models import SOUNDWORLD, check_editable, load_model
+from .models import SOUNDWORLD, load_model
 from .outputs import check_output
+from .photograph import add_flow_arguments, edit_photograph, mask_of
 from .terminal import Commands, positive, print_report, progress
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def add(commands: Commands) -> None:
     )
     sub.add_argument("--source", metavar="PROMPT", help="the picture before; written as *_source.png")
     sub.add_argument(
-        "--picture", type=Path, metavar="FILE", help="a picture of yours to edit; inverted first"
+        "--picture",
+        type=Path,
+        metavar="FILE",
+        help="a picture of yours to edit; inverted first, but with flow models",
     )
     sub.add_argument(
         "--trajectory",
@@ -49,6 +53,7 @@ def add(commands: Commands) -> None:
         help="one that `aai invert` has inverted already; after --null-text with its --steps and --guidance",
     )
     add_inversion_arguments(sub)
+    add_flow_arguments(sub)
     sub.add_argument(
         "--edited",
         required=True,
@@ -99,6 +104,9 @@ def edit(options: argparse.Namespace) -> None:
     seeds = list(range(options.seed, options.seed + options.count))
     check_pictures(options, seeds, names)
     model, tokens = model_and_tokens(options, editing=True)
+    if options.picture and model.joint:
+        edit_photograph(options, model, tokens, names)
+        return
     source, trajectory = options.source, None
     if options.trajectory:
         try:
@@ -139,7 +147,10 @@ def invert(options: argparse.Namespace) -> None:
 
     check_output(options.output, "an inverted picture", (".safetensors",), is_ours, options.force)
     model = load_model(options.model, options.device, options.dtype)
-    check_editable(model)
+    if model.joint:
+        raise InputError(
+            f"{model.family} edits a picture without inverting it: give it to `aai edit` with --picture."
+        )
     trajectory = _inverted(options, model, options.picture, options.prompt)
     trajectory.save(options.output, options.prompt)
     report = {"file": str(options.output), "prompt": options.prompt, "steps": len(trajectory.sigmas) - 1}
@@ -194,17 +205,8 @@ def with_blend(
     from ..inject.edit import blended
 
     start, threshold = options.blend_start, options.blend_threshold
-    mask = _mask(options.mask)
+    mask = mask_of(options.mask)
     return blended(edit, encode_prompt, options.blend, mask, start, threshold, options.blend_changes)
-
-
-def _mask(path: Path | None):
-    """A picture's brightness [H, W] in [0, 1]; None for no file."""
-    if path is None:
-        return None
-    from .. import image
-
-    return image.load(path).mean(0)
 
 
 def add_injection_arguments(sub: argparse.ArgumentParser) -> None:

@@ -48,19 +48,55 @@ def test_a_token_is_trained_and_drawn_with_it(aai, weights, folder):
     assert np.abs(np.asarray(Image.open(folder / "five.png")).astype(int) - drawn).max() > 0
 
 
+def test_an_edit_and_an_edited_photograph(aai, weights, folder):
+    made = ("--sound", "rain.wav", "--train-steps", "1", "--steps", "3", "--source", "a city", *FLOW)
+    code, out, err = aai(
+        "edit", *made, "--edited", "a city under *", "--scale", "0,1", "-o", "e.png", "--json"
+    )
+    assert code == 0, err
+    rows = json.loads(out)["pictures"]
+    assert [row["scale"] for row in rows] == [None, 0.0, 1.0]
+    source, zero, one = (np.asarray(Image.open(folder / row["file"])).astype(int) for row in rows)
+    assert np.abs(zero - source).mean() < 1 < np.abs(one - source).mean()
+    given = ("--picture", "pictures/0.png", "--edited", "a city under *")
+    code, out, err = aai("edit", *made, *given, "-o", "photo.png", "--strength", "1", "--json")
+    assert code == 0, err
+    names = [row["file"] for row in json.loads(out)["pictures"]]
+    before, after = (np.asarray(Image.open(folder / name)).astype(int) for name in names)
+    assert np.abs(after - before).max() > 0
+
+
 @pytest.mark.parametrize(
-    "command",
+    "command, told",
     [
-        ("generate", "--sound", "rain.wav", "--scale", "0.5", "-o", "no.png"),
-        ("edit", "--source", "a city", "--edited", "a city under *", "--sound", "rain.wav", "-o", "no.png"),
-        ("invert", "pictures/0.png", "--prompt", "a city", "-o", "no.safetensors"),
+        (
+            ("generate", "--sound", "rain.wav", "--scale", "0.5", "-o", "no.png"),
+            f"attention of {FLOW_FAMILY}",
+        ),
+        (("invert", "pictures/0.png", "--prompt", "a city", "-o", "no.safetensors"), "without inverting it"),
     ],
-    ids=lambda command: command[0],
+    ids=["generate", "invert"],
 )
-def test_what_edits_is_refused_before_anything_is_trained(aai, weights, command):
+def test_what_it_cannot_is_refused_before_anything_is_trained(aai, weights, command, told):
     code, out, err = aai(*command, *FLOW)
-    assert code == 2 and not out and err.count("\n") == 1
-    assert f"attention of {FLOW_FAMILY} takes neither" in err
+    assert code == 2 and not out and err.count("\n") == 1 and told in err
+
+
+@pytest.mark.parametrize(
+    "more, told",
+    [
+        (("--scale", "0.5"), "has no scale"),
+        (("--null-text",), "leave --null-text out"),
+        (("--strength", "0"), "A strength of 0 edits nothing"),
+        (("--edited", "a city"), "names no sound token"),
+    ],
+)
+def test_what_an_edited_photograph_cannot_be(aai, weights, more, told):
+    code, _, err = aai(
+        "edit", *FLOW, "--sound", "rain.wav", "--train-steps", "1", "--picture", "pictures/0.png",
+        "--source", "a city", "--edited", "a city under *", "-o", "no.png", "--steps", "2", *more,
+    )  # fmt: skip
+    assert code == 2 and err.strip().count("\n") == 0 and told in err
 
 
 def test_where_its_weights_are_missing_a_sentence_says_so(aai, tmp_path, monkeypatch):

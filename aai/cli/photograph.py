@@ -1,0 +1,107 @@
+"""`aai edit --picture` with a flow model: FlowEdit, which looks for no noise first."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .generate import fill_defaults, picture_files
+from .terminal import print_report, progress
+
+if TYPE_CHECKING:
+    from ..picture.flow import FlowPictureModel
+    from ..token import SoundToken
+
+
+def add_flow_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--strength",
+        type=float,
+        metavar="S",
+        help="flow models: the share of the steps that edit --picture; more changes more (0.86)",
+    )
+    sub.add_argument(
+        "--source-guidance",
+        type=float,
+        default=1.0,
+        metavar="G",
+        help="flow models: the guidance of --source for --picture, lower than --guidance (%(default)s)",
+    )
+
+
+def edit_photograph(
+    options: argparse.Namespace, model: FlowPictureModel, tokens: tuple[SoundToken, ...], names: list[str]
+) -> None:
+    """Writes the picture as the autoencoder has it, and one for every edited prompt."""
+    import torch
+
+    from .. import image
+    from ..inject.edit import stack_of
+    from ..inject.flow_edit import STRENGTH, edit_picture
+    from ..inject.invert import reduced
+    from ..prompt import Prompt
+
+    _check(options)
+    fill_defaults(options, model)
+    latents = model.encode_images(reduced(image.load(options.picture)[None], model.native_size))
+    edited = [Prompt(text, tokens) for text in options.edited]
+    without = next((p.text for p in edited if not p.used()), None)
+    if without is not None:
+        raise InputError(
+            f"The edited prompt '{without}' names no sound token: write * or <name> where the sound belongs."
+        )
+    encode = model.encode_prompt
+    with progress("editing", options.steps, options.json) as tick:
+        made = edit_picture(
+            model,
+            latents,
+            encode(Prompt(options.source, tokens)),
+            stack_of(model)([encode(prompt) for prompt in edited], None),
+            encode(Prompt(options.negative, tokens)),
+            steps=options.steps,
+            guidance=options.guidance,
+            source_guidance=options.source_guidance,
+            strength=STRENGTH if options.strength is None else options.strength,
+            seed=options.seed,
+            mask=_latent_mask(options, latents),
+            callback=lambda step, _: tick(step),
+        )
+    pictures, rows = model.decode(torch.cat([latents.to(made), made])), []
+    prompts = [options.source, *options.edited]
+    for (_, path), picture, prompt in zip(picture_files(options, [options.seed], names), pictures, prompts):
+        image.save(picture, path)
+        rows.append({"file": str(path), "seed": options.seed, "prompt": prompt, "scale": None})
+    report = {"source": options.source, "tokens": [t.name for t in tokens], "pictures": rows}
+    print_report(options, report, "\n".join(row["file"] for row in rows))
+
+
+def _check(options: argparse.Namespace) -> None:
+    if not options.source:
+        raise InputError("There is no source prompt: say what the picture shows with --source.")
+    if options.scale is not None:
+        raise InputError(
+            "A picture that a flow model edits has no scale: leave --scale out, and take more or less "
+            "--guidance."
+        )
+    if options.null_text:
+        raise InputError("A flow model edits a picture without inverting it: leave --null-text out.")
+    if options.count > 1:
+        raise InputError("A picture is edited once for each edited prompt: leave --count out.")
+
+
+def mask_of(path: Path | None):
+    """A picture's brightness [H, W] in [0, 1]; None for no file."""
+    if path is None:
+        return None
+    from .. import image
+
+    return image.load(path).mean(0)
+
+
+def _latent_mask(options: argparse.Namespace, latents):
+    from torch.nn import functional as F
+
+    mask = mask_of(options.mask)
+    return None if mask is None else F.interpolate(mask[None, None], latents.shape[-2:], mode="area")[0, 0]
