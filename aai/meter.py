@@ -22,6 +22,7 @@ class LoudnessMeter:
         self.rate, self.count = 0, 0
         self._energy = 0.0
         self._places, self._sums = [np.zeros(1)], [np.zeros(1)]
+        self._joined = 0
         self._state = None
 
     @property
@@ -52,8 +53,7 @@ class LoudnessMeter:
 
     def loudness(self, times: np.ndarray, seconds: float = MOMENTARY) -> np.ndarray:
         """LUFS of the `seconds` around each of `times` [T], of what has come of them; -inf below GATE."""
-        places = np.concatenate([*self._places, [self.count]])
-        sums = np.concatenate([*self._sums, [self._energy]])
+        places, sums = self._curve()
         begin, end = (
             np.clip((np.asarray(times) + side * seconds / 2) * self.rate, 0, self.count) for side in (-1, 1)
         )
@@ -61,6 +61,15 @@ class LoudnessMeter:
         with np.errstate(divide="ignore", invalid="ignore"):
             levels = -0.691 + 10 * np.log10(np.maximum(energy, 0) / np.maximum(end - begin, 1))
         return np.where(levels > GATE, levels, SILENCE_LUFS)
+
+    def _curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """The energy [P] up to each of some places [P], the last one among them. Joined once for each block:
+        every window of three hours asks."""
+        if self._joined != self.count:
+            self._places = [np.concatenate([*self._places, [self.count]])]
+            self._sums = [np.concatenate([*self._sums, [self._energy]])]
+            self._joined = self.count
+        return self._places[0], self._sums[0]
 
     def integrated(self) -> float:
         """Integrated loudness in LUFS of what has come, as `audio.loudness` measures it, of blocks that begin

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bench.edit import step_jobs
+from bench.film import chunk_jobs
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,6 +31,25 @@ def test_the_edit_by_maps_is_the_edit():
     torch.testing.assert_close(by_maps, edited, rtol=0, atol=1e-5)
     torch.testing.assert_close(edited[0], plain[0], rtol=0, atol=1e-5)
     assert not torch.allclose(edited[1], plain[1], atol=1e-3)
+
+
+def test_the_films_chunk_is_a_source_and_its_frames():
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        block_out_channels=(32, 32), layers_per_block=1, cross_attention_dim=768, attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+    ).eval()  # fmt: skip
+    made = []
+    unet.register_forward_hook(lambda module, given, output: made.append(output.sample))
+    for job in chunk_jobs(unet, 3).values():
+        job()
+    plain, frames = made
+    assert len(plain) == 3 and len(frames) == 4
+    torch.testing.assert_close(frames[0], plain[0], rtol=0, atol=1e-5)
+    assert not torch.allclose(frames[1], frames[2], atol=1e-4)
 
 
 def test_memory_is_what_a_job_holds_at_once():

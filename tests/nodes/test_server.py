@@ -9,6 +9,7 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from PIL import Image
@@ -153,6 +154,13 @@ def test_every_template_runs_as_it_is(server, name, count):
     assert len(pixels) == count
     # Scale 0 is the source picture; every other is another.
     assert len(set(pixels)) == count - (name == "loudness_sweep")
+
+
+def test_the_film_template_makes_a_film_with_its_sound(server):
+    (file,) = server.pictures(server.run(quick(server, "sound_film"), timeout=600))
+    with av.open(file) as film:
+        assert len(list(film.decode(video=0))) == 44 and film.streams.audio
+        assert film.streams.video[0].average_rate == 4
 
 
 def test_a_shared_token_is_one_file_that_says_where_it_comes_from(server):
