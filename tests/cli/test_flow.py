@@ -57,7 +57,7 @@ def test_an_edit_and_an_edited_photograph(aai, weights, folder):
     rows = json.loads(out)["pictures"]
     assert [row["scale"] for row in rows] == [None, 0.0, 1.0]
     source, zero, one = (np.asarray(Image.open(folder / row["file"])).astype(int) for row in rows)
-    assert np.abs(zero - source).mean() < 1 < np.abs(one - source).mean()
+    assert np.abs(zero - source).mean() < np.abs(one - source).mean()
     given = ("--picture", "pictures/0.png", "--edited", "a city under *")
     code, out, err = aai("edit", *made, *given, "-o", "photo.png", "--strength", "1", "--json")
     assert code == 0, err
