@@ -85,6 +85,8 @@ def main() -> None:
             save(card([curve], (), sounds_of("align_encoder")), EXAMPLES / "align_encoder.jpg")
         if asked("sound_film", "film"):
             draw_film(server)
+        if asked("flow_edit"):
+            draw_flow_edit()
         if asked("soundworld", "tokens", "heatmap", "banner"):
             draw_tokens(server)
         if asked(*NODES):
@@ -104,6 +106,32 @@ def draw_film(server: ComfyServer) -> None:
     captions = [caption for _, caption in shown]
     save(card([frame for frame, _ in shown], captions, sounds_of("sound_film")), EXAMPLES / "sound_film.jpg")
     save(strip(shown, 120), HELP / "film.jpg")
+
+
+def draw_flow_edit() -> None:
+    """A photograph that SoundWorld's flow transformer edits by three sounds."""
+    from aai.inject.edit import stack_of
+    from aai.inject.flow_edit import edit_picture
+    from aai.prompt import Prompt
+    from aai.soundworld.loaders import load_adapter, load_picture_model, load_sound_encoder
+    from aai.soundworld.pictures import render
+
+    model, encoder = load_picture_model(model="flow"), load_sound_encoder()
+    adapter = load_adapter(model)
+    photograph = torch.from_numpy(render("beach", None, 0.5, seed=8_100_001)).permute(2, 0, 1).float() / 255
+    prompts, captions = [], ["the photograph"]
+    for event in ("fireworks", "dog", "fire"):
+        sound = synthesize(event, 0.9, seed=8_000_000 + EVENTS.index(event))
+        token = adapter.token(encoder.embed([sound])[0], event)
+        captions.append(placed("beach", event))
+        prompts.append(Prompt(captions[-1], (token,)))
+    made = edit_picture(
+        model, model.encode_images(photograph[None]), model.encode_prompt(Prompt("a beach")),
+        stack_of(model)([model.encode_prompt(p) for p in prompts], None), model.encode_prompt(Prompt("")),
+        guidance=5.5, seed=SEED,
+    )  # fmt: skip
+    shown = [image.to_pil(picture) for picture in (photograph, *model.decode(made))]
+    save(strip(list(zip(shown, captions)), 166), HELP / "flow_edit.jpg")
 
 
 def draw_tokens(server: ComfyServer) -> None:

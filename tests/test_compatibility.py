@@ -57,14 +57,6 @@ def close(value: Tensor, wanted: Tensor, tolerance: float = 1e-4) -> None:
     torch.testing.assert_close(value, wanted, rtol=tolerance, atol=tolerance)
 
 
-def thumbnails(pictures: Tensor) -> Tensor:
-    return (F.interpolate(pictures, (16, 16), mode="area") * 255).round()
-
-
-def same_pictures(pictures: Tensor, wanted: Tensor) -> None:
-    assert (thumbnails(pictures) - wanted.float()).abs().max() <= 2
-
-
 def test_a_sound_encoder_gives_the_same_features_and_words(encoder, expected):
     embedding = encoder.embed([audio.load(OLD / "sound.wav")])
     close(embedding, expected["encoder.sound"])
@@ -151,7 +143,7 @@ def test_a_token_draws_the_same_picture(picture_model, expected):
     cond = picture_model.encode_prompt(Prompt("a city under *", (rain,)))
     uncond = picture_model.encode_prompt(Prompt(""))
     drawn = picture_model.sample(cond, uncond, seeds=[3], steps=6, guidance=3.0)
-    same_pictures(picture_model.decode(drawn), expected["picture"])
+    close(drawn, expected["picture"].float(), 4e-3)
 
 
 @pytest.mark.parametrize("name", ["edit", "photograph"])
@@ -164,7 +156,7 @@ def test_an_edit_draws_the_same_pictures_also_along_a_saved_trajectory(picture_m
     edit = Edit(source, edited, (0.0, 0.5), (0.0, 0.5), trajectory=trajectory)
     cond, uncond = encode(picture_model.encode_prompt, edit), picture_model.encode_prompt(Prompt(""))
     drawn = picture_model.sample(cond, uncond, seeds=[3], steps=6, guidance=3.0, edit=edit)
-    same_pictures(picture_model.decode(drawn), expected[name])
+    close(drawn, expected[name].float(), 4e-3)
 
 
 @pytest.mark.training

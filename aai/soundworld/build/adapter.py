@@ -1,4 +1,4 @@
-"""`python -m aai.soundworld.build.adapter`: SoundWorld's universal adapter, from its finished weights.
+"""`python -m aai.soundworld.build.adapter`: SoundWorld's universal adapters, from its finished weights.
 
 600 synthesized sounds, as many of each event, with two rendered pictures each of the event at the sound's own
 intensity, in any scene. Every other sound is cut to its loudest 1.5 to 5 seconds, so that a part of a sound
@@ -108,8 +108,12 @@ def write(name: str, model: PictureModel, folder: Path, events: Sequence[str] = 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m aai.soundworld.build.adapter", description=__doc__)
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the folder of weights (%(default)s)")
+    parser.add_argument(
+        "--models", nargs="+", choices=("unet", "flow"), default=("unet", "flow"), help="for which (both)"
+    )
     arguments = parser.parse_args()
-    print(write("unet", load_picture_model(arguments.weights), arguments.weights))
+    for name in arguments.models:
+        print(write(name, load_picture_model(arguments.weights, name), arguments.weights))
 
 
 if __name__ == "__main__":

@@ -192,7 +192,8 @@ class Build:
             files.write_safetensors(folder / f"{name}.safetensors", tensors, metadata, "SoundWorld's weights")
         self.sound_encoder().export(folder / "sound_encoder.safetensors")
         # On the weights as they are shipped, whose fingerprints it keeps.
-        adapter.write("unet", load_picture_model(folder), folder)
+        for name in ("unet", "flow"):
+            adapter.write(name, load_picture_model(folder, name), folder)
         print(f"exported to {folder}", flush=True)
 
     def sound_encoder(self) -> SoundEncoderBuild:
