@@ -168,7 +168,7 @@ class AlignAudioEncoder(Node):
             clips = hold_out(train_split(scan(datasets.place_of(dataset))), held_out, settings.seed)
             report = align_clips(
                 aligned,
-                AlignData(*clips, tower, compare=True, outside=examples()),
+                AlignData(*clips, tower, compare=True, outside=examples),
                 settings,
                 Augment.named(augment),
                 Callbacks(Bar(), step, keep),

@@ -133,7 +133,7 @@ def align_clips(
             checkpoint,
             callbacks.stopped,
         )
-        encoder.known = calibrate(encoder, train, held_out, data.outside) if data.outside else None
+        encoder.known = calibrate(encoder, train, held_out, data.outside()) if data.outside else None
     finally:
         encoder.model.to(device)
     return Aligned(result, len(data.train), len(train.words), len(data.held_out), before)
@@ -200,8 +200,9 @@ def _about(encoder: CAVMAEEncoder, data: AlignData, augment: Augment | None) -> 
 class AlignData:
     """Clips to train on and clips that are only measured on; `folder` holds all their files. `tower` gives
     the labels' vectors, by `template` (see `label_vectors`); without it the encoder's own table does. With
-    `compare`, the held-out clips are measured before the first step too. `outside` are sounds of no label,
-    against which the encoder learns what it does not know; without any it tells nothing of that."""
+    `compare`, the held-out clips are measured before the first step too. `outside` makes sounds of no label,
+    once the training has ended, against which the encoder learns what it does not know; without it, it tells
+    nothing of that."""
 
     train: list[Clip]
     held_out: list[Clip] = field(default_factory=list)
@@ -209,7 +210,7 @@ class AlignData:
     template: str = "label"
     folder: Path | None = None
     compare: bool = False
-    outside: Sequence[Sound] = ()
+    outside: Callable[[], Sequence[Sound]] | None = None
 
     def vectors(self) -> dict[str, torch.Tensor] | None:
         """Every label's vector [D] by the text encoder."""

@@ -214,7 +214,7 @@ def _data(options: argparse.Namespace, notify: Callable[[str], None]) -> AlignDa
             notify(f"only one clip, which is trained on and not measured: {', '.join(single)}")
     path = Path(options.data)
     folder = path if is_dir(path) else path.parent
-    return AlignData(train, held_out, folder=folder, outside=examples())
+    return AlignData(train, held_out, folder=folder, outside=examples)
 
 
 def _epoch(options: argparse.Namespace, clips: int) -> int:
