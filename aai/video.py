@@ -78,7 +78,7 @@ def write(
                         film = container.add_stream(of_pictures, rate=fraction)
                         film.height, film.width = picture.shape[:2]
                         film.pix_fmt, film.options = "yuv420p", QUALITY.get(of_pictures, {})
-                        track.open()
+                        track.begin()
                     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
                     frame.pts, frame.time_base = number, 1 / fraction
                     container.mux(film.encode(frame))
@@ -97,7 +97,7 @@ class _Sound:
         self.container, self.codec, self.blocks = container, codec, blocks
         self.stream, self.written = None, 0
 
-    def open(self) -> None:
+    def begin(self) -> None:
         import av
 
         self.first = next(self.blocks, None)

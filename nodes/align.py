@@ -294,7 +294,7 @@ class SaveSoundEncoder(Node):
 
     @classmethod
     def fingerprint_inputs(cls, overwrite=False, **others):
-        return folders.savingdatasets.stamp(overwrite)
+        return folders.saving_stamp(overwrite)
 
     @classmethod
     def execute(cls, sound_encoder, name, overwrite) -> io.NodeOutput:

@@ -223,7 +223,8 @@ class ComfyPictureModel:
         """What its config states; else ComfyUI's own name of a flow model's: "ZImage", "Flux" ..."""
         config = self.model.model.model_config
         own = type(config).__name__ if isinstance(self.prediction, Flow) else ""
-        return getattr(config, "family", own)
+        # Core's configs have None for whatever they lack.
+        return getattr(config, "family", None) or own
 
     @property
     def native_size(self) -> int:

@@ -279,7 +279,7 @@ def test_a_precision_that_there_is_not_is_said(aai, monkeypatch):
 
 
 def test_a_batch_that_cannot_be_shared_is_said_before_the_clips_are_encoded(aai, monkeypatch):
-    from aai.align import distributed
+    from aai import distributed
 
     monkeypatch.setattr(distributed, "join", lambda: distributed.Distributed(0, 4))
     code, _, err = aai(*TRAIN, "--steps", "1")

@@ -25,7 +25,7 @@ def test_generated_inputs_end_in_a_result_or_in_one_sentence(tmp_path):
     done, report = fuzz(tmp_path, os.environ.get("FUZZ", "100"), "--seed", "0")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     kinds = json.loads(report.read_text(encoding="utf-8"))["kinds"]
-    assert len(kinds) == 13 + (find_comfy() is not None)
+    assert len(kinds) == 14 + (find_comfy() is not None)
     assert all(sum(outcomes.values()) for outcomes in kinds.values())
 
 

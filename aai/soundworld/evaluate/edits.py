@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...inject.edit import Edit, blended, encode, stack_of, sweep, windows
+from ...inject.flow_edit import edit_picture
 from ...inject.invert import invert
 from ...metrics import Share
 from ...picture.model import PictureModel
@@ -29,6 +30,8 @@ INTENSITY = 0.8
 """Of the sounds: a faint one may leave a picture as it is, and rightly."""
 
 SAMPLING_STEPS, GUIDANCE = 15, 4.0
+FLOW_EDIT_GUIDANCE = 5.5
+"""Of FlowEdit: its paper's for Flux.1."""
 
 BLEND = {"changes": True, "start": 0.3, "threshold": 0.4}
 """Edits of things are limited to where they change most (`inject.edit.blended`): SoundWorld's U-Net redraws
@@ -141,20 +144,18 @@ def rendered(events: Iterable[str], seeds: Iterable[int]) -> dict[str, float]:
 def photographs(
     model: PictureModel, oracle: Oracle, tokens: Mapping[str, SoundToken]
 ) -> dict[str, Share | float]:
-    """Rendered pictures, which no model has drawn, as a user's photographs: inverted, then edited by every
-    token. The autoencoder alone sets how near the source can come to the photograph."""
+    """Rendered pictures, which no model has drawn, as a user's photographs, edited by every token: inverted
+    first, or by FlowEdit where the model is a flow. The autoencoder alone sets how near the source can come
+    to the photograph."""
     shown: list[bool] = []
     near: dict[str, list[float]] = {"source": [], "outside": []}
     nothing = torch.zeros(64, 64)
     for number, scene in enumerate(SCENES):
         photograph = torch.from_numpy(render(scene, None, 0.5, seed=PHOTOGRAPHS + number))
         photograph = photograph.permute(2, 0, 1).float() / 255
-        source = Prompt(f"a {scene}")
-        trajectory = invert(model, model.encode_images(photograph[None]), model.encode_prompt(source))
+        edit_by = _by_flow(model, photograph, scene) if model.joint else _inverted(model, photograph, scene)
         for event, token in tokens.items():
-            prompt = Prompt(placed(scene, event), (token,))
-            edit = kept(Edit(source, (prompt,), trajectory=trajectory), model, event)
-            before, edited = draw_edit(model, edit, [0])[0]
+            before, edited = edit_by(event, Prompt(placed(scene, event), (token,)))
             grades = oracle.grade(edited[None])
             shown.append(grades.events == [event])
             near["source"].append(similarity_outside(photograph, before, nothing))
@@ -167,6 +168,30 @@ def photographs(
             np.mean(near["outside"])
         ),
     }
+
+
+def _inverted(model: PictureModel, photograph: Tensor, scene: str) -> Callable[[str, Prompt], Tensor]:
+    source = Prompt(f"a {scene}")
+    trajectory = invert(model, model.encode_images(photograph[None]), model.encode_prompt(source))
+
+    def edit_by(event: str, prompt: Prompt) -> Tensor:
+        edit = kept(Edit(source, (prompt,), trajectory=trajectory), model, event)
+        return draw_edit(model, edit, [0])[0]
+
+    return edit_by
+
+
+def _by_flow(model: PictureModel, photograph: Tensor, scene: str) -> Callable[[str, Prompt], Tensor]:
+    latents, encode_prompt = model.encode_images(photograph[None]), model.encode_prompt
+    source, uncond = encode_prompt(Prompt(f"a {scene}")), encode_prompt(Prompt(""))
+
+    def edit_by(event: str, prompt: Prompt) -> Tensor:
+        made = edit_picture(
+            model, latents, source, encode_prompt(prompt), uncond, guidance=FLOW_EDIT_GUIDANCE
+        )
+        return model.decode(torch.cat([latents, made]))
+
+    return edit_by
 
 
 def loudness_sweep(
