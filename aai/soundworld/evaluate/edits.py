@@ -30,8 +30,6 @@ INTENSITY = 0.8
 """Of the sounds: a faint one may leave a picture as it is, and rightly."""
 
 SAMPLING_STEPS, GUIDANCE = 15, 4.0
-FLOW_EDIT_GUIDANCE = 5.5
-"""Of FlowEdit: its paper's for Flux.1."""
 
 BLEND = {"changes": True, "start": 0.3, "threshold": 0.4}
 """Edits of things are limited to where they change most (`inject.edit.blended`): SoundWorld's U-Net redraws
@@ -186,9 +184,7 @@ def _by_flow(model: PictureModel, photograph: Tensor, scene: str) -> Callable[[s
     source, uncond = encode_prompt(Prompt(f"a {scene}")), encode_prompt(Prompt(""))
 
     def edit_by(event: str, prompt: Prompt) -> Tensor:
-        made = edit_picture(
-            model, latents, source, encode_prompt(prompt), uncond, guidance=FLOW_EDIT_GUIDANCE
-        )
+        made = edit_picture(model, latents, source, encode_prompt(prompt), uncond, guidance=GUIDANCE)
         return model.decode(torch.cat([latents, made]))
 
     return edit_by
