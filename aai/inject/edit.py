@@ -20,7 +20,7 @@ from .joint import (
     JointInjection,
     TextMix,
     own_rows,
-    text_mix,
+    shared,
 )
 from .loudness import Reweight, check_scale, value_weights
 from .words import WordScale
@@ -54,7 +54,7 @@ class Edit:
     words: other words' weights in the edited pictures.
 
     In transformers shapes follow the source's in all layers during `self_window`. In joint attention there is
-    no cross window, and `full` is `text_mix` from the source prompt's values.
+    no cross window, and `full` moves what the image finds in its text.
 
     Raises InputError for windows or scales out of range, an edited prompt without a sound token, or a scale
     for a token that its prompt does not name.
@@ -168,9 +168,9 @@ class Edit:
         weights = value_weights(edited, self.scales[number])
         if self.silence == "literal":
             return own_rows(weights)
-        loudest = _loudest(weights, edited)
-        weights = [w if isinstance(piece, tuple) else loudest for w, piece in zip(weights, edited)]
-        return text_mix(source, edited, weights, loudest)
+        # Of the same prompt nothing differs; two calls would round differently from one.
+        same = source == edited and self.source.used() == self.edited[number].used()
+        return shared(len(edited), 1.0 if same else _loudest(weights, edited))
 
     def _check_rows(self, token_ids: Sequence[TokenIds]) -> None:
         if len(token_ids) != self.rows:

@@ -9,9 +9,10 @@ and keys are the source's, its own text and all of its values stay:
     softmax([q_text_e; q_image_s] [k_text_e; k_image_s]^T / sqrt(d)) v_e
 
 Scale (eq. 8): the encoder and the layers before spread a word over all of the text, so that scaling its own
-value row alone does little. The value rows that the image's queries see go from the source prompt's to the
-edited one's, v_s + s (v_e - v_s), at every place that both prompts have; the text's own queries see v_e. One
-call for either kind of queries costs as much as one for both.
+value row alone does little, and the source's values under the edited text's keys still show the word. What
+the image's queries find goes from where the text is the source's to where it is the edited one's, o_s + s
+(o_e - o_s), so that 0 is the source picture and 1 the edit; the text's own queries find o_e. Where s is not 1
+that takes a second call, of the image's queries.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ STRUCTURE_WINDOW, STYLE_STRUCTURE_WINDOW = (0.0, 0.2), (0.0, 0.1)
 """When the structure is borrowed, as shares of the sampler's steps. A transformer borrows in all its layers,
 at full resolution, and has drawn its scene early: beyond a fifth of the steps events are lost."""
 
-AttendQueries = Callable[[Tensor, Tensor, Tensor, slice], Tensor]
+AttendQueries = Callable[[Tensor, Tensor, Tensor, slice, "Sequence[int]"], Tensor]
 """Any attention of q [B, ..., n, d], the queries at places `slice` of the sequence, with k and v
 [B, ..., S, d] of all of it, to [B, ..., n, d]; every layout that keeps the batch first and the places last
-but one will do."""
+but one will do. Last, for each batch row the one whose text, and so whose padding, its keys have."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,16 @@ class TextMix:
     """The value rows [T, d] of one prompt's text as its image's queries see them: `own` [T] of its own rows,
     and `given` [T] of rows number `place` [T] of another batch row's text. `changes` says whether that is
     anything but its own. `elsewhere` is the weight of its own rows at places of the sequence's text that no
-    prompt tells of (registers, another encoder's rows); the rest is the other's row at the same place."""
+    prompt tells of (registers, another encoder's rows); the rest is the other's row at the same place. With a
+    `share`, the values are the prompt's own, and what is found is shared instead: from the other's text (0)
+    to its own (1) and beyond."""
 
     own: Tensor
     given: Tensor
     place: Tensor
     changes: bool
     elsewhere: float = 1.0
+    share: float = 1.0
 
     def of(self, v: Tensor, others: Tensor) -> Tensor:
         """[..., T, d] of a row's text values and another's, both [..., T, d]."""
@@ -141,13 +145,27 @@ def mixed_attention(
     pairs: Sequence[Pair] = (),
     words: Sequence[Pair] = (),
 ) -> Tensor:
-    """Joint attention [B, ..., S, d] whose image's queries see `mixed_values`, and the text's the values."""
+    """Joint attention [B, ..., S, d] whose image's queries see `mixed_values`, or find a share of another's
+    text, and whose text's queries see the values."""
     mixed = mixed_values(v, text, pairs, words)
+    image, rows = image_of(text, q.shape[-2]), list(range(len(q)))
     if mixed is None:
-        return attend(q, k, v, slice(0, q.shape[-2]))
-    image = image_of(text, q.shape[-2])
-    of_text = attend(q[..., text, :], k, v, text)
-    return _in_order(of_text, attend(q[..., image, :], k, mixed, image), text)
+        out = attend(q, k, v, slice(0, q.shape[-2]), rows)
+        of_text, of_image = out[..., text, :], out[..., image, :]
+    else:
+        of_text = attend(q[..., text, :], k, v, text, rows)
+        of_image = attend(q[..., image, :], k, mixed, image, rows)
+    shared = [(source, row, mix.share) for source, row, mix in pairs if mix.share != 1.0]
+    if shared:
+        k, others = k.clone(), (v if mixed is None else mixed).clone()
+        for source, row, _ in shared:
+            for values, texts in ((k, k), (others, v)):
+                values[row, ..., text, :] = texts[source, ..., text, :]
+            rows[row] = source
+        of_image, beside = of_image.clone(), attend(q[..., image, :], k, others, image, rows)
+        for _, row, share in shared:
+            of_image[row] = torch.lerp(beside[row], of_image[row], share)
+    return _in_order(of_text, of_image, text)
 
 
 def aligned(source: TokenIds, edited: TokenIds) -> tuple[int, ...]:
@@ -185,6 +203,12 @@ def text_mix(source: TokenIds, edited: TokenIds, weights: Sequence[float], elsew
         changes=elsewhere != 1.0 or any(weight != 1.0 for weight in own),
         elsewhere=elsewhere,
     )
+
+
+def shared(length: int, share: float) -> TextMix:
+    """What is found in a text of so many places, from the other's (0) to its own (1) and beyond."""
+    own = torch.ones(length)
+    return TextMix(own, 0 * own, torch.arange(length), changes=False, share=share)
 
 
 def own_rows(weights: Sequence[float]) -> TextMix:

@@ -48,7 +48,7 @@ class JointInjection(Protocol):
 
     def joint_attention(
         self,
-        attend: Callable[[Tensor, Tensor, Tensor, slice], Tensor],
+        attend: Callable[[Tensor, Tensor, Tensor, slice, Sequence[int]], Tensor],
         q: Tensor,
         k: Tensor,
         v: Tensor,
@@ -56,7 +56,8 @@ class JointInjection(Protocol):
         text: slice,
     ) -> Tensor:
         """A layer's attention [B, ..., S, d] of q, k, v [B, ..., S, d], of which `text` is the text's;
-        `attend` takes the queries of some places with all keys and values."""
+        `attend` takes the queries of some places with all keys and values, and for each batch row the one
+        whose padding its text has."""
 
     def to(self, like: Tensor) -> JointInjection:
         """The same on a tensor's device and of its dtype."""

@@ -72,8 +72,9 @@ class _JointAttention(TorchFunctionMode):
         if attn_mask is not None:
             mask = attn_mask if mask is None else mask & attn_mask
 
-        def attend(q: Tensor, k: Tensor, v: Tensor, queries: slice) -> Tensor:
-            own = mask if mask is None or mask.shape[-2] == 1 else mask[..., queries, :]
+        def attend(q: Tensor, k: Tensor, v: Tensor, queries: slice, rows: Sequence[int]) -> Tensor:
+            own = mask if mask is None or len(mask) == 1 else mask[list(rows)]
+            own = own if own is None or own.shape[-2] == 1 else own[..., queries, :]
             return F.scaled_dot_product_attention(q, k, v, own, **options)
 
         return self.injection.joint_attention(attend, query, key, value, self.groups, slice(0, longest))

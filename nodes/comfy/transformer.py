@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -302,8 +302,8 @@ def _joint(plan: Plan, attend: Callable, q: Tensor, k: Tensor, v: Tensor, mask: 
         q, k = (borrowed_image(x, plan.borrowing, text) for x in (q, k))
     pairs = [pair for injection, groups in plan.joint for pair in injection.pairs(groups)]
 
-    def of(q: Tensor, k: Tensor, v: Tensor, queries: slice) -> Tensor:
-        return attend(q, k, v, of_queries(mask, queries, length))
+    def of(q: Tensor, k: Tensor, v: Tensor, queries: slice, rows: Sequence[int]) -> Tensor:
+        return attend(q, k, v, of_queries(of_rows(mask, rows), queries, length))
 
     return mixed_attention(of, q, k, v, text, pairs, plan.words)
 

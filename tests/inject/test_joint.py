@@ -13,6 +13,7 @@ from aai.inject.joint import (
     image_of,
     mixed_attention,
     own_rows,
+    shared,
     text_mix,
 )
 
@@ -20,7 +21,7 @@ RAIN, DOG = ("rain", 0), ("dog", 0)
 HEADS, WIDTH, PLACES = 2, 8, 64
 
 
-def attend(q, k, v, queries):
+def attend(q, k, v, queries, rows):
     return F.scaled_dot_product_attention(q, k, v)
 
 
@@ -71,24 +72,38 @@ def test_an_edit_is_what_loops_over_maps_give(edit_of, token_ids, scales, silenc
     q, k, v = qkv(2, length)
     found = injection.joint_attention(attend, q, k, v, [[0, 1]], text)
 
-    loudest = max(scales.get("rain", 1.0), scales.get("dog", 1.0))
-    # "a", "x" for "b", "c" and the padding stand in both; the end is the source's fifth piece.
-    places = {0: 0, 1: 1, 2: 2, 3: 3, 7: 4, **{j: j for j in range(8, 12)}}
+    def own_row(at):
+        piece = edited[at - text.start]
+        letter = silence == "literal" and isinstance(piece, tuple)
+        return (scales.get(piece[0], 1.0) if letter else 1.0) * v[1, :, at]
 
-    def row_of_value(at):
-        j = at - text.start
-        piece = edited[j]
-        own = scales.get(piece[0], 1.0) if isinstance(piece, tuple) else loudest
-        if silence == "literal":
-            return (own if isinstance(piece, tuple) else 1.0) * v[1, :, at]
-        if j not in places:
-            return own * v[1, :, at]
-        other = v[0, :, text.start + places[j]]
-        return other + own * (v[1, :, at] - other)
-
-    expected = by_loops(q, k, v, text, borrows, row_of_value)
+    expected = by_loops(q, k, v, text, borrows, own_row)
+    if silence == "full":
+        # The edited picture's image over the source's text, its keys and its values.
+        k, v = k.clone(), v.clone()
+        share, plain = max(scales.get("rain", 1.0), scales.get("dog", 1.0)), v.clone()
+        k[1, :, text], v[1, :, text] = k[0, :, text], v[0, :, text]
+        beside = by_loops(q, k, v, text, borrows, lambda at: v[1, :, at])
+        image = image_of(text, length)
+        expected[:, image] = beside[:, image] + share * (expected[:, image] - beside[:, image])
+        v = plain
     assert relative_error(found[1], expected) < 1e-5
     assert relative_error(found[0], F.scaled_dot_product_attention(q, k, v)[0]) < 1e-6
+
+
+@pytest.mark.parametrize("text_first", [True, False])
+def test_scale_0_is_the_source(edit_of, token_ids, text_first):
+    """Where the pictures are still alike, the image finds what the source's finds."""
+    source, edited = token_ids(*"abc"), token_ids(*"axc", RAIN)
+    text = slice(0, 12) if text_first else slice(PLACES, 12 + PLACES)
+    q, k, v = qkv(2, 12 + PLACES)
+    image = image_of(text, 12 + PLACES)
+    for x in (q, k, v):
+        x[1, :, image] = x[0, :, image]
+    injection = edit_of("a c <rain>", scales={"rain": 0.0}).joint_at(0.0, 10, [source, edited])
+    found = injection.joint_attention(attend, q, k, v, [[0, 1]], text)
+    assert torch.allclose(found[1, :, image], found[0, :, image], atol=1e-6)
+    assert not torch.allclose(found[1, :, text], found[0, :, text], atol=1e-2)
 
 
 @pytest.mark.parametrize("text_first", [True, False])
@@ -124,9 +139,9 @@ def test_scale_1_is_one_plain_call(edit_of, token_ids):
     injection = edit_of("a c <rain>", self_window=(0, 0)).joint_at(0.0, 10, [source, edited])
     calls = []
 
-    def counted(q, k, v, queries):
+    def counted(q, k, v, queries, rows):
         calls.append(queries)
-        return attend(q, k, v, queries)
+        return attend(q, k, v, queries, rows)
 
     q, k, v = qkv(2, 12 + PLACES)
     found = injection.joint_attention(counted, q, k, v, [[0, 1]], slice(0, 12))
@@ -146,7 +161,7 @@ def test_an_edit_to_the_same_prompt_is_the_source(edit_of, token_ids, scale):
 def test_several_pictures_of_several_pairs(edit_of, token_ids):
     """Each edited row by itself gives what it gives among others, and rows of no group stay."""
     source, rows = token_ids(*"ac"), [token_ids(*"ac", RAIN), token_ids(*"axc", RAIN)]
-    mixes = tuple(text_mix(source, row, [0.5] * 12, 0.5) for row in rows)
+    mixes = text_mix(source, rows[0], [0.5] * 12, 0.5), shared(12, 0.5)
     injection = JointInjection(mixes, borrows=True)
     text, (q, k, v) = slice(0, 12), qkv(7, 12 + PLACES, seed=2)
     groups = [[1, 2, 3], [4, 5, 6]]

@@ -63,6 +63,9 @@ def test_an_edit_to_the_same_prompt_and_scale_0_give_the_source(pair, token):
     same = Prompt("rain in * again", (token,))
     made = pair(Edit(same, (same,), self_window=(0.0, 0.6)))
     assert_close(made[:, 1], made[:, 0], rtol=0, atol=1e-6)
+    other = Prompt("a city", (token,)), (Prompt("a city under *", (token,)),)
+    made = pair(Edit(*other, scales=({"rain": 0.0},), self_window=(0.0, 0.2)))
+    assert_close(made[:, 1], made[:, 0], rtol=0, atol=1e-5)
 
 
 def test_the_scale_goes_from_the_source_on(pair, token):
