@@ -154,8 +154,7 @@ class TrainSoundAdapter(Node):
 
     @classmethod
     def fingerprint_inputs(cls, dataset, **others):
-        widgets = sorted((k, v) for k, v in others.items() if isinstance(v, (int, float, str)))
-        return [dataset, widgets, datasets.stamp(dataset)]
+        return datasets.fingerprint(dataset, others)
 
     @classmethod
     def execute(

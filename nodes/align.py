@@ -131,8 +131,7 @@ class AlignAudioEncoder(Node):
 
     @classmethod
     def fingerprint_inputs(cls, dataset, **others):
-        widgets = sorted((k, v) for k, v in others.items() if isinstance(v, (int, float, str)))
-        return [dataset, widgets, datasets.stamp(dataset)]
+        return datasets.fingerprint(dataset, others)
 
     @classmethod
     def execute(cls, sound_encoder, clip, dataset, held_out, augment, name, **widgets) -> io.NodeOutput:

@@ -37,6 +37,12 @@ def stamp(folder: str | None) -> str | None:
     return folders.digest(sorted((str(p), p.stat().st_mtime_ns) for p in files))
 
 
+def fingerprint(name: str | None, others: dict) -> list:
+    """For fingerprint_inputs: a choice, a node's other widgets, and the folder's files."""
+    widgets = sorted((k, v) for k, v in others.items() if isinstance(v, (int, float, str)))
+    return [name, widgets, stamp(name)]
+
+
 def place_of(name: str) -> Path:
     """The folder of a choice; SoundWorld's is written where it is not there yet."""
     if name != SOUNDWORLD:

@@ -225,8 +225,8 @@ class PromptToPromptEdit(Node):
     ) -> io.NodeOutput:  # fmt: skip
         from functools import partial
 
-        from ..aai.inject.edit import STYLE_WINDOWS, Edit, blended, encode, sweep
-        from ..aai.inject.joint import STRUCTURE_WINDOW, STYLE_STRUCTURE_WINDOW
+        from ..aai.inject.edit import Edit, blended, encode, sweep
+        from ..aai.inject.edit import windows as windows_of
         from ..aai.inject.loudness import read_scales
         from ..aai.prompt import Prompt
         from .comfy import patch
@@ -235,12 +235,11 @@ class PromptToPromptEdit(Node):
         from .comfy.latent import paired, trajectory_of
 
         patch.check_blend(model, blend_words)
-        unet = patch.is_unet(model)
-        scene, style = {}, STYLE_WINDOWS
-        if not unet:
-            scene, style = {"self_window": STRUCTURE_WINDOW}, {**style, "self_window": STYLE_STRUCTURE_WINDOW}
-        own = {"cross_window": (0.0, cross_end), "self_window": (0.0, self_end)}
-        settings |= {"scene": scene, "style": style, "own": own}[WINDOWS[windows]]
+        chosen = WINDOWS[windows]
+        if chosen == "own":
+            settings |= {"cross_window": (0.0, cross_end), "self_window": (0.0, self_end)}
+        else:
+            settings |= windows_of(chosen == "style", transformer=not patch.is_unet(model))
         tokens = tuple(t for t in (token, token_2, token_3) if t is not None)
         lines = [line.strip() for line in edited_prompt.splitlines() if line.strip()]
         encode_prompt, trajectory = partial(encode_with, clip), trajectory_of(latent)

@@ -186,7 +186,7 @@ def injection_settings(options: argparse.Namespace, model: PictureModel) -> dict
             f"Where words look is not known of {model.family}: leave --blend out, and take --blend-changes "
             "or --mask."
         )
-    chosen = windows(options.style, model.joint)
+    chosen = windows(options.style, transformer=model.joint)
     for name in ("cross", "self"):
         if getattr(options, f"{name}_until") is not None:
             chosen[f"{name}_window"] = (0.0, getattr(options, f"{name}_until"))

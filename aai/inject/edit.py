@@ -289,11 +289,12 @@ def blended(
     return replace(edit, blend=Blend(positions, mask, start, threshold, changes))
 
 
-def windows(style: bool, joint: bool) -> dict[str, Window]:
-    """`Edit`'s windows that keep the scene, or change the style, in cross-attention or joint attention."""
-    if not joint:
-        return dict(STYLE_WINDOWS) if style else {}
-    return {"self_window": STYLE_STRUCTURE_WINDOW if style else STRUCTURE_WINDOW}
+def windows(style: bool, transformer: bool) -> dict[str, Window]:
+    """`Edit`'s windows that keep the scene, or change the style, in a U-Net or in a transformer."""
+    chosen = dict(STYLE_WINDOWS) if style else {}
+    if transformer:
+        chosen["self_window"] = STYLE_STRUCTURE_WINDOW if style else STRUCTURE_WINDOW
+    return chosen
 
 
 def stack_of(model: PictureModel) -> Stack:

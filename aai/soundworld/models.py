@@ -17,6 +17,8 @@ UNET_FAMILY, FLOW_FAMILY = "SoundWorld's U-Net", "SoundWorld's flow transformer"
 """What tokens and adapters call the model that they were made for."""
 DIM = 192
 LATENT_CHANNELS = 32
+PATCH = 8
+"""The side in pixels of what a latent decodes to."""
 IMAGE_SIZE = 128
 
 TEXT_CONFIG = {
@@ -88,8 +90,8 @@ class PatchAutoencoder(nn.Module):
 
     def __init__(self, channels: int = LATENT_CHANNELS, width: int = 48, blocks: int = 4):
         super().__init__()
-        self.analysis = nn.Conv2d(3, channels, 8, stride=8)
-        self.synthesis = nn.ConvTranspose2d(channels, 3, 8, stride=8)
+        self.analysis = nn.Conv2d(3, channels, PATCH, stride=PATCH)
+        self.synthesis = nn.ConvTranspose2d(channels, 3, PATCH, stride=PATCH)
         self.refine_in = nn.Conv2d(48, width, 3, padding=1)
         self.refine_latent = nn.Conv2d(channels, width, 1)
         self.refine_blocks = nn.Sequential(*[ResidualBlock(width) for _ in range(blocks)])

@@ -52,7 +52,9 @@ def pair(model, draw):
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_the_source_is_the_picture_without_an_edit(model, draw, pair, token, guidance):
     edit = Edit(
-        Prompt("a city", (token,)), (Prompt("a city under *", (token,)),), **windows(style=False, joint=True)
+        Prompt("a city", (token,)),
+        (Prompt("a city under *", (token,)),),
+        **windows(style=False, transformer=True),
     )
     made = pair(edit, guidance)
     assert_close(made[:, 0], draw(model.encode_prompt(edit.source), None, guidance), rtol=0, atol=1e-5)

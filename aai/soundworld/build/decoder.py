@@ -14,13 +14,11 @@ from torch import Tensor, nn
 
 from ...picture.packing import unpacked
 from ...picture.schedule import alphas_cumprod
-from ..models import SCHEDULER_CONFIG, PatchAutoencoder
+from ..models import PATCH, SCHEDULER_CONFIG, PatchAutoencoder
 from .denoiser import velocity
 
 LATEST_TIMESTEP, LATEST_TIME = 250, 0.25
 """From here down a sampler only adds details."""
-PATCH = 8
-"""The side in pixels of what a latent decodes to."""
 
 Guess = Callable[[Tensor, Tensor], Tensor]
 """(latents [B, C, h, w], context [B, 77, D]): what a denoiser takes the latents for once they are noisy."""

@@ -13,13 +13,12 @@ from ...metrics import Share
 from ...picture.model import PictureModel
 from ...prompt import Prompt
 from ..captions import phrase
+from ..models import PATCH
 from ..oracle import Oracle
 from ..pictures import render
 from ..world import EVENTS, SCENES, placed
 from .edits import GUIDANCE, SAMPLING_STEPS
 
-PATCH = 8
-"""The side in pixels of what one latent decodes to."""
 RENDERED = 8_300_000
 """The first seed of the rendered pictures that generated ones are compared with."""
 

@@ -52,7 +52,7 @@ PHOTOGRAPHS, RENDERED = 8_100_000, 8_200_000
 
 def fitted(edit: Edit, model: PictureModel, event: str) -> Edit:
     """SoundWorld's windows for an edit by an event's sound."""
-    edit = replace(edit, **windows(style=False, joint=model.joint))
+    edit = replace(edit, **windows(style=False, transformer=model.joint))
     return edit if event in BLENDED else replace(edit, cross_window=CROSS_WINDOW)
 
 
