@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+from itertools import pairwise
 
 import pytest
 import torch
@@ -126,7 +127,9 @@ def test_five_runs_leave_memory_where_it_was(tiny, train):
         gc.collect()
         with open("/proc/self/statm", encoding="utf-8") as file:
             sizes.append(int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20)
-    assert sizes[-1] - sizes[0] < 60, sizes
+    # the heap may grow once, by a large piece; what is leaked grows with every run
+    growth = sorted(later - earlier for earlier, later in pairwise(sizes))
+    assert sum(growth[:-1]) < 60, sizes
 
 
 def test_a_quick_picture_is_drawn_while_it_trains(tiny, picture, pack):
