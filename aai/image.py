@@ -49,6 +49,28 @@ def suffixes() -> frozenset[str]:
     return frozenset(end for end, name in Image.registered_extensions().items() if name in readable)
 
 
+class _File(io.BufferedReader):
+    """A file of which no more is read than it holds, whatever a damaged header asks for: Python allocates
+    the bytes that are asked for before it reads them."""
+
+    def __init__(self, path: str | os.PathLike):
+        super().__init__(io.FileIO(path))
+        self.size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
+            size = max(0, min(size, self.size - self.tell()))
+        return super().read(size)
+
+
+def _content(path: str | os.PathLike | BinaryIO) -> contextlib.AbstractContextManager[BinaryIO]:
+    if hasattr(path, "read"):
+        return contextlib.nullcontext(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError("it is no file")
+    return _File(path)
+
+
 @contextlib.contextmanager
 def opened(path: str | os.PathLike | BinaryIO, name: str = "") -> Iterator[Image.Image]:
     """A picture file, open and not yet decoded. `name` is what errors call it, where it is an open file.
@@ -58,9 +80,7 @@ def opened(path: str | os.PathLike | BinaryIO, name: str = "") -> Iterator[Image
     from PIL import Image
 
     try:
-        if not hasattr(path, "read") and os.path.exists(path) and not os.path.isfile(path):
-            raise OSError("it is no file")
-        with Image.open(path, formats=formats()) as image:
+        with _content(path) as content, Image.open(content, formats=formats()) as image:
             yield image
     except InputError:
         raise
@@ -72,9 +92,10 @@ def opened(path: str | os.PathLike | BinaryIO, name: str = "") -> Iterator[Image
     except Exception as error:
         if is_out_of_memory(error):
             raise
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        reason = "its format is not known" if unknown else first_line(error)
         raise InputError(
-            f"'{name or path}' cannot be read as a picture ({first_line(error)}): leave it out or save it "
-            "again."
+            f"'{name or path}' cannot be read as a picture ({reason}): leave it out or save it again."
         ) from error
 
 
@@ -153,8 +174,7 @@ def is_ours(path: str | os.PathLike) -> bool:
     try:
         with opened(path) as image:
             return image.getexif().get(SOFTWARE) == MAKER
-    # A damaged tag of a TIFF can ask for any number of bytes.
-    except (InputError, MemoryError):
+    except InputError:
         return False
 
 
@@ -162,7 +182,7 @@ def _turn_upright(image: Image.Image) -> None:
     from PIL import ImageOps
 
     # Damaged EXIF is no reason to leave a picture out; pixels that cannot be read say so when they are used.
-    with contextlib.suppress(struct.error, MemoryError, SyntaxError, TypeError, ValueError):
+    with contextlib.suppress(struct.error, SyntaxError, TypeError, ValueError):
         # In place, because the turning comes before the other tags are read.
         ImageOps.exif_transpose(image, in_place=True)
 

@@ -70,6 +70,42 @@ def test_a_picture_with_damaged_exif_is_read_as_it_lies(tmp_path, exif):
     assert_close(image.load(tmp_path / "cut.png")[0, :, 0], torch.arange(256) / 255)
 
 
+def _jpeg2000_of_a_box_without_end() -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(content, format="JPEG2000")
+    whole = content.getvalue()
+    box = whole.index(b"jp2h") + 4
+    return whole[:box] + struct.pack(">I4sQ", 1, whole[box + 4 : box + 8], 2**62) + whole[box + 8 :]
+
+
+def _tiff_of_a_tag_without_end() -> bytes:
+    content, exif = io.BytesIO(), Image.Exif()
+    exif[0x010E] = "x" * 40
+    Image.new("RGB", (16, 16)).save(content, format="TIFF", exif=exif)
+    whole = bytearray(content.getvalue())
+    tags = struct.unpack_from("<I", whole, 4)[0] + 2
+    (at,) = (n for n in range(tags, len(whole), 12) if struct.unpack_from("<H", whole, n)[0] == 0x010E)
+    struct.pack_into("<HI", whole, at + 2, 12, 2**32 - 1)
+    return bytes(whole)
+
+
+def test_no_more_is_read_than_a_file_holds(tmp_path):
+    """Whatever its header asks for: as a process that may have 8 GB finds."""
+    resource = pytest.importorskip("resource")
+    (tmp_path / "box.jp2").write_bytes(_jpeg2000_of_a_box_without_end())
+    (tmp_path / "tag.tif").write_bytes(_tiff_of_a_tag_without_end())
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**33, limits[1]))
+    try:
+        with pytest.raises(InputError, match="box.jp2"):
+            image.load(tmp_path / "box.jp2")
+        with pytest.warns(UserWarning, match="Tag data larger than file"):
+            assert image.load(tmp_path / "tag.tif").shape == (3, 16, 16)
+            assert not image.is_ours(tmp_path / "tag.tif")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
 def test_files_that_are_no_pictures_are_named(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG and no more")
     (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")

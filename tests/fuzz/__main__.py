@@ -168,8 +168,9 @@ def main() -> int:
                     run_kind(kind, count, start, watched, report)
         finally:
             watched.stop()
-    print(report.table())
-    report.write(options.out, start, time.monotonic() - begin)
+            if not options.replay:
+                print(report.table())
+                report.write(options.out, start, time.monotonic() - begin)
     return 1 if report.faults else 0
 
 
