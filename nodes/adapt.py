@@ -8,7 +8,16 @@ from ..aai.adapt.settings import NORMS
 from ..aai.errors import logger
 from . import tokens
 from .pictures import draw_curve, square
-from .types import CATEGORY, Node, SoundEmbeddingType, SoundTokenType, fold, search_aliases, seed_input
+from .training_inputs import (
+    checkpointing_input,
+    rate_input,
+    rho_input,
+    seed_input,
+    size_input,
+    template_input,
+    vectors_input,
+)
+from .types import CATEGORY, Node, SoundEmbeddingType, SoundTokenType, fold, search_aliases
 
 log = logger(__name__)
 
@@ -47,15 +56,7 @@ class TrainSoundToken(Node):
                     max=10000,
                     tooltip="Training steps; 500 to 1000 for a large model.",
                 ),
-                io.Float.Input(
-                    "rate",
-                    default=0.005,
-                    min=0.000001,
-                    max=1.0,
-                    step=0.0001,
-                    round=0.000001,
-                    tooltip="Adam's learning rate.",
-                ),
+                rate_input(default=0.005),
                 io.Int.Input(
                     "batch", default=4, min=1, max=64, tooltip="Pictures in a step; less memory with fewer."
                 ),
@@ -66,35 +67,10 @@ class TrainSoundToken(Node):
                     default="vocabulary",
                     tooltip="vocabulary: f_a gets the size of the model's own words. raw: it stays as it is.",
                 ),
-                io.Float.Input(
-                    "rho",
-                    default=1.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.05,
-                    tooltip="How long f_adapter may become, as a share of the sound's part; 0 sets no limit.",
-                ),
-                io.Int.Input(
-                    "vectors",
-                    default=1,
-                    min=1,
-                    max=16,
-                    tooltip="How many words' places the token takes in a prompt.",
-                ),
-                io.String.Input(
-                    "template",
-                    default="a photo of *",
-                    tooltip="The training prompt; * is the sound. Or 'objects' or 'styles': the prompts of "
-                    "textual inversion.",
-                ),
-                io.Int.Input(
-                    "size",
-                    default=0,
-                    min=0,
-                    max=2048,
-                    step=64,
-                    tooltip="Side of the training pictures in pixels; 0 takes the model's own.",
-                ),
+                rho_input(),
+                vectors_input(),
+                template_input(),
+                size_input(),
                 # Optional, so that graphs saved before they were there go on running.
                 io.Combo.Input(
                     "norm",
@@ -148,12 +124,7 @@ class TrainSoundToken(Node):
                     tooltip="How many pictures of a step pass the model at a time: 1 takes the least memory, "
                     "for the same token. 0: all.",
                 ),
-                io.Boolean.Input(
-                    "checkpointing",
-                    optional=True,
-                    default=False,
-                    tooltip="Much less memory, a third more time. Large models need it on most cards.",
-                ),
+                checkpointing_input(optional=True),
                 io.Int.Input(
                     "sample_every",
                     optional=True,

@@ -11,6 +11,15 @@ from ..aai.errors import InputError, logger, sentence
 from . import datasets, folders, tokens
 from .adapt import draw_sample
 from .pictures import draw_curve
+from .training_inputs import (
+    checkpointing_input,
+    rate_input,
+    rho_input,
+    seed_input,
+    size_input,
+    template_input,
+    vectors_input,
+)
 from .types import (
     CATEGORY,
     SOUNDWORLD,
@@ -21,7 +30,6 @@ from .types import (
     SoundTokenType,
     fold,
     search_aliases,
-    seed_input,
 )
 
 log = logger(__name__)
@@ -67,48 +75,15 @@ class TrainSoundAdapter(Node):
                     max=1000000,
                     tooltip="Training steps; thousands for a large model and many kinds of sound.",
                 ),
-                io.Float.Input(
-                    "rate",
-                    default=0.001,
-                    min=0.000001,
-                    max=1.0,
-                    step=0.0001,
-                    round=0.000001,
-                    tooltip="Adam's learning rate.",
-                ),
+                rate_input(default=0.001),
                 seed_input("adapter"),
                 io.Int.Input(
                     "batch", default=8, min=1, max=256, tooltip="Sounds in a step, each with one picture."
                 ),
-                io.Float.Input(
-                    "rho",
-                    default=1.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.05,
-                    tooltip="How long f_adapter may become, as a share of the sound's part; 0 sets no limit.",
-                ),
-                io.Int.Input(
-                    "vectors",
-                    default=1,
-                    min=1,
-                    max=16,
-                    tooltip="How many words' places a token takes in a prompt.",
-                ),
-                io.String.Input(
-                    "template",
-                    default="a photo of *",
-                    tooltip="The training prompt; * is the sound. Or 'objects' or 'styles': the prompts of "
-                    "textual inversion.",
-                ),
-                io.Int.Input(
-                    "size",
-                    default=0,
-                    min=0,
-                    max=2048,
-                    step=64,
-                    tooltip="Side of the training pictures in pixels; 0 takes the model's own.",
-                ),
+                rho_input(),
+                vectors_input(),
+                template_input(),
+                size_input(),
                 io.Int.Input(
                     "chunk",
                     default=0,
@@ -117,11 +92,7 @@ class TrainSoundAdapter(Node):
                     tooltip="How many sounds of a step pass the model at a time: 1 takes the least memory. "
                     "0: all.",
                 ),
-                io.Boolean.Input(
-                    "checkpointing",
-                    default=False,
-                    tooltip="Much less memory, a third more time. Large models need it on most cards.",
-                ),
+                checkpointing_input(optional=False),
                 io.Int.Input(
                     "sample_every",
                     default=0,

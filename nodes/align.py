@@ -7,7 +7,8 @@ from comfy_api.latest import io
 from ..aai.errors import logger
 from . import datasets, encoders, folders
 from .pictures import draw_curve
-from .types import CATEGORY, NONE, SOUNDWORLD, Node, SoundEncoderType, fold, search_aliases, seed_input
+from .training_inputs import seed_input
+from .types import CATEGORY, NONE, SOUNDWORLD, Node, SoundEncoderType, fold, search_aliases
 
 log = logger(__name__)
 

@@ -76,15 +76,3 @@ def fold(schema: io.Schema, in_sight: Sequence[str]) -> io.Schema:
         if isinstance(slot, io.WidgetInput) and hasattr(slot, "advanced") and slot.id not in in_sight:
             slot.advanced = True
     return schema
-
-
-def seed_input(made: str) -> io.Int.Input:
-    """The seed of a node that trains what is `made`."""
-    return io.Int.Input(
-        "seed",
-        default=0,
-        min=0,
-        max=0xFFFFFFFFFFFFFFFF,
-        control_after_generate=True,
-        tooltip=f"The same seed and inputs give the same {made}; on a GPU, up to rounding.",
-    )
