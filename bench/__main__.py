@@ -15,21 +15,36 @@ from pathlib import Path
 import torch
 
 from aai.errors import InputError
-from bench import align, edit, edit_flux, families, fbank, film, library, memory, parity, token
+from bench import (
+    align,
+    edit,
+    edit_flux,
+    families,
+    fbank,
+    film,
+    library,
+    memory,
+    memory_transformers,
+    parity,
+    token,
+)
 
 BENCHES = {
-    "align": align.rows,
-    "edit": edit.rows,
-    "families": families.rows,
-    "fbank": fbank.rows,
-    "film": film.rows,
-    "library": library.rows,
-    "memory": memory.rows,
-    "token": token.rows,
+    "align": align,
+    "edit": edit,
+    "families": families,
+    "fbank": fbank,
+    "film": film,
+    "library": library,
+    "memory": memory,
+    "token": token,
 }
 
-EDITS = {"sd1": edit, "flux": edit_flux}
-"""What `edit` is measured on."""
+MODELS = {
+    "edit": {"sd1": edit, "flux": edit_flux},
+    "memory": {"sd1": memory, "transformers": memory_transformers},
+}
+"""What benches of several models are measured on; the first is the default."""
 
 
 def interleaved(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -45,6 +60,14 @@ def interleaved(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def measured(name: str, model: str):
+    """The module of a bench. Raises InputError for a model that it is not measured on."""
+    models = MODELS.get(name, {"sd1": BENCHES.get(name)})
+    if model not in models:
+        raise InputError(f"`{name}` is not measured on {model}: give --model {' or '.join(models)}.")
+    return models[model]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("name", choices=sorted([*BENCHES, "parity"]))
@@ -58,21 +81,24 @@ def main() -> int:
         help="edit: the pictures' sides in pixels (256 512 768; 512 1024 with --model flux)",
     )  # fmt: skip
     parser.add_argument(
-        "--model", choices=EDITS, default="sd1", help="edit: whose shape is drawn with (%(default)s)"
+        "--model",
+        choices=["sd1", "flux", "transformers"],
+        default="sd1",
+        help="whose shape is measured (%(default)s; edit: or flux; memory: or transformers)",
     )
     parser.add_argument(
         "--checkout", type=Path, metavar="DIR", help="parity: a clone of YuanGongND/cav-mae, to compare with"
     )
     options = parser.parse_args()
     torch.manual_seed(0)
-    editing = EDITS[options.model]
-    sizes = {"sizes": options.sizes or editing.SIZES}
-    given = {"token": {"script": options.script}, "edit": sizes}.get(options.name, {})
     try:
+        module = measured(options.name, options.model)
+        given = {"script": options.script} if options.name == "token" else {}
+        if options.name == "edit":
+            given = {"sizes": options.sizes or module.SIZES}
         if options.name == "parity":
             return parity.run(options.checkout, options.json)
-        bench = editing.rows if options.name == "edit" else BENCHES[options.name]
-        rows = bench(lambda jobs: interleaved(jobs, options.repeats), **given)
+        rows = module.rows(lambda jobs: interleaved(jobs, options.repeats), **given)
     except InputError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2

@@ -120,19 +120,27 @@ def counting(model: nn.Module, blocks: list[nn.Module]) -> Iterator[Ledger]:
             block.register_forward_pre_hook(enter, with_kwargs=True),
             block.register_forward_hook(leave),
         ]
-    plain = F.scaled_dot_product_attention
-    F.scaled_dot_product_attention = lambda q, k, v, **_: Fused.apply(q, k, v)
     try:
-        with torch.autograd.graph.saved_tensors_hooks(ledger.save, lambda kept: kept):
+        with fused_attention(), torch.autograd.graph.saved_tensors_hooks(ledger.save, lambda kept: kept):
             yield ledger
     finally:
-        F.scaled_dot_product_attention = plain
         for hook in hooks:
             hook.remove()
 
 
+@contextmanager
+def fused_attention() -> Iterator[None]:
+    """Inside, PyTorch's attention keeps what a GPU's fused kernels do."""
+    plain = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = lambda q, k, v, *_, **__: Fused.apply(q, k, v)
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = plain
+
+
 class Fused(torch.autograd.Function):
-    """Attention as its fused kernels keep it."""
+    """Attention as its fused kernels keep it: its numbers are of no account."""
 
     @staticmethod
     def forward(ctx, q, k, v):
@@ -142,4 +150,4 @@ class Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        raise NotImplementedError
+        return tuple(torch.empty_like(kept) for kept in ctx.saved_tensors[:3])
