@@ -27,6 +27,7 @@ from bench import (
     memory_transformers,
     parity,
     token,
+    token_transformers,
 )
 
 BENCHES = {
@@ -43,6 +44,7 @@ BENCHES = {
 MODELS = {
     "edit": {"sd1": edit, "flux": edit_flux},
     "memory": {"sd1": memory, "transformers": memory_transformers},
+    "token": {"sd1": token, "transformers": token_transformers},
 }
 """What benches of several models are measured on; the first is the default."""
 
@@ -84,7 +86,7 @@ def main() -> int:
         "--model",
         choices=["sd1", "flux", "transformers"],
         default="sd1",
-        help="whose shape is measured (%(default)s; edit: or flux; memory: or transformers)",
+        help="whose shape is measured (%(default)s; edit: or flux; memory and token: or transformers)",
     )
     parser.add_argument(
         "--checkout", type=Path, metavar="DIR", help="parity: a clone of YuanGongND/cav-mae, to compare with"
@@ -93,7 +95,7 @@ def main() -> int:
     torch.manual_seed(0)
     try:
         module = measured(options.name, options.model)
-        given = {"script": options.script} if options.name == "token" else {}
+        given = {"script": options.script} if module is token else {}
         if options.name == "edit":
             given = {"sizes": options.sizes or module.SIZES}
         if options.name == "parity":
