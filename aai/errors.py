@@ -4,7 +4,7 @@ import logging
 import re
 import traceback
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SCREEN = 600
@@ -102,3 +102,17 @@ def is_out_of_memory(error: BaseException) -> bool:
         isinstance(error, RuntimeError)
         and any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
     )
+
+
+@contextmanager
+def refused(sentence: Callable[[str], str]) -> Iterator[None]:
+    """Inside, whatever a library raises is an InputError of sentence(its first line), but where memory runs
+    out: what damaged files make readers raise depends on the damage."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise InputError(sentence(first_line(error))) from error

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..audio import Sound, windows
-from ..errors import InputError, first_line
+from ..errors import InputError, refused
 from ..files import Unreadable, is_dir, read_json
 
 LONGEST = 77
@@ -185,18 +185,24 @@ def load_folder(folder: str | os.PathLike) -> tuple[CLAPEncoder, CLAPText]:
     shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
     try:
-        extractor = library.ClapFeatureExtractor.from_pretrained(str(folder), local_files_only=True)
-        tokenizer = library.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        model, report = library.ClapModel.from_pretrained(
-            str(folder), local_files_only=True, weights_only=True, output_loading_info=True
-        )
-    except Exception as error:  # transformers and its readers raise every kind of it for damaged files
-        raise InputError(
-            f"The CLAP in '{folder}' cannot be read ({first_line(error)}): download the whole folder again."
-        ) from error
+        with refused(
+            lambda reason: (
+                f"The CLAP in '{folder}' cannot be read ({reason}): download the whole folder again."
+            )
+        ):
+            return _read_folder(folder, kind.get("_name_or_path") or folder.name)
     finally:
         if shown:
             bars.enable_progress_bar()
+
+
+def _read_folder(folder: Path, source: str) -> tuple[CLAPEncoder, CLAPText]:
+    library = _transformers()
+    extractor = library.ClapFeatureExtractor.from_pretrained(str(folder), local_files_only=True)
+    tokenizer = library.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    model, report = library.ClapModel.from_pretrained(
+        str(folder), local_files_only=True, weights_only=True, output_loading_info=True
+    )
     missing = sorted(key for key in report["missing_keys"] if "position_ids" not in key)
     if missing or report["mismatched_keys"]:
         named = missing[0] if missing else str(sorted(report["mismatched_keys"])[0])
@@ -208,8 +214,13 @@ def load_folder(folder: str | os.PathLike) -> tuple[CLAPEncoder, CLAPText]:
     audio.audio_model, audio.audio_projection = model.audio_model, model.audio_projection
     text = library.ClapTextModelWithProjection(model.config.text_config)
     text.text_model, text.text_projection = model.text_model, model.text_projection
-    notes = {"source": kind.get("_name_or_path") or folder.name, "licence": _licence(folder)}
-    return CLAPEncoder(audio, extractor, folder.resolve().name, notes), CLAPText(text, tokenizer)
+    notes = {"source": source, "licence": _licence(folder)}
+    encoder = CLAPEncoder(audio, extractor, folder.resolve().name, notes)
+    words = CLAPText(text, tokenizer)
+    # Settings of a wrong kind are loaded, and fail at the first sound or word.
+    encoder.embed([Sound(torch.zeros(1, encoder.rate // 10), encoder.rate)])
+    words.embed(["a"])
+    return encoder, words
 
 
 def clap_config(folder: Path) -> dict:

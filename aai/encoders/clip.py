@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import InputError, first_line, is_out_of_memory
+from ..errors import InputError, refused
 from ..files import Unreadable, is_dir, read_json, variants_of
 from .fingerprint import fingerprint
 
@@ -86,19 +85,22 @@ class CLIP:
             raise InputError(
                 f"The CLIP folder '{self.folder}' has no tokenizer: add vocab.json and merges.txt."
             )
-        with _refused(
+        with refused(
             lambda reason: (
                 f"The tokenizer of the CLIP folder '{self.folder}' cannot be read ({reason}): add it again."
             )
         ):
-            return CLIPTokenizer.from_pretrained(str(self.folder), local_files_only=True)
+            tokenizer = CLIPTokenizer.from_pretrained(str(self.folder), local_files_only=True)
+            # Settings of a wrong kind are loaded, and fail at the first word.
+            tokenizer(["a"], padding=True, truncation=True)
+            return tokenizer
 
     @cached_property
     def image_processor(self):
         """Pictures as this CLIP was trained on. Raises InputError where the CLIP's folder has none."""
         from transformers import CLIPImageProcessor
 
-        with _refused(
+        with refused(
             lambda reason: (
                 f"The CLIP folder '{self.folder}' has no picture processor ({reason}): add "
                 "preprocessor_config.json."
@@ -146,7 +148,7 @@ def load_clip_text(source: str | os.PathLike) -> CLIPText:
     """
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    with _refused(
+    with refused(
         lambda reason: (
             f"'{source}' gives no CLIP text encoder ({reason}): name a Stable Diffusion folder in "
             "diffusers' layout, or check the hub name and the network."
@@ -154,11 +156,14 @@ def load_clip_text(source: str | os.PathLike) -> CLIPText:
     ):
         folder = _fetched(source)
         inside = (folder / "text_encoder").is_dir()
-        return CLIPText(
+        text = CLIPText(
             CLIPTokenizer.from_pretrained(str(folder / "tokenizer" if inside else folder)),
             _load_whole(CLIPTextModel, folder / "text_encoder" if inside else folder),
             folder.resolve().name if is_dir(source) else str(source),
         )
+        # Settings of a wrong kind are loaded, and fail at the first word.
+        text.embed(["a"])
+        return text
 
 
 def load_clip(folder: str | os.PathLike) -> CLIP:
@@ -177,13 +182,16 @@ def load_clip(folder: str | os.PathLike) -> CLIP:
         )
     from transformers import CLIPModel
 
-    with _refused(
+    with refused(
         lambda reason: (
             f"The CLIP model in '{folder}' cannot be loaded ({reason}): download it again, as safetensors."
         )
     ):
-        model = _load_whole(CLIPModel, folder)
-    return CLIP(model.float(), folder.name, folder)
+        clip = CLIP(_load_whole(CLIPModel, folder).float(), folder.name, folder)
+        # Settings of a wrong kind are loaded, and fail at the first word or picture.
+        clip.embed_images(torch.zeros(1, 3, clip.image_size, clip.image_size))
+        clip.model.text_model(torch.zeros(1, 2, dtype=torch.long))
+    return clip
 
 
 @lru_cache(maxsize=1)
@@ -192,7 +200,7 @@ def fetch_clip(source: str, device: str = "cpu") -> CLIP:
 
     Raises InputError where there is none, or no network to fetch it.
     """
-    with _refused(
+    with refused(
         lambda reason: (
             f"'{source}' gives no CLIP ({reason}): name a CLIP's folder in transformers' layout, "
             "or check the hub name and the network."
@@ -228,17 +236,3 @@ def _load_whole(kind, folder: Path) -> nn.Module:
     if missing:
         raise ValueError(f"it lacks weights: {missing[0]}, ...")
     return model
-
-
-@contextmanager
-def _refused(sentence: Callable[[str], str]) -> Iterator[None]:
-    """Turns whatever transformers and the hub raise into InputError: sentence(its first line)."""
-    try:
-        yield
-    except InputError:
-        raise
-    # What damaged files make transformers and its readers raise depends on the damage.
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise InputError(sentence(first_line(error))) from error

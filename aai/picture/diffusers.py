@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..embedding import WIDTHS
-from ..errors import InputError, first_line, is_out_of_memory
+from ..errors import InputError, refused
 from ..files import variants_of
 from ..prompt import Prompt
 from . import schedule
@@ -39,7 +39,12 @@ def load(
     """
     from diffusers import DiffusionPipeline
 
-    try:
+    with refused(
+        lambda reason: (
+            f"'{path_or_id}' cannot be loaded as a diffusers model ({reason}): name a folder with a "
+            "model_index.json."
+        )
+    ):
         index = dict(DiffusionPipeline.load_config(str(path_or_id)))
         flows = _is_flow(index, path_or_id)
         variants = {*variants_of(path_or_id, *PARTS)} - {None}
@@ -49,16 +54,6 @@ def load(
             variant=min(variants, default=None),
             **({} if flows else {"safety_checker": None}),
         )
-    except InputError:
-        raise
-    # What a damaged folder makes diffusers and its readers raise depends on the damage.
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise InputError(
-            f"'{path_or_id}' cannot be loaded as a diffusers model ({first_line(error)}): name a folder with "
-            "a model_index.json."
-        ) from error
     parts = pipeline.components
     for name in ("tokenizer", "tokenizer_2"):
         length = getattr(parts.get(name), "model_max_length", 0)

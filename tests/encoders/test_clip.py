@@ -97,6 +97,21 @@ def test_damaged_folders_give_a_sentence(parts, tmp_path, damage):
         load_clip(tmp_path)
 
 
+def test_settings_of_a_wrong_kind_are_told_when_they_are_read(parts, tmp_path):
+    """transformers loads them, and fails at the first word."""
+    parts.text_encoder.save_pretrained(tmp_path)
+    parts.tokenizer.save_pretrained(tmp_path)
+    for name, key in (("config.json", "eos_token_id"), ("tokenizer_config.json", "model_max_length")):
+        settings = json.loads((tmp_path / name).read_text(encoding="utf-8")) | {key: {"of": "another kind"}}
+        (tmp_path / name).write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(InputError, match="gives no CLIP text encoder"):
+        load_clip_text(tmp_path)
+    clip = CLIP.__new__(CLIP)
+    clip.folder = tmp_path
+    with pytest.raises(InputError, match="tokenizer of the CLIP folder.*cannot be read"):
+        _ = clip.tokenizer
+
+
 def test_what_holds_no_clip_is_refused_by_name(tmp_path, monkeypatch):
     from huggingface_hub import constants
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -93,6 +94,18 @@ def test_a_deaf_tower_and_wrong_folders_get_a_sentence(tmp_path, clip, clip_fold
             tower_of(blind, folder)
     (tmp_path / "config.json").write_bytes((clip_folder / "config.json").read_bytes())
     torch.save(clip.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_clip(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "key"), [("text_config", "eos_token_id"), ("vision_config", "num_channels")]
+)
+def test_a_clips_settings_of_a_wrong_kind_are_told_when_they_are_read(tmp_path, clip_folder, part, key):
+    config = json.loads((clip_folder / "config.json").read_text(encoding="utf-8"))
+    config[part][key] = ["of", "another", "kind"]
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "model.safetensors").write_bytes((clip_folder / "model.safetensors").read_bytes())
     with pytest.raises(InputError, match="cannot be loaded"):
         load_clip(tmp_path)
 
