@@ -280,12 +280,16 @@ def build(family: Family, embeddings: list[str] = ()) -> Tiny:
 
 
 def settings_of(family: Family) -> dict:
-    """A family's settings, without those of Flux that this ComfyUI does not know yet."""
+    """A family's settings, without those of Flux and Chroma that this ComfyUI does not know yet."""
+    import comfy.ldm.chroma.model
     import comfy.ldm.flux.model
 
-    known = {field.name for field in fields(comfy.ldm.flux.model.FluxParams)} | {"image_model"}
-    flux = family.unet.get("image_model") == "flux"
-    return {key: value for key, value in family.unet.items() if key in known or not flux}
+    kinds = {"flux": comfy.ldm.flux.model.FluxParams, "chroma": comfy.ldm.chroma.model.ChromaParams}
+    kind = kinds.get(family.unet.get("image_model"))
+    if kind is None:
+        return dict(family.unet)
+    known = {field.name for field in fields(kind)} | {"image_model"}
+    return {key: value for key, value in family.unet.items() if key in known}
 
 
 def build_clip(family: Family, text, embeddings: list[str]):

@@ -34,7 +34,7 @@ def vectors_input():
         default=1,
         min=1,
         max=16,
-        tooltip="How many words' places the token takes in a prompt.",
+        tooltip="How many words' places a token takes in a prompt.",
     )
 
 

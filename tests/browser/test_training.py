@@ -18,7 +18,7 @@ def test_a_curve_begins_where_its_run_did_and_the_last_word_is_read(tab, rendere
     browser.evaluate(TELL, {"curve": [curve], "text": [note]})
     points = browser.locator(".aai-losses").get_attribute("points").split()
     assert [float(p.split(",")[0]) for p in points] == [650, 750]
-    line, told = browser.locator(".aai-curve .aai-line"), browser.locator(".aai-note")
+    line, told = browser.locator(".aai-curve .aai-line"), browser.locator(".aai-note:visible")
     assert "step 400 of 500" in line.inner_text() and told.inner_text() == note
     assert told.evaluate("e => e.scrollWidth <= e.clientWidth")
     box, whole = (browser.locator(view).bounding_box() for view in (".aai-plot", ".aai-curve"))

@@ -31,12 +31,6 @@ def test_search_words_go_where_comfyui_takes_them(types):
     assert getattr(schema, "search_aliases", ["tag audio"]) == ["tag audio"]
 
 
-def test_a_seed_has_64_bits_and_its_control(types):
-    seed = types.seed_input("token")
-    assert (seed.id, seed.default, seed.max) == ("seed", 0, 2**64 - 1) and seed.control_after_generate
-    assert "same token" in seed.tooltip
-
-
 def test_no_node_takes_a_literal_in_the_place_of_a_link(pack, run):
     """As a graph that is posted may have one; every other input is as a front end would send it."""
     from comfy_api.latest import io
