@@ -112,7 +112,7 @@ def train(part, tiny: tiny_models.Tiny) -> str:
     picture = part("nodes.comfy.picture").ComfyPictureModel(tiny.model, tiny.clip, None)
     with torch.inference_mode(), picture.training() as trainable:
         result = part("aai.adapt.train").train_token(
-            trainable, table[0] + 0.1 * table[1], tiny.latents, settings, table=(LABELS, table)
+            trainable, table[0] + 0.1 * table[1], tiny.latents, settings, encoded=True, table=(LABELS, table)
         )
     (_, first), (_, last) = result.validations
     return "yes" if last < first else f"the loss went from {first:.4f} to {last:.4f}"

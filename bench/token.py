@@ -61,7 +61,7 @@ def on_soundworld(folder: Path, script: Path | None) -> list[dict]:
     pictures, _ = library.references(f_a, encoder)
     latents = model.encode_images(pictures)
     settings = TrainSettings(steps=STEPS, batch=BATCH)
-    train_token(model, f_a, latents, TrainSettings(steps=2, batch=BATCH))
+    train_token(model, f_a, latents, TrainSettings(steps=2, batch=BATCH), encoded=True)
     begin = time.perf_counter()
     token = train_token(model, f_a, pictures, settings).token
     seconds = time.perf_counter() - begin

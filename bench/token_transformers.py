@@ -73,7 +73,7 @@ def ours(part, model, clip, latents: torch.Tensor, steps: int, checkpointing: bo
     table = torch.nn.functional.normalize(torch.randn(len(LABELS), 48), dim=-1)
     with torch.inference_mode(), picture.training() as trainable:
         part("aai.adapt.train").train_token(
-            trainable, table[1], latents, settings, "rain", table=(LABELS, table)
+            trainable, table[1], latents, settings, "rain", encoded=True, table=(LABELS, table)
         )
 
 

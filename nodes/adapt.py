@@ -192,6 +192,7 @@ class TrainSoundToken(Node):
                 latents,
                 settings,
                 name.strip(),
+                encoded=True,
                 callback=progress,
                 on_stop=keep,
                 watch=lambda so_far: progress.show(

@@ -168,6 +168,7 @@ def test_a_stopped_token_resumes_to_the_same_token(picture_model, expected):
         expected["training.latents"],
         TrainSettings(**FACTS["training"]),
         "rain",
+        encoded=True,
         resume=stopped,
         callback=lambda step, *_: steps.append(step),
     ).token

@@ -46,7 +46,17 @@ def word_gradients(
             raise Diverged(f"The training diverged at step {step}: lower the rate or set a rho.")
         cond = encode()
         pairs = [(v, s.to(v)) for v, s in zip(cond.floats, sums) if v.requires_grad]
-        found = torch.autograd.grad([v for v, _ in pairs], words, [s for _, s in pairs])
+        # A word that an encoder cuts off, as CLIP does behind its 77 places, stays what it is there.
+        found = (
+            torch.autograd.grad([v for v, _ in pairs], words, [s for _, s in pairs], allow_unused=True)
+            if pairs
+            else [None] * len(words)
+        )
+        if all(gradient is None for gradient in found):
+            raise InputError(
+                "No text encoder reads as far as the sound in the training prompt: take a shorter template."
+            )
+        found = [torch.zeros_like(w) if g is None else g for w, g in zip(words, found)]
         if not scale.overflows(found):
             return total, [gradient / scale.value for gradient in found]
         if scale.value < 1:

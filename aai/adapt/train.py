@@ -44,6 +44,7 @@ def train_token(
     settings: TrainSettings | None = None,
     name: str = "sound",
     *,
+    encoded: bool = False,
     callback: Callable[[int, int, float], None] | None = None,
     on_stop: Callable[[TrainResult], None] | None = None,
     watch: Callable[[TrainResult], None] | None = None,
@@ -55,14 +56,15 @@ def train_token(
 ) -> TrainResult:
     """Trains f_adapter (eq. 6) for a sound's embedding f_a [dim].
 
-    images: pictures [N, 3, H, W] in [0, 1], or their latents [N, C, h, w], where C is not 3; a video model's
-    [N, C, frames, h, w].
+    images: pictures [N, 3, H, W] in [0, 1]; or, `encoded`, the model's latents [N, C, h, w] of them, a video
+    model's [N, C, frames, h, w].
     table: the sound encoder's labels and their vectors [L, dim] in f_a's space, by which the sound enters
     text encoders that it was not aligned with (`aai.adapt.translation`).
     callback(step, steps, loss) may raise to cancel; `on_stop` then receives the result so far before the
     exception is raised again; where the training diverged, that of the best token. `watch` receives it every
     `watch_every` steps. `resume` continues from a stopped training's token, up to `settings.steps` in all,
-    and gives the same token as without the stop; from an instant token (`universal.SoundAdapter`), which no
+    with the same steps as without the stop (without validation, a run judges by its own losses alone which
+    token was the best); from an instant token (`universal.SoundAdapter`), which no
     step has trained, it begins at step 0 with that one's f_adapter.
 
     The model is one that gradients pass: ComfyUI's inside its `training()`. The same model, settings and
@@ -70,7 +72,7 @@ def train_token(
     sound that cannot enter the model's words, no pictures, a loss that is not finite, and too little memory.
     """
     settings = settings or TrainSettings()
-    _check(f_a, images)
+    _check(f_a, images, encoded)
     with torch.inference_mode(False), torch.enable_grad():
         # Autograd refuses tensors that were made in inference mode.
         f_a, images = f_a.detach().float().cpu().clone(), images.detach().clone()
@@ -78,15 +80,14 @@ def train_token(
         translation = translations(model, f_a, labels, vectors.detach().float().cpu().clone())
         # A resumed token keeps the map that its adapter was trained with.
         translation = translation if resume is None else resume.translation
-        pictures = images.ndim == 4 and images.shape[1] == 3
-        latents = model.encode_images(images) if pictures else images
+        latents = images if encoded else model.encode_images(images)
         trainer = TokenTrainer(model, f_a, translation, latents.to(model.device), settings, name, resume)
         validations: list[tuple[int, float]] = []
         facts = {
             "base": base_of(model),
             "template": settings.template,
             "references": str(len(images)),
-            "licence": LICENCE,
+            "licence": LICENCE if resume is None else resume.provenance.get("licence", LICENCE),
             **(provenance or {}),
             "seed": str(settings.seed),
         }
@@ -181,13 +182,13 @@ def _hand_over(on_stop: Callable[[TrainResult], None] | None, result: Callable[[
             on_stop(stopped)
 
 
-def _check(f_a: Tensor, images: Tensor) -> None:
+def _check(f_a: Tensor, images: Tensor, encoded: bool) -> None:
     if f_a.ndim != 1 or not torch.isfinite(f_a).all() or not f_a.any():
         raise InputError(
             f"The sound embedding of shape {list(f_a.shape)} is no vector with finite numbers: hear the "
             "sound again."
         )
-    if images.ndim not in (4, 5):
+    if images.ndim not in (4, 5) or not (encoded or images.shape[1] == 3):
         raise InputError(
             f"Reference pictures of shape {list(images.shape)} cannot be read: give [N, 3, height, width]."
         )

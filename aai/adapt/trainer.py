@@ -283,11 +283,31 @@ class TokenTrainer:
                 }
         done = token.provenance.get("steps", "0")
         self.resumed_at = int(done) if done.isdecimal() else 0
+        if self.resumed_at:
+            self._check_sound(token)
         if self.resumed_at >= self.settings.steps:
             raise InputError(
                 f"The token '{token.name}' has {self.resumed_at} steps behind it already: ask for more than "
                 f"{self.settings.steps}."
             )
+
+    def _check_sound(self, token: SoundToken) -> None:
+        """Raises InputError where a training would go on with another sound, or another scale of it."""
+        known, now = token.f_a, self.f_a.float().cpu()
+        same = known is not None and known.shape == now.shape
+        # The same sound is not the same to the last bit on every device.
+        if not same or torch.cosine_similarity(known.float().cpu(), now, dim=0) < 0.999:
+            raise InputError(
+                f"The token '{token.name}' was trained for another sound: give the same sound, or begin "
+                "without it (Rebind Sound Token puts another sound into a trained token)."
+            )
+        for key, scale in token.scale.items():
+            if (scale is None) != (self.scale[key] is None):
+                was = "raw" if scale is None else "vocabulary"
+                raise InputError(
+                    f"The token '{token.name}' was begun with the scale '{was}': go on with that, or begin "
+                    "anew."
+                )
 
     def _resume_best(self, token: SoundToken) -> None:
         for key, best in self.best.items():

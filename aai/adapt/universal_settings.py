@@ -52,5 +52,5 @@ class AdapterSettings:
 
     def as_begun(self) -> dict[str, object]:
         """What may not change where a training resumes."""
-        kept = ("rate", "batch", "seed", "rho", "vectors", "template")
+        kept = ("batch", "seed", "rho", "vectors", "template")
         return {name: getattr(self, name) for name in kept}

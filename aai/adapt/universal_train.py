@@ -55,7 +55,9 @@ class AdapterTrainer:
     def __init__(
         self, run: AdapterRun, resume: SoundAdapter | None = None, provenance: Mapping[str, str] | None = None
     ):
-        self.run, self.provenance = run, dict(provenance or {})
+        begun = {} if resume is None else resume.provenance
+        licence = {key: begun[key] for key in ("licence",) if key in begun}
+        self.run, self.provenance = run, {**licence, **(provenance or {})}
         model, examples, settings = run.model, run.examples, run.settings
         run.distributed.check(settings.batch)
         check(examples.labels, examples.pictures)
@@ -65,6 +67,7 @@ class AdapterTrainer:
             raise InputError("A sound of the library has no embedding of finite numbers: leave it out.")
         self.base, self.fingerprint = base_of(model), model.fingerprint
         self.losses: list[float] = []
+        self.apart = False
         if resume is None:
             labels, vectors = examples.table
             self.translation = translations(model, heard[0], labels, vectors)
@@ -159,7 +162,7 @@ class AdapterTrainer:
         noise = torch.randn(settings.batch, *latents.shape[1:], generator=random)
         noise = noise[self.run.distributed.share(settings.batch)]
         total, sums = 0.0, [torch.zeros_like(rows) for rows in words.values()]
-        parts = list(torch.arange(count).split(settings.chunk or count))
+        parts = list(torch.arange(count).split(1 if self.apart else settings.chunk or count))
         while parts:
             part = parts.pop(0)
 
@@ -181,7 +184,8 @@ class AdapterTrainer:
                     encode, losses, list(words.values()), self.loss_scale, self.steps + 1
                 )
             except _Apart:
-                parts = [*part.split(1), *parts]
+                self.apart = True
+                parts = [*part.split(1), *(one for rest in parts for one in rest.split(1))]
                 continue
             total += loss
             for kept, gradient in zip(sums, gradients):
@@ -314,7 +318,10 @@ def train_adapter(
                     if callback:
                         callback(trainer.steps, settings.steps, loss)
         except BaseException as error:
-            if on_stop and trainer.steps > begun and not isinstance(error, Diverged):
+            # Nothing of a step that diverged has entered the weights; those before it may have spoilt them.
+            own = trainer.losses[begun:]
+            spoilt = isinstance(error, Diverged) and (len(own) < 2 or own[-1] > own[0])
+            if on_stop and own and not spoilt:
                 with logged("The adapter so far could not be kept."):
                     on_stop(trainer.adapter(name))
             if isinstance(error, Exception) and is_out_of_memory(error):
@@ -328,7 +335,7 @@ def train_adapter(
 
 def _ordinary(examples: Examples) -> Examples:
     def copied(tensors: Mapping) -> dict:
-        return {key: value.detach().clone() for key, value in tensors.items()}
+        return {k: v.clone() if v.is_inference() else v.detach() for k, v in tensors.items()}
 
     labels, vectors = examples.table
     return replace(

@@ -173,10 +173,22 @@ def test_a_token_carries_all_that_made_it(model, f_a, images, tmp_path):
 def test_latents_stand_in_for_pictures(model, f_a, images):
     latents = model.encode_images(images)
     encoded = model.encoded
-    a = train_token(model, f_a, latents, TrainSettings(steps=2))
+    a = train_token(model, f_a, latents, TrainSettings(steps=2), encoded=True)
     assert model.encoded == encoded
     b = train_token(model, f_a, images, TrainSettings(steps=2))
     assert a.losses == b.losses
+    # Of three channels, as those of models that draw without an autoencoder.
+    seen = []
+
+    def loss(latents, cond, *rest):
+        seen.append(latents.clone())
+        return cond.cross.square().sum()
+
+    model.denoising_loss = loss
+    train_token(model, f_a, 2 * images - 1, TrainSettings(steps=1), encoded=True)
+    assert all(any(torch.equal(row, 2 * image - 1) for image in images) for row in seen[0])
+    with pytest.raises(InputError, match="give \\[N, 3"):
+        train_token(model, f_a, latents, TrainSettings(steps=1))
 
 
 def test_inference_mode_around_it_does_not_matter(model, f_a, images):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -124,6 +125,17 @@ def test_a_stopped_run_goes_on_to_the_same_token(model, f_a, images, tmp_path):
     more = TrainSettings(steps=12, vectors=2)
     with pytest.raises(InputError, match="as many vectors"):
         train_token(model, f_a, images, more, "x", resume=rest.token)
+    longer = TrainSettings(steps=12)
+    with pytest.raises(InputError, match="trained for another sound"):
+        train_token(model, -f_a, images, longer, "x", resume=rest.token)
+    with pytest.raises(InputError, match="scale 'vocabulary'"):
+        train_token(model, f_a, images, TrainSettings(steps=12, scale="raw"), "x", resume=rest.token)
+    licensed = replace(rest.token, provenance={**rest.token.provenance, "licence": "CC-BY 4.0"})
+    rounded = f_a * (1 + 1e-6)
+    assert (
+        train_token(model, rounded, images, longer, "x", resume=licensed).token.provenance["licence"]
+        == "CC-BY 4.0"
+    )
 
 
 def stopped_after(steps, model, f_a, images, settings, path):

@@ -252,13 +252,61 @@ def test_what_no_adapter_can_learn_from_is_refused(model, examples, run):
     ("changes", "says"),
     [
         ({"seed": 1}, "begun with seed 0, not 1"),
-        ({"rate": 0.5}, "begun with rate"),
+        ({"batch": 5}, "begun with batch"),
         ({"steps": 3}, "6 steps behind it already"),
     ],
 )
 def test_a_training_goes_on_as_it_began(run, adapter, changes, says):
     with pytest.raises(InputError, match=says):
         train_adapter(run(**{"steps": 8, **changes}), resume=adapter)
+
+
+def test_another_rate_goes_on_with_its_licence(run, adapter):
+    """As a training that diverged is told to."""
+    begun = replace(adapter, provenance={**adapter.provenance, "licence": "CC-BY 4.0"})
+    more = train_adapter(run(steps=8, rate=1e-4), resume=begun)
+    assert more.steps == 8 and more.provenance["licence"] == "CC-BY 4.0"
+
+
+def test_what_was_trained_before_a_loss_that_is_no_number_is_kept(model, run):
+    kept, whole, losses = [], train_adapter(run(steps=3)), [0]
+    inner = model.denoising_loss
+
+    def broken(*given):
+        losses[0] += 1
+        return inner(*given) * (float("nan") if losses[0] > 3 else 1)
+
+    model.denoising_loss = broken
+    with pytest.raises(InputError, match="diverged at step 4"):
+        train_adapter(run(steps=9), on_stop=kept.append)
+    assert len(kept) == (whole.losses[-1] <= whole.losses[0])
+    for key, value in whole.g.state_dict().items():
+        assert all(torch.equal(stopped.g.state_dict()[key], value) for stopped in kept)
+    kept.clear()
+    model.denoising_loss = inner
+    with pytest.raises(InputError, match="diverged at step"):
+        train_adapter(run(steps=50, rate=1e30, rho=None), on_stop=kept.append)
+    assert not kept
+
+
+def test_prompts_that_cannot_stand_together_are_encoded_one_by_one_from_then_on(model, run):
+    def masked(encode):
+        def made(*given):
+            model.read += 1
+            return replace(encode(*given), extra={"attention_mask": torch.ones(1, 1)})
+
+        return made
+
+    model.read = 0
+    inner, loss = model.encode_prompt, model.denoising_loss
+    model.encode_prompt = masked(inner)
+    model.denoising_loss = lambda latents, cond, *rest: loss(latents, replace(cond, extra={}), *rest)
+    train_adapter(run(steps=1))
+    first, model.read = model.read, 0
+    train_adapter(run(steps=3))
+    # Of the first step's chunk, those that were encoded in vain.
+    batch = SETTINGS.batch
+    assert first == 3 * batch and model.read == batch + 3 * 2 * batch
 
 
 def test_a_training_goes_on_with_the_same_data_and_models(model, examples, adapter):

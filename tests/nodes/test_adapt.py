@@ -37,7 +37,7 @@ def test_the_same_latents_give_diffusers_token(train, small, embedding, referenc
     )
     latents = small.autoencoder.encode(reference_images.movedim(-1, 1) * 2 - 1)
     settings = training.TrainSettings(steps=3, rate=0.01, batch=2, seed=5)
-    theirs = training.train_token(model, embedding.f_a, latents, settings, "rain").token
+    theirs = training.train_token(model, embedding.f_a, latents, settings, "rain", encoded=True).token
     assert_close(train(steps=3)[0].vectors["clip_l"], theirs.vectors["clip_l"], atol=1e-4, rtol=0)
 
 

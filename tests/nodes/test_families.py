@@ -212,7 +212,7 @@ def trained(family, pack, table, pictures):
     picture = pack.part("nodes.comfy.picture").ComfyPictureModel(family.model, family.clip, family.vae)
     with torch.inference_mode(), picture.training() as trainable:
         latents = picture.encode_images(images)
-        ours = training.train_token(trainable, f_a, latents, chosen, "rain", table=table)
+        ours = training.train_token(trainable, f_a, latents, chosen, "rain", encoded=True, table=table)
     theirs = training.train_token(family.theirs, f_a, images, chosen, "rain", table=table)
     return SimpleNamespace(
         ours=ours, theirs=theirs, latents=latents, before=before, after=fingerprint(*modules), f_a=f_a

@@ -45,7 +45,7 @@ def train(tiny, pack, picture, table):
         with torch.inference_mode(), picture.training() as trainable:
             return pack.part("aai.adapt.train").train_token(
                 trainable, table[1][0] + 0.1 * table[1][1], tiny.latents, settings, "rain",
-                table=table, callback=callback, on_stop=on_stop,
+                encoded=True, table=table, callback=callback, on_stop=on_stop,
             )  # fmt: skip
 
     return run
