@@ -149,8 +149,8 @@ class TrainSoundAdapter(Node):
         from .comfy.progress import Bar, LossCurve
         from .comfy.training import room
 
-        # Before the training: a refused name would lose what it has come to.
-        folders.path_of(folders.ADAPTERS, name.strip(), WHAT)
+        # Before the training: what cannot be saved would lose what it has come to.
+        folders.make(folders.path_of(folders.ADAPTERS, name.strip(), WHAT).parent)
         settings = adapter_settings(**widgets)
         picture = ComfyPictureModel(model, clip, vae)
         examples = from_clips(
@@ -175,10 +175,15 @@ class TrainSoundAdapter(Node):
                 watch=watch, watch_every=sample_every, resume=resume,
                 provenance={"licence": licence.strip()} if licence.strip() else {},
             )  # fmt: skip
-        file = save(adapter, name.strip())
+        try:
+            told = f"models/sound_adapters/{save(adapter, name.strip())}"
+        except InputError as error:
+            # The output still has what was trained.
+            told = str(error)
+            log.warning("%s", told)
         begun = resume.steps if resume else 0
         curve, shown = draw_curve(adapter.losses[begun:], settings.steps, begun)
-        return io.NodeOutput(adapter, curve, ui={"text": [f"models/sound_adapters/{file}"], **shown})
+        return io.NodeOutput(adapter, curve, ui={"text": [told], **shown})
 
 
 class LoadSoundAdapter(Node):

@@ -85,8 +85,18 @@ def place_of(
     while path.exists() and not overwrite:
         path = path.with_name(f"{plain}_{number}.safetensors")
         number += 1
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path.parent)
     return path
+
+
+def make(folder: Path) -> None:
+    """Makes a folder, where it is not there. Raises InputError where it cannot be, or not be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder '{folder}' cannot be made ({error.strerror or error}).") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"The folder '{folder}' cannot be written to: allow it, or choose another place.")
 
 
 def path_of(kind: str, name: str, what: str, forbidden: str = "") -> Path:

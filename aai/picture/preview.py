@@ -34,8 +34,11 @@ def preview(
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         t = schedule.timestep(sigma, known).long()[None]
         scaled = (x / (1 + sigma**2).sqrt()).to(model.device)
-        plain, prompted = (model.predict_noise(scaled, t, c).float().to(x) for c in (uncond, cond))
-        return x - sigma * (plain + guidance * (prompted - plain))
+        noise = model.predict_noise(scaled, t, cond).float().to(x)
+        if guidance != 1:
+            plain = model.predict_noise(scaled, t, uncond).float().to(x)
+            noise = plain + guidance * (noise - plain)
+        return x - sigma * noise
 
     noise = torch.randn(1, *like.shape[1:], generator=torch.Generator().manual_seed(seed))
     return schedule.euler(denoise, schedule.noisiest(noise, sigmas[0]), sigmas).to(like)

@@ -36,6 +36,10 @@ SIZES = {
     "Kandinsky5Image": 1024,
 }
 """By a picture model's class: the side in pixels at which a word is trained; else 1024 for a flow model."""
+DISTILLED = ("FluxSchnell", "ZImage")
+"""Classes of configurations whose models are drawn without guidance, though nothing in them says so. Z-Image
+Turbo and the model that it was distilled from have one: the first burns under guidance, the other is weak
+without."""
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,8 @@ class ComfyPictureModel:
     def guidance(self) -> float:
         """The guidance of a quick picture: none for models that were distilled with it."""
         parameters = getattr(self.model.model.diffusion_model, "params", None)
-        return 1.0 if getattr(parameters, "guidance_embed", False) else 5.0
+        distilled = families.is_one(families.DISTILLED, self.model.model.model_config)
+        return 1.0 if distilled or getattr(parameters, "guidance_embed", False) else 5.0
 
     def _latent_shape(self, height: int, width: int) -> list[int]:
         """The shape of one picture's latent; a video model's picture is a film of one frame."""

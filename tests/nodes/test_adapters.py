@@ -168,6 +168,27 @@ def test_names_and_files_are_checked_before_the_training(trained, pack, run):
     assert "make it and fill it" in pack.nodes["AAI_TrainSoundAdapter"].validate_inputs(dataset="nowhere")
 
 
+def test_what_cannot_be_saved_is_told_and_not_lost(trained, pack, monkeypatch):
+    InputError = pack.part("aai.errors").InputError
+
+    def full(*_):
+        raise InputError("No space is left: free some.")
+
+    monkeypatch.setattr(pack.part("nodes.adapters"), "save", full)
+    done = trained(name="kept")
+    assert done.ui["text"] == ["No space is left: free some."] and len(done.args[0].losses) == 4
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_training(trained, pack, monkeypatch):
+    def refused(path, *_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(pack.part("aai.data.clips"), "scan", pytest.fail)
+    monkeypatch.setattr(type(pack.part("nodes.folders").root_of("embeddings")), "mkdir", refused)
+    with pytest.raises(pack.part("aai.errors").InputError, match="cannot be made .*Read-only"):
+        trained(name="new/place")
+
+
 def test_others_folders_of_adapters_are_kept(pack, monkeypatch):
     folders = pack.part("nodes.folders")
     known = {"sound_adapters": (["/elsewhere"], set())}

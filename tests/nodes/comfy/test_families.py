@@ -35,6 +35,15 @@ def test_every_class_of_the_tables_is_cores(families, comfy):
         assert hasattr(comfy.model_base, name) or name == "Anima"
 
 
+def test_what_is_drawn_without_guidance_is_cores(families, comfy):
+    import comfy.supported_models
+
+    assert hasattr(comfy.supported_models, "FluxSchnell")
+    kind = type("FluxSchnell", (), {})
+    assert families.is_one(families.DISTILLED, kind())
+    assert not families.is_one(families.DISTILLED, comfy.supported_models.Flux({}))
+
+
 def test_whose_weights_they_are_is_in_their_modules_name(families):
     class Linear:
         pass
