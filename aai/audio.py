@@ -95,7 +95,8 @@ class Sound:
 def from_tensor(
     waveform: Tensor, rate: int, name: str = "The sound", layout: tuple[str, ...] | None = None
 ) -> Sound:
-    """A Sound from [T], [C, T] or [1, C, T] samples; a `layout` of another number of channels is left out.
+    """A Sound from [T], [C, T] or [1, C, T] samples on any device; a `layout` of another number of channels
+    is left out.
 
     Raises InputError for an empty sound, a batch of several, samples that are not numbers, or a rate outside
     LOWEST_RATE to HIGHEST_RATE.
@@ -109,7 +110,7 @@ def from_tensor(
     if waveform.ndim != 2 or waveform.numel() == 0:
         raise InputError(f"{name} holds no samples: choose a longer one.")
     _check_rate(rate, name)
-    waveform = waveform.detach().float()
+    waveform = waveform.detach().float().cpu()
     if not torch.isfinite(waveform).all():
         raise InputError(f"{name} holds samples that are not numbers (NaN or infinite): export it again.")
     return Sound(waveform, int(rate), layout if layout and len(layout) == len(waveform) else None)

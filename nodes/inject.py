@@ -322,9 +322,15 @@ class InvertImage(Node):
         from ..aai.prompt import Prompt
         from .comfy.latent import TRAJECTORY
         from .comfy.picture import ComfyPictureModel
+        from .comfy.prediction import is_flow
         from .comfy.progress import Bar
         from .comfy.training import room
 
+        if is_flow(model):
+            raise InputError(
+                "Invert Image is for Stable Diffusion's models, and this one predicts a flow: take Flow "
+                "Edit, which needs no inversion."
+            )
         picture = ComfyPictureModel(model, clip, vae)
         pixels = invert.reduced(image[..., :3].movedim(-1, 1), picture.native_size)
         latents = picture.encode_images(pixels)

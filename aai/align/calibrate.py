@@ -25,12 +25,25 @@ def calibrate(
     encoder: CAVMAEEncoder, train: Features, held_out: Features | None, outside: Sequence[Sound]
 ) -> Known:
     """The test for an encoder that was trained on `train`, whose threshold refuses REFUSED of the clips that
-    it was not fitted on: the held-out ones, or a fifth of the training's. `outside` are the sounds of no
-    label."""
+    it was not fitted on: the held-out ones, or a fifth of the training's. `outside` are sounds of other
+    kinds; those that are of a label after all (`strange`) are left out."""
     order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(0))[:CLIPS]
     inside = clip_features(encoder.model, train, order.tolist())
     test = clip_features(encoder.model, held_out) if held_out else None
-    return fit_known(inside, encoder.embed(list(outside)).cpu(), test)
+    return fit_known(inside, strange(inside, encoder.embed(list(outside)).cpu()), test)
+
+
+def strange(inside: Tensor, outside: Tensor) -> Tensor:
+    """Of sounds f_a [M, dim] those that are farther from every clip [N, dim] than 19 of 20 clips are from
+    their nearest, at least a quarter: what is a stranger to one set of labels may be another set's own."""
+    inside, others = (F.normalize(f_a.float(), dim=-1) for f_a in (inside, outside))
+    if len(inside) < 2:
+        return outside
+    usual = (inside @ inside.T).fill_diagonal_(-1).amax(1).quantile(0.05)
+    nearness = (others @ inside.T).amax(1)
+    least = max(1, len(outside) // 4)
+    far = nearness < max(float(usual), float(nearness.kthvalue(least).values) + 1e-6)
+    return outside[far]
 
 
 def fit_known(inside: Tensor, outside: Tensor, held_out: Tensor | None = None, seed: int = 0) -> Known:

@@ -32,6 +32,10 @@ class Written:
     clip: object
     prompts: tuple[Prompt, ...]
 
+    def __deepcopy__(self, memo: dict) -> Written:
+        # Other packs copy a CONDITIONING whole, and a text encoder is gigabytes.
+        return self
+
 
 def tokenize(clip, prompt: Prompt, vectors: Vectors | None = None) -> tuple[dict, TokenIds]:
     """The prompt in core's token weight pairs, and the token ids of what its conditioning is made from.

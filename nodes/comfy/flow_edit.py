@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...aai.errors import InputError, logger
 from ...aai.inject.flow_edit import editing, flow_edit
-from .prediction import Flow, prediction, spread
+from .prediction import is_flow, spread
 
 log = logger(__name__)
 
@@ -49,7 +49,7 @@ def attach(model, source: list, source_cfg: float, strength: float):
 
 def check_flow(model) -> None:
     """Raises InputError for a MODEL that is no flow model."""
-    if not isinstance(prediction(model), Flow):
+    if not is_flow(model):
         raise InputError(
             f"FlowEdit is for flow models (Flux, Z-Image, Qwen-Image, SD3.5, Wan ...), and this is "
             f"{type(model.model).__name__}: take Invert Image instead."

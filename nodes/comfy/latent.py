@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import torch
 
+from ...aai.errors import InputError, logger
 from ...aai.inject.invert import Trajectory
+
+log = logger(__name__)
 
 TRAJECTORY = "aai_trajectory"
 """The key of a LATENT that holds an inverted picture's Trajectory, and the samples that it leads to."""
 
 
 def trajectory_of(latent: dict) -> Trajectory | None:
-    """The trajectory of a LATENT that still is an inverted picture; None where other nodes have changed its
-    samples."""
+    """The trajectory of a LATENT that still is an inverted picture; None where other nodes have drawn
+    something else from it. Raises InputError where they have repeated, cut or resized it."""
     trajectory, samples = latent.get(TRAJECTORY, (None, None))
-    return trajectory if trajectory is not None and torch.equal(samples, latent["samples"]) else None
+    if trajectory is None or torch.equal(samples, latent["samples"]):
+        return trajectory
+    if samples.shape != latent["samples"].shape:
+        raise InputError(
+            "Another node has repeated, cut or resized the inverted picture's latent, and the way to it is "
+            "lost: connect Invert Image's latent as it is."
+        )
+    log.warning("The latent is not the inverted picture's any more: what is in it now is edited.")
+    return None
 
 
 def paired(latent: dict, rows: int) -> dict:

@@ -84,13 +84,23 @@ class Flow:
         return F.mse_loss(denoised / share, latents / share)
 
 
+def is_flow(model) -> bool:
+    """Whether a MODEL predicts a flow."""
+    sampling = model.get_model_object("model_sampling")
+    return isinstance(sampling, CONST) and not _turns_pictures(sampling)
+
+
+def _turns_pictures(sampling) -> bool:
+    # Those that turn pictures into pictures predict the picture, under these names.
+    return any(kind.__name__.startswith("IMG_TO_IMG") for kind in type(sampling).__mro__)
+
+
 def prediction(model) -> Diffusion | Flow:
     """What a MODEL predicts. Raises InputError where it is none of these."""
     sampling = model.get_model_object("model_sampling")
-    # Those that turn pictures into pictures predict the picture, under these names.
-    pictures = any(kind.__name__.startswith("IMG_TO_IMG") for kind in type(sampling).__mro__)
-    if isinstance(sampling, CONST) and not pictures:
+    if is_flow(model):
         return Flow(sampling)
+    pictures = _turns_pictures(sampling)
     discrete = isinstance(sampling, ModelSamplingDiscrete) and not isinstance(sampling, DiscreteEDM)
     if discrete and isinstance(sampling, EPS) and not isinstance(sampling, (EDM, X0)) and not pictures:
         _check_channels(model)

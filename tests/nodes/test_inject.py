@@ -163,6 +163,9 @@ def test_an_inverted_picture_is_the_source(pack, run, small, edit, sampled, samp
     pair = sampled(model, positive, latent, sampler, cfg)
     assert_same(pair[:1], inverted["samples"])
     assert (pair[1] - pair[0]).abs().max() > 1e-3
+    twice = {**inverted, "samples": inverted["samples"].repeat(2, 1, 1, 1)}
+    with pytest.raises(pack.part("aai.errors").InputError, match="repeated, cut or resized"):
+        edit(latent=twice)
     with pytest.raises(pack.part("aai.errors").InputError, match="latents are"):
         sampled(model, positive, {"samples": torch.zeros(2, 32, 8, 16), "batch_index": [0, 0]}, sampler, cfg)
 

@@ -107,3 +107,12 @@ def test_clip_skip_and_the_prompts_are_let_alone(pack, small):
         tower(small.clip).embed(["a dog"])
         after = small.clip.encode_from_tokens(small.clip.tokenize("rain"), return_pooled=True)
     assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
+
+
+def test_a_deep_copy_of_a_conditioning_copies_no_text_encoder(small, pack):
+    import copy
+
+    clip = pack.part("nodes.comfy.clip")
+    prompt = pack.part("aai.prompt").Prompt("rain")
+    written = clip.Written(small.clip, (prompt,))
+    assert copy.deepcopy({clip.PROMPTS: written})[clip.PROMPTS].clip is small.clip

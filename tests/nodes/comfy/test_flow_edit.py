@@ -96,6 +96,19 @@ def test_an_empty_latent_is_refused(pack, flow, edit, encode, sample):
         sample(model, encode("rain"), encode(""), latent=torch.zeros_like(flow.latents[:1]))
 
 
+def test_a_model_that_cannot_be_trained_is_not_told_so(pack, comfy):
+    """Editing needs no backward pass, and what is no flow gets this node's own sentence."""
+    try:
+        anima = tiny_models.build(tiny_models.FAMILIES["Anima"])
+    except tiny_models.Absent as absent:
+        pytest.skip(str(absent))
+    check = pack.part("nodes.comfy.flow_edit").check_flow
+    try:
+        check(anima.model)
+    except pack.part("aai.errors").InputError as error:
+        assert "FlowEdit is for flow models" in str(error)
+
+
 def test_a_unet_is_refused(pack, run, small, encoded):
     with pytest.raises(pack.part("aai.errors").InputError, match="take Invert Image"):
         run("AAI_FlowEdit", model=small.model, source=encoded("a city"), source_cfg=1.0, strength=1.0)

@@ -139,6 +139,12 @@ def test_core_samples_it_as_any_model(both, core):
     assert made["samples"].shape == (1, 32, 16, 16) and torch.isfinite(made["samples"]).all()
 
 
+def test_a_flow_model_inverts_no_picture(both, run, pack):
+    with pytest.raises(pack.part("aai.errors").InputError, match="take Flow Edit"):
+        run("AAI_InvertImage", model=both.model, clip=both.clip, vae=None, image=torch.rand(1, 64, 64, 3),
+            prompt="a city", steps=2, null_text=False, guidance=4.0)  # fmt: skip
+
+
 def test_it_is_loaded_by_its_name_from_a_file(both, pack, tmp_path, monkeypatch, run):
     """As the node does it; in the keys and the type of the shipped weights."""
     loaders, soundworld = pack.part("aai.soundworld.loaders"), pack.part("nodes.comfy.soundworld")
