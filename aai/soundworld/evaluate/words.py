@@ -63,9 +63,8 @@ def words(
                 seen.append(there)
                 scenes.append([found == scene for found in grades.scenes])
                 orders.append(float(spearmanr(SCALES, strength).statistic) if len(set(strength)) > 1 else 0.0)
-            say(
-                f"{form}: {text}, {word}: {', '.join(f'{s:.2f}' for s in np.mean(strengths[-len(seeds) :], 0))}"
-            )
+            mean = np.mean(strengths[-len(seeds) :], 0)
+            say(f"{form}: {text}, {word}: {', '.join(f'{strength:.2f}' for strength in mean)}")
         figures[f"{form}: Spearman of weight and strength"] = float(np.mean(orders))
         figures[f"{form}: range of strength"] = float(np.mean([row[-1] - row[0] for row in strengths]))
         for scale, shown in zip(SCALES, zip(*seen)):
