@@ -40,9 +40,11 @@ SEED = 1
 
 CAPTIONS = {
     "edit": ("a forest", "a forest with *"),
+    "edit_flow": ("a forest", "a forest with *"),
     "stylize": ("a village", "in the style of *"),
     "photograph": ("the photograph", "a beach under *"),
     "loudness_sweep": ("source", "0", "0.5", "1", "1.5", "2"),
+    "word_weight": ("0", "0.4", "0.8", "1.2", "1.6", "2"),
     "share_token": ("embedding:sounds/my_fireworks",),
     "sound_to_picture": (),
     "two_sounds": (),

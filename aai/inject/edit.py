@@ -164,6 +164,10 @@ class Edit:
         picture = row % self.rows
         return word.of(picture - 1) if picture else 1.0
 
+    def mix_of(self, row: int) -> int:
+        """Which mix of an injection is a batch row's; -1 for a source."""
+        return row % self.rows - 1
+
     def _text_mix(self, source: TokenIds, edited: TokenIds, number: int) -> TextMix:
         weights = value_weights(edited, self.scales[number])
         if self.silence == "literal":

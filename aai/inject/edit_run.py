@@ -4,16 +4,18 @@ back end that can run a model."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from torch import Tensor
 
+from ..picture.beside import Beside
 from ..picture.control import Attend, Groups
 from ..prompt import TokenIds
 from .attention import Injection
 from .blend import BlendRun
 from .invert import Trajectory
-from .joint import JointInjection
+from .joint import JointInjection, WordedInjection
 from .words import WordScale
 
 
@@ -26,7 +28,14 @@ class InjectionPlan(Protocol):
     @property
     def words(self) -> tuple[WordScale, ...]: ...
 
+    @property
+    def source_pooled(self) -> bool:
+        """Whether a picture's pooled text may be another's."""
+
     def word_scale(self, word: WordScale, row: int) -> float: ...
+
+    def mix_of(self, row: int) -> int:
+        """Which mix of an injection is a batch row's; below 0 for a source, which has none."""
 
     def groups(self, rows: Sequence[int]) -> list[list[int]]: ...
 
@@ -74,6 +83,54 @@ class EditRun:
         """What joint attention does; its prompts may differ in length."""
         return self.plan.joint_at(progress, steps, token_ids)
 
+    def worded_injection(
+        self, progress: float, steps: int, token_ids: Sequence[TokenIds], count: int, length: int
+    ) -> tuple[JointInjection | WordedInjection, list[Beside]]:
+        """`joint_injection` for a batch of `count` rows whose text has `length` places, and what has to run
+        behind it: each row with its prompt without some words, where they have a weight."""
+        own = self.joint_injection(progress, steps, token_ids).fitted(0, length)
+        beside = [
+            Beside(row, without, scale, not self.plan.source_pooled)
+            for word in self.plan.words
+            for row in range(count)
+            if (without := word.without.get(token_ids[row % len(token_ids)])) is not None
+            if (scale := self.plan.word_scale(word, row)) != 1.0
+        ]
+        if not beside:
+            return own, beside
+        parts, words = [], []
+        for at, part in enumerate(beside, count):
+            injection = self.joint_beside(progress, steps, token_ids, part.row, part.without.token_ids[0])
+            parts.append((injection.fitted(0, length), [[self.source_of(part.row), at]]))
+            words.append((at, part.row, part.weight))
+        return WordedInjection(own, tuple(parts), tuple(words)), beside
+
+    def joint_beside(
+        self, progress: float, steps: int, token_ids: Sequence[TokenIds], row: int, without: TokenIds
+    ) -> JointInjection:
+        """`joint_injection` of a row's source and a row beside it alone, whose prompt is `without`."""
+        injection = self.plan.joint_at(progress, steps, _instead(token_ids, row, without))
+        number = self.plan.mix_of(row)
+        return replace(injection, mixes=injection.mixes[number : number + 1])
+
+    def injection_beside(
+        self,
+        progress: float,
+        steps: int,
+        token_ids: Sequence[TokenIds],
+        length: int,
+        row: int,
+        without: TokenIds,
+    ) -> Injection:
+        """`injection` of a row's source and a row beside it alone, whose prompt is `without`."""
+        injection = self.plan.at(progress, steps, _instead(token_ids, row, without), length)
+        number = self.plan.mix_of(row)
+        return replace(injection, mixes=injection.mixes[number : number + 1])
+
+    def source_of(self, row: int) -> int:
+        """The first row of a batch row's group."""
+        return row - row % self.rows
+
     def before_model(self, x: Tensor, sigma: float) -> Tensor:
         """Every source on its trajectory."""
         return x if self.trajectory is None else self.trajectory.with_noisy_sources(x, sigma, self.rows)
@@ -103,3 +160,10 @@ class EditRun:
         if self.trajectory is not None:
             clean = self.trajectory.with_clean_sources(clean, self.rows)
         return clean if self.blending is None else self.blending.restored(clean, progress)
+
+
+def _instead(token_ids: Sequence[TokenIds], row: int, other: TokenIds) -> tuple[TokenIds, ...]:
+    """Prompts, taken in turn, of which a row's is another."""
+    found = list(token_ids)
+    found[row % len(found)] = other
+    return tuple(found)

@@ -98,6 +98,11 @@ class Reweight:
         return [[group[0], *group] for group in groups_of(rows, self.rows)]
 
     @property
+    def source_pooled(self) -> bool:
+        """Each picture's pooled text is its own."""
+        return False
+
+    @property
     def latent_size(self) -> None:
         """Latents of any size."""
 
@@ -111,6 +116,10 @@ class Reweight:
     def word_scale(self, word: WordScale, row: int) -> float:
         """The scale of words in a row of the batch."""
         return word.of(row)
+
+    def mix_of(self, row: int) -> int:
+        """Which mix of an injection is a batch row's."""
+        return row % self.rows
 
     def joint_at(self, progress: float, steps: int, token_ids: Sequence[TokenIds]) -> JointInjection:
         """Joint attention borrows nothing: what is scaled there are words."""

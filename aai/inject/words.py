@@ -1,9 +1,13 @@
 """The weight of any word of a prompt, for prompts of any text encoder.
 
 What a word is to a picture is what the prompt has that the same prompt without the word has not. So its
-weight s moves the value rows from those of the prompt without it (0) to its own (1) and as far again beyond
-(2), v_without + s (v - v_without), at every place, wherever the text encoder has carried the word; the word's
-own rows, which the other prompt does not have, are scaled. The keys stay.
+weight s moves what the picture's queries find from the text without it (0) to the whole one (1) and as far
+again beyond (2), o_without + s (o - o_without), in every layer: 0 is the picture of the prompt without the
+word. The text without it runs through the model in a row of its own beside the picture's, since encoders that
+read both ways, and the layers of a transformer, spread a word over all of its neighbours.
+
+In a U-Net, whose text the layers do not change, the value rows alone move so, at no cost, under the keys of
+the whole prompt; the word's own rows, which the other prompt does not have, are scaled.
 """
 
 from __future__ import annotations
@@ -12,9 +16,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from ..errors import InputError
 from ..picture.model import Conditioning
-from ..prompt import Prompt, TokenIds
+from ..prompt import Prompt, TokenIds, index_projection
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,36 @@ def check_words(found: set[str], words: Sequence[str], known: Sequence[str]) -> 
             f"The prompt has neither a sound token <{missing}> (there is {there}) nor the word '{missing}': "
             "write a word as the prompt has it."
         )
+
+
+def values_at(scale: float, whole: TokenIds, without: TokenIds, own: Tensor, other: Tensor) -> Tensor:
+    """A prompt's value rows, or what they are made from linearly, [T, d] of its own and of the prompt without
+    some words: from the other's (0) to its own (1) and beyond. What the other does not have is scaled alone;
+    padding that it does not have stays."""
+    places = aligned(without, whole)
+    kept = [1.0 if i < 0 and piece is None else scale for piece, i in zip(whole, places)]
+    given = [1.0 - weight if i >= 0 else 0.0 for weight, i in zip(kept, places)]
+    place = torch.tensor([max(i, 0) for i in places], device=other.device)
+    return own * own.new_tensor(kept)[:, None] + other[place] * other.new_tensor(given)[:, None]
+
+
+def aligned(source: TokenIds, edited: TokenIds) -> tuple[int, ...]:
+    """IndexProj (eq. 7), and beyond it the pieces that stand between the same neighbours in both prompts, in
+    order: for each place of `edited` that of the value row that stood there in `source`, or -1."""
+    projection = list(index_projection(source, edited))
+    stop = next((i for i in range(len(source), 0, -1) if source[i - 1] is not None), 0)
+    before = next((i for i, piece in enumerate(source) if piece is not None), 0) - 1
+    for j, i in enumerate(projection):
+        if i >= 0:
+            before = i
+            continue
+        if edited[j] is None:
+            continue
+        following = next((p for p in projection[j + 1 :] if p >= 0), stop)
+        if before + 1 < min(following, stop):
+            before += 1
+            projection[j] = before
+    return tuple(projection)
 
 
 def _pattern(word: str) -> str:

@@ -63,6 +63,12 @@ class JointInjection(Protocol):
         """The same on a tensor's device and of its dtype."""
 
 
+class RowBeside(Protocol):
+    """A batch's row number `row` once more, with another prompt: a `beside.Beside`."""
+
+    row: int
+
+
 class ControlRun(Protocol):
     """A control during one sampling. Latents [B, C, h, w] come in groups of `rows`; `sigma` is noise over
     signal, and `progress` the share in [0, 1) of the sampler's steps that are done."""
@@ -83,6 +89,12 @@ class ControlRun(Protocol):
 
     def joint_injection(self, progress: float, steps: int, token_ids: Sequence[TokenIds]) -> JointInjection:
         """`injection` for joint attention, whose prompts may differ in length."""
+
+    def worded_injection(
+        self, progress: float, steps: int, token_ids: Sequence[TokenIds], count: int, length: int
+    ) -> tuple[JointInjection, Sequence[RowBeside]]:
+        """`joint_injection` for a batch of `count` rows whose text has `length` places, and what has to run
+        behind it."""
 
     def before_model(self, x: Tensor, sigma: float) -> Tensor:
         """The noisy latents [B, C, h, w] that the model sees in place of `x`."""

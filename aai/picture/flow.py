@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from ..errors import InputError
 from ..prompt import Prompt
 from . import schedule
+from .beside import with_rows
 from .checkpointing import checkpointing
 from .control import Control, ControlRun
 from .frozen import Encoder, FrozenModel, repeated
@@ -127,8 +127,7 @@ class FlowPictureModel(FrozenModel):
 
         def denoise(x: Tensor, s: Tensor) -> Tensor:
             share, time = schedule.progress(float(s), times.tolist()), s.expand(len(x))
-            with self._injecting(run, cond, share, steps, x):
-                clean = [x - s * self.predict_velocity(x, time, cond)]
+            clean = [x - s * self._injected_velocity(run, x, time, cond, share, steps)]
             if guidance != 1:
                 clean.insert(0, x - s * self.predict_velocity(x, time, uncond))
             if run is not None:
@@ -138,15 +137,21 @@ class FlowPictureModel(FrozenModel):
 
         return schedule.euler(denoise, times[0] * noise.to(self.device), times, callback)
 
-    def _injecting(
-        self, run: ControlRun | None, cond: Conditioning, share: float, steps: int, x: Tensor
-    ) -> AbstractContextManager:
+    def _injected_velocity(
+        self, run: ControlRun | None, x: Tensor, s: Tensor, cond: Conditioning, share: float, steps: int
+    ) -> Tensor:
+        """`predict_velocity` under a control. What runs beside the batch stands behind it."""
         if run is None:
-            return contextlib.nullcontext()
-        injection = run.joint_injection(share, steps, cond.token_ids).to(x)
-        longest = cond.cross.shape[1]
-        lengths = [min(len(row), longest) for row in cond.token_ids] * (len(x) // len(cond.token_ids))
-        return injected(self.velocity, injection, run.groups(range(len(x))), lengths)
+            return self.predict_velocity(x, s, cond)
+        rows, longest = list(range(len(x))), cond.cross.shape[1]
+        injection, beside = run.worded_injection(share, steps, cond.token_ids, len(x), longest)
+        if beside:
+            rows += [part.row for part in beside]
+            cond = with_rows(cond, beside, len(x))
+        lengths = [min(len(ids), longest) for ids in cond.token_ids] * (len(rows) // len(cond.token_ids))
+        groups = run.groups(range(len(x)))
+        with injected(self.velocity, injection.to(x), groups, lengths):
+            return self.predict_velocity(x[rows], s[rows], cond)[: len(x)]
 
     def check_editable(self) -> None:
         """Raises InputError for a transformer whose attention no edit reaches."""

@@ -16,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ...aai.errors import InputError
 from ...aai.inject.attention import Injection
-from ...aai.inject.joint import text_mix
+from ...aai.inject.words import values_at
 from ...aai.picture.control import Groups
 from ...aai.picture.schedule import progress
 from .state import RUN, SamplingRun
@@ -89,8 +89,7 @@ def with_words(context: Tensor, run: SamplingRun, uuids: list) -> Tensor | None:
                 source, edited = (ids * (own // len(ids)) for ids in (without.token_ids[0], token_ids))
                 other = without.cross[0].to(context).repeat(own // without.cross.shape[1], 1)
                 own_rows = context[row, :own]
-                mix = text_mix(source, edited, [scale] * own, scale)
-                values[row, :own] += mix.of(own_rows, other) - own_rows
+                values[row, :own] += values_at(scale, edited, source, own_rows, other) - own_rows
     return values
 
 

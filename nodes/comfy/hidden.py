@@ -1,5 +1,5 @@
-"""Rows that a transformer runs beside a batch's own: the same latents with another prompt, whose value rows
-the batch's own rows take."""
+"""Rows that a transformer runs beside a batch's own: the same latents with another prompt, in which
+the batch's own rows look too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ...aai.errors import InputError
+from ...aai.inject.edit_run import InjectionPlan
 from ...aai.inject.words import WordScale
+from ...aai.picture.beside import LONGER
 from ...aai.picture.model import Conditioning, lengthened
 from ...aai.prompt import TokenIds
 
@@ -21,17 +23,28 @@ ARGUMENTS = {"conditioning_llama3": "encoder_hidden_states_llama3"}
 @dataclass(frozen=True)
 class Hidden:
     """A chunk of a batch once more, with its prompts without some words: `rows` of the batch, and the token
-    ids of their prompts, in turn. `left`: short texts have their padding in front."""
+    ids of their prompts, in turn; `plan` knows their scales. `left`: short texts have their padding in
+    front."""
 
     chunk: int
-    rows: list[int]
+    rows: Sequence[int]
     token_ids: tuple[TokenIds, ...]
     word: WordScale
+    plan: InjectionPlan
     left: bool = False
 
     def conditioning(self, row: int) -> Conditioning | None:
         """What stands in for a row's prompt, by its number in the chunk; None for its own."""
         return self.word.without.get(self.token_ids[row % len(self.token_ids)])
+
+    def scale(self, row: int) -> float:
+        """The words' weight in a row, by its number in the chunk."""
+        return self.plan.word_scale(self.word, row)
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a row's pooled embedding is its own prompt's: an edit's may be its source's."""
+        return not self.plan.source_pooled
 
 
 def with_rows(x, t, c_concat, c_crossattn: Tensor, control, named: dict, hidden: Sequence[Hidden]) -> tuple:
@@ -55,15 +68,25 @@ def with_rows(x, t, c_concat, c_crossattn: Tensor, control, named: dict, hidden:
                     # A copy: what was there may be the caller's.
                     named[ARGUMENTS.get(key, key)] = there = there.clone()
                     there[at] = _fitted(value, without, context, part.left).to(there)[0]
+            _share_pooled(named, without, part, i, at)
     return x, t, c_concat, context, control, named
+
+
+def _share_pooled(named: dict, without: Conditioning, part: Hidden, row: int, at: int) -> None:
+    """The pooled text too, where a model reads it, goes from the prompt's without the words to its own."""
+    there = named.get("y")
+    if without.pooled is None or not part.pooled or not isinstance(there, Tensor):
+        return
+    if there.shape[1:] == without.pooled.shape[1:] and at < len(there):
+        other, own = without.pooled[0].to(there), part.rows[row]
+        named["y"] = there = there.clone()
+        there[at], there[own] = other, torch.lerp(other, there[own], part.scale(row))
 
 
 def _fitted(value: Tensor, without: Conditioning, context: Tensor, left: bool) -> Tensor:
     own, length = without.cross.shape[1], context.shape[1]
     if own > length:
-        raise InputError(
-            "Without the words the prompt has more pieces than with them: scale the neighbouring words too."
-        )
+        raise InputError(LONGER)
     return lengthened(value.to(context.device), own, length, left)
 
 

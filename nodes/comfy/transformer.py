@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...aai.errors import InputError
 from ...aai.inject.attention import Injection, borrow
-from ...aai.inject.joint import JointInjection, Pair, borrowed_image, mixed_attention, mixed_values, text_mix
+from ...aai.inject.joint import JointInjection, Word, grouped_attention
 from ...aai.picture.control import Groups
 from ...aai.picture.schedule import progress
 from ...aai.prompt import TokenIds
@@ -65,7 +65,9 @@ def injected(executor, x, t, c_concat=None, c_crossattn=None, control=None, tran
     count, length = len(x) // len(uuids), c_crossattn.shape[1]
     left = families.is_one(families.LEFT, executor.class_obj)
     hidden = [
-        Hidden(chunk, list(range(chunk * count, (chunk + 1) * count)), run.token_ids[uid], word, left)
+        Hidden(
+            chunk, range(chunk * count, (chunk + 1) * count), run.token_ids[uid], word, run.edit.plan, left
+        )
         for chunk, uid in enumerate(uuids)
         if uid in run.token_ids
         for word in run.words
@@ -101,22 +103,22 @@ def injected(executor, x, t, c_concat=None, c_crossattn=None, control=None, tran
 class Plan:
     """One call of a transformer: what its attention does in the batch's rows.
 
-    text: how many places the text has in a joint sequence. joint: {a group's rows: what is injected}.
+    text: how many places the text has in a joint sequence. joint, cross: what is injected in which groups.
+    words: which rows find a share of what they would find in another's text.
     """
 
     layout: families.Attention
     text: int
     joint: list[tuple[JointInjection, Groups]]
     cross: list[tuple[Injection, Groups]]
-    words: list[Pair]
+    words: list[Word]
     padding: Padding
 
     def to(self, like: Tensor) -> Plan:
         """With its tensors on a tensor's device and of its dtype."""
         joint = [(injection.to(like), groups) for injection, groups in self.joint]
         cross = [(injection.to(like), groups) for injection, groups in self.cross]
-        words = [(source, row, mix.to(like)) for source, row, mix in self.words]
-        return Plan(self.layout, self.text, joint, cross, words, self.padding)
+        return Plan(self.layout, self.text, joint, cross, self.words, self.padding)
 
     @property
     def borrowing(self) -> Groups:
@@ -139,22 +141,24 @@ def _plan(run, layout, transformer, options, uuids, count, length, named, hidden
         for row in chunk_rows:
             lengths[row] = length if left else len(token_ids[(row - chunk_rows[0]) % len(token_ids)])
         ids, groups = tuple(_lengthened(i, length, left) for i in token_ids), run.edit.groups(chunk_rows)
-        injection = run.edit.joint_injection(share, steps, ids)
-        fitted = tuple(mix.fitted(before, text) for mix in injection.mixes)
-        joint.append((JointInjection(fitted, injection.borrows), groups))
+        joint.append((run.edit.joint_injection(share, steps, ids).fitted(before, text), groups))
         if layout.cross:
             cross.append((run.edit.injection(share, steps, ids, length), groups))
     for number, part in enumerate(hidden):
+        ids = tuple(_lengthened(i, length, left) for i in part.token_ids)
         for i, row in enumerate(part.rows):
-            row_ids, at = part.token_ids[i % len(part.token_ids)], rows + number * count + i
-            without = part.word.without.get(row_ids)
+            at, without = rows + number * count + i, part.conditioning(i)
             if without is None:
                 continue
             lengths[at] = length if left else min(without.cross.shape[1], length)
-            scale = run.edit.plan.word_scale(part.word, i)
-            source, edited = (_lengthened(i, length, left) for i in (without.token_ids[0], row_ids))
-            mix = text_mix(source, edited, [scale] * length, scale)
-            words.append((at, row, mix.fitted(before, text) if layout.joint else mix))
+            if part.scale(i) == 1.0:
+                continue
+            words.append((at, row, part.scale(i)))
+            group = [[part.rows[run.edit.source_of(i)], at]]
+            other = _lengthened(without.token_ids[0], length, left)
+            joint.append((run.edit.joint_beside(share, steps, ids, i, other).fitted(before, text), group))
+            if layout.cross:
+                cross.append((run.edit.injection_beside(share, steps, ids, length, i, other), group))
     filled = bool(layout.filler[0] and getattr(transformer, layout.filler[2], None))
     return Plan(layout, text, joint, cross, words, Padding(lengths, own, before, filled))
 
@@ -298,19 +302,18 @@ def _joint(plan: Plan, attend: Callable, q: Tensor, k: Tensor, v: Tensor, mask: 
     if length <= plan.text:
         return attend(q, k, v, mask)
     text = slice(0, plan.text) if plan.layout.first else slice(length - plan.text, length)
-    if plan.borrowing:
-        q, k = (borrowed_image(x, plan.borrowing, text) for x in (q, k))
-    pairs = [pair for injection, groups in plan.joint for pair in injection.pairs(groups)]
 
     def of(q: Tensor, k: Tensor, v: Tensor, queries: slice, rows: Sequence[int]) -> Tensor:
         return attend(q, k, v, of_queries(of_rows(mask, rows), queries, length))
 
-    return mixed_attention(of, q, k, v, text, pairs, plan.words)
+    return grouped_attention(of, q, k, v, text, plan.joint, plan.words)
 
 
 def _cross(plan: Plan, attend: Callable, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    mixed = mixed_values(v, slice(0, v.shape[-2]), words=plan.words)
-    v = v if mixed is None else mixed
+    if plan.words:
+        q = q.clone()
+        for at, row, _ in plan.words:
+            q[at] = q[row]
     sources = list(range(len(q)))
     for injection, groups in plan.cross:
         for row, source in injection.sources(groups).items():
@@ -327,4 +330,10 @@ def _cross(plan: Plan, attend: Callable, q: Tensor, k: Tensor, v: Tensor, mask: 
 
     for injection, groups in plan.cross:
         whole = beside(whole, injection, groups)
-    return whole(q, k, v)
+    out = whole(q, k, v)
+    if not plan.words:
+        return out
+    found = out.clone()
+    for at, row, weight in plan.words:
+        found[row] += (weight - 1) * (out[row] - out[at])
+    return found

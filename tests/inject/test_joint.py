@@ -8,13 +8,12 @@ from torch.nn import functional as F
 
 from aai.inject.joint import (
     JointInjection,
-    aligned,
+    WordedInjection,
     borrowed_image,
+    grouped_attention,
     image_of,
-    mixed_attention,
     own_rows,
     shared,
-    text_mix,
 )
 
 RAIN, DOG = ("rain", 0), ("dog", 0)
@@ -107,31 +106,49 @@ def test_scale_0_is_the_source(edit_of, token_ids, text_first):
 
 
 @pytest.mark.parametrize("text_first", [True, False])
-def test_words_are_scaled_from_the_prompt_without_them(token_ids, text_first):
-    """Row 0 is the prompt without the word, row 1 the prompt; with a second word from row 2."""
-    whole, without, other = token_ids(*"abc"), token_ids(*"ac"), token_ids(*"ab")
-    length = len(whole) + PLACES
-    text = slice(0, len(whole)) if text_first else slice(PLACES, length)
+def test_words_are_scaled_from_the_prompt_without_them(text_first):
+    """Rows 0 and 2 carry the prompt without a word, row 1 the prompt."""
+    length = 12 + PLACES
+    text = slice(0, 12) if text_first else slice(PLACES, length)
     q, k, v = qkv(3, length, seed=1)
-    words = [
-        (0, 1, text_mix(without, whole, [0.3] * len(whole), 0.3)),
-        (2, 1, text_mix(other, whole, [1.8] * len(whole), 1.8)),
-    ]
-    found = mixed_attention(attend, q, k, v, text, words=words)
+    words = [(0, 1, 0.3), (2, 1, 1.8)]
+    found = grouped_attention(attend, q, k, v, text, [], words)
+    image, plain = image_of(text, length), F.scaled_dot_product_attention(q, k, v)
 
-    def row_of_value(at):
-        j, value = at - text.start, v[1, :, at]
-        first = {0: 0, 1: 1, 3: 2, 4: 3, **{j: j for j in range(5, 12)}}.get(j)
-        second = {0: 0, 1: 1, 2: 2, 4: 3, **{j: j for j in range(5, 12)}}.get(j)
-        for scale, row, place in ((0.3, 0, first), (1.8, 2, second)):
-            lost = 0 if place is None else v[row, :, text.start + place]
-            value = value + (scale - 1) * (v[1, :, at] - lost)
-        return value
+    def with_text_of(row):
+        """Row 1 over another's text, with maps."""
+        keys, values = k[[1, 1]].clone(), v[[1, 1]].clone()
+        keys[:, :, text], values[:, :, text] = k[row, :, text], v[row, :, text]
+        return by_loops(q[[1, 1]], keys, values, text, False, lambda at: values[1, :, at])
 
-    expected = by_loops(q[[0, 1]], k[[0, 1]], v[[0, 1]], text, False, row_of_value)
+    own = with_text_of(1)
+    expected = own.clone()
+    for row, _, weight in words:
+        expected[:, image] += (weight - 1) * (own - with_text_of(row))[:, image]
     assert relative_error(found[1], expected) < 1e-5
-    turned = mixed_attention(attend, q, k, v, text, words=words[::-1])
+    assert torch.allclose(found[[0, 2]], plain[[0, 2]], atol=1e-6)
+    turned = grouped_attention(attend, q, k, v, text, [], words[::-1])
     assert torch.allclose(found, turned, atol=1e-6)
+    nothing = grouped_attention(attend, q, k, v, text, [], [(0, 1, 1.0)])
+    assert torch.equal(nothing, plain)
+
+
+@pytest.mark.parametrize("silence", ["full", "literal"])
+def test_at_weight_0_an_edit_is_the_one_to_the_prompt_without_the_word(edit_of, token_ids, silence):
+    """Row 2 runs beside the pair; its image is as the edited one's, as it is in every layer."""
+    source, whole, without = (token_ids(*text) for text in ("a", ("a", RAIN, "c"), ("a", RAIN)))
+    edit = edit_of("a <rain> c", scales={"rain": 0.6}, silence=silence, self_window=(0, 0.5))
+    own, other = (edit.joint_at(0.0, 10, [source, ids]) for ids in (whole, without))
+    text, (q, k, v) = slice(0, 12), qkv(3, 12 + PLACES, seed=4)
+    for x in (q, k, v):
+        x[2, :, 12:] = x[1, :, 12:]
+    injection = WordedInjection(own, ((other, [[0, 2]]),), ((2, 1, 0.0),))
+    found = injection.joint_attention(attend, q, k, v, [[0, 1]], text)
+    expected = other.joint_attention(attend, *(x[[0, 2]] for x in (q, k, v)), [[0, 1]], text)
+    assert torch.allclose(found[1, :, 12:], expected[1, :, 12:], atol=1e-5)
+    assert torch.allclose(found[2], expected[1], atol=1e-5)
+    kept = own.joint_attention(attend, *(x[:2] for x in (q, k, v)), [[0, 1]], text)
+    assert not torch.allclose(found[1, :, 12:], kept[1, :, 12:], atol=1e-2)
 
 
 def test_scale_1_is_one_plain_call(edit_of, token_ids):
@@ -158,10 +175,9 @@ def test_an_edit_to_the_same_prompt_is_the_source(edit_of, token_ids, scale):
     assert torch.allclose(found[1], found[0], atol=1e-6)
 
 
-def test_several_pictures_of_several_pairs(edit_of, token_ids):
+def test_several_pictures_of_several_pairs():
     """Each edited row by itself gives what it gives among others, and rows of no group stay."""
-    source, rows = token_ids(*"ac"), [token_ids(*"ac", RAIN), token_ids(*"axc", RAIN)]
-    mixes = text_mix(source, rows[0], [0.5] * 12, 0.5), shared(12, 0.5)
+    mixes = own_rows([1.0, 0.5] * 6), shared(12, 0.5)
     injection = JointInjection(mixes, borrows=True)
     text, (q, k, v) = slice(0, 12), qkv(7, 12 + PLACES, seed=2)
     groups = [[1, 2, 3], [4, 5, 6]]
@@ -182,36 +198,7 @@ def test_the_text_is_never_borrowed():
     assert torch.equal(borrowed[1, :, :PLACES], x[0, :, :PLACES]) and torch.equal(borrowed[0], x[0])
 
 
-@pytest.mark.parametrize(
-    "source, edited, places",
-    [
-        ("abc", "axc", (0, 1, 2, 3, 4)),
-        ("ac", "abc", (0, 1, -1, 2, 3)),
-        ("abc", "ac", (0, 1, 3, 4)),
-        ("abbc", "axc", (0, 1, 2, 4, 5)),
-        ("a", "xyza", (0, -1, -1, -1, 1, 2)),
-    ],
-)
-def test_what_stands_between_the_same_neighbours_is_aligned(token_ids, source, edited, places):
-    ids = [token_ids(*text, length=0) for text in (source, edited)]
-    assert aligned(*ids) == places
-    padded = [token_ids(*text, length=12) for text in (source, edited)]
-    assert aligned(*padded)[: len(places)] == places
-
-
-def test_prompts_of_different_length_keep_their_own_padding(token_ids):
-    """Where the edited prompt is the shorter, its padding has nothing to come from."""
-    mix = text_mix(token_ids(*"abcd", length=8), token_ids(*"ab", length=8), [0.0] * 8)
-    assert mix.own.tolist() == [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]
-    assert (mix.own + mix.given).tolist() == [1.0] * 8
-
-
-def test_places_that_no_prompt_tells_of(token_ids):
-    """Registers in front and another encoder's rows behind go from the source's to the edited one's too."""
-    prompt = token_ids(*"ab", length=4)
-    mix = text_mix(prompt, token_ids(*"xb", length=4), [0.5] * 4, 0.5).fitted(2, 8)
-    assert mix.own.tolist() == [0.5] * 8 and mix.given.tolist() == [0.5] * 8
-    assert mix.place.tolist() == list(range(8))
+def test_places_that_no_prompt_tells_of():
+    """Registers in front and another encoder's rows behind keep their weight."""
     letter = own_rows([1.0, 0.2, 1.0, 1.0]).fitted(1, 6)
     assert letter.own.tolist() == pytest.approx([1.0, 1.0, 0.2, 1.0, 1.0, 1.0])
-    assert letter.given.tolist() == [0.0] * 6

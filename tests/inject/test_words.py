@@ -1,9 +1,10 @@
 """Prompts without some of their words."""
 
 import pytest
+import torch
 
 from aai.errors import InputError
-from aai.inject.words import WordScale, check_words, without_words
+from aai.inject.words import WordScale, aligned, check_words, values_at, without_words
 from aai.prompt import Prompt
 
 
@@ -45,3 +46,36 @@ def test_a_scale_for_each_picture():
     assert [word.of(i) for i in range(3)] == [0.5, 1.0, 0.5] and word.changes
     assert not WordScale(("heavy",), (1.0,), word.without).changes
     assert not WordScale(("heavy",), (0.5,), {}).changes
+
+
+@pytest.mark.parametrize(
+    "source, edited, places",
+    [
+        ("abc", "axc", (0, 1, 2, 3, 4)),
+        ("ac", "abc", (0, 1, -1, 2, 3)),
+        ("abc", "ac", (0, 1, 3, 4)),
+        ("abbc", "axc", (0, 1, 2, 4, 5)),
+        ("a", "xyza", (0, -1, -1, -1, 1, 2)),
+    ],
+)
+def test_what_stands_between_the_same_neighbours_is_aligned(token_ids, source, edited, places):
+    ids = [token_ids(*text, length=0) for text in (source, edited)]
+    assert aligned(*ids) == places
+    padded = [token_ids(*text, length=12) for text in (source, edited)]
+    assert aligned(*padded)[: len(places)] == places
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 2.0])
+def test_value_rows_go_from_the_prompt_without_a_word_to_the_whole_one(token_ids, scale):
+    whole, without = token_ids(*"abc", length=8), token_ids(*"ac", length=8)
+    own, other = torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(0)).unbind()
+    found = values_at(scale, whole, without, own, other)
+    # The word's own row is scaled; what follows it comes from a place before.
+    lost = torch.stack([other[0], other[1], 0 * own[2], other[2], other[3], *other[5:]])
+    assert torch.allclose(found, lost + scale * (own - lost), atol=1e-6)
+
+
+def test_padding_that_the_other_does_not_have_stays(token_ids):
+    own, other = torch.ones(8, 1), torch.full((8, 1), 3.0)
+    found = values_at(0.0, token_ids(*"ab", length=8), token_ids(*"abcd", length=8), own, other)
+    assert found[:, 0].tolist() == [3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 3.0, 3.0]

@@ -141,6 +141,8 @@ def quick(server, name: str) -> dict:
     ("name", "count"),
     [
         ("edit", 2),
+        ("edit_flow", 2),
+        ("word_weight", 6),
         ("stylize", 2),
         ("loudness_sweep", 6),
         ("photograph", 2),

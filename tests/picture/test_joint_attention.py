@@ -10,6 +10,8 @@ from torch.testing import assert_close
 from aai.errors import InputError
 from aai.inject.edit import Edit, encode, stack_of, windows
 from aai.inject.flow_edit import edit_picture
+from aai.inject.loudness import Reweight
+from aai.inject.words import WordScale
 from aai.picture.flow_families import flow_model
 from aai.prompt import Prompt
 from aai.token import SoundToken
@@ -77,6 +79,38 @@ def test_the_scale_goes_from_the_source_on(pair, token):
         made = pair(Edit(words[0], words[1:], scales=({"rain": scale},), self_window=(0.0, 1.0)))
         distances.append(float((made[:, 1] - made[:, 0]).abs().mean()))
     assert distances[0] < distances[1] < distances[2] < distances[3]
+
+
+def test_at_weight_0_a_word_is_as_if_absent(model, draw, pair, token):
+    whole, shorter = (model.encode_prompt(Prompt(f"a city in {words}")) for words in ("heavy rain", "rain"))
+    without = {whole.token_ids[0]: shorter}
+
+    def weighed(*scales):
+        made = draw(whole, Reweight(({},) * len(scales), (WordScale(("heavy",), scales, without),)))
+        return made.unflatten(0, (-1, len(scales))).unbind(1)
+
+    made = weighed(0.0, 0.5, 1.0, 2.0)
+    assert_close(made[0], draw(shorter), rtol=0, atol=1e-5)
+    assert_close(made[2], draw(whole), rtol=0, atol=1e-5)
+    assert_close(weighed(1.0)[0], draw(whole), rtol=0, atol=1e-6)
+    near = [float((one - made[0]).abs().mean()) for one in made]
+    assert near[0] < near[1] < near[2] < near[3]
+    # Beside a pair: the edit to the prompt without the word.
+    source, edited = Prompt("a city", (token,)), Prompt("a city in heavy *", (token,))
+    shorter = Prompt("a city in *", (token,))
+    ids = model.encode_prompt(edited).token_ids[0]
+    word = WordScale(("heavy",), (0.0,), {ids: model.encode_prompt(shorter)})
+    found, wanted = pair(Edit(source, (edited,), words=(word,))), pair(Edit(source, (shorter,)))
+    assert_close(found, wanted, rtol=0, atol=1e-5)
+    assert (found - pair(Edit(source, (edited,)))).abs().max() > 1e-3
+
+
+def test_a_prompt_that_is_longer_without_a_word_is_refused(model, draw):
+    whole = model.encode_prompt(Prompt("rain"))
+    longer = model.encode_prompt(Prompt("in the city " * 300))
+    word = WordScale(("rain",), (0.5,), {whole.token_ids[0]: longer})
+    with pytest.raises(InputError, match="more pieces than with them"):
+        draw(whole, Reweight(({},), (word,)))
 
 
 def test_a_longer_prompt_beside_it_leaves_the_source_alone(model, draw, pair, token):

@@ -10,6 +10,7 @@
 - instant: the shipped adapter's words on the sounds of `tokens`, on 80 others, on windows of 1.5 s, over
   loudness and, with --without, of events that an adapter has not heard.
 - edits: "a city" becomes "a city under *" by eq. 7; and eq. 8's scale from 0 to 2.
+- words: with --model flow, a word's weight from 0 to 2, beside "(word:1.5)" in the prompt.
 - film: stories of several sounds; the word of each frame, and what a film of it shows.
 """
 
@@ -47,6 +48,7 @@ from .hearing import (
     synthesized_strangers,
 )
 from .measure import PARTS, SERIES, ablations, loudness, make_token, tokens
+from .words import words
 
 
 def main() -> None:
@@ -152,6 +154,9 @@ def main() -> None:
             sound = unseen_sound(event, 500 + EVENTS.index(event), edits.INTENSITY)
             f_a = encoder.embed([sound])[0]
             edit_tokens[event] = make_token(model, f_a, references(f_a, encoder)[0], settings, "sound")
+    if "words" in arguments.parts and arguments.model == "flow":
+        for what, value in words(model, oracle, range(2), print).items():
+            note(f"words, {what}", value)
     if "film" in arguments.parts:
         stories = [films.story(number) for number in range(arguments.stories)]
         lines = [timeline(embed_windows([told.sound], encoder), arguments.fps) for told in stories]

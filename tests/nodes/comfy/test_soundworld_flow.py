@@ -49,6 +49,17 @@ def test_prompts_take_24_places_and_longer_ones_go_on(both, pack, make_token):
             assert cross.shape == (1, length, 192) and torch.isfinite(cross).all()
 
 
+def test_a_weight_in_the_prompt_is_measured_as_core_reads_it(both, pack):
+    words = pack.part("aai.soundworld.evaluate.words")
+    with torch.inference_mode():
+        cond, _ = words.in_the_prompt(both.ours, "a city with fire", "fire")
+        for row, scale in zip(cond.cross, words.SCALES):
+            tokens = both.clip.tokenize(f"a city with (fire:{scale:g})")
+            cross, _ = both.clip.encode_from_tokens(tokens, return_pooled=True)
+            assert_close(row[None], cross, atol=1e-4, rtol=0)
+    assert (cond.cross[0] - cond.cross[-1]).abs().max() > 0.1
+
+
 def test_the_tokens_vector_is_what_the_encoder_sees_at_its_place(both, pack, make_token):
     prompt, rain = pack.part("aai.prompt").Prompt, make_token(rows=2)
     seen = []

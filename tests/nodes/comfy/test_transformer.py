@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -129,7 +131,8 @@ def test_rows_beside_a_batch(pack):
     conditioning = pack.part("aai.picture.model").Conditioning
     ids, other = (1, 5, 6, 2), (1, 7, 6, 2)
     without = {ids: conditioning(torch.ones(1, 3, 2), token_ids=((1, 6, 2),))}
-    part = hidden.Hidden(0, [0, 1], (ids, other), words.WordScale(("x",), (0.5,), without))
+    plan = pack.part("aai.inject.loudness").Reweight(({},))
+    part = hidden.Hidden(0, [0, 1], (ids, other), words.WordScale(("x",), (0.5,), without), plan)
     given = dict(y=torch.arange(3.0), attention_mask=torch.ones(3, 4), fps=torch.tensor(5.0))
     control = {"input": [None, torch.arange(3.0)[:, None]]}
     x, t, _, context, made, named = hidden.with_rows(
@@ -141,6 +144,22 @@ def test_rows_beside_a_batch(pack):
     assert made["input"][0] is None and len(made["input"][1]) == 5 and named["fps"] == 5
     assert given["attention_mask"].shape == (3, 4)
     long = {ids: conditioning(torch.ones(1, 5, 2), token_ids=((1, 6, 2, 3, 4),))}
-    part = hidden.Hidden(0, [0], (ids,), words.WordScale(("x",), (0.5,), long))
+    part = hidden.Hidden(0, [0], (ids,), words.WordScale(("x",), (0.5,), long), plan)
     with pytest.raises(pack.part("aai.errors").InputError, match="more pieces than with them"):
         hidden.with_rows(x, t, None, torch.zeros(5, 4, 2), None, {}, [part])
+
+
+def test_a_pooled_text_has_the_words_weight_too(pack):
+    """But for an edit's, which is its source's."""
+    hidden, words = pack.part("nodes.comfy.hidden"), pack.part("aai.inject.words")
+    conditioning = pack.part("aai.picture.model").Conditioning
+    ids, pooled = (1, 5, 6, 2), torch.full((1, 3), 4.0)
+    without = {ids: conditioning(torch.ones(1, 3, 2), pooled, ((1, 6, 2),))}
+    for source_pooled, wanted in ((False, [3.0, 0.0, 4.0, 0.0]), (True, [2.0, 0.0, 2.0, 0.0])):
+        plan = SimpleNamespace(source_pooled=source_pooled, word_scale=lambda word, row: word.of(row))
+        part = hidden.Hidden(0, [0, 1], (ids, (1, 7, 2)), words.WordScale(("x",), (0.5,), without), plan)
+        given = dict(y=torch.tensor([[2.0] * 3, [0.0] * 3]))
+        *_, named = hidden.with_rows(
+            torch.zeros(2, 1), torch.zeros(2), None, torch.zeros(2, 4, 2), None, given, [part]
+        )
+        assert named["y"][:, 0].tolist() == wanted and given["y"][0, 0] == 2.0
