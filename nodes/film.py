@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from functools import partial
 
 from comfy_api.latest import io
 
-from ..aai.errors import InputError, logger
+from ..aai.errors import InputError
 from .sound import missing_sound, sound_file, sound_files, sound_of
 from .types import (
     CATEGORY,
@@ -21,8 +19,6 @@ from .types import (
     fold,
     search_aliases,
 )
-
-log = logger(__name__)
 
 SHOWN = 480
 """Columns of the plot on the node: more than it has pixels say nothing."""
@@ -315,70 +311,6 @@ def timeline_inputs() -> list:
             "without one, the adapter that the token was trained with takes each sound.",
         ),
     ]
-
-
-def word_of(model, clip, token, timeline, adapter=None) -> Callable:
-    """What makes a moment's sound f_a a token: an adapter, SoundWorld's where an adapter has made the token,
-    or else the token's own.
-
-    Raises InputError where there is none, or one of another encoder or model.
-    """
-    from ..aai.inject.film import word_of_sound
-    from ..aai.soundworld.loaders import load_adapter
-    from .comfy.picture import ComfyPictureModel
-
-    if adapter is None and "adapter" not in token.provenance:
-        return word_of_sound(token, timeline)
-    picture = ComfyPictureModel(model, clip, None)
-    adapter = adapter or load_adapter(picture)
-    adapter.check(timeline.windows.whole(), picture)
-    return partial(adapter.token, name=token.name)
-
-
-def edits(
-    timeline,
-    chunk: int,
-    source: str,
-    lines: list[str],
-    scale: str,
-    word_of: Callable,
-    others: tuple,
-    latent: dict,
-    settings: dict,
-) -> Callable[[Callable], Iterator[tuple]]:
-    """The edits of a film, a chunk each, with what encodes their prompts; it is given a model's
-    `encode_prompt`. Raises InputError for a latent of several, several prompts, or a scale beside the
-    timeline's."""
-    from ..aai.inject.film import NOTHING, chunk_edit, chunks, encoding_once, plan, words_of
-
-    samples = latent["samples"]
-    if len(samples) != 1:
-        raise InputError(
-            f"A film is drawn of one latent, and {len(samples)} came in: set the batch size to 1; the frames "
-            "are added here."
-        )
-    if len(lines) != 1 or scale.strip() not in ("", "1", "1.0"):
-        raise InputError(
-            "With a timeline, there is one edited prompt, and the scale is each frame's own: write one line, "
-            "leave scale at 1, and set Sound Timeline's gain."
-        )
-    planned, token_of = plan(timeline), words_of(timeline, word_of)
-    shots = chunks(planned.shots or (NOTHING,), chunk)
-    side = 8 * 8 * 3 * 4 / 2**30
-    size = samples.shape[-1] * samples.shape[-2] * side * (len(timeline) + len(planned.shots))
-    log.info(
-        "A film of %d frames: %d pictures to draw, in %d chunks; as pictures, all take %.2f GB of memory.",
-        len(timeline), len(planned.shots), len(shots), size,
-    )  # fmt: skip
-
-    def each(encode_prompt: Callable) -> Iterator[tuple]:
-        for part in shots:
-            yield (
-                chunk_edit(source, lines[0], part, token_of, others, **settings),
-                encoding_once(encode_prompt),
-            )
-
-    return each
 
 
 NODES = [SoundTimeline, JoinFrames, TimelineValues]

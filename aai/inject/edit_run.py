@@ -14,6 +14,7 @@ from .attention import Injection
 from .blend import BlendRun
 from .invert import Trajectory
 from .joint import JointInjection
+from .latent_frames import LatentFilm
 from .words import WordScale
 
 
@@ -25,6 +26,9 @@ class InjectionPlan(Protocol):
 
     @property
     def words(self) -> tuple[WordScale, ...]: ...
+
+    @property
+    def film(self) -> LatentFilm | None: ...
 
     def word_scale(self, word: WordScale, row: int) -> float: ...
 

@@ -53,10 +53,15 @@ NOTHING = Shot(SOURCE, 0.0)
 
 def plan(timeline: Timeline, gain: float = 1.0) -> FilmPlan:
     """The pictures of a timeline; `gain` multiplies its scales, which stay below LARGEST."""
-    steps = np.rint(np.clip(timeline.scale * gain, 0, LARGEST) / STEP).astype(int)
+    return planned(timeline.stretch, timeline.scale * gain)
+
+
+def planned(stretches: np.ndarray, scales: np.ndarray) -> FilmPlan:
+    """The pictures of frames that draw these stretches [T] at these scales [T]."""
+    steps = np.rint(np.clip(scales, 0, LARGEST) / STEP).astype(int)
     numbers: dict[tuple[int, int], int] = {}
     frames = []
-    for stretch, step in zip(timeline.stretch.tolist(), steps.tolist()):
+    for stretch, step in zip(stretches.tolist(), steps.tolist()):
         shows = step > 0 and stretch >= 0
         frames.append(numbers.setdefault((stretch, step), len(numbers)) if shows else SOURCE)
     return FilmPlan(tuple(Shot(stretch, step * STEP) for stretch, step in numbers), tuple(frames))

@@ -101,6 +101,11 @@ def with_scales(
     or the scales are not as many as the pictures.
     """
     token_ids, before = token_ids_of(conditioning), attached(model)
+    if before is not None and before.film is not None:
+        raise InputError(
+            "This model follows a timeline, in which each frame has its own scale: connect the model from "
+            "before, and set Sound Timeline's gain."
+        )
     known = token_names(token_ids)
     if not known and not names:
         raise InputError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from ...aai.inject.edit import Edit
 from ...aai.inject.edit_run import EditRun
 from ...aai.inject.heatmap import Heatmap
@@ -38,6 +40,8 @@ class SamplingRun:
     observed: the conditionings whose maps and changes have been seen since the guider's last call.
     observing: whether this call is seen: other nodes' guidance (SAG, PAG) calls the model once more, with
     attention that is not the picture's.
+    texts: those of a clip's frames [n * L, D], on the device once the model has been called.
+    retained: places of core's context windows that hold the latent frame of their own number.
     """
 
     edit: EditRun
@@ -47,6 +51,8 @@ class SamplingRun:
     prompts: dict[uuid.UUID, tuple[TokenIds, ...]] = field(default_factory=dict)
     observed: set[uuid.UUID] = field(default_factory=set)
     observing: bool = True
+    texts: Tensor | None = None
+    retained: tuple[int, ...] = ()
 
     @property
     def words(self) -> tuple[WordScale, ...]:

@@ -146,7 +146,7 @@ def test_a_token_of_another_encoder_gets_a_sentence(pack, edit, rain, adapter, t
 
 def test_an_adapter_makes_the_word_of_each_moment(pack, small, adapter, timeline, monkeypatch):
     """A token that an adapter has made takes SoundWorld's; a trained one its own; and any the one given."""
-    film, made = pack.part("nodes.film"), {}
+    film, made = pack.part("nodes.comfy.film"), {}
 
     class Given:
         def check(self, sound, model):
@@ -158,7 +158,7 @@ def test_an_adapter_makes_the_word_of_each_moment(pack, small, adapter, timeline
     word = film.word_of(small.model, small.clip, adapter, timeline, Given())
     assert word(timeline.f_a[0]).name == "rain" and made["heard"][0] == timeline.windows.encoder
     instant = replace(adapter, provenance={"adapter": "SoundWorld"})
-    monkeypatch.setattr(pack.part("aai.soundworld.loaders"), "load_adapter", lambda model: Given())
+    monkeypatch.setattr(film, "load_adapter", lambda model: Given())
     assert torch.equal(
         film.word_of(small.model, small.clip, instant, timeline)(timeline.f_a[1]).f_a, timeline.f_a[1]
     )
