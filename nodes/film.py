@@ -50,7 +50,8 @@ class SoundTimeline(Node):
                     min=0.1,
                     max=60.0,
                     step=0.5,
-                    tooltip="Frames a second; each is a picture to draw, so 4 to 12 do for a first try.",
+                    tooltip="Frames a second; each is a picture to draw, so 4 to 12 do for a first try. "
+                    "For a video model, the video's own.",
                 ),
                 io.Combo.Input(
                     "file",
@@ -94,12 +95,17 @@ class SoundTimeline(Node):
                     "shorter ones tell what follows what.",
                 ),
                 io.Audio.Input("audio", optional=True, tooltip="The sound, where no file is chosen."),
+                io.Boolean.Input(
+                    "new_scenes", default=False, optional=True,
+                    tooltip="Each cut of the story begins a new scene, with a noise of its own. Off: one "
+                    "scene throughout.",
+                ),
             ],
             outputs=[
                 SoundTimelineType.Output(
                     "timeline",
                     display_name="timeline",
-                    tooltip="For Prompt To Prompt Edit, Join Frames and Timeline Values.",
+                    tooltip="For Prompt To Prompt Edit, Loudness Reweight, Join Frames and Timeline Values.",
                 )
             ],
             is_output_node=True,
@@ -118,8 +124,9 @@ class SoundTimeline(Node):
 
     @classmethod
     def execute(
-        cls, sound_encoder, frame_rate, file, start, length, window, reference, audio=None, **envelope
-    ) -> io.NodeOutput:
+        cls, sound_encoder, frame_rate, file, start, length, window, reference, audio=None, new_scenes=False,
+        **envelope,
+    ) -> io.NodeOutput:  # fmt: skip
         from ..aai import audio as sounds
         from ..aai.inject.timeline import Envelope, check_rate, timeline
         from ..aai.inject.windows import embed_windows
@@ -146,7 +153,7 @@ class SoundTimeline(Node):
             name=name,
             callback=lambda done: bar(min(round(done), total), total),
         )
-        made = timeline(windows, frame_rate, settings)
+        made = timeline(windows, frame_rate, settings, new_scenes)
         return io.NodeOutput(made, ui={"timeline": [_plot(made)]})
 
 
@@ -190,26 +197,40 @@ class JoinFrames(Node):
                 io.Float.Output("fps", display_name="fps", tooltip="Their rate, for Create Video."),
             ],
             is_input_list=True,
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, images, timeline) -> io.NodeOutput:
         import torch
 
-        from ..aai.inject.film import NOTHING, plan
+        from ..aai.inject.film import SOURCE, plan
+        from .comfy.kept import joined
 
         planned = plan(timeline[0])
-        shots = len(planned.shots) or len((NOTHING,))
-        found = sum(map(len, images))
-        if found != shots + len(images) or len({tuple(part.shape[1:]) for part in images}) != 1:
+        shots, found = planned.drawn, sum(map(len, images))
+        if found != len(shots) + len(images) or len({tuple(part.shape[1:]) for part in images}) != 1:
             raise InputError(
-                f"The timeline has {shots} different pictures, but {found} in {len(images)} chunks came in: "
-                "connect all that KSampler drew of Prompt To Prompt Edit with this timeline, sources "
+                f"The timeline has {len(shots)} different pictures, but {found} in {len(images)} chunks came "
+                "in: connect all that KSampler drew of Prompt To Prompt Edit with this timeline, sources "
                 "included, and nothing between that adds or takes pictures."
             )
-        drawn = torch.cat([images[0][:1], *(part[1:] for part in images)])
-        # The source stands first, so that number -1 is 0.
-        return io.NodeOutput(drawn[torch.tensor(planned.frames) + 1], float(timeline[0].rate))
+        # A chunk's source stands before its frames.
+        places, sources, place = {}, {}, 0
+        shown = iter(shots)
+        for part in images:
+            for number in range(1, len(part)):
+                shot = next(shown)
+                sources.setdefault(shot.scene, place)
+                places[shot] = place + number
+            place += len(part)
+        order = [
+            places[planned.shots[number]] if number >= 0 else sources[SOURCE - number]
+            for number in planned.frames
+        ]
+        frames = torch.cat(images)[torch.tensor(order)]
+        joined(cls.hidden)
+        return io.NodeOutput(frames, float(timeline[0].rate))
 
 
 class TimelineValues(Node):

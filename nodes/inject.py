@@ -222,6 +222,7 @@ class PromptToPromptEdit(Node):
                     is_output_list=True,
                 ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
         return fold(schema, in_sight=["source_prompt", "edited_prompt", "scale", "windows"])
 
@@ -242,6 +243,7 @@ class PromptToPromptEdit(Node):
         from .comfy import patch
         from .comfy.clip import Written, as_core
         from .comfy.clip import encode as encode_with
+        from .comfy.kept import film_of
         from .comfy.latent import paired, trajectory_of
 
         patch.check_blend(model, blend_words)
@@ -255,11 +257,11 @@ class PromptToPromptEdit(Node):
         encode_prompt, trajectory = partial(encode_with, clip), trajectory_of(latent)
         settings |= {"trajectory": trajectory}
 
-        def finished(edit: Edit, encode_prompt) -> tuple:
+        def finished(edit: Edit, encode_prompt, latent=latent, kept=None) -> tuple:
             edit = blended(
                 edit, encode_prompt, blend_words, mask, blend_start, blend_threshold, blend_changes
             )
-            prepared = patch.attach(model, edit)
+            prepared = patch.attach(model, edit, kept=kept)
             cond = encode(encode_prompt, edit, patch.stack_of(prepared))
             positive = as_core(cond, Written(clip, (edit.source, *edit.edited)))
             return prepared, positive, paired(latent, edit.rows)
@@ -273,7 +275,8 @@ class PromptToPromptEdit(Node):
                 edit = films.clip_edit(model, timeline, latent, *given, once)
                 return io.NodeOutput(*([value] for value in finished(edit, once)))
             drawn = films.chunk_edits(timeline, chunk, latent, *given)
-            made = (finished(edit, encoding_once(encode_prompt)) for edit in drawn)
+            kept = film_of(cls.hidden)
+            made = (finished(edit, encoding_once(encode_prompt), scene, kept) for edit, scene in drawn)
             return io.NodeOutput(*map(list, zip(*made)))
         if len(lines) > 1:
             log.info("The edited prompt has %d lines: each is a picture of its own.", len(lines))

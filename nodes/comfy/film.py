@@ -72,10 +72,11 @@ def chunk_edits(
     word_of: Callable,
     others: tuple,
     settings: dict,
-) -> Iterator[Edit]:
-    """The edits of a film of a picture model, a chunk each."""
+) -> Iterator[tuple[Edit, dict]]:
+    """The edits of a film of a picture model, a chunk each, and the LATENT that each is drawn of: each scene
+    has the noise that core gives a batch's latent of its number."""
     planned, token_of = plan(timeline), words_of(timeline, word_of)
-    shots = chunks(planned.shots or (NOTHING,), chunk)
+    shots = chunks(planned.drawn, chunk)
     side = 8 * 8 * 3 * 4 / 2**30
     height, width = latent["samples"].shape[-2:]
     log.info(
@@ -83,8 +84,10 @@ def chunk_edits(
         len(timeline), len(planned.shots), len(shots),
         height * width * side * (len(timeline) + len(planned.shots)),
     )  # fmt: skip
+    first, *_ = latent.get("batch_index") or [0]
     for part in shots:
-        yield chunk_edit(source, edited, part, token_of, others, **settings)
+        scene = {**latent, "batch_index": [first + part[0].scene]}
+        yield chunk_edit(source, edited, part, token_of, others, **settings), scene
 
 
 def is_clip(latent: dict) -> bool:
@@ -113,6 +116,11 @@ def clip_edit(
     """The edit of a clip beside its source, each latent frame with its own word and scale. Raises InputError
     for a video model that reads its prompt otherwise, or a timeline that does not fit."""
     pictures = pictures_of(model)
+    if timeline.new_scenes:
+        raise InputError(
+            "A video is one scene: turn new_scenes off in Sound Timeline, or draw pictures (a latent of one "
+            "frame)."
+        )
     if pictures == 1:
         raise InputError(
             "A timeline goes through the latent frames of Wan, LTX and Cosmos, whose pictures look at the "

@@ -17,12 +17,13 @@ from ...aai.prompt import token_names
 from . import attention, families, sampling, transformer
 from .clip import PROMPTS, TOKEN_IDS, token_ids_of
 from .clip import encode as clip_encode
+from .kept import KeptFilm
 from .state import KEY, Attachment
 
 
-def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None):
+def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None, kept: KeptFilm | None = None):
     """A clone of a MODEL that samples with the injection, in place of one that it carried before, and fills
-    the heat map, or without one, the MODEL's own.
+    the heat map, or without one, the MODEL's own; what it samples is kept for a film.
 
     Raises InputError for a model whose attention nothing reaches, or an inverted picture of another model.
     """
@@ -41,7 +42,7 @@ def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None):
     options = model.model_options["transformer_options"]
     if heatmap is None and KEY in options:
         heatmap = options[KEY].heatmap
-    options[KEY] = Attachment(injection, heatmap, unet)
+    options[KEY] = Attachment(injection, heatmap, unet, kept)
     for kind, wrapper in (
         (WrappersMP.SAMPLER_SAMPLE, sampling.prepared),
         (WrappersMP.PREDICT_NOISE, sampling.guided_to_source),

@@ -46,8 +46,15 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
     retained = tuple(getattr(windows, "latent_retain_index_list", ()))
     options[RUN] = SamplingRun(edit, token_ids, negative, heatmap, prompts, retained=retained)
     sampled = executor if isinstance(injection, Reweight) else partial(_pairs, executor, edit)
+    kept = attachment.kept and attachment.kept.chunk(injection, guider.conds, sigmas, noise, *rest)
+    before = kept and kept.load()
+    if before is not None:
+        return before.to(noise.device)
     with heatmap.sampling(len(noise), tuple(noise.shape[-2:])) if heatmap else nullcontext():
-        return sampled(guider, sigmas, extra_args, callback, noise, *rest, **named)
+        drawn = sampled(guider, sigmas, extra_args, callback, noise, *rest, **named)
+    if kept:
+        kept.save(drawn)
+    return drawn
 
 
 def _pairs(executor, edit: EditRun, guider, sigmas, extra_args, callback, noise, *rest, **named):

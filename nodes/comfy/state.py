@@ -13,6 +13,7 @@ from ...aai.inject.heatmap import Heatmap
 from ...aai.inject.loudness import Reweight
 from ...aai.inject.words import WordScale
 from ...aai.prompt import TokenIds
+from .kept import KeptFilm
 
 KEY = "aai_injection"
 """Under it a MODEL's transformer options hold its Attachment, and its wrappers are known by it."""
@@ -22,12 +23,13 @@ RUN = "aai_sampling"
 
 @dataclass(frozen=True)
 class Attachment:
-    """What a MODEL samples with, and the heat map that its next sampling fills. A U-Net's conditionings may
-    be repeated to another's length, a transformer's never."""
+    """What a MODEL samples with, the heat map that its next sampling fills, and the film that its samplings
+    are kept for. A U-Net's conditionings may be repeated to another's length, a transformer's never."""
 
     injection: Edit | Reweight
     heatmap: Heatmap | None = None
     is_unet: bool = True
+    kept: KeptFilm | None = None
 
 
 @dataclass

@@ -112,6 +112,20 @@ def test_core_draws_a_film_by_lists(pack, run, edit, sampled, pictures, adapter,
         run("AAI_JoinFrames", images=chunks[1:], timeline=[timeline])
 
 
+def test_new_scenes_have_noises_and_sources_of_their_own(pack, run, edit, sampled, pictures, adapter, heard):
+    timeline = heard(new_scenes=True).args[0]
+    models, conds, latents = edit(token=adapter, timeline=timeline, chunk=4)
+    plan = pack.part("aai.inject.film").plan(timeline)
+    scenes = [latent["batch_index"] for latent in latents]
+    assert all(len({*indices}) == 1 for indices in scenes) and {i[0] for i in scenes} == {0, 1}
+    chunks = [pictures(sampled(*each)) for each in zip(models, conds, latents)]
+    images, _ = run("AAI_JoinFrames", images=chunks, timeline=[timeline])
+    assert len(images) == 12 and len({shot.scene for shot in plan.drawn}) == 2
+    # The story ends in silence, in the second scene.
+    last = next(part[0] for part, indices in zip(chunks, scenes) if indices[0] == 1)
+    assert torch.equal(images[-1], last) and (chunks[0][0] - last).abs().max() > 0.05
+
+
 def test_a_silent_timeline_is_its_source(pack, run, edit, sampled, pictures, adapter, heard, comfy):
     audio = pack.part("aai.audio")
     audio.save(audio.Sound(torch.zeros(1, 16000), 16000), comfy / "input" / "still.wav")
