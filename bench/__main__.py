@@ -58,6 +58,10 @@ def main() -> int:
         help="edit: the pictures' sides in pixels (256 512 768; 512 1024 with --model flux)",
     )  # fmt: skip
     parser.add_argument(
+        "--frames", type=int, nargs="+", default=film.FRAMES, metavar="N",
+        help="film: of how many frames the films are whose memory is measured (60 600)",
+    )  # fmt: skip
+    parser.add_argument(
         "--model", choices=EDITS, default="sd1", help="edit: whose shape is drawn with (%(default)s)"
     )
     parser.add_argument(
@@ -67,7 +71,8 @@ def main() -> int:
     torch.manual_seed(0)
     editing = EDITS[options.model]
     sizes = {"sizes": options.sizes or editing.SIZES}
-    given = {"token": {"script": options.script}, "edit": sizes}.get(options.name, {})
+    given = {"token": {"script": options.script}, "edit": sizes, "film": {"frames": options.frames}}
+    given = given.get(options.name, {})
     try:
         if options.name == "parity":
             return parity.run(options.checkout, options.json)
