@@ -126,6 +126,49 @@ def test_new_scenes_have_noises_and_sources_of_their_own(pack, run, edit, sample
     assert torch.equal(images[-1], last) and (chunks[0][0] - last).abs().max() > 0.05
 
 
+@pytest.fixture
+def prompt(run, small, adapter):
+    return run("AAI_SoundTokenConditioning", clip=small.clip, token=adapter, prompt="a city under *")[0]
+
+
+@pytest.fixture
+def loud(run, small, prompt):
+    """loud(timeline=...) -> the MODEL and the first scale of Loudness Reweight."""
+
+    def make(**changes):
+        given = dict(model=small.model, conditioning=prompt, tokens="", scale="", reference=-23.0)
+        return run("AAI_LoudnessReweight", **{**given, **changes})
+
+    return make
+
+
+def test_each_picture_of_a_batch_has_the_loudness_of_its_moment(loud, prompt, sampled, timeline):
+    latent = {"samples": torch.zeros(12, 32, 8, 8), "batch_index": [0] * 12}
+    model, first = loud(timeline=timeline)
+    drawn = sampled(model, prompt, latent)
+    assert first == pytest.approx(float(timeline.scale[0]))
+    scales = ", ".join(str(scale) for scale in timeline.scale.tolist())
+    assert torch.equal(drawn, sampled(loud(scale=scales)[0], prompt, latent))
+    # The story ends in silence, which shows nothing of the token.
+    alone = {"samples": torch.zeros(1, 32, 8, 8)}
+    torch.testing.assert_close(drawn[-1:], sampled(loud(scale="0")[0], prompt, alone), atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_no_loudness_in_time_gets_a_sentence(pack, loud, edit, prompt, sampled, timeline, adapter):
+    refused = pack.part("aai.errors").InputError
+    with pytest.raises(refused, match="leave scale empty"):
+        loud(timeline=timeline, scale="1")
+    with pytest.raises(refused, match="takes Prompt To Prompt Edit"):
+        loud(timeline=timeline, adapter=object())
+    with pytest.raises(refused, match="connect Sound Timeline's"):
+        loud(adapter=object(), scale="1")
+    model, positive, _ = edit(token=adapter)
+    with pytest.raises(refused, match="goes into Prompt To Prompt Edit itself"):
+        loud(timeline=timeline, model=model, conditioning=positive)
+    with pytest.raises(refused, match="12 loudness scales were given for a batch of 5"):
+        sampled(loud(timeline=timeline)[0], prompt, {"samples": torch.zeros(5, 32, 8, 8)})
+
+
 def test_a_silent_timeline_is_its_source(pack, run, edit, sampled, pictures, adapter, heard, comfy):
     audio = pack.part("aai.audio")
     audio.save(audio.Sound(torch.zeros(1, 16000), 16000), comfy / "input" / "still.wav")

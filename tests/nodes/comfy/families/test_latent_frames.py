@@ -231,6 +231,21 @@ def test_a_window_s_frames_are_the_film_s(video, loud, edit, line, prompt, draw,
     assert torch.isfinite(pair[0]).all() and not torch.equal(pair[1][0], pair[1][1])
 
 
+def test_ltx_s_guides_read_the_prompt_itself(video, loud, line, prompt, calls, draw, empty):
+    if video.name != "LTX":
+        pytest.skip("LTX alone puts guides behind its frames")
+    places = 16
+    guide = {"keyframe_idxs": torch.zeros(1, 3, places, 2)}
+    given = [[cross, {**options, **guide}] for cross, options in prompt]
+    latent = {**empty(FRAMES + 1), "noise_mask": torch.ones(1, 1, FRAMES + 1, 4, 4)}
+    outputs = [
+        calls(loud(line([0] * FRAMES, [scale] * FRAMES)), given, latent)[0].unflatten(1, (FRAMES + 1, places))
+        for scale in (1.0, 2.0)
+    ]
+    apart = (outputs[1] - outputs[0]).abs().flatten(2).amax(2)[0]
+    assert apart[:FRAMES].min() > 1e-4 and apart[FRAMES] < 1e-6
+
+
 def test_what_does_not_fit_gets_a_sentence(pack, video, run, loud, edit, line, prompt, draw, empty, word):
     refused = pack.part("aai.errors").InputError
     short, flat = line([0] * 3, [1.0] * 3), line([0] * FRAMES, [1.0] * FRAMES)
