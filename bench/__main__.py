@@ -55,7 +55,8 @@ def main() -> int:
     )
     parser.add_argument(
         "--sizes", type=int, nargs="+", metavar="N",
-        help="edit: the pictures' sides in pixels (256 512 768; 512 1024 with --model flux)",
+        help="edit: the pictures' sides in pixels (256 512 768; 512 1024 with --model flux); film: on Stable "
+        "Diffusion 1.5's shape, in place of SoundWorld's",
     )  # fmt: skip
     parser.add_argument(
         "--frames", type=int, nargs="+", default=film.FRAMES, metavar="N",
@@ -71,7 +72,11 @@ def main() -> int:
     torch.manual_seed(0)
     editing = EDITS[options.model]
     sizes = {"sizes": options.sizes or editing.SIZES}
-    given = {"token": {"script": options.script}, "edit": sizes, "film": {"frames": options.frames}}
+    given = {
+        "token": {"script": options.script},
+        "edit": sizes,
+        "film": {"frames": options.frames, "sizes": options.sizes},
+    }
     given = given.get(options.name, {})
     try:
         if options.name == "parity":

@@ -1,9 +1,10 @@
-"""A film's frames against as many plain pictures, on Stable Diffusion 1.5's shape.
+"""A film's frames against as many plain pictures, on SoundWorld's U-Net, or with `--sizes` on Stable
+Diffusion 1.5's shape (random weights do).
 
-Random weights do. A step of a chunk, its source's row and its frames', each with a scale of its own inside
-both windows, stands against a step of as many plain pictures as it has frames. And what `aai film` holds at
-its most, all of its process, for a film of SoundWorld's of 60 frames against one of 600, of one step each:
-what differs is how many frames are heard, drawn, kept and written.
+A step of a chunk, its source's row and its frames', each with a scale of its own inside both windows, stands
+against a step of as many plain pictures as it has frames. And what `aai film` holds at its most, all of its
+process, for a film of SoundWorld's of 60 frames against one of 600, of one step each: what differs is how
+many frames are heard, drawn, kept and written.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from aai.errors import InputError
 from aai.inject.edit import Edit
 from aai.picture.attention import injecting
 from aai.prompt import Prompt
+from aai.soundworld.loaders import load_picture_model
 from aai.soundworld.sounds import synthesize
 from aai.token import SoundToken
 from bench.edit import stable_diffusion_unet
@@ -31,23 +33,26 @@ from bench.edit import stable_diffusion_unet
 ROOT = Path(__file__).parents[1]
 
 CHUNKS = (1, 4, 8)
-SIDE = 256
+SIDE = 128
 FRAMES = (60, 600)
 RATE, PART = 8, 5.0
 """Frames a second of those films, and seconds of each sound in them."""
 
 
-def rows(measure, frames: Sequence[int] = FRAMES) -> list[dict]:
+def rows(measure, frames: Sequence[int] = FRAMES, sizes: Sequence[int] | None = None) -> list[dict]:
     """`measure` times jobs by turns; `frames` are those of the films whose memory is measured, the first what
-    the others are compared with."""
-    unet, found = stable_diffusion_unet(), []
-    for chunk in CHUNKS:
-        seconds = measure(chunk_jobs(unet, chunk))
-        each = {name: value / chunk for name, value in seconds.items()}
-        plain = each["plain pictures"]
-        for name, value in each.items():
-            what = f"chunks of {chunk}, {name}: a step of one"
-            found.append({"what": what, "value": value, "unit": "s", "ratio": value / plain})
+    the others are compared with. `sizes`: the sides in pixels, on Stable Diffusion 1.5's shape."""
+    found = []
+    unet = stable_diffusion_unet() if sizes else load_picture_model().unet
+    for side in sizes or (SIDE,):
+        for chunk in CHUNKS:
+            seconds = measure(chunk_jobs(unet, chunk, side))
+            each = {name: value / chunk for name, value in seconds.items()}
+            plain = each["plain pictures"]
+            for name, value in each.items():
+                what = f"{side} px, chunks of {chunk}, {name}: a step of one"
+                found.append({"what": what, "value": value, "unit": "s", "ratio": value / plain})
+    del unet
     held = {count: film_memory(count) for count in frames}
     for count, value in held.items():
         what = f"aai film, {count} frames: its memory at the most"
@@ -55,10 +60,11 @@ def rows(measure, frames: Sequence[int] = FRAMES) -> list[dict]:
     return found
 
 
-def chunk_jobs(unet: torch.nn.Module, chunk: int) -> dict[str, Callable[[], object]]:
+def chunk_jobs(unet: torch.nn.Module, chunk: int, side: int = SIDE) -> dict[str, Callable[[], object]]:
     generator = torch.Generator().manual_seed(chunk)
-    latents = torch.randn(1, 4, SIDE // 8, SIDE // 8, generator=generator).repeat(chunk + 1, 1, 1, 1)
-    context = torch.randn(chunk + 1, 77, 768, generator=generator)
+    channels, width = unet.config.in_channels, unet.config.cross_attention_dim
+    latents = torch.randn(1, channels, side // 8, side // 8, generator=generator).repeat(chunk + 1, 1, 1, 1)
+    context = torch.randn(chunk + 1, 77, width, generator=generator)
     source = (1, 320, 1305, 2, *[None] * 73)
     edited = (1, 320, 1305, 450, ("sound", 0), 2, *[None] * 71)
     token = SoundToken("sound", {"clip_l": torch.zeros(1, 768)})
