@@ -80,7 +80,12 @@ def main() -> int:
     )
     parser.add_argument(
         "--sizes", type=int, nargs="+", metavar="N",
-        help="edit: the pictures' sides in pixels (256 512 768; 512 1024 with --model flux)",
+        help="edit: the pictures' sides in pixels (256 512 768; 512 1024 with --model flux); film: on Stable "
+        "Diffusion 1.5's shape, in place of SoundWorld's",
+    )  # fmt: skip
+    parser.add_argument(
+        "--frames", type=int, nargs="+", default=film.FRAMES, metavar="N",
+        help="film: of how many frames the films are whose memory is measured (60 600)",
     )  # fmt: skip
     parser.add_argument(
         "--model",
@@ -98,6 +103,8 @@ def main() -> int:
         given = {"script": options.script} if module is token else {}
         if options.name == "edit":
             given = {"sizes": options.sizes or module.SIZES}
+        if options.name == "film":
+            given = {"frames": options.frames, "sizes": options.sizes}
         if options.name == "parity":
             return parity.run(options.checkout, options.json)
         rows = module.rows(lambda jobs: interleaved(jobs, options.repeats), **given)

@@ -87,6 +87,8 @@ def main() -> None:
             save(card([curve], (), sounds_of("align_encoder")), EXAMPLES / "align_encoder.jpg")
         if asked("sound_film", "film"):
             draw_film(server)
+        if asked("sound_film_wan"):
+            draw_clip()
         if asked("flow_edit"):
             draw_flow_edit()
         if asked("soundworld", "tokens", "heatmap", "banner"):
@@ -108,6 +110,38 @@ def draw_film(server: ComfyServer) -> None:
     captions = [caption for _, caption in shown]
     save(card([frame for frame, _ in shown], captions, sounds_of("sound_film")), EXAMPLES / "sound_film.jpg")
     save(strip(shown, 120), HELP / "film.jpg")
+
+
+def draw_clip() -> None:
+    """What each latent frame of the clip that the template makes reads: its word, and how much of it."""
+    from aai.inject.latent_film import latent_plan
+    from aai.inject.timeline import timeline
+    from aai.inject.windows import embed_windows
+    from aai.soundworld.loaders import load_sound_encoder
+
+    saved_nodes = {node["type"]: node["widgets_values"] for node in example("sound_film_wan")["nodes"]}
+    name, start, seconds = saved_nodes["AAI_LoadAudio"]
+    sound = audio.load(EXAMPLES / "input" / name).cut(start, seconds)
+    line = timeline(embed_windows([sound], load_sound_encoder()), saved_nodes["AAI_SoundTimeline"][0])
+    pictures = 4
+    count = 1 + (saved_nodes["EmptyHunyuanLatentVideo"][2] - 1) // pictures
+    plan = latent_plan(line, count, pictures)
+    side, tall, big = 1208, 520, ImageFont.load_default(30)
+    drawn = Image.new("RGB", (side, tall), (34, 33, 42))
+    pen, wide, before, colours = ImageDraw.Draw(drawn), side / count, "", {}
+    for number, shown in enumerate(plan.frames):
+        shot = plan.shots[shown] if shown >= 0 else None
+        picture = max(0, 1 + (number - 1) * pictures)
+        word = line.words[min(picture, len(line) - 1)] if shot else ""
+        colour = colours.setdefault(shot.stretch if shot else -1, (AMBER, BLUE)[len(colours) % 2])
+        left, right = number * wide + 3, (number + 1) * wide - 3
+        height = (tall - 130) * (shot.scale if shot else 0) / 2
+        pen.rectangle((left, tall - 20 - max(height, 4), right, tall - 20), colour if shot else LABEL)
+        if word and word != before:
+            pen.text((left, 24), word, WORDS, big)
+        before = word
+    save(card([drawn], (f"{count} latent frames, {len(line)} pictures",), [sound]),
+         EXAMPLES / "sound_film_wan.jpg")  # fmt: skip
 
 
 def draw_flow_edit() -> None:

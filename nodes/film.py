@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from functools import partial
 
 from comfy_api.latest import io
 
-from ..aai.errors import InputError, logger
+from ..aai.errors import InputError
 from .sound import missing_sound, sound_file, sound_files, sound_of
 from .types import (
     CATEGORY,
@@ -21,8 +19,6 @@ from .types import (
     fold,
     search_aliases,
 )
-
-log = logger(__name__)
 
 SHOWN = 480
 """Columns of the plot on the node: more than it has pixels say nothing."""
@@ -54,7 +50,8 @@ class SoundTimeline(Node):
                     min=0.1,
                     max=60.0,
                     step=0.5,
-                    tooltip="Frames a second; each is a picture to draw, so 4 to 12 do for a first try.",
+                    tooltip="Frames a second; each is a picture to draw, so 4 to 12 do for a first try. "
+                    "For a video model, the video's own.",
                 ),
                 io.Combo.Input(
                     "file",
@@ -98,12 +95,17 @@ class SoundTimeline(Node):
                     "shorter ones tell what follows what.",
                 ),
                 io.Audio.Input("audio", optional=True, tooltip="The sound, where no file is chosen."),
+                io.Boolean.Input(
+                    "new_scenes", default=False, optional=True,
+                    tooltip="Each cut of the story begins a new scene, with a noise of its own. Off: one "
+                    "scene throughout.",
+                ),
             ],
             outputs=[
                 SoundTimelineType.Output(
                     "timeline",
                     display_name="timeline",
-                    tooltip="For Prompt To Prompt Edit, Join Frames and Timeline Values.",
+                    tooltip="For Prompt To Prompt Edit, Loudness Reweight, Join Frames and Timeline Values.",
                 )
             ],
             is_output_node=True,
@@ -122,8 +124,9 @@ class SoundTimeline(Node):
 
     @classmethod
     def execute(
-        cls, sound_encoder, frame_rate, file, start, length, window, reference, audio=None, **envelope
-    ) -> io.NodeOutput:
+        cls, sound_encoder, frame_rate, file, start, length, window, reference, audio=None, new_scenes=False,
+        **envelope,
+    ) -> io.NodeOutput:  # fmt: skip
         from ..aai import audio as sounds
         from ..aai.inject.timeline import Envelope, check_rate, timeline
         from ..aai.inject.windows import embed_windows
@@ -150,7 +153,7 @@ class SoundTimeline(Node):
             name=name,
             callback=lambda done: bar(min(round(done), total), total),
         )
-        made = timeline(windows, frame_rate, settings)
+        made = timeline(windows, frame_rate, settings, new_scenes)
         return io.NodeOutput(made, ui={"timeline": [_plot(made)]})
 
 
@@ -194,26 +197,40 @@ class JoinFrames(Node):
                 io.Float.Output("fps", display_name="fps", tooltip="Their rate, for Create Video."),
             ],
             is_input_list=True,
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, images, timeline) -> io.NodeOutput:
         import torch
 
-        from ..aai.inject.film import NOTHING, plan
+        from ..aai.inject.film import SOURCE, plan
+        from .comfy.kept import joined
 
         planned = plan(timeline[0])
-        shots = len(planned.shots) or len((NOTHING,))
-        found = sum(map(len, images))
-        if found != shots + len(images) or len({tuple(part.shape[1:]) for part in images}) != 1:
+        shots, found = planned.drawn, sum(map(len, images))
+        if found != len(shots) + len(images) or len({tuple(part.shape[1:]) for part in images}) != 1:
             raise InputError(
-                f"The timeline has {shots} different pictures, but {found} in {len(images)} chunks came in: "
-                "connect all that KSampler drew of Prompt To Prompt Edit with this timeline, sources "
+                f"The timeline has {len(shots)} different pictures, but {found} in {len(images)} chunks came "
+                "in: connect all that KSampler drew of Prompt To Prompt Edit with this timeline, sources "
                 "included, and nothing between that adds or takes pictures."
             )
-        drawn = torch.cat([images[0][:1], *(part[1:] for part in images)])
-        # The source stands first, so that number -1 is 0.
-        return io.NodeOutput(drawn[torch.tensor(planned.frames) + 1], float(timeline[0].rate))
+        # A chunk's source stands before its frames.
+        places, sources, place = {}, {}, 0
+        shown = iter(shots)
+        for part in images:
+            for number in range(1, len(part)):
+                shot = next(shown)
+                sources.setdefault(shot.scene, place)
+                places[shot] = place + number
+            place += len(part)
+        order = [
+            places[planned.shots[number]] if number >= 0 else sources[SOURCE - number]
+            for number in planned.frames
+        ]
+        frames = torch.cat(images)[torch.tensor(order)]
+        joined(cls.hidden)
+        return io.NodeOutput(frames, float(timeline[0].rate))
 
 
 class TimelineValues(Node):
@@ -315,70 +332,6 @@ def timeline_inputs() -> list:
             "without one, the adapter that the token was trained with takes each sound.",
         ),
     ]
-
-
-def word_of(model, clip, token, timeline, adapter=None) -> Callable:
-    """What makes a moment's sound f_a a token: an adapter, SoundWorld's where an adapter has made the token,
-    or else the token's own.
-
-    Raises InputError where there is none, or one of another encoder or model.
-    """
-    from ..aai.inject.film import word_of_sound
-    from ..aai.soundworld.loaders import load_adapter
-    from .comfy.picture import ComfyPictureModel
-
-    if adapter is None and "adapter" not in token.provenance:
-        return word_of_sound(token, timeline)
-    picture = ComfyPictureModel(model, clip, None)
-    adapter = adapter or load_adapter(picture)
-    adapter.check(timeline.windows.whole(), picture)
-    return partial(adapter.token, name=token.name)
-
-
-def edits(
-    timeline,
-    chunk: int,
-    source: str,
-    lines: list[str],
-    scale: str,
-    word_of: Callable,
-    others: tuple,
-    latent: dict,
-    settings: dict,
-) -> Callable[[Callable], Iterator[tuple]]:
-    """The edits of a film, a chunk each, with what encodes their prompts; it is given a model's
-    `encode_prompt`. Raises InputError for a latent of several, several prompts, or a scale beside the
-    timeline's."""
-    from ..aai.inject.film import NOTHING, chunk_edit, chunks, encoding_once, plan, words_of
-
-    samples = latent["samples"]
-    if len(samples) != 1:
-        raise InputError(
-            f"A film is drawn of one latent, and {len(samples)} came in: set the batch size to 1; the frames "
-            "are added here."
-        )
-    if len(lines) != 1 or scale.strip() not in ("", "1", "1.0"):
-        raise InputError(
-            "With a timeline, there is one edited prompt, and the scale is each frame's own: write one line, "
-            "leave scale at 1, and set Sound Timeline's gain."
-        )
-    planned, token_of = plan(timeline), words_of(timeline, word_of)
-    shots = chunks(planned.shots or (NOTHING,), chunk)
-    side = 8 * 8 * 3 * 4 / 2**30
-    size = samples.shape[-1] * samples.shape[-2] * side * (len(timeline) + len(planned.shots))
-    log.info(
-        "A film of %d frames: %d pictures to draw, in %d chunks; as pictures, all take %.2f GB of memory.",
-        len(timeline), len(planned.shots), len(shots), size,
-    )  # fmt: skip
-
-    def each(encode_prompt: Callable) -> Iterator[tuple]:
-        for part in shots:
-            yield (
-                chunk_edit(source, lines[0], part, token_of, others, **settings),
-                encoding_once(encode_prompt),
-            )
-
-    return each
 
 
 NODES = [SoundTimeline, JoinFrames, TimelineValues]

@@ -7,7 +7,15 @@ from comfy_api.latest import io
 from ..aai.errors import InputError, logger
 from . import film
 from .sound import sound_of
-from .types import CATEGORY, Node, SoundTokenType, fold, search_aliases
+from .types import (
+    CATEGORY,
+    Node,
+    SoundAdapterType,
+    SoundTimelineType,
+    SoundTokenType,
+    fold,
+    search_aliases,
+)
 
 log = logger(__name__)
 
@@ -214,6 +222,7 @@ class PromptToPromptEdit(Node):
                     is_output_list=True,
                 ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
         return fold(schema, in_sight=["source_prompt", "edited_prompt", "scale", "windows"])
 
@@ -227,11 +236,14 @@ class PromptToPromptEdit(Node):
 
         from ..aai.inject.edit import Edit, blended, encode, sweep
         from ..aai.inject.edit import windows as windows_of
+        from ..aai.inject.film import encoding_once
         from ..aai.inject.loudness import read_scales
         from ..aai.prompt import Prompt
+        from .comfy import film as films
         from .comfy import patch
         from .comfy.clip import Written, as_core
         from .comfy.clip import encode as encode_with
+        from .comfy.kept import film_of
         from .comfy.latent import paired, trajectory_of
 
         patch.check_blend(model, blend_words)
@@ -245,22 +257,27 @@ class PromptToPromptEdit(Node):
         encode_prompt, trajectory = partial(encode_with, clip), trajectory_of(latent)
         settings |= {"trajectory": trajectory}
 
-        def finished(edit: Edit, encode_prompt) -> tuple:
+        def finished(edit: Edit, encode_prompt, latent=latent, kept=None) -> tuple:
             edit = blended(
                 edit, encode_prompt, blend_words, mask, blend_start, blend_threshold, blend_changes
             )
-            prepared = patch.attach(model, edit)
+            prepared = patch.attach(model, edit, kept=kept)
             cond = encode(encode_prompt, edit, patch.stack_of(prepared))
             positive = as_core(cond, Written(clip, (edit.source, *edit.edited)))
             return prepared, positive, paired(latent, edit.rows)
 
         if timeline is not None:
-            word_of = film.word_of(model, clip, token, timeline, adapter)
-            others = tokens[1:]
-            drawn = film.edits(
-                timeline, chunk, source_prompt, lines, scale, word_of, others, latent, settings
-            )
-            return io.NodeOutput(*map(list, zip(*(finished(*edit) for edit in drawn(encode_prompt)))))
+            films.check_film(model, latent, lines, scale)
+            word_of, others = films.word_of(model, clip, token, timeline, adapter), tokens[1:]
+            given = (source_prompt, lines[0], word_of, others, settings)
+            if films.is_clip(latent):
+                once = encoding_once(encode_prompt)
+                edit = films.clip_edit(model, timeline, latent, *given, once)
+                return io.NodeOutput(*([value] for value in finished(edit, once)))
+            drawn = films.chunk_edits(timeline, chunk, latent, *given)
+            kept = film_of(cls.hidden)
+            made = (finished(edit, encoding_once(encode_prompt), scene, kept) for edit, scene in drawn)
+            return io.NodeOutput(*map(list, zip(*made)))
         if len(lines) > 1:
             log.info("The edited prompt has %d lines: each is a picture of its own.", len(lines))
         edited, scales = sweep([Prompt(line, tokens) for line in lines], read_scales(scale))
@@ -381,6 +398,17 @@ class LoudnessReweight(Node):
                     tooltip="The loudness in LUFS that counts as 1. 10 LUFS more count twice.",
                 ),
                 io.Audio.Input("audio", optional=True, tooltip="The sound whose loudness counts."),
+                SoundTimelineType.Input(
+                    "timeline",
+                    optional=True,
+                    tooltip="Sound Timeline's: each picture of a batch, or each latent frame of a video, has "
+                    "its own scale.",
+                ),
+                SoundAdapterType.Input(
+                    "adapter",
+                    optional=True,
+                    tooltip="Only with a timeline on a video model: * is the sound of each moment.",
+                ),
             ],
             outputs=[
                 io.Model.Output("loud_model", display_name="model", tooltip="For KSampler."),
@@ -392,11 +420,28 @@ class LoudnessReweight(Node):
         )
 
     @classmethod
-    def execute(cls, model, conditioning, tokens, scale, reference, audio=None) -> io.NodeOutput:
+    def execute(
+        cls, model, conditioning, tokens, scale, reference, audio=None, timeline=None, adapter=None
+    ) -> io.NodeOutput:
         from ..aai.audio import loudness as lufs
         from ..aai.inject.loudness import read_scales, scale_of
+        from .comfy import film as films
         from .comfy import patch
 
+        names = [name.strip(" <>") for name in tokens.split(",") if name.strip(" <>")]
+        if timeline is not None:
+            if scale.strip() or audio is not None:
+                raise InputError(
+                    "With a timeline, each frame has its own scale: leave scale empty, take the audio off, "
+                    "and set Sound Timeline's gain."
+                )
+            injection = films.loudness_of(model, conditioning, timeline, names, adapter)
+            return io.NodeOutput(patch.attach(model, injection), float(timeline.scale[0]))
+        if adapter is not None:
+            raise InputError(
+                "An adapter makes the word of each moment of a timeline: connect Sound Timeline's, or take "
+                "the adapter off."
+            )
         loudness = None
         if scale.strip():
             scales = read_scales(scale)
@@ -407,7 +452,6 @@ class LoudnessReweight(Node):
             raise InputError(
                 "Loudness Reweight has neither a scale nor a sound: type one, or connect an audio."
             )
-        names = [name.strip(" <>") for name in tokens.split(",") if name.strip(" <>")]
         injection = patch.with_scales(model, conditioning, scales, names)
         # JSON has no -inf, which is silence.
         finite = None if loudness is None else max(loudness, -99.0)

@@ -86,6 +86,9 @@ def add(commands: Commands) -> None:
     group.add_argument(
         "--window", type=float, metavar="S", help="seconds of sound by which a moment is heard (2)"
     )
+    group.add_argument(
+        "--new-scenes", action="store_true", help="each cut of the story begins a new scene, of another noise"
+    )
     for name, metavar, text in ENVELOPE:
         group.add_argument(f"--{name}", type=float, metavar=metavar, help=text)
     add_injection_arguments(sub.add_argument_group("what the edits keep of the scene"))
@@ -94,13 +97,13 @@ def add(commands: Commands) -> None:
 def film(options: argparse.Namespace) -> None:
     from .. import video
     from ..inject.film import plan
-    from ..inject.frame_store import MARK
+    from ..inject.frame_store import is_ours
 
     is_folder = not options.output.suffix or options.output.is_dir()
     if is_folder:
         check_folder(options.output)
         kept = options.output / ".parts"
-        if not options.force and any(options.output.glob("*.png")) and not (kept / MARK).exists():
+        if not options.force and any(options.output.glob("*.png")) and not is_ours(kept):
             raise InputError(
                 f"'{options.output}' holds pictures already: name another folder, or replace them with "
                 "--force."
@@ -109,7 +112,7 @@ def film(options: argparse.Namespace) -> None:
         check_output(options.output, "a film", tuple(video.CONTAINERS), video.is_ours, options.force)
         video.codecs()
         kept = options.output.with_name(f"{options.output.name}.parts")
-        if kept.exists() and not (kept / MARK).exists():
+        if kept.exists() and not is_ours(kept):
             raise InputError(
                 f"'{kept}' is where this film's pictures are kept while it is drawn, but was not made by "
                 "aai: choose another name for the film."
@@ -149,20 +152,24 @@ def _timeline(options: argparse.Namespace) -> Timeline:
             name=Path(options.sound).name,
             callback=lambda seconds: tick(round(seconds)),
         )
-    return timeline(windows, options.fps, envelope)
+    return timeline(windows, options.fps, envelope, options.new_scenes)
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Where the pictures of a film lie: its source, and every shot's."""
+    """Where the pictures of a film lie: every shot's, and its scenes' sources."""
 
     store: FrameStore
-    source: Path
     shots: list[Path]
 
     def frames(self, planned: FilmPlan) -> Iterator[Path]:
         """Every frame's file."""
-        return (self.shots[number] if number >= 0 else self.source for number in planned.frames)
+        from ..inject.film import SOURCE
+
+        return (
+            self.shots[number] if number >= 0 else self.store.path(SOURCE - number)
+            for number in planned.frames
+        )
 
 
 def _draw(
@@ -173,7 +180,7 @@ def _draw(
     from .. import token as tokens
     from ..inject.edit import encode, stack_of
     from ..inject.film import (
-        NOTHING,
+        SOURCE,
         chunk_edit,
         chunks,
         encoding_once,
@@ -191,14 +198,13 @@ def _draw(
     word_of = _word_of(options, model, timeline) if token is None else word_of_sound(token, timeline)
     token_of, settings = words_of(timeline, word_of), injection_settings(options, model)
     store = FrameStore(folder, {**_given(options), **settings, "unet": model.fingerprint})
-    drawn = _Drawn(
-        store,
-        store.path(None, None),
-        [store.path(shot, token_of(shot.stretch)) for shot in planned.shots],
-    )
-    missing = [shot for shot, path in zip(planned.shots, drawn.shots) if not path.exists()]
-    if not planned.shots and not drawn.source.exists():
-        missing = [NOTHING]
+
+    def path(shot: Shot) -> Path:
+        bare = shot.stretch == SOURCE
+        return store.path(shot.scene, shot.scale, None if bare else token_of(shot.stretch))
+
+    drawn = _Drawn(store, [path(shot) for shot in planned.shots])
+    missing = [shot for shot in planned.drawn if not path(shot).exists()]
     uncond, done = model.encode_prompt(Prompt(options.negative)), 0
 
     def sampled(chunk: tuple[Shot, ...]) -> Tensor:
@@ -208,7 +214,7 @@ def _draw(
         latents = model.sample(
             encode(encode_prompt, edit, stack_of(model)),
             uncond,
-            seeds=[options.seed],
+            seeds=[options.seed + chunk[0].scene],
             steps=options.steps,
             guidance=options.guidance,
             width=options.width,
@@ -222,9 +228,10 @@ def _draw(
         with progress("drawing", len(missing) * options.steps, options.json) as tick:
             for chunk in chunks(missing, options.chunk):
                 source, *pictures = sampled(chunk)
-                store.save(source, drawn.source)
+                store.save(source, store.path(chunk[0].scene))
                 for shot, picture in zip(chunk, pictures):
-                    store.save(picture, store.path(shot, token_of(shot.stretch)))
+                    if shot.stretch != SOURCE:
+                        store.save(picture, path(shot))
                 done += len(chunk)
     except KeyboardInterrupt:
         print(f"aai: {done} of {len(missing)} pictures are kept; the same command resumes.", file=sys.stderr)

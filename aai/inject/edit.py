@@ -22,6 +22,7 @@ from .joint import (
     own_rows,
     shared,
 )
+from .latent_frames import LatentFilm
 from .loudness import Reweight, check_scale, value_weights
 from .words import WordScale
 
@@ -52,6 +53,7 @@ class Edit:
     blend: where the edited pictures may differ at all; None for everywhere.
     trajectory: the source's, where it is a given picture (`invert`).
     words: other words' weights in the edited pictures.
+    film: what each latent frame of an edited clip reads; None for the edited prompt throughout.
 
     In transformers shapes follow the source's in all layers during `self_window`. In joint attention there is
     no cross window, and `full` moves what the image finds in its text.
@@ -71,6 +73,7 @@ class Edit:
     blend: Blend | None = None
     trajectory: Trajectory | None = None
     words: tuple[WordScale, ...] = ()
+    film: LatentFilm | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "edited", tuple(self.edited))

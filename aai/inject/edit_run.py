@@ -16,6 +16,7 @@ from .attention import Injection
 from .blend import BlendRun
 from .invert import Trajectory
 from .joint import JointInjection, WordedInjection
+from .latent_frames import LatentFilm
 from .words import WordScale
 
 
@@ -31,6 +32,9 @@ class InjectionPlan(Protocol):
     @property
     def source_pooled(self) -> bool:
         """Whether a picture's pooled text may be another's."""
+
+    @property
+    def film(self) -> LatentFilm | None: ...
 
     def word_scale(self, word: WordScale, row: int) -> float: ...
 

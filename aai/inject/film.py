@@ -2,14 +2,16 @@
 and the scale of its moment.
 
 Frames that would show the same are drawn once, and a frame at scale 0 is the source itself. Drawn in chunks,
-a chunk's frames share the row of their source.
+a chunk's frames share the row of their source. A film of new scenes has another noise, and so another source,
+from each cut on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 from torch import Tensor
@@ -31,19 +33,33 @@ WordOf = Callable[[Tensor], SoundToken]
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture of a film: the stretch of the timeline whose word it draws, and the scale."""
+    """A picture of a film: the stretch of the timeline whose word it draws, the scale, and the number of its
+    scene, each of which has a noise of its own."""
 
     stretch: int
     scale: float
+    scene: int = 0
 
 
 @dataclass(frozen=True)
 class FilmPlan:
     """The different pictures of a film in the order in which they first appear, and each frame's: its number,
-    or SOURCE."""
+    or SOURCE less the number of the scene whose source it is."""
 
     shots: tuple[Shot, ...]
     frames: tuple[int, ...]
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The scenes whose sources a frame shows, in order."""
+        return tuple(sorted({SOURCE - number for number in self.frames if number < 0}))
+
+    @property
+    def drawn(self) -> tuple[Shot, ...]:
+        """What is drawn, beside the sources: the shots, and where a scene has none, one at scale 0."""
+        bare = set(self.sources) - {shot.scene for shot in self.shots}
+        nothing = (replace(NOTHING, scene=scene) for scene in bare)
+        return tuple(sorted((*self.shots, *nothing), key=lambda shot: shot.scene))
 
 
 SOURCE = -1
@@ -51,20 +67,29 @@ NOTHING = Shot(SOURCE, 0.0)
 """A shot that shows the source alone."""
 
 
-def plan(timeline: Timeline, gain: float = 1.0) -> FilmPlan:
-    """The pictures of a timeline; `gain` multiplies its scales, which stay below LARGEST."""
-    steps = np.rint(np.clip(timeline.scale * gain, 0, LARGEST) / STEP).astype(int)
+def plan(timeline: Timeline) -> FilmPlan:
+    """The pictures of a timeline, of one scene, or of a new one from each cut on where it says so."""
+    return planned(timeline.stretch, timeline.scale, timeline.new_scenes)
+
+
+def planned(stretches: np.ndarray, scales: np.ndarray, new_scenes: bool = False) -> FilmPlan:
+    """The pictures of frames that draw these stretches [T] at these scales [T]; with new scenes, each stretch
+    is one."""
+    steps = np.rint(np.clip(scales, 0, LARGEST) / STEP).astype(int)
     numbers: dict[tuple[int, int], int] = {}
     frames = []
-    for stretch, step in zip(timeline.stretch.tolist(), steps.tolist()):
+    for stretch, step in zip(stretches.tolist(), steps.tolist()):
         shows = step > 0 and stretch >= 0
-        frames.append(numbers.setdefault((stretch, step), len(numbers)) if shows else SOURCE)
-    return FilmPlan(tuple(Shot(stretch, step * STEP) for stretch, step in numbers), tuple(frames))
+        scene = max(stretch, 0) if new_scenes else 0
+        frames.append(numbers.setdefault((stretch, step), len(numbers)) if shows else SOURCE - scene)
+    shots = (Shot(stretch, step * STEP, stretch if new_scenes else 0) for stretch, step in numbers)
+    return FilmPlan(tuple(shots), tuple(frames))
 
 
 def chunks(shots: Sequence[Shot], size: int) -> list[tuple[Shot, ...]]:
-    """Up to `size` shots at a time."""
-    return [tuple(shots[begin : begin + size]) for begin in range(0, len(shots), size)]
+    """Up to `size` shots of one scene at a time."""
+    scenes = [tuple(of_one) for _, of_one in groupby(shots, key=lambda shot: shot.scene)]
+    return [scene[begin : begin + size] for scene in scenes for begin in range(0, len(scene), size)]
 
 
 def words_of(timeline: Timeline, word_of: WordOf) -> Callable[[int], SoundToken]:

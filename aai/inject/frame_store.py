@@ -1,5 +1,5 @@
-"""A film's pictures on disk while it is drawn, by all that they are made from: a film that was stopped
-resumes, and however long it is, its pictures fill no memory."""
+"""A film's pictures on disk while it is drawn, or their latents where another decodes them, by all that they
+are made from: a film that was stopped resumes, and however long it is, its pictures fill no memory."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from torch import Tensor
 from .. import files, image
 from ..errors import InputError, logged
 from ..token import SoundToken
-from .film import Shot
 
 MARK = "aai-film.json"
 """The file by which a folder of pictures is known for ours."""
 
 
 class FrameStore:
-    """Pictures [3, H, W] as PNG files in a folder of its own. `settings` is all that every picture of the
-    film depends on, as JSON; pictures of other settings that lie there are not found."""
+    """Pictures [3, H, W] as PNG files, or latents as safetensors, in a folder of its own. `settings` is all
+    that every picture of the film depends on, as JSON; pictures of other settings that lie there are not
+    found."""
 
     def __init__(self, folder: Path, settings: Mapping[str, object]):
         self.folder = folder
@@ -39,14 +39,19 @@ class FrameStore:
             ) from error
         files.write(folder / MARK, self.settings.encode(), "The film's settings")
 
-    def path(self, shot: Shot | None, token: SoundToken | None) -> Path:
-        """The file of a shot with its token; of the source, where both are None."""
+    def path(
+        self, scene: int, scale: float = 0.0, token: SoundToken | None = None, kind: str = "png"
+    ) -> Path:
+        """The file of a scene's picture with a token at a scale; of its source, where there is none. `kind`
+        is "png", or "safetensors" for its latents."""
         digest = hashlib.sha256(self.settings.encode())
-        if shot is not None:
-            digest.update(f"{shot.scale:.4f}".encode())
+        if scene:
+            digest.update(f"scene {scene}".encode())
+        if token is not None:
+            digest.update(f"{scale:.4f}".encode())
             for key, vectors in sorted(token.vectors.items()):
                 digest.update(key.encode() + np.ascontiguousarray(vectors.float().cpu().numpy()).tobytes())
-        return self.folder / f"{digest.hexdigest()[:32]}.png"
+        return self.folder / f"{digest.hexdigest()[:32]}.{kind}"
 
     def save(self, picture: Tensor, path: Path) -> None:
         image.save(picture, path)
@@ -56,7 +61,23 @@ class FrameStore:
         with image.opened(path) as picture:
             return np.asarray(picture.convert("RGB"))
 
+    def save_latents(self, latents: Tensor, path: Path) -> None:
+        files.write_safetensors(path, {"latents": latents.detach().cpu().contiguous()}, {}, "A latent")
+
+    def latents(self, path: Path) -> Tensor:
+        return files.read_safetensors(path)[0]["latents"]
+
     def discard(self) -> None:
         """Removes the folder, with the pictures of other settings too."""
-        with logged(f"The pictures of a finished film stayed in '{self.folder}': remove them by hand."):
-            shutil.rmtree(self.folder)
+        discard(self.folder)
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder holds pictures of a FrameStore."""
+    return (folder / MARK).exists()
+
+
+def discard(folder: Path) -> None:
+    """Removes the folder of a FrameStore."""
+    with logged(f"The pictures of a finished film stayed in '{folder}': remove them by hand."):
+        shutil.rmtree(folder)

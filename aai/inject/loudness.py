@@ -15,6 +15,7 @@ from ..prompt import TokenIds
 from .attention import Injection, groups_of, weighted
 from .edit_run import EditRun
 from .joint import JointInjection
+from .latent_frames import LatentFilm
 from .words import WordScale
 
 REFERENCE = -23.0
@@ -74,10 +75,12 @@ def value_weights(token_ids: TokenIds, scales: Mapping[str, float]) -> list[floa
 @dataclass(frozen=True)
 class Reweight:
     """Eq. 8 in plain generation: {token name: scale in [0, 2]}, once for every picture or one for each of a
-    batch, and words' weights beside it. Raises InputError for a scale out of range."""
+    batch, words' weights beside it, and what each latent frame of a clip reads. Raises InputError for a scale
+    out of range."""
 
     scales: tuple[Mapping[str, float], ...]
     words: tuple[WordScale, ...] = ()
+    film: LatentFilm | None = None
 
     def __post_init__(self) -> None:
         for scales in self.scales:

@@ -80,7 +80,7 @@ class Timeline:
     stretch [T]: the row of `f_a` that a frame draws; it stays after its word while the scale falls. -1 where
     nothing was heard yet. f_a [S, dim]: a stretch of frames with one word has one vector.
     loudness [T] in LUFS, -inf for silence. scale [T]: eq. 8's, 0 to 2.
-    `windows` is what was heard, window by window.
+    `windows` is what was heard, window by window. `new_scenes`: each stretch is a scene of its own.
     """
 
     rate: float
@@ -90,6 +90,7 @@ class Timeline:
     loudness: np.ndarray
     scale: np.ndarray
     windows: SoundWindows
+    new_scenes: bool = False
 
     def __len__(self) -> int:
         return len(self.words)
@@ -123,7 +124,9 @@ class Timeline:
         ]
 
 
-def timeline(windows: SoundWindows, rate: float, envelope: Envelope | None = None) -> Timeline:
+def timeline(
+    windows: SoundWindows, rate: float, envelope: Envelope | None = None, new_scenes: bool = False
+) -> Timeline:
     """The frames of a sound at `rate` a second: as many as begin before it ends. Raises InputError as
     `check_rate` does."""
     check_rate(rate)
@@ -141,7 +144,7 @@ def timeline(windows: SoundWindows, rate: float, envelope: Envelope | None = Non
     targets = np.where(runs[at_tick] >= 0, envelope.scales(levels, windows.meter.integrated()), 0.0)
     scale = np.interp(times, ticks, follow(targets, envelope.attack, envelope.release, 1 / TICK))
     words = tuple(run_words[run] if run >= 0 else "" for run in runs[window_of])
-    return Timeline(rate, words, _carried(runs[window_of]), f_a, loudness, scale, windows)
+    return Timeline(rate, words, _carried(runs[window_of]), f_a, loudness, scale, windows, new_scenes)
 
 
 def check_rate(rate: float) -> None:

@@ -52,6 +52,7 @@ class Attention:
     of the text. beside: the argument whose rows stand twice more behind the text, once as one layer and once
     as another. filler: the module that embeds the text, the parameter that it is filled up with, and the
     attribute that says to which multiple. mean: the module that gets the mean of the text's rows.
+    pictures: how many a latent frame is, but the first, which is one.
     """
 
     joint: str = ""
@@ -63,6 +64,7 @@ class Attention:
     beside: str = ""
     filler: tuple[str, str, str] = ("", "", "")
     mean: str = ""
+    pictures: int = 1
 
 
 _STREAMS = r"(double|single)_blocks\.\d+"
@@ -89,16 +91,26 @@ ATTENTION = {
         beside="encoder_hidden_states_llama3",
     ),
     "MMDiT": Attention(joint=r"(double|single)_layers\.\d+\.attn", registers="register_tokens"),
-    "WanModel": Attention(cross=r"(vace_)?blocks\.\d+\.cross_attn", own=r"(vace_)?blocks\.\d+\.self_attn"),
-    "LTXVModel": Attention(cross=r"transformer_blocks\.\d+\.attn2", own=r"transformer_blocks\.\d+\.attn1"),
-    "GeneralDIT": Attention(
-        cross=r"blocks\.block\d+\.blocks\.1\.block\.attn", own=r"blocks\.block\d+\.blocks\.0\.block\.attn"
+    "WanModel": Attention(
+        cross=r"(vace_)?blocks\.\d+\.cross_attn", own=r"(vace_)?blocks\.\d+\.self_attn", pictures=4
     ),
-    "MiniTrainDIT": Attention(cross=r"blocks\.\d+\.cross_attn", own=r"blocks\.\d+\.self_attn"),
+    "LTXVModel": Attention(
+        cross=r"transformer_blocks\.\d+\.attn2", own=r"transformer_blocks\.\d+\.attn1", pictures=8
+    ),
+    "GeneralDIT": Attention(
+        cross=r"blocks\.block\d+\.blocks\.1\.block\.attn",
+        own=r"blocks\.block\d+\.blocks\.0\.block\.attn",
+        pictures=8,
+    ),
+    "MiniTrainDIT": Attention(cross=r"blocks\.\d+\.cross_attn", own=r"blocks\.\d+\.self_attn", pictures=4),
 }
 """By a transformer's class: where its attention meets its prompt."""
 SECOND_CALL = ("WanI2VCrossAttention",)
 """Modules that first look at a picture, and then at the text."""
+AHEAD = ("SCAILWanModel",)
+"""Transformers that put all of a reference's frames in front of the film's; others put one or none."""
+PIECEWISE = ("CausalWanModel",)
+"""Transformers that draw a film piece by piece, and do not say which piece it is."""
 LEFT = ("Flux2",)
 """Picture models that put zeros in front of a short text, and so end all texts at one place."""
 UNHOOKED = {

@@ -17,12 +17,13 @@ from ...aai.prompt import token_names
 from . import attention, families, sampling, transformer
 from .clip import PROMPTS, TOKEN_IDS, token_ids_of
 from .clip import encode as clip_encode
+from .kept import KeptFilm
 from .state import KEY, Attachment
 
 
-def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None):
+def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None, kept: KeptFilm | None = None):
     """A clone of a MODEL that samples with the injection, in place of one that it carried before, and fills
-    the heat map, or without one, the MODEL's own.
+    the heat map, or without one, the MODEL's own; what it samples is kept for a film.
 
     Raises InputError for a model whose attention nothing reaches, or an inverted picture of another model.
     """
@@ -41,7 +42,7 @@ def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None):
     options = model.model_options["transformer_options"]
     if heatmap is None and KEY in options:
         heatmap = options[KEY].heatmap
-    options[KEY] = Attachment(injection, heatmap, unet)
+    options[KEY] = Attachment(injection, heatmap, unet, kept)
     for kind, wrapper in (
         (WrappersMP.SAMPLER_SAMPLE, sampling.prepared),
         (WrappersMP.PREDICT_NOISE, sampling.guided_to_source),
@@ -101,6 +102,11 @@ def with_scales(
     or the scales are not as many as the pictures.
     """
     token_ids, before = token_ids_of(conditioning), attached(model)
+    if before is not None and before.film is not None:
+        raise InputError(
+            "This model follows a timeline, in which each frame has its own scale: connect the model from "
+            "before, and set Sound Timeline's gain."
+        )
     known = token_names(token_ids)
     if not known and not names:
         raise InputError(

@@ -42,10 +42,19 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
     # A guider of another kind has a cfg that it does not use.
     plain = type(guider).predict_noise is CFGGuider.predict_noise
     edit = injection.begin(noise.shape[1:], len(sigmas) - 1 if whole else None, guider.cfg if plain else None)
-    options[RUN] = SamplingRun(edit, token_ids, negative, heatmap, prompts)
+    windows = extra_args["model_options"].get("context_handler")
+    retained = tuple(getattr(windows, "latent_retain_index_list", ()))
+    options[RUN] = SamplingRun(edit, token_ids, negative, heatmap, prompts, retained=retained)
     sampled = executor if isinstance(injection, Reweight) else partial(_pairs, executor, edit)
+    kept = attachment.kept and attachment.kept.chunk(injection, guider.conds, sigmas, noise, *rest)
+    before = kept and kept.load()
+    if before is not None:
+        return before.to(noise.device)
     with heatmap.sampling(len(noise), tuple(noise.shape[-2:])) if heatmap else nullcontext():
-        return sampled(guider, sigmas, extra_args, callback, noise, *rest, **named)
+        drawn = sampled(guider, sigmas, extra_args, callback, noise, *rest, **named)
+    if kept:
+        kept.save(drawn)
+    return drawn
 
 
 def _pairs(executor, edit: EditRun, guider, sigmas, extra_args, callback, noise, *rest, **named):
@@ -96,6 +105,9 @@ def guided_to_source(executor, x, timestep, model_options={}, seed=None):
     if run is None:
         return executor(x, timestep, model_options, seed)
     run.observed.clear()
+    if "context_handler" in model_options and bool((timestep == timestep[0]).all()):
+        # Core's context windows take what has several rows for what has several frames.
+        timestep = timestep[:1]
     clean = executor(x, timestep, model_options, seed)
     return run.edit.after_guidance(clean, progress(float(timestep[0]), options["sample_sigmas"].tolist()))
 
@@ -117,6 +129,7 @@ def kept_to_source(executor, model, conds, x_in, timestep, model_options):
         options = {**options, RUN: replace(run, observing=False)}
         model_options = {**model_options, "transformer_options": options}
     sigma = float(timestep[0])
+    timestep = timestep.expand(len(x_in)) if len(timestep) == 1 else timestep
     predictions = executor(model, conds, run.edit.before_model(x_in, sigma), timestep, model_options)
     prompted = next((i for i, uuids in enumerate(ours) if uuids), None) if observing else None
     return run.edit.after_model(predictions, prompted, progress(sigma, options["sample_sigmas"].tolist()))

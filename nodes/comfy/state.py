@@ -5,12 +5,15 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from ...aai.inject.edit import Edit
 from ...aai.inject.edit_run import EditRun
 from ...aai.inject.heatmap import Heatmap
 from ...aai.inject.loudness import Reweight
 from ...aai.inject.words import WordScale
 from ...aai.prompt import TokenIds
+from .kept import KeptFilm
 
 KEY = "aai_injection"
 """Under it a MODEL's transformer options hold its Attachment, and its wrappers are known by it."""
@@ -20,12 +23,13 @@ RUN = "aai_sampling"
 
 @dataclass(frozen=True)
 class Attachment:
-    """What a MODEL samples with, and the heat map that its next sampling fills. A U-Net's conditionings may
-    be repeated to another's length, a transformer's never."""
+    """What a MODEL samples with, the heat map that its next sampling fills, and the film that its samplings
+    are kept for. A U-Net's conditionings may be repeated to another's length, a transformer's never."""
 
     injection: Edit | Reweight
     heatmap: Heatmap | None = None
     is_unet: bool = True
+    kept: KeptFilm | None = None
 
 
 @dataclass
@@ -38,6 +42,8 @@ class SamplingRun:
     observed: the conditionings whose maps and changes have been seen since the guider's last call.
     observing: whether this call is seen: other nodes' guidance (SAG, PAG) calls the model once more, with
     attention that is not the picture's.
+    texts: those of a clip's frames [n * L, D], on the device once the model has been called.
+    retained: places of core's context windows that hold the latent frame of their own number.
     """
 
     edit: EditRun
@@ -47,6 +53,8 @@ class SamplingRun:
     prompts: dict[uuid.UUID, tuple[TokenIds, ...]] = field(default_factory=dict)
     observed: set[uuid.UUID] = field(default_factory=set)
     observing: bool = True
+    texts: Tensor | None = None
+    retained: tuple[int, ...] = ()
 
     @property
     def words(self) -> tuple[WordScale, ...]:

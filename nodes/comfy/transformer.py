@@ -12,7 +12,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from ...aai.errors import InputError
 from ...aai.inject.attention import Injection, borrow
 from ...aai.inject.joint import JointInjection, Word, grouped_attention
+from ...aai.inject.latent_frames import LatentFilm
 from ...aai.picture.control import Groups
 from ...aai.picture.schedule import progress
 from ...aai.prompt import TokenIds
 from . import families
 from .hidden import Hidden, with_rows
+from .latent_frames import FilmCall, frames_of, texts_of
 from .mask import Padding, joined, of_queries, of_rows
 from .state import RUN, SamplingRun
 
@@ -76,6 +78,9 @@ def injected(executor, x, t, c_concat=None, c_crossattn=None, control=None, tran
     plan = _plan(
         run, layout, transformer, transformer_options, uuids, count, length, named, hidden, len(x), left
     )
+    film = run.edit.plan.film
+    if film is not None:
+        plan.film = _film_call(run, film, plan, transformer, x, length, named, transformer_options, left)
     plan = plan.to(x)
     if hidden:
         x, t, c_concat, c_crossattn, control, named = with_rows(
@@ -87,6 +92,10 @@ def injected(executor, x, t, c_concat=None, c_crossattn=None, control=None, tran
             "uuids": [*uuids, *(uuid.uuid4() for _ in hidden)],
             "cond_or_uncond": [*cond_or_uncond, *(cond_or_uncond[part.chunk] for part in hidden)],
         }
+    if plan.film is not None:
+        if run.texts is None:
+            run.texts = texts_of(film, c_crossattn)
+        c_crossattn, named = plan.film.with_texts(c_crossattn, named, run.texts)
     mark = Mark()
     options = {**transformer_options, OVERRIDE: _override(plan, mark, transformer_options.get(OVERRIDE))}
     with marked(transformer, layout, mark), _filled(transformer, layout, plan.padding):
@@ -105,6 +114,7 @@ class Plan:
 
     text: how many places the text has in a joint sequence. joint, cross: what is injected in which groups.
     words: which rows find a share of what they would find in another's text.
+    film: what the latent frames read, each its own.
     """
 
     layout: families.Attention
@@ -113,12 +123,14 @@ class Plan:
     cross: list[tuple[Injection, Groups]]
     words: list[Word]
     padding: Padding
+    film: FilmCall | None = None
 
     def to(self, like: Tensor) -> Plan:
         """With its tensors on a tensor's device and of its dtype."""
         joint = [(injection.to(like), groups) for injection, groups in self.joint]
         cross = [(injection.to(like), groups) for injection, groups in self.cross]
-        return Plan(self.layout, self.text, joint, cross, self.words, self.padding)
+        film = None if self.film is None else self.film.to(like)
+        return Plan(self.layout, self.text, joint, cross, self.words, self.padding, film)
 
     @property
     def borrowing(self) -> Groups:
@@ -161,6 +173,31 @@ def _plan(run, layout, transformer, options, uuids, count, length, named, hidden
                 cross.append((run.edit.injection_beside(share, steps, ids, length, i, other), group))
     filled = bool(layout.filler[0] and getattr(transformer, layout.filler[2], None))
     return Plan(layout, text, joint, cross, words, Padding(lengths, own, before, filled))
+
+
+def _film_call(
+    run, film: LatentFilm, plan: Plan, transformer, x, length: int, named: dict, options: dict, left: bool
+) -> FilmCall | None:
+    """What the latent's frames read in one call; None where none of its conditionings is the film's."""
+    sigma, sigmas = float(options["sigmas"][0]), options["sample_sigmas"].tolist()
+    share, steps = progress(sigma, sigmas), max(len(sigmas) - 1, 1)
+    uuids = options["uuids"]
+    count, rows = len(x) // len(uuids), []
+    injections: list[list] = [[] for _ in film.takes]
+    for chunk, uid in enumerate(uuids):
+        if run.token_ids.get(uid) != film.token_ids:
+            continue
+        chunk_rows = range(chunk * count, (chunk + 1) * count)
+        groups = run.edit.groups(chunk_rows)
+        rows += chunk_rows if film.takes[0].plan is None else [row for _, *edited in groups for row in edited]
+        ids = tuple(_lengthened(i, length, left) for i in film.token_ids)
+        for injected_here, take in zip(injections, film.takes):
+            if take.plan is not None:
+                injected_here.append((take.plan.at(share, steps, ids, length), groups))
+    if not rows:
+        return None
+    takes, ahead, each = frames_of(film, transformer, x, named, options, run.retained)
+    return FilmCall(film, length, takes, ahead, each, rows, injections, plan.cross)
 
 
 def _places(layout: families.Attention, transformer: nn.Module, length: int, named: dict) -> tuple[int, int]:
@@ -285,6 +322,8 @@ def _override(plan: Plan, mark: Mark, other: Callable | None) -> Callable:
         def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
             return call(function, q, k, v, heads, mask, **named)
 
+        if kind == CROSS and plan.film is not None:
+            return _frames(plan, attend, q, k, v, mask)
         if kind is None or len(q) != len(plan.padding.lengths):
             return attend(q, k, v, mask)
         if kind == OWN:
@@ -307,6 +346,21 @@ def _joint(plan: Plan, attend: Callable, q: Tensor, k: Tensor, v: Tensor, mask: 
         return attend(q, k, v, of_queries(of_rows(mask, rows), queries, length))
 
     return grouped_attention(of, q, k, v, text, plan.joint, plan.words)
+
+
+def _frames(plan: Plan, attend: Callable, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    if len(q) != len(plan.padding.lengths):
+        raise InputError(
+            f"Another node's attention patch has made {len(q)} rows of {len(plan.padding.lengths)}, so that "
+            "a timeline's frames are no longer found: take that node off this model."
+        )
+
+    def of_one_text(injections, texts, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        padding = plan.film.padding(plan.padding, texts)
+        own = joined(mask, padding.bias(q, k.shape[-2], True, plan.layout.first, plan.text))
+        return _cross(replace(plan, cross=injections, film=None, padding=padding), attend, q, k, v, own)
+
+    return plan.film.attention(of_one_text, q, k, v, mask)
 
 
 def _cross(plan: Plan, attend: Callable, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -81,6 +81,16 @@ def test_a_stopped_film_resumes(aai, folder, monkeypatch):
     assert len(frames_of(folder / "again.mkv")) == 12
 
 
+def test_each_cut_is_a_new_scene(aai, folder):
+    asked = ("film", "story.wav", *ASKED, "--release", "0", "--hold", "0.2")
+    assert aai(*asked, "-o", "one")[0] == 0
+    assert aai(*asked, "-o", "new", "--new-scenes")[0] == 0
+    one, new = ([np.array(Image.open(path)).astype(int) for path in sorted((folder / name).glob("*.png"))]
+                for name in ("one", "new"))  # fmt: skip
+    # The first scene is the same; the second has a noise of its own.
+    assert abs(one[0] - new[0]).max() <= 2 and abs(one[-1] - new[-1]).max() > 20
+
+
 def test_a_tokens_adapter_takes_every_sound(aai, folder, trained_token):
     code, out, err = aai(
         "film", "short.wav", *ASKED, "-o", "token.mp4", "--token", str(trained_token), "--blend-changes"

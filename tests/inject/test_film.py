@@ -41,8 +41,20 @@ def test_what_shows_the_same_is_drawn_once_and_nothing_is_the_source():
     made = plan(line([-1, 0, 0, 0, 1, 1, 0], [1.0, 0.0, 0.5, 0.502, 0.5, 1.2, 0.5]))
     assert made == FilmPlan((Shot(0, 0.5), Shot(1, 0.5), Shot(1, 1.2)), (SOURCE, SOURCE, 0, 0, 1, 2, 0))
     assert plan(line([0], [9.0])).shots == (Shot(0, 2.0),)
-    assert [len(part) for part in chunks(range(20), 8)] == [8, 8, 4]
-    assert plan(line([-1, -1], [0, 0])) == FilmPlan((), (SOURCE, SOURCE))
+    assert [len(part) for part in chunks([Shot(0, 0.01 * i) for i in range(20)], 8)] == [8, 8, 4]
+    silent = plan(line([-1, -1], [0, 0]))
+    assert silent == FilmPlan((), (SOURCE, SOURCE)) and silent.drawn == (NOTHING,) and silent.sources == (0,)
+    assert made.drawn == made.shots
+
+
+def test_each_cut_begins_a_scene_of_its_own():
+    timeline = replace(line([-1, 0, 0, 1, 2, 2], [0.0, 0.5, 0.0, 0.0, 0.5, 1.0]), new_scenes=True)
+    made = plan(timeline)
+    assert made.shots == (Shot(0, 0.5, 0), Shot(2, 0.5, 2), Shot(2, 1.0, 2))
+    assert made.frames == (SOURCE, 0, SOURCE, SOURCE - 1, 1, 2) and made.sources == (0, 1)
+    assert made.drawn == (made.shots[0], Shot(SOURCE, 0.0, 1), *made.shots[1:])
+    # A chunk has one source, and so one scene.
+    assert chunks(made.drawn, 8) == [made.drawn[:1], made.drawn[1:2], made.drawn[2:]]
 
 
 @pytest.fixture

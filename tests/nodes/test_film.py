@@ -112,6 +112,63 @@ def test_core_draws_a_film_by_lists(pack, run, edit, sampled, pictures, adapter,
         run("AAI_JoinFrames", images=chunks[1:], timeline=[timeline])
 
 
+def test_new_scenes_have_noises_and_sources_of_their_own(pack, run, edit, sampled, pictures, adapter, heard):
+    timeline = heard(new_scenes=True).args[0]
+    models, conds, latents = edit(token=adapter, timeline=timeline, chunk=4)
+    plan = pack.part("aai.inject.film").plan(timeline)
+    scenes = [latent["batch_index"] for latent in latents]
+    assert all(len({*indices}) == 1 for indices in scenes) and {i[0] for i in scenes} == {0, 1}
+    chunks = [pictures(sampled(*each)) for each in zip(models, conds, latents)]
+    images, _ = run("AAI_JoinFrames", images=chunks, timeline=[timeline])
+    assert len(images) == 12 and len({shot.scene for shot in plan.drawn}) == 2
+    # The story ends in silence, in the second scene.
+    last = next(part[0] for part, indices in zip(chunks, scenes) if indices[0] == 1)
+    assert torch.equal(images[-1], last) and (chunks[0][0] - last).abs().max() > 0.05
+
+
+@pytest.fixture
+def prompt(run, small, adapter):
+    return run("AAI_SoundTokenConditioning", clip=small.clip, token=adapter, prompt="a city under *")[0]
+
+
+@pytest.fixture
+def loud(run, small, prompt):
+    """loud(timeline=...) -> the MODEL and the first scale of Loudness Reweight."""
+
+    def make(**changes):
+        given = dict(model=small.model, conditioning=prompt, tokens="", scale="", reference=-23.0)
+        return run("AAI_LoudnessReweight", **{**given, **changes})
+
+    return make
+
+
+def test_each_picture_of_a_batch_has_the_loudness_of_its_moment(loud, prompt, sampled, timeline):
+    latent = {"samples": torch.zeros(12, 32, 8, 8), "batch_index": [0] * 12}
+    model, first = loud(timeline=timeline)
+    drawn = sampled(model, prompt, latent)
+    assert first == pytest.approx(float(timeline.scale[0]))
+    scales = ", ".join(str(scale) for scale in timeline.scale.tolist())
+    assert torch.equal(drawn, sampled(loud(scale=scales)[0], prompt, latent))
+    # The story ends in silence, which shows nothing of the token.
+    alone = {"samples": torch.zeros(1, 32, 8, 8)}
+    torch.testing.assert_close(drawn[-1:], sampled(loud(scale="0")[0], prompt, alone), atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_no_loudness_in_time_gets_a_sentence(pack, loud, edit, prompt, sampled, timeline, adapter):
+    refused = pack.part("aai.errors").InputError
+    with pytest.raises(refused, match="leave scale empty"):
+        loud(timeline=timeline, scale="1")
+    with pytest.raises(refused, match="takes Prompt To Prompt Edit"):
+        loud(timeline=timeline, adapter=object())
+    with pytest.raises(refused, match="connect Sound Timeline's"):
+        loud(adapter=object(), scale="1")
+    model, positive, _ = edit(token=adapter)
+    with pytest.raises(refused, match="goes into Prompt To Prompt Edit itself"):
+        loud(timeline=timeline, model=model, conditioning=positive)
+    with pytest.raises(refused, match="12 loudness scales were given for a batch of 5"):
+        sampled(loud(timeline=timeline)[0], prompt, {"samples": torch.zeros(5, 32, 8, 8)})
+
+
 def test_a_silent_timeline_is_its_source(pack, run, edit, sampled, pictures, adapter, heard, comfy):
     audio = pack.part("aai.audio")
     audio.save(audio.Sound(torch.zeros(1, 16000), 16000), comfy / "input" / "still.wav")
@@ -146,7 +203,7 @@ def test_a_token_of_another_encoder_gets_a_sentence(pack, edit, rain, adapter, t
 
 def test_an_adapter_makes_the_word_of_each_moment(pack, small, adapter, timeline, monkeypatch):
     """A token that an adapter has made takes SoundWorld's; a trained one its own; and any the one given."""
-    film, made = pack.part("nodes.film"), {}
+    film, made = pack.part("nodes.comfy.film"), {}
 
     class Given:
         def check(self, sound, model):
@@ -158,7 +215,7 @@ def test_an_adapter_makes_the_word_of_each_moment(pack, small, adapter, timeline
     word = film.word_of(small.model, small.clip, adapter, timeline, Given())
     assert word(timeline.f_a[0]).name == "rain" and made["heard"][0] == timeline.windows.encoder
     instant = replace(adapter, provenance={"adapter": "SoundWorld"})
-    monkeypatch.setattr(pack.part("aai.soundworld.loaders"), "load_adapter", lambda model: Given())
+    monkeypatch.setattr(film, "load_adapter", lambda model: Given())
     assert torch.equal(
         film.word_of(small.model, small.clip, instant, timeline)(timeline.f_a[1]).f_a, timeline.f_a[1]
     )

@@ -165,6 +165,25 @@ def test_the_film_template_makes_a_film_with_its_sound(server):
         assert film.streams.video[0].average_rate == 4
 
 
+def test_a_cancelled_film_goes_on_where_it_stopped(server):
+    graph = quick(server, "sound_film")
+    node(graph, "KSampler")["inputs"]["seed"] = 5
+    node(graph, "AAI_PromptToPromptEdit")["inputs"]["chunk"] = 4
+    films = server.base / "user" / "aai_films"
+    queued, begin = server.queue(graph), time.monotonic()
+    while len(list(films.rglob("*.safetensors"))) < 5 and time.monotonic() - begin < 300:
+        time.sleep(0.05)
+    server.interrupt()
+    with pytest.raises(ComfyError, match="interrupted"):
+        server.wait(queued, timeout=120)
+    kept = len(list(films.rglob("*.safetensors")))
+    # Core has thrown the list away, and runs KSampler's node from its first chunk on.
+    assert kept >= 5 and "from the run before" not in server.log
+    server.run(graph, timeout=600)
+    assert server.log.count("4 frames are there from the run before") == kept // 5
+    assert not list(films.rglob("*.safetensors"))
+
+
 def test_a_shared_token_is_one_file_that_says_where_it_comes_from(server):
     server.run(quick(server, "share_token"), timeout=300)
     names = [path.name for path in (server.base / "models" / "embeddings" / "sounds").glob("my_fireworks*")]

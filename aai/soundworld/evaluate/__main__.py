@@ -11,7 +11,8 @@
   loudness and, with --without, of events that an adapter has not heard.
 - edits: "a city" becomes "a city under *" by eq. 7; and eq. 8's scale from 0 to 2.
 - words: with --model flow, a word's weight from 0 to 2, beside "(word:1.5)" in the prompt.
-- film: stories of several sounds; the word of each frame, and what a film of it shows.
+- film: stories of several sounds; the word of each frame, and what a film of it shows. With --recordings,
+  those of fold 4 strung together as well.
 """
 
 from __future__ import annotations
@@ -162,11 +163,14 @@ def main() -> None:
         lines = [timeline(embed_windows([told.sound], encoder), arguments.fps) for told in stories]
         for what, value in films.heard(stories, lines).items():
             note(f"film, {what}", value)
-        few = slice(arguments.films)
-        word_of, folder = partial(load_adapter(model).token, name="sound"), arguments.output.parent
-        drawn = films.drawn(model, oracle, stories[few], lines[few], word_of, print, folder)
-        for what, value in drawn.items():
-            note(what, value)
+        if arguments.recordings:
+            strung_together(left_out.get(4, encoder), 4 in left_out, arguments, note)
+        if arguments.films:
+            few = slice(arguments.films)
+            word_of, folder = partial(load_adapter(model).token, name="sound"), arguments.output.parent
+            drawn = films.drawn(model, oracle, stories[few], lines[few], word_of, print, folder)
+            for what, value in drawn.items():
+                note(what, value)
     if "edits" in arguments.parts:
         for what, value in edits.edits(model, oracle, edit_tokens, range(4), print).items():
             note(f"edits, {what}", value)
@@ -211,6 +215,22 @@ def hear(
             note(f"hear, {what} of fold {fold}", share)
         note(f"hear, {what}, mean of folds", float(np.mean([share.value for share in shares])))
     note_strangers("recordings", strangers(left_out, recordings), note)
+
+
+def strung_together(
+    encoder: CAVMAEEncoder,
+    unheard: bool,
+    arguments: argparse.Namespace,
+    note: Callable[[str, Share | float], None],
+) -> None:
+    """The figures of fold 4's recordings, one after the other: by the encoder that has not heard them, or by
+    the shipped one, which has."""
+    recordings = recordings_of(arguments.recordings, 4)
+    stories = [films.recorded(recordings, number) for number in range(arguments.stories)]
+    lines = [timeline(embed_windows([told.sound], encoder), arguments.fps) for told in stories]
+    by = "an encoder without fold 4" if unheard else "the shipped encoder, which has heard them"
+    for what, value in films.heard(stories, lines).items():
+        note(f"film, recordings of fold 4 by {by}: {what}", value)
 
 
 def note_strangers(

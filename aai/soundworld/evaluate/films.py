@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...audio import SILENCE_LUFS, Sound, loudness
+from ...audio import SILENCE_LUFS, Sound, load, loudness
 from ...charts import Cell, Row, contact_sheet, save
-from ...inject.film import NOTHING, WordOf, chunk_edit, chunks, plan, words_of
+from ...inject.film import WordOf, chunk_edit, chunks, plan, words_of
 from ...inject.timeline import Timeline
 from ...metrics import Share
 from ...picture.model import PictureModel
@@ -31,6 +31,8 @@ CLEAR = 0.75
 FILM_WINDOW = (0.0, 0.4)
 """SoundWorld's cross-attention window for films, whose events may cross the whole scene (`edits`)."""
 CHUNK, ACROSS = 8, 10
+STRUNG, RATE = 4, 16000
+"""How many recordings make a story, and its samples a second."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +54,37 @@ class Story:
 def story(number: int) -> Story:
     """Three to five unseen synthesized sounds of 2.7 to 4.5 s, no two alike beside each other."""
     rng = np.random.default_rng([STORIES, number])
-    parts, events, begins, length = [], [], [], 0
+    parts: list[tuple[str, Sound]] = []
     for place in range(rng.integers(3, 6)):
-        event = str(rng.choice([e for e in EVENTS if e not in events[-1:]]))
+        event = str(rng.choice([e for e in EVENTS if e not in [before for before, _ in parts[-1:]]]))
         part = unseen_sound(event, STORIES + 10 * number + place, float(rng.uniform(0.4, 1.0)))
-        part = part.cut(0, float(rng.uniform(2.7, 4.5)))
+        parts.append((event, part.cut(0, float(rng.uniform(2.7, 4.5)))))
+    return strung(parts)
+
+
+def recorded(recordings: Sequence[tuple[str, Path]], number: int) -> Story:
+    """Four whole recordings, of these (event, file), no two alike beside each other."""
+    rng = np.random.default_rng([STORIES, number])
+    parts: list[tuple[str, Sound]] = []
+    for _ in range(STRUNG):
+        others = [one for one in recordings if one[0] not in [before for before, _ in parts[-1:]]]
+        event, path = others[rng.integers(len(others))]
+        parts.append((event, load(path).mono().resample(RATE)))
+    return strung(parts)
+
+
+def strung(parts: Sequence[tuple[str, Sound]]) -> Story:
+    """Sounds of one rate, one after the other, as the story of their events."""
+    waveforms, begins, length = [], [], 0
+    for _, part in parts:
         fade = torch.ones(part.waveform.shape[-1])
         ramp = torch.linspace(0, 1, int(FADE * part.rate))
         fade[: len(ramp)], fade[-len(ramp) :] = ramp, ramp.flip(0)
         begins.append(length / part.rate)
-        parts.append(part.waveform * fade)
-        events.append(event)
+        waveforms.append(part.waveform * fade)
         length += part.waveform.shape[-1]
-    return Story(Sound(torch.cat(parts, 1), part.rate), tuple(events), tuple(begins))
+    events = tuple(event for event, _ in parts)
+    return Story(Sound(torch.cat(waveforms, 1), parts[0][1].rate), events, tuple(begins))
 
 
 def heard(stories: Iterable[Story], timelines: Iterable[Timeline]) -> dict[str, Share | float]:
@@ -145,7 +165,7 @@ def film(model: PictureModel, timeline: Timeline, scene: str, word_of: WordOf) -
     """The frames [T, 3, H, W] of a scene with what sounds."""
     token_of, planned = words_of(timeline, word_of), plan(timeline)
     source, pictures = None, []
-    for chunk in chunks(planned.shots or (NOTHING,), CHUNK):
+    for chunk in chunks(planned.drawn, CHUNK):
         edit = chunk_edit(f"a {scene}", f"a {scene} with *", chunk, token_of, cross_window=FILM_WINDOW)
         source, *others = draw_edit(model, edit, [0])[0]
         pictures += others
