@@ -1,6 +1,6 @@
 """`python -m bench NAME [--json]`: each figure is a ratio against what a user would use instead, in one run
-(memory's against a card's). `parity` compares with CAV-MAE's own code instead, `families` tries what each
-family of picture models can do."""
+(memory's against a card's). `parity` compares with CAV-MAE's own code instead, `rivals` with that of the
+encoders that the paper compares with, `families` tries what each family of picture models can do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from aai.errors import InputError
-from bench import align, edit, edit_flux, families, fbank, film, library, memory, parity, token
+from bench import align, edit, edit_flux, families, fbank, film, library, memory, parity, rivals, token
 
 BENCHES = {
     "align": align.rows,
@@ -47,7 +47,7 @@ def interleaved(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("name", choices=sorted([*BENCHES, "parity"]))
+    parser.add_argument("name", choices=sorted([*BENCHES, "parity", "rivals"]))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each job (%(default)s)")
     parser.add_argument(
@@ -61,7 +61,10 @@ def main() -> int:
         "--model", choices=EDITS, default="sd1", help="edit: whose shape is drawn with (%(default)s)"
     )
     parser.add_argument(
-        "--checkout", type=Path, metavar="DIR", help="parity: a clone of YuanGongND/cav-mae, to compare with"
+        "--checkout",
+        type=Path,
+        metavar="DIR",
+        help="parity: a clone of YuanGongND/cav-mae, to compare with; rivals: a folder of their clones",
     )
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -71,6 +74,8 @@ def main() -> int:
     try:
         if options.name == "parity":
             return parity.run(options.checkout, options.json)
+        if options.name == "rivals":
+            return rivals.run(options.checkout, options.json)
         bench = editing.rows if options.name == "edit" else BENCHES[options.name]
         rows = bench(lambda jobs: interleaved(jobs, options.repeats), **given)
     except InputError as error:
