@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from . import eval_pictures
 from .arguments import add_device_argument, add_force_argument
 from .models import SOUNDWORLD, device_of, load_encoder, load_text_tower
 from .outputs import check_json_file
-from .terminal import Commands, print_report, progress, say, seed
+from .terminal import Commands, progress, report_table, say, seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +58,8 @@ def add(commands: Commands) -> None:
     )
     sub.add_argument("data", type=Path, metavar="DATA", help="a prepared dataset, shards, or classes")
     _add_arguments(sub, split=True)
+
+    eval_pictures.add(group)
 
 
 def _add_arguments(sub: argparse.ArgumentParser, split: bool = False) -> None:
@@ -123,7 +125,7 @@ def retrieval(options: argparse.Namespace) -> None:
     lines.sort(key=lambda line: order[line[0]])
     head = ("subset", "encoder", "from, to", "R@1 %", "R@5 %", "R@10 %", "MedR", "set")
     report = {"data": str(options.data), "split": split, "encoders": rows, "paper": RETRIEVAL}
-    _report(options, report, head, lines, notes)
+    report_table(options, report, head, lines, notes)
 
 
 def zeroshot(options: argparse.Namespace) -> None:
@@ -155,7 +157,7 @@ def zeroshot(options: argparse.Namespace) -> None:
         notes.append("Without --text only the encoder's own labels: the template was not tried.")
     head = ("encoder", "label as", "top-1 %", "95 % interval", "set")
     report = {"data": str(options.data), "set": name_of_set, "folds": folds, "labels": words}
-    _report(options, {**report, "encoders": rows, "paper": ZERO_SHOT}, head, lines, notes)
+    report_table(options, {**report, "encoders": rows, "paper": ZERO_SHOT}, head, lines, notes)
 
 
 def audiotext(options: argparse.Namespace) -> None:
@@ -179,7 +181,7 @@ def audiotext(options: argparse.Namespace) -> None:
     lines += [(f"paper: {name}", f"{value:.2f}", "", "VGGSound") for name, value in AUDIO_TEXT.items()]
     head = ("encoder", "top-1 %", "95 % interval", "set")
     report = {"data": str(options.data), "split": split, "labels": words, "encoders": rows}
-    _report(options, {**report, "paper": AUDIO_TEXT}, head, lines, notes)
+    report_table(options, {**report, "paper": AUDIO_TEXT}, head, lines, notes)
 
 
 def _check_output(options: argparse.Namespace) -> None:
@@ -292,16 +294,3 @@ def _percent(value: float) -> str:
 def _interval(share: Share) -> str:
     low, high = share.interval
     return f"{100 * low:.1f} to {100 * high:.1f}"
-
-
-def _report(options: argparse.Namespace, report: dict, head: tuple, lines: list, notes: list[str]) -> None:
-    from .. import files
-
-    report["notes"] = notes
-    if options.output:
-        files.write(options.output, json.dumps(report, indent=1).encode(), "The result")
-    widths = [max(len(str(line[i])) for line in (head, *lines)) for i in range(len(head))]
-    shown = [
-        "  ".join(str(cell).ljust(width) for cell, width in zip(line, widths)) for line in (head, *lines)
-    ]
-    print_report(options, report, "\n".join(line.rstrip() for line in [*shown, *notes]))
