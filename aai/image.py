@@ -135,6 +135,22 @@ def _decoded(path: str | os.PathLike | BinaryIO, size: int | None, name: str) ->
         return np.array(image)
 
 
+def middle_square(pictures: Tensor, size: int) -> Tensor:
+    """Pictures [B, 3, H, W] in [0, 1] with the short side resized to `size` pixels (bicubic), and of the long
+    one the middle, [B, 3, size, size]; as torchvision resizes and cuts, which public towers use."""
+    from torch.nn import functional as F
+
+    pictures = pictures.float()
+    height, width = pictures.shape[-2:]
+    if (height, width) == (size, size):
+        return pictures
+    # Truncated, not rounded.
+    shape = [side * size // min(height, width) for side in (height, width)]
+    pictures = F.interpolate(pictures, shape, mode="bicubic", antialias=True).clamp(0, 1)
+    top, left = (round((side - size) / 2) for side in shape)
+    return pictures[..., top : top + size, left : left + size]
+
+
 def to_pil(picture: Tensor) -> Image.Image:
     """A picture [3, H, W] in [0, 1] as an 8-bit PIL picture."""
     from PIL import Image

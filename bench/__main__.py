@@ -1,6 +1,6 @@
 """`python -m bench NAME [--json]`: each figure is a ratio against what a user would use instead, in one run
-(memory's against a card's). `parity` compares with CAV-MAE's own code instead, `families` tries what each
-family of picture models can do."""
+(memory's against a card's). `parity` compares with CAV-MAE's own code instead, `rivals` with that of the
+encoders that the paper compares with, `families` tries what each family of picture models can do."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from bench import (
     memory,
     memory_transformers,
     parity,
+    rivals,
     token,
     token_transformers,
 )
@@ -72,7 +73,7 @@ def measured(name: str, model: str):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("name", choices=sorted([*BENCHES, "parity"]))
+    parser.add_argument("name", choices=sorted([*BENCHES, "parity", "rivals"]))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each job (%(default)s)")
     parser.add_argument(
@@ -94,7 +95,10 @@ def main() -> int:
         help="whose shape is measured (%(default)s; edit: or flux; memory and token: or transformers)",
     )
     parser.add_argument(
-        "--checkout", type=Path, metavar="DIR", help="parity: a clone of YuanGongND/cav-mae, to compare with"
+        "--checkout",
+        type=Path,
+        metavar="DIR",
+        help="parity: a clone of YuanGongND/cav-mae, to compare with; rivals: a folder of their clones",
     )
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -107,6 +111,8 @@ def main() -> int:
             given = {"frames": options.frames, "sizes": options.sizes}
         if options.name == "parity":
             return parity.run(options.checkout, options.json)
+        if options.name == "rivals":
+            return rivals.run(options.checkout, options.json)
         rows = module.rows(lambda jobs: interleaved(jobs, options.repeats), **given)
     except InputError as error:
         print(f"bench: {error}", file=sys.stderr)

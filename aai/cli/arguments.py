@@ -18,13 +18,11 @@ def add_sound_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--length", type=float, metavar="S", help="how much of it, in seconds (all)")
 
 
-def add_clip_argument(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--clip",
-        type=Path,
-        metavar="DIR",
-        help="a CLIP model's folder that sees the pictures, for encoders that cannot",
-    )
+def add_clip_argument(
+    sub: argparse.ArgumentParser,
+    what: str = "a CLIP model's folder that sees the pictures, for encoders that cannot",
+) -> None:
+    sub.add_argument("--clip", type=Path, metavar="DIR", help=what)
 
 
 def add_device_argument(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from . import eval_pictures
 from .arguments import add_device_argument, add_force_argument
 from .models import SOUNDWORLD, device_of, load_encoder, load_text_tower
 from .outputs import check_json_file
-from .terminal import Commands, print_report, progress, say, seed
+from .terminal import Commands, progress, report_table, say, seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..audio import Sound
     from ..data.clips import Clip
     from ..encoders.base import SoundEncoder
+    from ..library.towers import VisualTower
     from ..metrics import Share
 
 DIRECTIONS = ("sound to picture", "picture to sound", "sound to text", "text to sound")
@@ -58,6 +59,8 @@ def add(commands: Commands) -> None:
     sub.add_argument("data", type=Path, metavar="DATA", help="a prepared dataset, shards, or classes")
     _add_arguments(sub, split=True)
 
+    eval_pictures.add(group)
+
 
 def _add_arguments(sub: argparse.ArgumentParser, split: bool = False) -> None:
     sub.add_argument(
@@ -69,7 +72,8 @@ def _add_arguments(sub: argparse.ArgumentParser, split: bool = False) -> None:
     sub.add_argument(
         "--text",
         metavar="DIR",
-        help=f"the text tower: a Stable Diffusion folder, a CLIP, or {SOUNDWORLD} (the encoder's own labels)",
+        help=f"the text tower: a Stable Diffusion folder, a CLIP, or {SOUNDWORLD} (the encoder's own labels)"
+        "; for Wav2CLIP and SGSIM CLIP ViT-B/32's folder, for AudioCLIP any of OpenAI's CLIPs",
     )
     if split:
         sub.add_argument(
@@ -92,9 +96,10 @@ def retrieval(options: argparse.Namespace) -> None:
     rows, lines, notes = [], [], [NO_TARGETS["retrieval"]]
     for name, encoder in _encoders(options):
         f_a, f_v, f_t = _embeddings(options, encoder, [clip.load_sound for clip in clips]), None, None
-        if encoder.sees:
+        notes += _origin(name, encoder)
+        if tower := _visual_tower(options, encoder):
             with progress("seeing", len(clips), options.json) as tick:
-                f_v = embed_pictures(encoder, (clip.load_picture(clip.middle) for clip in clips), tick)
+                f_v = embed_pictures(tower, (clip.load_picture(clip.middle) for clip in clips), tick)
         else:
             notes.append(f"{name} has no visual tower, so it finds no pictures.")
         try:
@@ -120,7 +125,7 @@ def retrieval(options: argparse.Namespace) -> None:
     lines.sort(key=lambda line: order[line[0]])
     head = ("subset", "encoder", "from, to", "R@1 %", "R@5 %", "R@10 %", "MedR", "set")
     report = {"data": str(options.data), "split": split, "encoders": rows, "paper": RETRIEVAL}
-    _report(options, report, head, lines, notes)
+    report_table(options, report, head, lines, notes)
 
 
 def zeroshot(options: argparse.Namespace) -> None:
@@ -135,8 +140,9 @@ def zeroshot(options: argparse.Namespace) -> None:
     folds = _folds(options.folds)
     name_of_set, recordings = read_recordings(options.data, folds, options.esc10)
     words, numbers = _labels(recordings)
-    rows, lines = [], []
+    rows, lines, notes = [], [], [NO_TARGETS["zeroshot"]]
     for name, encoder in _encoders(options):
+        notes += _origin(name, encoder)
         f_a = _embeddings(options, encoder, [r.load_sound for r in recordings])
         for template in TEMPLATES["both" if options.text else "label"]:
             top1 = nearest_label(f_a, _vectors(options, encoder, words, template), torch.tensor(numbers))
@@ -146,12 +152,12 @@ def zeroshot(options: argparse.Namespace) -> None:
         for name_of, value in sets.items():
             if name_of_set in (name_of, "ESC-10") or name_of_set not in ("ESC-50", "UrbanSound8K"):
                 lines.append((f"paper: {name}", "", f"{value:.2f}", "", name_of))
-    notes = [NO_TARGETS["zeroshot"], f"{len(recordings)} recordings of {len(words)} classes."]
+    notes.append(f"{len(recordings)} recordings of {len(words)} classes.")
     if not options.text:
         notes.append("Without --text only the encoder's own labels: the template was not tried.")
     head = ("encoder", "label as", "top-1 %", "95 % interval", "set")
     report = {"data": str(options.data), "set": name_of_set, "folds": folds, "labels": words}
-    _report(options, {**report, "encoders": rows, "paper": ZERO_SHOT}, head, lines, notes)
+    report_table(options, {**report, "encoders": rows, "paper": ZERO_SHOT}, head, lines, notes)
 
 
 def audiotext(options: argparse.Namespace) -> None:
@@ -163,8 +169,9 @@ def audiotext(options: argparse.Namespace) -> None:
     _check_output(options)
     clips, split = _clips(options)
     words, numbers = _labels(clips)
-    rows, lines = [], []
+    rows, lines, notes = [], [], []
     for name, encoder in _encoders(options):
+        notes += _origin(name, encoder)
         f_t = _vectors(options, encoder, words)
         top1 = nearest_label(
             _embeddings(options, encoder, [clip.load_sound for clip in clips]), f_t, torch.tensor(numbers)
@@ -174,7 +181,7 @@ def audiotext(options: argparse.Namespace) -> None:
     lines += [(f"paper: {name}", f"{value:.2f}", "", "VGGSound") for name, value in AUDIO_TEXT.items()]
     head = ("encoder", "top-1 %", "95 % interval", "set")
     report = {"data": str(options.data), "split": split, "labels": words, "encoders": rows}
-    _report(options, {**report, "paper": AUDIO_TEXT}, head, lines, [])
+    report_table(options, {**report, "paper": AUDIO_TEXT}, head, lines, notes)
 
 
 def _check_output(options: argparse.Namespace) -> None:
@@ -217,6 +224,26 @@ def _embeddings(
         return embed_sounds(encoder, (load() for load in loaders), tick)
 
 
+def _origin(name: str, encoder: SoundEncoder) -> list[str]:
+    """What is to be said of an encoder that others published: whose it is, and its licence."""
+    from ..encoders.clip_space import CLIPSpaceEncoder
+
+    if not isinstance(encoder, CLIPSpaceEncoder):
+        return []
+    return [f"{name} is {encoder.title}, licence {encoder.licence}."]
+
+
+def _visual_tower(options: argparse.Namespace, encoder: SoundEncoder) -> VisualTower | None:
+    """What sees the pictures: the encoder, or the CLIP whose joint space it is in, where --text names it."""
+    from ..encoders.clip_space import CLIPSpaceEncoder
+
+    if encoder.sees:
+        return encoder
+    if options.text and isinstance(encoder, CLIPSpaceEncoder):
+        return encoder.clip(options.text)
+    return None
+
+
 _text_tower = cache(load_text_tower)
 
 
@@ -226,8 +253,11 @@ def _vectors(
     """The labels' text vectors [L, dim]: of the text tower, or of the encoder's own table."""
     import torch
 
+    from ..encoders.clip_space import CLIPSpaceEncoder
+
     if options.text:
-        tower = _text_tower(options.text)
+        joint = isinstance(encoder, CLIPSpaceEncoder)
+        tower = encoder.text_tower(options.text) if joint else _text_tower(options.text)
         if tower.dim != encoder.dim:
             raise InputError(
                 f"The text tower {options.text} has vectors of {tower.dim} numbers, but {encoder.name} of "
@@ -264,16 +294,3 @@ def _percent(value: float) -> str:
 def _interval(share: Share) -> str:
     low, high = share.interval
     return f"{100 * low:.1f} to {100 * high:.1f}"
-
-
-def _report(options: argparse.Namespace, report: dict, head: tuple, lines: list, notes: list[str]) -> None:
-    from .. import files
-
-    report["notes"] = notes
-    if options.output:
-        files.write(options.output, json.dumps(report, indent=1).encode(), "The result")
-    widths = [max(len(str(line[i])) for line in (head, *lines)) for i in range(len(head))]
-    shown = [
-        "  ".join(str(cell).ljust(width) for cell, width in zip(line, widths)) for line in (head, *lines)
-    ]
-    print_report(options, report, "\n".join(line.rstrip() for line in [*shown, *notes]))

@@ -105,3 +105,19 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is below 1")
     return value
+
+
+def report_table(
+    options: argparse.Namespace, report: dict, head: tuple, lines: list, notes: list[str]
+) -> None:
+    """Prints a table and its notes, or the report as JSON, which `--output` keeps."""
+    from .. import files
+
+    report["notes"] = notes
+    if options.output:
+        files.write(options.output, json.dumps(report, indent=1).encode(), "The result")
+    widths = [max(len(str(line[i])) for line in (head, *lines)) for i in range(len(head))]
+    shown = [
+        "  ".join(str(cell).ljust(width) for cell, width in zip(line, widths)) for line in (head, *lines)
+    ]
+    print_report(options, report, "\n".join(line.rstrip() for line in [*shown, *notes]))

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import Unreadable, is_file, read_weights
 from .cavmae import CAVMAE, CLASSIFIER, DECODER, CAVMAEConfig, check, tower_weights
 from .cavmae_encoder import CAVMAEEncoder
+from .published import read_tensors
 
 PARTS = {
     "audio": ("patch_embed_a.", "modality_a", "pos_embed_a", "blocks_a.", "norm_a."),
@@ -59,25 +59,16 @@ def read(path: str | os.PathLike) -> Published:
     of CAV-MAE.
     """
     path = Path(path)
-    if not is_file(path):
-        raise InputError(f"There is no CAV-MAE file '{path}': check its name and folder.")
-    try:
-        tensors = read_weights(path, mapped=True)
-    except Unreadable as error:
-        raise InputError(
-            f"'{path.name}' cannot be read as a file of tensors alone ({error}): download it again; a "
-            "pickle that holds more is never opened."
-        ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise InputError(
-            f"'{path.name}' holds more than named tensors: choose a CAV-MAE file such as audio_model.21.pth."
-        )
-    tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
-    published = Published(path.name, tensors)
+    return of_tensors(read_tensors(path), path.name)
+
+
+def of_tensors(tensors: dict[str, Tensor], name: str) -> Published:
+    """As `read`, for tensors of the public file called `name`."""
+    published = Published(name, tensors)
     if not {"audio", "visual"} & set(published.parts):
         first = f" ({next(iter(tensors))}, ...)" if tensors else ""
         raise InputError(
-            f"'{path.name}' is a checkpoint of another family{first}: choose a CAV-MAE file such as "
+            f"'{name}' is a checkpoint of another family{first}: choose a CAV-MAE file such as "
             "audio_model.21.pth."
         )
     return published

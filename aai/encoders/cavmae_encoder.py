@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ..audio import HIGHEST_RATE, LOWEST_RATE, Sound, windows
 from ..errors import InputError
 from ..fbank import fbank, samples_of
+from ..image import middle_square
 from .cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig
 from .known import Known
 
@@ -167,17 +168,8 @@ class CAVMAEEncoder:
 
     def image_batches(self, images: Tensor) -> Iterator[Tensor]:
         """Pictures [B, 3, H, W] in [0, 1] as the visual tower takes them: [up to 64, 3, S, S] at a time."""
-        size = self.image_size
-        images = images.float()
-        height, width = images.shape[-2:]
-        if (height, width) != (size, size):
-            # Truncated, not rounded, and cropped as in torchvision, which CAV-MAE uses.
-            shape = [side * size // min(height, width) for side in (height, width)]
-            images = F.interpolate(images, shape, mode="bicubic", antialias=True).clamp(0, 1)
-            top, left = (round((side - size) / 2) for side in shape)
-            images = images[..., top : top + size, left : left + size]
         mean, std = torch.tensor(IMAGE_MEAN).view(3, 1, 1), torch.tensor(IMAGE_STD).view(3, 1, 1)
-        for part in images.cpu().split(64):
+        for part in middle_square(images, self.image_size).cpu().split(64):
             yield ((part - mean) / std).to(self.device)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:

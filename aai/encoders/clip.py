@@ -166,6 +166,22 @@ def load_clip_text(source: str | os.PathLike) -> CLIPText:
         return text
 
 
+def load_tokenizer(source: str | os.PathLike):
+    """The tokenizer of a CLIP, or of a Stable Diffusion's folder, local or by a hub name. Raises InputError
+    where there is none, or no network to fetch it."""
+    from transformers import CLIPTokenizer
+
+    with _refused(
+        lambda reason: (
+            f"'{source}' gives no CLIP tokenizer ({reason}): name a CLIP's folder in transformers' layout, "
+            "or check the hub name and the network."
+        )
+    ):
+        folder = _fetched(source)
+        inside = (folder / "tokenizer").is_dir()
+        return CLIPTokenizer.from_pretrained(str(folder / "tokenizer" if inside else folder))
+
+
 def load_clip(folder: str | os.PathLike) -> CLIP:
     """A whole CLIP from a local folder in transformers' layout, safetensors only; nothing is downloaded.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,15 +14,26 @@ from torch import Tensor
 from .. import files
 from ..errors import InputError
 from ..files import is_dir, is_file
+from .audioclip import AudioCLIPEncoder
 from .base import SoundEncoder
 from .bridged_clap import BridgedCLAP
-from .cavmae_checkpoint import load_published
+from .cavmae_checkpoint import encoder_of, load_published, of_tensors
 from .cavmae_encoder import CAVMAEEncoder
 from .clap import load_folder
+from .clip_space import CLIPSpaceEncoder
 from .known import Known
+from .published import read_tensors
+from .sgsim import SGSIMEncoder
+from .wav2clip import Wav2CLIPEncoder
 
 FORMAT = "aai-sound-encoder-1"
-FAMILIES = {family.family: family for family in (CAVMAEEncoder, BridgedCLAP)}
+RIVALS = {
+    "audio.fbsp.": AudioCLIPEncoder,
+    "audio_encoder.": Wav2CLIPEncoder,
+    "feature_extractor.": SGSIMEncoder,
+}
+"""How a weight's name begins in the public files of the encoders that the paper compares with."""
+FAMILIES = {family.family: family for family in (CAVMAEEncoder, BridgedCLAP, *RIVALS.values())}
 """The families that have files of ours."""
 SETTINGS = (
     *("format", "family", "name", "labels", "tau", "space", "known"),
@@ -79,10 +91,10 @@ def is_ours(path: str | os.PathLike) -> bool:
 
 
 def load(path: str | os.PathLike) -> SoundEncoder:
-    """Reads an encoder: a file that `save` wrote, a public CAV-MAE file (.pth or safetensors), or the folder
-    of a CLAP as transformers keeps it.
+    """Reads an encoder: a file that `save` wrote, a public file of CAV-MAE, Wav2CLIP, AudioCLIP or SGSIM
+    (.pth, .pt or safetensors), or the folder of a CLAP as transformers keeps it.
 
-    The last two are not aligned yet: they know no words. Raises InputError for a missing file, one that is
+    All but the first know no words. Raises InputError for a missing file, one that is
     none of these, and one that lacks weights.
     """
     path = Path(path)
@@ -93,7 +105,7 @@ def load(path: str | os.PathLike) -> SoundEncoder:
             f"There is no sound encoder '{path}': check its name, or use SoundWorld's. {SOURCES}"
         )
     if path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt"):
-        return load_published(path)
+        return _published(path)
     try:
         tensors, metadata = files.read_safetensors(path, mapped=True)
     except files.Unreadable as error:
@@ -101,10 +113,24 @@ def load(path: str | os.PathLike) -> SoundEncoder:
             f"'{path.name}' is no readable safetensors file ({error}): convert it, others are never opened."
         ) from error
     if metadata.get("format") != FORMAT:
-        return load_published(path)
+        return _published(path)
     kinds = {k: torch.float32 if v.is_floating_point() else v.dtype for k, v in tensors.items()}
     # Copies, so that the file is not held open.
     return _restored({k: v.to(kinds[k], copy=True) for k, v in tensors.items()}, metadata, path.name)
+
+
+def rival_of(tensors: Mapping[str, Tensor], file: str) -> CLIPSpaceEncoder | None:
+    """An encoder of a public file of one of RIVALS, None for another's. Raises InputError where it is not
+    whole."""
+    for begin, family in RIVALS.items():
+        if any(key.startswith(begin) for key in tensors):
+            return family.published(tensors, file)
+    return None
+
+
+def _published(path: Path) -> SoundEncoder:
+    tensors = read_tensors(path)
+    return rival_of(tensors, path.name) or encoder_of(of_tensors(tensors, path.name))
 
 
 def _restored(tensors: dict[str, Tensor], metadata: dict[str, str], file: str) -> SoundEncoder:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ..audio import Sound, sound_hash
 from ..encoders.clip import load_clip
+from ..encoders.loaders import load
 from ..errors import InputError
 from ..library.retrieval import is_own
 
@@ -160,14 +161,13 @@ def _mask(rows: Iterable[bool]) -> Tensor:
 def clip_space(folder: str | os.PathLike, wav2clip: str | os.PathLike | None = None) -> Space:
     """A CLIP model's folder as a space, with Wav2CLIP's weights for sounds too (CLIP must then be ViT-B/32).
 
-    Raises InputError for a folder without a model or tokenizer, and for weights of another width.
+    Raises InputError for a folder without a model or tokenizer, for weights that are not Wav2CLIP's, and for
+    a CLIP of another width.
     """
-    from .wav2clip import load
-
     tower = load_clip(folder)
     # Now, not after the pictures are drawn.
     _ = tower.tokenizer
-    hears = None if wav2clip is None else load(wav2clip).embed
+    hears = None if wav2clip is None else _wav2clip(wav2clip).embed
     width = tower.model.config.projection_dim
     if hears is not None and width != 512:
         raise InputError(
@@ -180,6 +180,15 @@ def clip_space(folder: str | os.PathLike, wav2clip: str | os.PathLike | None = N
         "a photo of {}",
         score=True,
     )
+
+
+def _wav2clip(path: str | os.PathLike) -> SoundEncoder:
+    encoder = load(path)
+    if encoder.family != "wav2clip":
+        raise InputError(
+            f"'{path}' holds {encoder.name}, not Wav2CLIP, by which AIS is measured: give its file."
+        )
+    return encoder
 
 
 def encoder_space(encoder: SoundEncoder, classes: Sequence[str]) -> Space:

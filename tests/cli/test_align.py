@@ -7,6 +7,7 @@ import torch
 from safetensors import safe_open
 
 from aai.encoders import cavmae_checkpoint, loaders
+from aai.encoders.sgsim import SGSIMTower
 
 
 @pytest.fixture
@@ -38,6 +39,32 @@ def test_half_precision_is_kept_and_other_files_stay(convert, tmp_path):
     code, _, err = convert("mine.safetensors")
     assert code == 2 and "--force" in err and (tmp_path / "mine.safetensors").read_bytes() == b"mine"
     assert convert("mine.safetensors", "--force")[0] == 0
+
+
+def test_a_rival_is_converted_with_the_words_of_its_clip(aai, tmp_path, make_tokenizer):
+    from transformers import CLIPConfig, CLIPModel
+
+    tokenizer = make_tokenizer()
+    text = dict(hidden_size=24, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+                vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)  # fmt: skip
+    vision = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+                  image_size=32, patch_size=32)  # fmt: skip
+    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=512))
+    for part in (clip, tokenizer):
+        part.save_pretrained(tmp_path / "clip")
+    torch.save(SGSIMTower().state_dict(), tmp_path / "resnet18_57.pth")
+    (tmp_path / "more.txt").write_text("dog and fire\n", encoding="utf-8")
+    file = ("align", "convert", str(tmp_path / "resnet18_57.pth"), "-o")
+    words = ("--text", str(tmp_path / "clip"), "--captions", str(tmp_path / "more.txt"))
+    code, out, _ = aai(*file, str(tmp_path / "s.safetensors"), *words)
+    encoder = loaders.load(tmp_path / "s.safetensors")
+    assert code == 0 and "SGSIM, licence CC-BY-NC-SA-4.0" in out and f"{len(encoder.labels)} words" in out
+    assert encoder.name == "s" and encoder.notes["source"] == "resnet18_57.pth"
+    read = encoder.text_tower(tmp_path / "clip").embed(["rain", "dog and fire"])
+    own = encoder.label_vectors[[encoder.labels.index("rain"), encoder.labels.index("dog and fire")]]
+    torch.testing.assert_close(own, read)
+    code, out, _ = aai(*file, str(tmp_path / "t.safetensors"))
+    assert code == 0 and "no words" in out and loaders.load(tmp_path / "t.safetensors").labels == []
 
 
 def test_a_converted_file_needs_an_encoders_name(convert, tmp_path):

@@ -10,7 +10,9 @@ from aai import audio, cli
 from aai.data.clips import MANIFEST, as_row, scan
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
 from aai.encoders.cavmae_encoder import CAVMAEEncoder
-from aai.encoders.loaders import save
+from aai.encoders.loaders import load, save
+from aai.encoders.wav2clip import Wav2CLIPTower
+from aai.metrics import nearest_label, retrieval
 from aai.soundworld.pictures import render
 from aai.soundworld.sounds import synthesize
 
@@ -92,6 +94,45 @@ def test_audio_text_beside_table_3(aai):
     assert float(own.split()[1]) >= 80
 
 
+@pytest.fixture(scope="module")
+def rival(tmp_path_factory, make_tokenizer):
+    """Wav2CLIP's file and a CLIP with 512 numbers and patches of 32, both with random weights."""
+    from transformers import CLIPConfig, CLIPModel
+
+    folder, tokenizer = tmp_path_factory.mktemp("rival"), make_tokenizer()
+    torch.manual_seed(0)
+    torch.save(Wav2CLIPTower().state_dict(), folder / "Wav2CLIP.pt")
+    text = dict(hidden_size=24, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+                vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)  # fmt: skip
+    for patch in (16, 32):
+        vision = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+                      image_size=64, patch_size=patch)  # fmt: skip
+        clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=512))
+        clip.save_pretrained(folder / f"clip{patch}")
+        tokenizer.save_pretrained(folder / f"clip{patch}")
+    return folder
+
+
+def test_a_rival_has_a_row_by_the_clip_of_its_space(aai, data, rival):
+    file, clip = str(rival / "Wav2CLIP.pt"), str(rival / "clip32")
+    encoder = load(file)
+    tower = encoder.text_tower(clip)
+    clips = scan(data / "classes")
+    f_a = encoder.embed([clip.load_sound() for clip in clips])
+    truth = torch.tensor([sorted(EVENTS).index(clip.label) for clip in clips])
+    hits = nearest_label(f_a, tower.embed(sorted(EVENTS)), truth).hits
+    for command, where in (("audiotext", "classes"), ("zeroshot", "esc")):
+        code, out, err = aai(command, where, "--encoder", file, "--text", clip, "--json")
+        report = json.loads(out)
+        assert code == 0 and report["encoders"][0]["hits"] == hits
+        assert any("Wav2CLIP, licence MIT" in note for note in report["notes"])
+    code, out, err = aai("retrieval", "classes", "--encoder", file, "--text", clip, "--json")
+    (table,) = json.loads(out)["encoders"][0]["subsets"]
+    pictures = torch.stack([clip.load_picture(clip.middle) for clip in clips])
+    expected = retrieval(f_a, encoder.clip(clip).embed_images(pictures))
+    assert table["sound to picture"] == expected and "sound to text" in table
+
+
 def test_of_split_data_the_test_clips_are_measured(aai, data, tmp_path):
     rows = [as_row(clip, data / "classes") for clip in scan(data / "classes")]
     for i, row in enumerate(rows):
@@ -107,6 +148,13 @@ def test_of_split_data_the_test_clips_are_measured(aai, data, tmp_path):
     assert "measuring on the 3 clips of the split 'test'" in err
     code, out, err = aai("audiotext", str(folder), "--text", "soundworld", "--json", "--split", "train")
     assert json.loads(out)["split"] == "train" and not err
+
+
+def test_a_rivals_words_need_the_clip_of_its_space(aai, rival):
+    for text, says in (("clip16", "a CLIP of 512 and 16"), ("nowhere", "no CLIP")):
+        arguments = ("--encoder", str(rival / "Wav2CLIP.pt"), "--text", str(rival / text))
+        code, out, err = aai("audiotext", "classes", *arguments)
+        assert code == 2 and not out and says in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

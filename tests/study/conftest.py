@@ -14,9 +14,9 @@ from aai import audio, image
 from aai.adapt.train import TrainSettings
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
 from aai.encoders.cavmae_encoder import CAVMAEEncoder
+from aai.encoders.wav2clip import Wav2CLIPTower
 from aai.picture.diffusers import DiffusersPictureModel
 from aai.study.setting import folder_setting
-from aai.study.wav2clip import Wav2CLIP
 
 
 @pytest.fixture(scope="session")
@@ -103,10 +103,8 @@ def embedded():
 
 @pytest.fixture(scope="session")
 def wav2clip_weights(tmp_path_factory):
-    """Wav2CLIP's checkpoint as it is published, with random weights, and the model."""
+    """Wav2CLIP's checkpoint as it is published, with random weights."""
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("wav2clip") / "ResNet_CX.ckpt"
-    model = Wav2CLIP()
-    extra = {"image_encoder.x": torch.zeros(1), "audio_encoder.spectrogram.window": torch.zeros(512)}
-    torch.save({"state_dict": {**model.state_dict(), **extra}}, path)
-    return path, model.eval()
+    path = tmp_path_factory.mktemp("wav2clip") / "Wav2CLIP.pt"
+    torch.save(Wav2CLIPTower().state_dict(), path)
+    return path

@@ -72,7 +72,7 @@ def test_clip_judges(tmp_path, make_tokenizer, wav2clip_weights, setting):
     with pytest.raises(InputError, match="no tokenizer"):
         clip_space(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    space = clip_space(tmp_path, wav2clip_weights[0])
+    space = clip_space(tmp_path, wav2clip_weights)
     read = tokenizer(["a photo of rain", "dog"], padding=True, return_tensors="pt")
     with torch.no_grad():
         expected = F.normalize(clip.text_projection(clip.text_model(**read).pooler_output), dim=-1)

@@ -1,0 +1,149 @@
+"""AIS, AIC and IIS of pictures that lie in folders, whoever drew them: ours, and another method's beside.
+
+A picture belongs to the sound that it is called like (`is_own`: `7.png`, `7_3.png`, `7/3.png` for `7.wav`);
+where sounds of several classes share a name, to that of the class whose folder it lies in. The measures are
+`scores.py`'s. Pictures of one sound are not independent: a figure is the mean over the sounds' own means, and
+its interval is over sounds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import torch
+from torch import Tensor
+
+from .. import audio, image
+from ..errors import InputError
+from ..library.index import scan
+from ..library.retrieval import is_own, load_pictures
+from ..metrics import student
+from .scores import Space, share_below
+from .setting import sounds_of_classes
+
+SIZE, BATCH = 224, 32
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measure's mean over `sounds`, from 0 to 1, and its 95 % interval."""
+
+    value: float
+    interval: tuple[float, float]
+    sounds: int
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """The sounds that pictures are of: their files and classes, and all the classes in words."""
+
+    files: Sequence[Path]
+    labels: Sequence[str]
+    classes: Sequence[str]
+
+
+def heard_of(folder: str | os.PathLike) -> Heard:
+    """The sounds of a folder of classes. Raises InputError where there are none."""
+    by_class = sounds_of_classes(folder)
+    files = [(path, label) for label, paths in by_class.items() for path in paths]
+    return Heard([path for path, _ in files], [label for _, label in files], list(by_class))
+
+
+def pictures_by_sound(folder: str | os.PathLike, heard: Heard) -> tuple[dict[int, list[Path]], int]:
+    """{number of a sound: its pictures} of a folder and all below it, and how many pictures are of no sound.
+
+    Raises InputError for a folder without pictures, one whose pictures are all of no sound, and a picture
+    that may be of several.
+    """
+    folder, found, strangers = Path(folder), {}, 0
+    for name in scan(folder):
+        own = [i for i, path in enumerate(heard.files) if is_own(name, path.name)]
+        if len(own) > 1:
+            above = {part.casefold() for part in PurePosixPath(name).parts[:-1]}
+            classed = [i for i in own if heard.files[i].parent.name.casefold() in above]
+            if len(classed) != 1:
+                first, second = (heard.files[i] for i in own[:2])
+                raise InputError(
+                    f"'{name}' may be of '{first.parent.name}/{first.name}' or of '{second.parent.name}/"
+                    f"{second.name}': put it in a folder of its class's name."
+                )
+            own = classed
+        if own:
+            found.setdefault(own[0], []).append(folder / name)
+        else:
+            strangers += 1
+    if not found:
+        raise InputError(
+            f"No picture of '{folder}' is called like a sound: name them 7.png, 7_2.png or 7/2.png for 7.wav."
+        )
+    return found, strangers
+
+
+class DrawnScores:
+    """The measures of one space: what they need of sounds and frames is computed once.
+
+    Frames are the sounds' true pictures, in a folder by their names; without them there is no IIS.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        heard: Heard,
+        frames: str | os.PathLike | None = None,
+        callback: Callable[[int], None] | None = None,
+    ):
+        self.space, self.heard, self.sounds, self.words = space, heard, None, None
+        if space.sounds is not None:
+            rows = []
+            for path in heard.files:
+                rows.append(space.sounds([audio.load(path)]))
+                if callback:
+                    callback(len(rows))
+            self.sounds = torch.cat(rows)
+        if space.words is not None:
+            self.words = space.words([space.template.format(name) for name in heard.classes])
+        self.frames, self.owner = torch.zeros(0, 0), torch.zeros(0, dtype=torch.long)
+        if frames is not None:
+            by_sound, _ = pictures_by_sound(frames, heard)
+            paths = {i: own[len(own) // 2] for i, own in by_sound.items()}
+            self.frames = torch.cat([space.images(load_pictures([path], SIZE)) for path in paths.values()])
+            self.owner = torch.tensor(list(paths))
+
+    def score(self, sound: int, pictures: Tensor) -> dict[str, list[float]]:
+        """{measure: a value for each of the pictures [N, 3, H, W] of a sound}; one that has nothing to go by
+        is left out."""
+        seen, values = self.space.images(pictures), {}
+        if self.sounds is not None and len(self.sounds) > 1:
+            others = torch.cat([self.sounds[:sound], self.sounds[sound + 1 :]])
+            values["AIS"] = share_below(seen, self.sounds[sound], others)
+        if self.words is not None and len(self.words) > 1:
+            best = (seen @ self.words.T).argmax(-1).tolist()
+            values["AIC"] = [float(self.heard.classes[i] == self.heard.labels[sound]) for i in best]
+        own = self.owner == sound
+        if own.any() and (~own).any():
+            values["IIS"] = share_below(seen, self.frames[own][0], self.frames[~own])
+        return values
+
+
+def measure(
+    drawn: Mapping[int, Sequence[Path]],
+    scorers: Mapping[str, DrawnScores],
+    callback: Callable[[int], None] | None = None,
+) -> dict[str, Figure]:
+    """{measure (space): its figure} of pictures by sound; `callback(sounds done)` may raise to stop."""
+    means: dict[str, list[float]] = {}
+    for done, (sound, paths) in enumerate(drawn.items(), 1):
+        values: dict[str, list[float]] = {}
+        for begin in range(0, len(paths), BATCH):
+            pictures = torch.stack([image.load(path, SIZE) for path in paths[begin : begin + BATCH]])
+            for space, scorer in scorers.items():
+                for name, more in scorer.score(sound, pictures).items():
+                    values.setdefault(f"{name} ({space})", []).extend(more)
+        for name, all_of in values.items():
+            means.setdefault(name, []).append(sum(all_of) / len(all_of))
+        if callback:
+            callback(done)
+    return {name: Figure(sum(rows) / len(rows), student(rows), len(rows)) for name, rows in means.items()}
