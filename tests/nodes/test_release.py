@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-WHOLE = ["aai", "example_workflows", "locales", "nodes", "web"]
+WHOLE = ["aai", "example_workflows", "locales", "nodes", "subgraphs", "web"]
 ABSENT = [
     *("tests/", "bench/", "docs/", ".github/", ".ci/", "out/", "Makefile", "constraints.txt"),
     *("aai/demo/", "aai/study/", "aai/soundworld/build/", "aai/soundworld/evaluate/"),
@@ -24,7 +24,7 @@ ABSENT = [
 FLAGGED = ("subprocess", "socket", "urllib", "http", "requests", "pip")
 """Modules whose import the registry's scan reports: processes, and the network."""
 IMPORTS = """
-import importlib, importlib.util, sys
+import asyncio, importlib, importlib.util, sys
 sys.path.insert(0, sys.argv[1])
 from comfy.cli_args import args
 args.cpu = True
@@ -32,6 +32,8 @@ spec = importlib.util.spec_from_file_location("aai_pack", sys.argv[2] + "/__init
 module = importlib.util.module_from_spec(spec)
 sys.modules["aai_pack"] = module
 spec.loader.exec_module(module)
+asyncio.run(module.comfy_entrypoint())
+print(*(name.removeprefix("aai_pack.") for name in sys.modules if name.startswith("aai_pack.")))
 for name in sys.argv[3:]:
     importlib.import_module("aai_pack." + name)
 assert "aai" not in sys.modules
@@ -143,7 +145,13 @@ def test_the_zips_nodes_import_beside_comfyui_alone(release, comfy_path, tmp_pat
         encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
-    assert f"imported {len(wanted)}" in done.stdout
+    at_start, imported = done.stdout.splitlines()[-2:]
+    assert imported == f"imported {len(wanted)}"
+    # What a node needs when it runs is imported then: a start is to take 0.3 s (test_server.py).
+    early = [
+        name for name in at_start.split() if re.match(r"aai\.(picture|align|library|soundworld)\.", name)
+    ]
+    assert "nodes.inject" in at_start and early == []
 
 
 def test_the_zip_starts_no_process_opens_no_connection_and_evaluates_no_text(release):
