@@ -155,10 +155,11 @@ def loudness(part, tiny: tiny_models.Tiny) -> str:
 
 
 def run(node, **inputs) -> tuple:
-    """A node's outputs, as in the executor."""
-    node.GET_SCHEMA()
+    """A node's outputs, as in the executor; of a list of one, the one."""
+    slots = node.GET_SCHEMA().outputs
     with torch.inference_mode():
-        return node.PREPARE_CLASS_CLONE(None).EXECUTE_NORMALIZED(**inputs).args
+        outputs = node.PREPARE_CLASS_CLONE(None).EXECUTE_NORMALIZED(**inputs).args
+    return tuple(value[0] if slot.is_output_list else value for slot, value in zip(slots, outputs))
 
 
 def drawn(tiny: tiny_models.Tiny, model, positive: list, latent: dict) -> torch.Tensor:
