@@ -61,6 +61,9 @@ def main() -> int:
         "--model", choices=EDITS, default="sd1", help="edit: whose shape is drawn with (%(default)s)"
     )
     parser.add_argument(
+        "--into", type=Path, metavar="FILE", help="families: also write them as a table into a document"
+    )
+    parser.add_argument(
         "--checkout", type=Path, metavar="DIR", help="parity: a clone of YuanGongND/cav-mae, to compare with"
     )
     options = parser.parse_args()
@@ -73,6 +76,8 @@ def main() -> int:
             return parity.run(options.checkout, options.json)
         bench = editing.rows if options.name == "edit" else BENCHES[options.name]
         rows = bench(lambda jobs: interleaved(jobs, options.repeats), **given)
+        if options.name == "families" and options.into:
+            families.write_table(rows, options.into)
     except InputError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
