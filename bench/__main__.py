@@ -95,6 +95,9 @@ def main() -> int:
         help="whose shape is measured (%(default)s; edit: or flux; memory and token: or transformers)",
     )
     parser.add_argument(
+        "--into", type=Path, metavar="FILE", help="families: also write them as a table into a document"
+    )
+    parser.add_argument(
         "--checkout",
         type=Path,
         metavar="DIR",
@@ -114,6 +117,8 @@ def main() -> int:
         if options.name == "rivals":
             return rivals.run(options.checkout, options.json)
         rows = module.rows(lambda jobs: interleaved(jobs, options.repeats), **given)
+        if options.name == "families" and options.into:
+            families.write_table(rows, options.into)
     except InputError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2

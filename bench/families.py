@@ -18,12 +18,16 @@ from pathlib import Path
 
 import torch
 
+from aai import files
 from aai.demo.comfy_server import find_comfy
 from aai.errors import InputError
 from bench import tiny_models
 
 PACK = "aai_pack"
 LATER = ("heat map", "film")
+CELLS = ("yes", "no", "not yet")
+BEGIN, END = "<!-- python -m bench families --into README.md -->", "<!-- families -->"
+"""The lines of a document between which the table stands."""
 LABELS = ["rain", "thunder", "fire", "a dog", "a clock", "wind", "sea waves", "a rooster"]
 
 
@@ -47,6 +51,32 @@ def tried_rows() -> list[dict]:
             abilities |= dict.fromkeys(LATER, "not yet")
         found += [{"what": f"{family.name}: {what}", "value": value} for what, value in abilities.items()]
     return found
+
+
+def table(found: list[dict]) -> str:
+    """`rows` as Markdown: a family a line, "yes" or "no" an ability; the reasons are left out."""
+    families: dict[str, dict[str, str]] = {}
+    for row in found:
+        name, _, what = row["what"].partition(": ")
+        families.setdefault(name, {})[what] = row["value"]
+    abilities = list(next(iter(families.values())))
+    lines = [["Model", *abilities], ["---"] * (1 + len(abilities))]
+    for name, values in families.items():
+        lines.append([name, *(v if (v := values[what]) in CELLS else "no" for what in abilities)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_table(found: list[dict], path: Path) -> None:
+    """Writes `table` into a document, between the lines BEGIN and END.
+
+    Raises InputError for a document without them.
+    """
+    text = path.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InputError(f"{path} has no place for the table, between the lines {BEGIN} and {END}.")
+    files.write(path, f"{before}{BEGIN}\n{table(found)}\n{END}{after}".encode(), "The document")
 
 
 def load_pack():
@@ -155,10 +185,11 @@ def loudness(part, tiny: tiny_models.Tiny) -> str:
 
 
 def run(node, **inputs) -> tuple:
-    """A node's outputs, as in the executor."""
-    node.GET_SCHEMA()
+    """A node's outputs, as in the executor; of a list of one, the one."""
+    slots = node.GET_SCHEMA().outputs
     with torch.inference_mode():
-        return node.PREPARE_CLASS_CLONE(None).EXECUTE_NORMALIZED(**inputs).args
+        outputs = node.PREPARE_CLASS_CLONE(None).EXECUTE_NORMALIZED(**inputs).args
+    return tuple(value[0] if slot.is_output_list else value for slot, value in zip(slots, outputs))
 
 
 def drawn(tiny: tiny_models.Tiny, model, positive: list, latent: dict) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -33,10 +34,31 @@ def test_a_link_that_leads_nowhere_is_seen():
     assert links(text) == ["b/c.md", "j.png"]
 
 
-def test_the_readmes_table_calls_each_file_by_its_name():
+def test_the_methods_table_calls_each_file_by_its_name():
+    text = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    named = re.findall(r"\[([\w/.]+\.py)\]\(([\w/.]+)\)", text)
+    assert len(named) > 10
+    for label, target in named:
+        assert target.endswith(f"/{label}"), (label, target)
+
+
+def test_readme_names_every_page_and_every_template():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for label, target in re.findall(r"\[([\w/.]+\.py)\]\(([\w/.]+)\)", text):
-        assert target == label or target.endswith(f"/{label}"), (label, target)
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert pages <= set(links(text))
+    shipped = {
+        p.stem for folder in ("example_workflows", "subgraphs") for p in (ROOT / folder).glob("*.json")
+    }
+    assert shipped == set(re.findall(r"^\| \*\*(.+?)\*\* \|", text, re.MULTILINE))
+
+
+def test_nodes_page_names_every_node():
+    text = (ROOT / "docs" / "nodes.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+?) \|", text, re.MULTILINE)
+    told = {name.removesuffix(" (AAI)") for row in rows for name in row.split(", ")}
+    saved = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    shown = {node["display_name"].removesuffix(" (AAI)") for node in saved.values()}
+    assert shown - told == set()
 
 
 def test_contributings_tree_is_the_repositorys():

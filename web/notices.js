@@ -6,16 +6,37 @@ import { t } from "./language.js";
 import { addView, element, nodeAt, viewElement } from "./view.js";
 
 const NOTICES = new Map();
+const GAP = 30; // pixels that stay free below: a view's margins, and a little
 let running; // {node, step, total} of the pack's node that runs
+
+/** How far a node may grow before it covers another, in the graph's pixels; Nodes 2.0 draws nodes taller than their size. */
+function roomBelow(node) {
+    const title = window.LiteGraph.NODE_TITLE_HEIGHT;
+    const box = (one) => {
+        const drawn = document.querySelector(`[data-node-id="${one.id}"]`)?.getBoundingClientRect();
+        const height = Math.max(one.size[1], (drawn?.height ?? 0) / app.canvas.ds.scale - title);
+        return { left: one.pos[0], right: one.pos[0] + one.size[0], top: one.pos[1] - title, bottom: one.pos[1] + height };
+    };
+    const own = box(node);
+    const below = (node.graph?._nodes ?? []).filter((one) => one !== node).map(box)
+        .filter((one) => one.left < own.right && own.left < one.right && one.top > own.top);
+    return Math.min(...below.map((one) => one.top - own.bottom), Infinity);
+}
 
 function say(node, sentence, isOfConnection = false) {
     if (!node || NOTICES.has(node)) return;
-    const root = viewElement("notice", t("what went wrong"), element("p", { class: "aai-message", role: "alert" }, sentence));
-    const lines = Math.ceil((sentence.length * 6.5) / Math.max(node.size[0] - 50, 100)) + 1;
-    const widget = addView(node, "notice", root, { height: 24 + 17 * Math.min(lines, 9) });
+    const close = element("button", { type: "button", "aria-label": t("close"), onclick: () => clear((one) => one === widget) }, "×");
+    const box = element("div", { class: "aai-told" }, element("p", { role: "alert" }, sentence), close);
+    const root = viewElement("notice", t("what went wrong"), box);
+    const lines = Math.ceil((sentence.length * 6.5) / Math.max(node.size[0] - 80, 100)) + 1;
+    // Where there is no room below, the notice lies over what is above it in the node.
+    const room = roomBelow(node) - GAP;
+    const widget = addView(node, "notice", root, { height: Math.max(Math.min(24 + 17 * Math.min(lines, 9), room), 0) });
+    const before = node.size[1];
     widget.isOfConnection = isOfConnection;
     NOTICES.set(node, widget);
-    node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+    node.setSize([node.size[0], Math.max(before, Math.min(node.computeSize()[1], before + Math.max(room, 0)))]);
+    widget.grown = node.size[1] - before;
     node.graph?.setDirtyCanvas(true, true);
 }
 
@@ -25,7 +46,7 @@ function clear(which = () => true) {
         const index = node.widgets.indexOf(widget);
         if (index >= 0) node.widgets.splice(index, 1);
         widget.onRemove?.();
-        node.setSize([node.size[0], Math.max(node.size[1] - widget.options.getMinHeight(), node.computeSize()[1])]);
+        node.setSize([node.size[0], Math.max(node.size[1] - widget.grown, node.computeSize()[1])]);
         node.graph?.setDirtyCanvas(true, true);
     }
 }

@@ -44,13 +44,14 @@ export function viewElement(name, label, ...children) {
     return root;
 }
 
-/** Adds a view to a node; `height` in pixels is the least it takes, and all it takes unless it grows. */
+/** Adds a view to a node; `height` in pixels is the least it takes, and all it takes unless it grows. 0 takes none. */
 export function addView(node, name, root, { height, grows = false }) {
+    const taken = height && height + 12;
     root.style.minHeight = `${height}px`;
     const widget = node.addDOMWidget(name, `AAI_${name.toUpperCase()}`, root, {
         serialize: false, hideOnZoom: false, socketless: true, margin: 6,
-        getMinHeight: () => height + 12,
-        ...(grows ? {} : { getMaxHeight: () => height + 12 }),
+        getMinHeight: () => taken,
+        ...(grows ? {} : { getMaxHeight: () => taken }),
     });
     widget.serialize = false;
     return widget;

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
+from .subgraphs import opened
 
 PACK_NAME = "aai-sound-tokens"
 COPIED = ".copied"
@@ -53,9 +54,10 @@ def api_prompt(workflow: dict, object_info: dict, awake: bool = False) -> dict:
     """A saved workflow (nodes, links, widgets_values) as the prompt that the server's /prompt takes.
 
     `object_info` is the server's /object_info. Notes and muted nodes are left out; bypassed ones hand on what
-    they are given, as in the front end, or with `awake` run. Raises InputError for a node that the server
-    does not know.
+    they are given, as in the front end, or with `awake` run; subgraphs are opened. Raises InputError for a
+    node that the server does not know.
     """
+    workflow = opened(workflow)
     if awake:
         nodes = [{**node, "mode": 0 if node.get("mode") == BYPASSED else node.get("mode", 0)}
                  for node in workflow["nodes"]]  # fmt: skip

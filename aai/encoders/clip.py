@@ -171,7 +171,7 @@ def load_tokenizer(source: str | os.PathLike):
     where there is none, or no network to fetch it."""
     from transformers import CLIPTokenizer
 
-    with _refused(
+    with refused(
         lambda reason: (
             f"'{source}' gives no CLIP tokenizer ({reason}): name a CLIP's folder in transformers' layout, "
             "or check the hub name and the network."

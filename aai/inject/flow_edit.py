@@ -9,13 +9,17 @@ prompts agree nothing moves, so what is not asked for stays.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..picture.flow import FlowPictureModel
-from ..picture.model import Conditioning
+
+if TYPE_CHECKING:
+    # A node takes STRENGTH alone at ComfyUI's start, and the models bring a dozen modules.
+    from ..picture.flow import FlowPictureModel
+    from ..picture.model import Conditioning
 
 STRENGTH = 24 / 28
 """The share of the schedule's steps that edit, n_max of all: the paper's for Flux.1."""

@@ -30,14 +30,19 @@ SETTINGS = {
 }
 
 
-def renderers() -> list[str]:
-    """The front end's node renderers. Nodes 2.0 shows elements of packs only in newer ones: before 1.40 there
-    is the canvas alone."""
+def front_end() -> tuple[int, int]:
+    """The front end's version; (0, 0) where there is none."""
     try:
         known = importlib.metadata.version("comfyui_frontend_package").split(".")[:2]
     except importlib.metadata.PackageNotFoundError:
         known = ["0", "0"]
-    return ["canvas", "vue"] if tuple(map(int, known)) >= (1, 40) else ["canvas"]
+    return tuple(map(int, known))
+
+
+def renderers() -> list[str]:
+    """The front end's node renderers. Nodes 2.0 shows elements of packs only in newer ones: before 1.40 there
+    is the canvas alone."""
+    return ["canvas", "vue"] if front_end() >= (1, 40) else ["canvas"]
 
 
 def pytest_generate_tests(metafunc):
@@ -51,6 +56,13 @@ def pytest_generate_tests(metafunc):
 def newest() -> str:
     """The newest renderer, for what is long and much the same in each."""
     return renderers()[-1]
+
+
+@pytest.fixture
+def has_apps() -> None:
+    """A skip where the front end has no APP mode."""
+    if front_end() < (1, 42):
+        pytest.skip("this front end has no APP mode")
 
 
 @pytest.fixture(scope="session")
@@ -150,6 +162,9 @@ class Tab:
         """Makes every bypassed node run, as Ctrl+B does."""
         self.page.evaluate("() => { for (const n of app.graph._nodes) if (n.mode === 4) n.mode = 0; }")
 
+    def command(self, name: str) -> None:
+        self.page.evaluate("name => app.extensionManager.command.execute(name)", name)
+
     def set(self, kind: str, **values) -> None:
         """Types values into a node's widgets."""
         self.page.evaluate(
@@ -190,10 +205,11 @@ class Tab:
         self.page.wait_for_timeout(400)
 
     def run(self) -> None:
-        """Presses Run."""
+        """Presses Run, of the graph's or APP mode's."""
         run = '[data-testid="queue-button"], .p-splitbutton-button[aria-label="Run"]'
+        run += ', [data-testid="linear-run-button"] button:has-text("Run")'
         before = len(self._history())
-        self.page.locator(run).first.click()
+        self.page.locator(run).locator("visible=true").first.click()
         deadline = time.monotonic() + 20
         while not self.busy() and len(self._history()) == before and time.monotonic() < deadline:
             self.page.wait_for_timeout(100)

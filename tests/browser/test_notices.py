@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+EDGES = """(gap) => {
+    const title = LiteGraph.NODE_TITLE_HEIGHT, scale = app.canvas.ds.scale;
+    const find = (type) => app.graph._nodes.find((n) => n.type === type);
+    const height = (n) => Math.max(n.size[1], (document.querySelector(`[data-node-id="${n.id}"]`)
+        ?.getBoundingClientRect().height ?? 0) / scale - title);
+    const train = find("AAI_TrainSoundToken"), save = find("AAI_SaveSoundToken");
+    const bottom = train.pos[1] + height(train);
+    if (gap !== null) save.pos = [save.pos[0], bottom + gap + title];
+    return [bottom, save.pos[1] - title];
+}"""
+"""The bottom of Train Sound Token and the top of the node below, which is put `gap` below it unless null."""
 
-def test_a_server_that_goes_away_is_told_on_the_node(tab, server, newest):
-    page = tab(newest)
+
+def test_a_server_that_goes_away_is_told_on_the_node(tab, server, renderer):
+    page = tab(renderer)
     page.load(page.template("sound_to_picture"))
     page.wake()
+    page.page.evaluate(EDGES, 10)
     page.set("AAI_TrainSoundToken", steps=5000)
     page.show("AAI_TrainSoundToken")
     page.run()
@@ -20,8 +33,11 @@ def test_a_server_that_goes_away_is_told_on_the_node(tab, server, newest):
         notice.wait_for(timeout=15000)
         assert "The server went away while this node ran, at step" in notice.inner_text()
         assert "Start ComfyUI again, then press Run." in notice.inner_text()
-        page.show("AAI_TrainSoundToken")
+        page.show("AAI_TrainSoundToken", "AAI_SaveSoundToken")
         page.shot("server-gone")
+        # The notice pushes the node over none.
+        bottom, below = page.page.evaluate(EDGES, None)
+        assert bottom <= below
     finally:
         server.start()
     # The tab finds the server again by itself; the next run clears the notice.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from PIL import Image
 
 from aai.demo.comfy_server import Result
@@ -53,6 +56,24 @@ def test_every_template_opens_without_a_fault(tab, server, renderer):
         page.show()
         assert overlaps(page) == [], name
         page.shot(f"template-{name}")
+    assert page.complaints == []
+
+
+def test_workflows_that_0_1_0_saved_open_without_a_fault(tab, newest):
+    page = tab(newest)
+    paths = sorted((Path(__file__).parents[1] / "fixtures" / "0.1.0" / "workflows").glob("*.json"))
+    assert len(paths) >= 5
+    for path in paths:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        page.load(saved)
+        page.page.wait_for_timeout(300)
+        assert node_faults(page) == [], path.stem
+        # New widgets come last, so each value is still its widget's.
+        now = {node["id"]: node.get("widgets_values", []) for node in page.saved()["nodes"]}
+        for node in saved["nodes"]:
+            if node["type"].startswith("AAI_"):
+                kept = node.get("widgets_values", [])
+                assert now[node["id"]][: len(kept)] == kept, (path.stem, node["type"])
     assert page.complaints == []
 
 

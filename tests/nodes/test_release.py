@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-WHOLE = ["aai", "example_workflows", "locales", "nodes", "web"]
+WHOLE = ["aai", "example_workflows", "locales", "nodes", "subgraphs", "web"]
 ABSENT = [
     *("tests/", "bench/", "docs/", ".github/", ".ci/", "out/", "Makefile", "constraints.txt"),
     *("aai/demo/", "aai/study/", "aai/soundworld/build/", "aai/soundworld/evaluate/"),
@@ -23,7 +24,7 @@ ABSENT = [
 FLAGGED = ("subprocess", "socket", "urllib", "http", "requests", "pip")
 """Modules whose import the registry's scan reports: processes, and the network."""
 IMPORTS = """
-import importlib, importlib.util, sys
+import asyncio, importlib, importlib.util, sys
 sys.path.insert(0, sys.argv[1])
 from comfy.cli_args import args
 args.cpu = True
@@ -31,6 +32,8 @@ spec = importlib.util.spec_from_file_location("aai_pack", sys.argv[2] + "/__init
 module = importlib.util.module_from_spec(spec)
 sys.modules["aai_pack"] = module
 spec.loader.exec_module(module)
+asyncio.run(module.comfy_entrypoint())
+print("at start:", *(name.removeprefix("aai_pack.") for name in sys.modules if name.startswith("aai_pack.")))
 for name in sys.argv[3:]:
     importlib.import_module("aai_pack." + name)
 assert "aai" not in sys.modules
@@ -143,6 +146,12 @@ def test_the_zips_nodes_import_beside_comfyui_alone(release, comfy_path, tmp_pat
     )
     assert done.returncode == 0, done.stderr
     assert f"imported {len(wanted)}" in done.stdout
+    (at_start,) = re.findall(r"^at start: (.*)$", done.stdout, re.MULTILINE)
+    # What a node needs when it runs is imported then: a start is to take 0.3 s (test_server.py).
+    early = [
+        name for name in at_start.split() if re.match(r"aai\.(picture|align|library|soundworld)\.", name)
+    ]
+    assert "nodes.inject" in at_start and early == []
 
 
 def test_the_zip_starts_no_process_opens_no_connection_and_evaluates_no_text(release):
@@ -188,12 +197,64 @@ def test_a_command_whose_part_the_zip_lacks_says_so(release, tmp_path):
     assert "https://github.com/" in sentence
 
 
-def test_comfy_cli_packs_the_same(release, tmp_path):
-    comfy = shutil.which(
+@pytest.fixture(scope="session")
+def comfy_cli() -> str:
+    found = shutil.which(
         "comfy", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     )
-    if comfy is None:
+    if found is None:
         pytest.skip("comfy-cli is not installed: pip install comfy-cli")
+    return found
+
+
+@pytest.fixture
+def clone(tmp_path) -> Path:
+    """The repository's files as they stand, as a repository of their own: what publishing starts from."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git repository: what would be published is not known")
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, encoding="utf-8").stdout
+    copy = tmp_path / "clone"
+    for name in filter(None, listed.split("\0")):
+        # Listed still, and gone: deleted since the last commit.
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, copy / name)
+    for command in (["git", "init", "--quiet"], ["git", "add", "--all"]):
+        subprocess.run(command, cwd=copy, check=True, capture_output=True)
+    return copy
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows asks for a key at the console alone")
+def test_publishing_gets_as_far_as_the_key(clone, comfy_cli):
+    """comfy-cli validates the whole repository, finds nothing to warn of, and asks for the key."""
+    done = subprocess.run(
+        [comfy_cli, "--skip-prompt", "--no-enable-telemetry", "node", "publish"],
+        cwd=clone,
+        input="\n",
+        capture_output=True,
+        encoding="utf-8",
+        # In a terminal it would wait for a key for ever.
+        start_new_session=True,
+        timeout=120,
+    )
+    told = done.stdout + done.stderr
+    assert "All validation checks passed" in told and "API Key" in told, told
+    assert "Security warnings" not in told and "Error" not in told, told
+    assert not re.findall(r"^Warning: (?!Password)", told, re.MULTILINE), told
+
+
+def test_the_registry_is_told_the_systems_and_where_to_read_and_report(comfy_cli):
+    from comfy_cli.registry.config_parser import extract_node_configuration
+
+    config = extract_node_configuration(str(ROOT / "pyproject.toml"))
+    assert config.project.supported_os == ["OS Independent"]
+    urls = config.project.urls
+    assert urls.issues == f"{urls.repository}/issues" and urls.documentation.startswith(urls.repository)
+    assert config.project.supported_comfyui_version == ">=0.3.64"
+
+
+def test_comfy_cli_packs_the_same(release, tmp_path, comfy_cli):
     copy = tmp_path / "pack"
     with zipfile.ZipFile(release) as file:
         file.extractall(copy)
@@ -205,7 +266,7 @@ def test_comfy_cli_packs_the_same(release, tmp_path):
     for command in (["git", "init", "--quiet"], ["git", "add", "--all", "--force"]):
         subprocess.run(command, cwd=copy, check=True, capture_output=True)
     for verb in ("validate", "pack"):
-        command = [comfy, "--skip-prompt", "--no-enable-telemetry", "node", verb]
+        command = [comfy_cli, "--skip-prompt", "--no-enable-telemetry", "node", verb]
         done = subprocess.run(command, cwd=copy, capture_output=True, encoding="utf-8")
         assert done.returncode == 0, done.stdout + done.stderr
     assert names(copy / "node.zip") == names(release) | {"web/docs/mine.md"}

@@ -333,3 +333,27 @@ def test_text_that_is_no_unicode_does_not_end_the_queue(server, prompt):
             server.run(graph, timeout=60)
         assert words in caught.value.message and "codec" not in caught.value.message, caught.value.message
     assert server.run(changed(world, "AAI_SoundTokenConditioning", prompt="a *"), timeout=60).texts()
+
+
+@pytest.mark.parametrize("name", sorted(WORKFLOWS))
+def test_a_template_has_a_layout_for_app_mode(server, name):
+    """Every sound, picture and prompt goes in, what is saved comes out; it opens as a graph all the same."""
+    workflow, info = WORKFLOWS[name], server.object_info()
+    assert workflow["extra"]["linearMode"] is False
+    layout = workflow["extra"]["linearData"]
+    nodes = {str(n["id"]): n for n in workflow["nodes"]}
+    for number, widget in layout["inputs"]:
+        assert nodes[number].get("mode", 0) == 0
+        assert widget in [i["name"] for i in nodes[number]["inputs"] if "widget" in i], (number, widget)
+    shown = {(nodes[number]["type"], widget) for number, widget in layout["inputs"]}
+    wanted = {
+        (saved["type"], slot["name"])
+        for saved in nodes.values()
+        for slot in saved["inputs"]
+        if (saved["type"], slot["name"]) in (("AAI_LoadAudio", "audio"), ("LoadImage", "image"))
+        or (saved["type"].startswith("AAI_") and slot["name"].endswith("prompt"))
+    }
+    assert wanted <= shown
+    saves = {number for number, n in nodes.items() if n["type"] in ("SaveImage", "SaveVideo")}
+    assert layout["outputs"] == (sorted(saves) or layout["outputs"][:1])
+    assert all(info[nodes[number]["type"]]["output_node"] for number in layout["outputs"])

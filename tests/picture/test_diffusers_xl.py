@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -70,7 +71,7 @@ def test_sdxl_reads_both_text_encoders(make_sdxl_parts, make_token, first_noise)
 
 def test_a_token_after_xls_published_configs_needs_two_lines(make_sdxl_parts, make_token):
     """Stable Diffusion XL's text_encoder_2 says that its end is token 2, so transformers pools at the highest
-    id: the end's, until a token is added. The README's two lines say which one the end is."""
+    id: the end's, until a token is added. Two lines of the documentation say which one the end is."""
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
     from transformers import CLIPTextModelWithProjection
 
@@ -106,9 +107,11 @@ def test_a_token_after_xls_published_configs_needs_two_lines(make_sdxl_parts, ma
         )[::2]
 
     assert not torch.allclose(read()[1], found.pooled, atol=1e-2)
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (lines,) = re.findall(r"^    (text_model = .*)\n    (.*eos_token_id = .*)$", readme, re.M)
-    exec("\n".join(lines), {"pipeline": pipeline})
+    page = (Path(__file__).parents[2] / "docs" / "tokens.md").read_text(encoding="utf-8")
+    written = re.findall(r"^    text_model = (\S+)\n    text_model\.eos_token_id = (\S+)$", page, re.M)
+    ((model_path, end_path),) = written
+    value = lambda path: attrgetter(path.removeprefix("pipeline."))(pipeline)  # noqa: E731
+    value(model_path).eos_token_id = value(end_path)
     cross, pooled = read()
     assert_close(cross, found.cross, atol=1e-4, rtol=0)
     assert_close(pooled, found.pooled, atol=1e-4, rtol=0)
