@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,24 +13,31 @@ from .generate import (
     GUIDANCE,
     LOUDNESS,
     add_drawing_arguments,
+    check_names,
     check_pictures,
     draw,
+    encode_all,
+    expected_tokens,
     fill_defaults,
     loudness_scales,
-    model_and_tokens,
     warn_of_weights,
+    with_sound,
 )
-from .models import SOUNDWORLD, load_model
+from .models import SOUNDWORLD, check_editable, load_model
 from .outputs import check_output
-from .photograph import add_flow_arguments, edit_photograph, mask_of
+from .photograph import add_flow_arguments, check_photograph, edit_photograph, mask_of
 from .terminal import Commands, positive, print_report, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
 
     from ..inject.edit import Edit
+    from ..inject.invert import Trajectory
     from ..picture.model import Conditioning, PictureModel
     from ..prompt import Prompt
+    from ..token import SoundToken
 
 
 def add(commands: Commands) -> None:
@@ -93,20 +101,64 @@ def add(commands: Commands) -> None:
 
 
 def edit(options: argparse.Namespace) -> None:
-    from ..inject.edit import Edit, encode, stack_of, sweep
-    from ..inject.invert import load
+    from .. import image
+    from ..inject.edit import encode, stack_of
     from ..inject.loudness import read_scales
-    from ..prompt import Prompt
 
     scales = [1.0] if options.scale in (None, LOUDNESS) else read_scales(options.scale)
     count = max(len(options.edited), len(scales))
     names = ["_source", *([""] if count == 1 else (f"_{i + 1}" for i in range(count)))]
     seeds = list(range(options.seed, options.seed + options.count))
     check_pictures(options, seeds, names)
-    model, tokens = model_and_tokens(options, editing=True)
-    if options.picture and model.joint:
-        edit_photograph(options, model, tokens, names)
+    tokens = expected_tokens(options)
+    source, trajectory = _source(options)
+    prompts = (source, *options.edited, options.negative)
+    check_names(prompts, tokens)
+    _edit(options, source, tokens, scales)
+    picture = None if options.picture is None else image.load(options.picture)
+    mask = mask_of(options.mask)
+    warn_of_weights(*prompts)
+    model = load_model(options.model, options.device, options.dtype)
+    check_editable(model)
+    if picture is not None and model.joint:
+        check_photograph(options, model)
+        tokens = with_sound(options, model, tokens, lambda given: encode_all(model, prompts, given))
+        edit_photograph(options, model, picture, mask, tokens, names)
         return
+    if picture is not None and options.count > 1:
+        raise InputError("An inverted picture has one noise, so --count would repeat it: leave --count out.")
+    if trajectory is not None:
+        trajectory.check_model(model.fingerprint)
+
+    def planned(tokens: tuple[SoundToken, ...]) -> tuple[Edit, Conditioning]:
+        made = _edit(options, source, tokens, scales, **injection_settings(options, model))
+        made = with_blend(options, made, model.encode_prompt, mask)
+        return made, encode(model.encode_prompt, made, stack_of(model))
+
+    def check(tokens: tuple[SoundToken, ...]) -> None:
+        planned(tokens)
+        encode_all(model, [options.negative], tokens)
+
+    tokens = with_sound(options, model, tokens, check)
+    plan, cond = planned(tokens)
+    if picture is not None:
+        fill_defaults(options, model)
+        trajectory = _inverted(options, model, picture, source)
+    fill_defaults(options, model, trajectory)
+    plan = replace(plan, trajectory=trajectory)
+    written = draw(options, model, cond, seeds, names, plan, tokens)
+    for row, number in zip(written, [*range(plan.rows)] * len(seeds)):
+        row["prompt"] = source if number == 0 else plan.edited[number - 1].text
+        row["scale"] = None if number == 0 else max(plan.scales[number - 1].values())
+    report = {"source": source, "tokens": [t.name for t in tokens], "pictures": written}
+    print_report(options, report, "\n".join(row["file"] for row in written))
+
+
+def _source(options: argparse.Namespace) -> tuple[str, Trajectory | None]:
+    """The prompt of the picture before, and its trajectory where that is a file. Raises InputError where
+    there is no prompt, or more than one picture."""
+    from ..inject.invert import load
+
     source, trajectory = options.source, None
     if options.trajectory:
         try:
@@ -115,54 +167,55 @@ def edit(options: argparse.Namespace) -> None:
             raise InputError(f"{str(error).rstrip('.')}: make one with `aai invert`.") from error
         source = source or prompt
     if not source:
-        raise InputError("There is no source prompt: say what the picture before shows with --source.")
+        before = "the picture shows" if options.picture else "the picture before shows"
+        raise InputError(f"There is no source prompt: say what {before} with --source.")
     if options.picture and options.trajectory:
         raise InputError("A picture and a trajectory are two sources: give --picture or --trajectory.")
-    if (options.picture or options.trajectory) and options.count > 1:
+    if options.trajectory and options.count > 1:
         raise InputError("An inverted picture has one noise, so --count would repeat it: leave --count out.")
-    if options.picture:
-        fill_defaults(options, model)
-        trajectory = _inverted(options, model, options.picture, source)
-    fill_defaults(options, model, trajectory)
-    warn_of_weights(source, *options.edited, options.negative)
+    return source, trajectory
+
+
+def _edit(
+    options: argparse.Namespace,
+    source: str,
+    tokens: tuple[SoundToken, ...],
+    scales: Sequence[float],
+    **settings,
+) -> Edit:
+    """The edit of the prompts and scales that were asked for."""
+    from ..inject.edit import Edit, sweep
+    from ..prompt import Prompt
+
     edited, each = sweep([Prompt(text, tokens) for text in options.edited], scales)
     if options.scale == LOUDNESS:
         each = tuple(loudness_scales(options, prompt) for prompt in edited)
-    planned = Edit(
-        Prompt(source, tokens), edited, scales=each, trajectory=trajectory,
-        **injection_settings(options, model),
-    )  # fmt: skip
-    planned = with_blend(options, planned, model.encode_prompt)
-    cond = encode(model.encode_prompt, planned, stack_of(model))
-    written = draw(options, model, cond, seeds, names, planned, tokens)
-    for row, number in zip(written, [*range(planned.rows)] * len(seeds)):
-        row["prompt"] = source if number == 0 else edited[number - 1].text
-        row["scale"] = None if number == 0 else max(each[number - 1].values())
-    report = {"source": source, "tokens": [t.name for t in tokens], "pictures": written}
-    print_report(options, report, "\n".join(row["file"] for row in written))
+    return Edit(Prompt(source, tokens), edited, scales=each, **settings)
 
 
 def invert(options: argparse.Namespace) -> None:
+    from .. import image
     from ..inject.invert import is_ours
 
     check_output(options.output, "an inverted picture", (".safetensors",), is_ours, options.force)
+    picture = image.load(options.picture)
     model = load_model(options.model, options.device, options.dtype)
     if model.joint:
         raise InputError(
             f"{model.family} edits a picture without inverting it: give it to `aai edit` with --picture."
         )
-    trajectory = _inverted(options, model, options.picture, options.prompt)
+    trajectory = _inverted(options, model, picture, options.prompt)
     trajectory.save(options.output, options.prompt)
     report = {"file": str(options.output), "prompt": options.prompt, "steps": len(trajectory.sigmas) - 1}
     print_report(options, report, f"{options.output}: {options.picture} in {report['steps']} steps")
 
 
-def _inverted(options: argparse.Namespace, model: PictureModel, path: Path, prompt: str):
-    from .. import image
+def _inverted(options: argparse.Namespace, model: PictureModel, picture: Tensor, prompt: str) -> Trajectory:
+    """The trajectory of a picture [3, H, W]."""
     from ..inject.invert import invert, null_text, reduced
     from ..prompt import Prompt
 
-    latents = model.encode_images(reduced(image.load(path)[None], model.native_size))
+    latents = model.encode_images(reduced(picture[None], model.native_size))
     # Null embeddings belong to the sampler's own steps.
     steps = options.invert_steps or (getattr(options, "steps", 50) if options.null_text else 50)
     cond = model.encode_prompt(Prompt(prompt))
@@ -199,13 +252,15 @@ def injection_settings(options: argparse.Namespace, model: PictureModel) -> dict
 
 
 def with_blend(
-    options: argparse.Namespace, edit: Edit, encode_prompt: Callable[[Prompt], Conditioning]
+    options: argparse.Namespace,
+    edit: Edit,
+    encode_prompt: Callable[[Prompt], Conditioning],
+    mask: Tensor | None,
 ) -> Edit:
-    """The edit limited to where it may change the picture."""
+    """The edit limited to where it may change the picture: `mask_of`'s, and where was asked for."""
     from ..inject.edit import blended
 
     start, threshold = options.blend_start, options.blend_threshold
-    mask = mask_of(options.mask)
     return blended(edit, encode_prompt, options.blend, mask, start, threshold, options.blend_changes)
 
 

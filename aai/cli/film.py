@@ -16,6 +16,7 @@ from .edit import add_injection_arguments, injection_settings, with_blend
 from .generate import STEPS, warn_of_weights
 from .models import SOUNDWORLD, check_editable, load_encoder, load_model
 from .outputs import check_folder, check_output
+from .photograph import mask_of
 from .terminal import Commands, positive, print_report, progress, progress_bar, seed, side
 
 if TYPE_CHECKING:
@@ -191,6 +192,7 @@ def _draw(
     from ..prompt import Prompt
 
     token = None if options.token is None else tokens.load(options.token)
+    mask = mask_of(options.mask)
     model = load_model(options.model, options.device, options.dtype)
     check_editable(model)
     if options.guidance is None:
@@ -210,7 +212,7 @@ def _draw(
     def sampled(chunk: tuple[Shot, ...]) -> Tensor:
         encode_prompt = encoding_once(model.encode_prompt)
         edit = chunk_edit(options.source, options.edited, chunk, token_of, **settings)
-        edit = with_blend(options, edit, encode_prompt)
+        edit = with_blend(options, edit, encode_prompt, mask)
         latents = model.sample(
             encode(encode_prompt, edit, stack_of(model)),
             uncond,

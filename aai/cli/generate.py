@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from .arguments import add_force_argument
 from .models import check_editable, load_model
 from .outputs import check_picture_file
 from .terminal import Commands, positive, print_report, progress, side
-from .training import add_training_arguments, make_word
+from .training import add_training_arguments, make_word, token_name
 
 if TYPE_CHECKING:
     from ..inject.invert import Trajectory
@@ -49,16 +50,26 @@ def generate(options: argparse.Namespace) -> None:
     names = [f"_{scale:g}" for scale in scales] if len(scales) > 1 else [""]
     seeds = list(range(options.seed, options.seed + options.count))
     check_pictures(options, seeds, names)
-    model, tokens = model_and_tokens(options)
-    fill_defaults(options, model)
+    tokens = expected_tokens(options)
+    check_names((options.prompt, options.negative), tokens)
     prompt = Prompt(options.prompt, tokens)
-    warn_of_weights(options.prompt, options.negative)
     if options.scale is not None and not tokens:
         raise InputError("There is no sound token to scale: give one with --token or --sound.")
     if tokens and not prompt.used():
         raise InputError(
             f"The prompt '{prompt.text}' names no sound token: write * or <name> where the sound belongs."
         )
+    if options.scale == LOUDNESS:
+        loudness_scales(options, prompt)
+    warn_of_weights(options.prompt, options.negative)
+    model = load_model(options.model, options.device, options.dtype)
+    if options.scale is not None:
+        check_editable(model, scale_alone=True)
+    fill_defaults(options, model)
+    tokens = with_sound(
+        options, model, tokens, lambda given: encode_all(model, (options.prompt, options.negative), given)
+    )
+    prompt = Prompt(options.prompt, tokens)
     cond = model.encode_prompt(prompt)
     edit = None
     if options.scale == LOUDNESS:
@@ -94,25 +105,60 @@ def fill_defaults(
         options.guidance = trajectory.guidance if known else model.guidance
 
 
-def model_and_tokens(
-    options: argparse.Namespace, editing: bool = False
-) -> tuple[PictureModel, tuple[SoundToken, ...]]:
-    """The model, and the tokens that were given or are trained now. Raises InputError for a model that takes
-    no edit where one is asked of it."""
+def expected_tokens(options: argparse.Namespace) -> tuple[SoundToken, ...]:
+    """The tokens that were given and, where there is a sound, a stand-in for its own, so that what is wrong
+    with the prompts is told before that one is trained."""
     from .. import token as tokens
 
-    model = load_model(options.model, options.device, options.dtype)
-    if options.scale is not None or editing:
-        check_editable(model, scale_alone=not editing)
-    used = [tokens.load(path) for path in options.token]
+    given = tuple(map(tokens.load, options.token))
     if options.sound:
-        made = make_word(options, model)
-        if options.instant and made.note:
-            print(made.note, file=sys.stderr)
-        used.append(made.token)
-    elif options.instant:
+        return (*given, _stand_in(options, {"clip_l": 1}))
+    if options.instant:
         raise InputError("--instant makes a word of a sound: name one with --sound.")
-    return model, tuple(used)
+    return given
+
+
+def with_sound(
+    options: argparse.Namespace,
+    model: PictureModel,
+    expected: tuple[SoundToken, ...],
+    check: Callable[[tuple[SoundToken, ...]], object],
+) -> tuple[SoundToken, ...]:
+    """`expected_tokens` with the sound's own, which is made now. Before that, `check` is called with a
+    stand-in that this model reads: what it raises costs no training."""
+    if not options.sound:
+        return expected
+    check((*expected[:-1], _stand_in(options, model.widths)))
+    made = make_word(options, model)
+    if options.instant and made.note:
+        print(made.note, file=sys.stderr)
+    return (*expected[:-1], made.token)
+
+
+def _stand_in(options: argparse.Namespace, widths: Mapping[str, int]) -> SoundToken:
+    """A token of the name and the size of the sound's, of a loudness that counts as known."""
+    import torch
+
+    from ..token import SoundToken
+
+    vectors = {key: torch.zeros(options.vectors or 1, width) for key, width in widths.items()}
+    return SoundToken(token_name(options), vectors, loudness=options.reference)
+
+
+def check_names(texts: Iterable[str], tokens: tuple[SoundToken, ...]) -> None:
+    """Raises InputError for two tokens of one name, and for a prompt that names a token that is not there."""
+    from ..prompt import Prompt
+
+    for text in texts:
+        Prompt(text, tokens).used()
+
+
+def encode_all(model: PictureModel, texts: Iterable[str], tokens: tuple[SoundToken, ...]) -> None:
+    """Raises InputError for a prompt that the model cannot read with these tokens."""
+    from ..prompt import Prompt
+
+    for text in texts:
+        model.encode_prompt(Prompt(text, tokens))
 
 
 def loudness_scales(options: argparse.Namespace, prompt: Prompt) -> dict[str, float]:

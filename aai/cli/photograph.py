@@ -11,6 +11,8 @@ from .generate import fill_defaults, picture_files
 from .terminal import print_report, progress
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..picture.flow import FlowPictureModel
     from ..token import SoundToken
 
@@ -32,40 +34,41 @@ def add_flow_arguments(sub: argparse.ArgumentParser) -> None:
 
 
 def edit_photograph(
-    options: argparse.Namespace, model: FlowPictureModel, tokens: tuple[SoundToken, ...], names: list[str]
+    options: argparse.Namespace,
+    model: FlowPictureModel,
+    picture: Tensor,
+    mask: Tensor | None,
+    tokens: tuple[SoundToken, ...],
+    names: list[str],
 ) -> None:
-    """Writes the picture as the autoencoder has it, and one for every edited prompt."""
+    """Writes the picture [3, H, W] as the autoencoder has it, and one for every edited prompt; `mask` is
+    `mask_of`'s."""
     import torch
+    from torch.nn import functional as F
 
     from .. import image
     from ..inject.edit import stack_of
-    from ..inject.flow_edit import STRENGTH, edit_picture
+    from ..inject.flow_edit import edit_picture
     from ..inject.invert import reduced
     from ..prompt import Prompt
 
-    _check(options)
-    fill_defaults(options, model)
-    latents = model.encode_images(reduced(image.load(options.picture)[None], model.native_size))
-    edited = [Prompt(text, tokens) for text in options.edited]
-    without = next((p.text for p in edited if not p.used()), None)
-    if without is not None:
-        raise InputError(
-            f"The edited prompt '{without}' names no sound token: write * or <name> where the sound belongs."
-        )
+    latents = model.encode_images(reduced(picture[None], model.native_size))
+    if mask is not None:
+        mask = F.interpolate(mask[None, None], latents.shape[-2:], mode="area")[0, 0]
     encode = model.encode_prompt
     with progress("editing", options.steps, options.json) as tick:
         made = edit_picture(
             model,
             latents,
             encode(Prompt(options.source, tokens)),
-            stack_of(model)([encode(prompt) for prompt in edited], None),
+            stack_of(model)([encode(Prompt(text, tokens)) for text in options.edited], None),
             encode(Prompt(options.negative, tokens)),
             steps=options.steps,
             guidance=options.guidance,
             source_guidance=options.source_guidance,
-            strength=STRENGTH if options.strength is None else options.strength,
+            strength=strength_of(options),
             seed=options.seed,
-            mask=_latent_mask(options, latents),
+            mask=mask,
             callback=lambda step, _: tick(step),
         )
     pictures, rows = model.decode(torch.cat([latents.to(made), made])), []
@@ -77,9 +80,17 @@ def edit_photograph(
     print_report(options, report, "\n".join(row["file"] for row in rows))
 
 
-def _check(options: argparse.Namespace) -> None:
-    if not options.source:
-        raise InputError("There is no source prompt: say what the picture shows with --source.")
+def strength_of(options: argparse.Namespace) -> float:
+    from ..inject.flow_edit import STRENGTH
+
+    return STRENGTH if options.strength is None else options.strength
+
+
+def check_photograph(options: argparse.Namespace, model: FlowPictureModel) -> None:
+    """Fills in what was not given. Raises InputError for options that say nothing of a picture that a flow
+    model edits, or too little strength."""
+    from ..inject.flow_edit import editing
+
     if options.scale is not None:
         raise InputError(
             "A picture that a flow model edits has no scale: leave --scale out, and take more or less "
@@ -89,19 +100,14 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError("A flow model edits a picture without inverting it: leave --null-text out.")
     if options.count > 1:
         raise InputError("A picture is edited once for each edited prompt: leave --count out.")
+    fill_defaults(options, model)
+    editing(model.flow.simple(options.steps), strength_of(options))
 
 
-def mask_of(path: Path | None):
+def mask_of(path: Path | None) -> Tensor | None:
     """A picture's brightness [H, W] in [0, 1]; None for no file."""
     if path is None:
         return None
     from .. import image
 
     return image.load(path).mean(0)
-
-
-def _latent_mask(options: argparse.Namespace, latents):
-    from torch.nn import functional as F
-
-    mask = mask_of(options.mask)
-    return None if mask is None else F.interpolate(mask[None, None], latents.shape[-2:], mode="area")[0, 0]

@@ -84,6 +84,13 @@ def add_instant_arguments(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def token_name(options: argparse.Namespace) -> str:
+    """What the sound's token is called: as was asked, or as its file."""
+    from ..embedding import name_of
+
+    return options.name or name_of(Path(options.sound).stem, "sound")
+
+
 def make_word(
     options: argparse.Namespace,
     model: PictureModel,
@@ -106,7 +113,6 @@ def instant(options: argparse.Namespace, model: PictureModel) -> TrainResult:
     from ..adapt.train import TrainResult
     from ..adapt.universal import unknown
     from ..adapt.universal_file import load
-    from ..embedding import name_of
     from ..soundworld.loaders import load_adapter
 
     given = [name for name, *_ in TRAINING if getattr(options, name) is not None]
@@ -124,8 +130,7 @@ def instant(options: argparse.Namespace, model: PictureModel) -> TrainResult:
         "model": options.model,
         **({"licence": options.licence} if options.licence else {}),
     }
-    name = options.name or name_of(Path(options.sound).stem, "sound")
-    made = adapter.token(embedding.f_a, name, embedding.loudness, facts)
+    made = adapter.token(embedding.f_a, token_name(options), embedding.loudness, facts)
     return TrainResult(made, [], note=unknown(embedding))
 
 
@@ -154,7 +159,6 @@ def train(
     """
     from .. import token
     from ..adapt.train import train_token
-    from ..embedding import name_of
 
     encoder = load_encoder(options.encoder)
     embedding = embed_sound(options, encoder)
@@ -167,7 +171,7 @@ def train(
             embedding.f_a,
             images,
             settings,
-            options.name or name_of(Path(options.sound).stem, "sound"),
+            token_name(options),
             loudness=embedding.loudness,
             provenance={
                 **embedding.provenance(),

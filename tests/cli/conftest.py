@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from aai import audio, cli
+from aai.adapt.trainer import TokenTrainer
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
+from aai.errors import InputError
 from aai.soundworld.pictures import render
 from aai.soundworld.sounds import synthesize
 from bench.cavmae_decoder import Decoder, DecoderConfig, whole_file
@@ -47,6 +49,16 @@ def aai(folder, monkeypatch, capsys):
         return code, printed.out, printed.err
 
     return run
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """A token's first step is an error."""
+
+    def step(self):
+        raise InputError("A step was trained.")
+
+    monkeypatch.setattr(TokenTrainer, "step", step)
 
 
 @pytest.fixture(scope="session")

@@ -127,3 +127,34 @@ def test_bad_edits_get_one_sentence(aai, rain_token, arguments, says):
     code, out, err = aai("edit", "--token", str(rain_token), "-o", "e.png", *arguments)
     assert code == 2 and not out
     assert says in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--edited", "a *"), "no source prompt: say what the picture before shows"),
+        (("--edited", "a *", "--picture", "pictures/0.png"), "no source prompt: say what the picture shows"),
+        (("--edited", "a city", "--source", "a"), "The edited prompt 'a city' names no sound token"),
+        (("--edited", "a <dog>", "--source", "a"), "names <dog>"),
+        (("--edited", "a *", "--source", "a <dog>"), "names <dog>"),
+        (("--edited", "a *", "--source", "a", "--negative", "<dog>"), "names <dog>"),
+        (("--edited", "a *", "--source", "a", "--token", "rain.safetensors"), "are named 'rain'"),
+        (("--edited", "a *", "--edited", "* a", "--source", "a", "--scale", "0,1,2"), "do not go with 2"),
+        (("--edited", "a *", "--source", "a", "--cross-until", "1.5"), "cross window"),
+        (("--edited", "a *", "--source", "a", "--blend", "sea"), "not in the prompt"),
+        (("--edited", "a *", "--source", "a", "--mask", "rain.wav"), "cannot be read as a picture"),
+        (("--edited", "rain " * 80 + "*", "--source", "a"), "prompt is too long"),
+        (("--edited", "a *", "--source", "a", "--picture", "rain.wav"), "cannot be read as a picture"),
+        (("--edited", "a *", "--trajectory", "rain.wav"), "no inverted picture"),
+        (("--edited", "a *", "--trajectory", "other.safetensors"), "was inverted with another model"),
+        (("--edited", "a *", "--source", "a", "--picture", "pictures/0.png", "--count", "2"), "one noise"),
+        (("--edited", "a *", "--trajectory", "other.safetensors", "--count", "2"), "one noise"),
+        (("--edited", "a *", "--source", "a"), "A step was trained"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else None,
+)
+def test_what_is_wrong_is_told_before_a_token_is_trained(aai, folder, rain_token, untrained, arguments, says):
+    sigmas, latents = torch.tensor([2.0, 1.0, 0.0]), torch.zeros(3, 32, 16, 16)
+    Trajectory(sigmas, latents, model="beef").save(folder / "other.safetensors", "a city")
+    code, out, err = aai("edit", "--sound", "rain.wav", "-o", "untrained.png", *arguments)
+    assert code == 2 and not out and says in err and err.count("\n") == 1

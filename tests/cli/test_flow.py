@@ -89,9 +89,12 @@ def test_what_it_cannot_is_refused_before_anything_is_trained(aai, weights, comm
         (("--null-text",), "leave --null-text out"),
         (("--strength", "0"), "A strength of 0 edits nothing"),
         (("--edited", "a city"), "names no sound token"),
+        (("--count", "2"), "leave --count out"),
+        (("--edited", "rain " * 80 + "*"), "prompt is too long"),
+        ((), "A step was trained"),
     ],
 )
-def test_what_an_edited_photograph_cannot_be(aai, weights, more, told):
+def test_what_an_edited_photograph_cannot_be(aai, weights, untrained, more, told):
     code, _, err = aai(
         "edit", *FLOW, "--sound", "rain.wav", "--train-steps", "1", "--picture", "pictures/0.png",
         "--source", "a city", "--edited", "a city under *", "-o", "no.png", "--steps", "2", *more,

@@ -37,7 +37,8 @@ def test_what_cannot_be_drawn_gets_one_sentence(aai, rain_token, capsys):
         (("--seed", str(2**70)), "not a seed"),
         (("--seed", "-1"), "not a seed"),
         (("--scale", "1,5"), "with a point, as 1.5"),
-        (("--name", "x" * 300, "--sound", "rain.wav", "--start", "1e308"), "cannot be cut"),
+        (("--name", "x" * 300, "--sound", "rain.wav"), "cannot name a sound token"),
+        (("--name", "other", "--sound", "rain.wav", "--start", "1e308"), "cannot be cut"),
         (("-o", "x" * 300 + ".png"), "can name no file"),
     ):
         try:
@@ -112,3 +113,25 @@ def test_bad_input_gets_one_sentence(aai, folder, rain_token, arguments, says):
     assert code == 2 and not out
     assert says in err and err.startswith("aai: ") and err.count("\n") == 1
     assert not list(folder.glob("x.*")) and not list(folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--prompt", "a city"), "The prompt 'a city' names no sound token"),
+        (("--prompt", "a <fog>"), "names <fog>, but there is no such sound token (there is <rain>)"),
+        (("--negative", "<fog>"), "names <fog>"),
+        (("--token", "rain.safetensors"), "Two sound tokens of one prompt are named 'rain'"),
+        (("--token", "wide.safetensors"), "is of width 768"),
+        (("--token", "deaf.safetensors", "--scale", "loudness"), "<deaf> does not know its sound's loudness"),
+        (("--prompt", "a " * 90 + "*"), "prompt is too long"),
+        (("--prompt", "a " * 74 + "*", "--vectors", "2"), "prompt is too long"),
+        ((), "A step was trained"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,
+)
+def test_what_is_wrong_is_told_before_a_token_is_trained(aai, folder, rain_token, untrained, arguments, says):
+    for name, width in (("wide", 768), ("deaf", 192)):
+        SoundToken(name, {"clip_l": torch.randn(1, width)}).save(folder / f"{name}.safetensors")
+    code, out, err = aai("generate", "--sound", "rain.wav", "-o", "untrained.png", *arguments)
+    assert code == 2 and not out and says in err and err.count("\n") == 1
