@@ -6,7 +6,7 @@ Attention patches of others stay: they are called with the queries, keys and val
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -31,7 +31,7 @@ def injected(executor, x, timesteps, context=None, y=None, control=None, transfo
     sigma = float(transformer_options["sigmas"][0])
     sigmas = transformer_options["sample_sigmas"].tolist()
     share, steps = progress(sigma, sigmas), max(len(sigmas) - 1, 1)
-    count, length = len(x) // len(uuids), context.shape[1]
+    count, length = run.rows_of(x, uuids), context.shape[1]
     injections = [
         (
             run.edit.injection(share, steps, run.token_ids[uuid], length).to(context),
@@ -89,8 +89,19 @@ def with_words(context: Tensor, run: SamplingRun, uuids: list) -> Tensor | None:
                 source, edited = (ids * (own // len(ids)) for ids in (without.token_ids[0], token_ids))
                 other = without.cross[0].to(context).repeat(own // without.cross.shape[1], 1)
                 own_rows = context[row, :own]
-                values[row, :own] += values_at(scale, edited, source, own_rows, other) - own_rows
+                moved = values_at(scale, edited, source, own_rows, other) - own_rows
+                for begin in _repeats(context[row], own):
+                    values[row, begin : begin + own] += moved
     return values
+
+
+def _repeats(rows: Tensor, own: int) -> Iterator[int]:
+    """Where in a row's conditioning [L, D] its prompt's `own` places stand: core repeats it to the length of
+    another's, and Conditioning Concat puts others behind it."""
+    for begin in range(0, len(rows) - own + 1, own):
+        if begin and not torch.equal(rows[begin : begin + own], rows[:own]):
+            return
+        yield begin
 
 
 def _values_of(context: Tensor, worded: Tensor, n: Tensor, given: Tensor, value: Tensor, options: dict):

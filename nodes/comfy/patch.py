@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...aai.errors import InputError
@@ -14,6 +15,7 @@ from ...aai.inject.loudness import Reweight
 from ...aai.inject.words import WordScale, check_words, without_words
 from ...aai.picture.model import Conditioning, fingerprint, padded, stacked
 from ...aai.prompt import token_names
+from ...aai.token import SoundToken
 from . import attention, families, sampling, transformer
 from .clip import PROMPTS, TOKEN_IDS, token_ids_of
 from .clip import encode as clip_encode
@@ -142,11 +144,24 @@ def _without(conditioning: list, words: list[str], encode: bool, known: list[str
             "The conditioning does not say what its prompt is: connect Sound Token Conditioning or Prompt To "
             "Prompt Edit."
         )
-    without, found = {}, set()
+    without, found, seen = {}, set(), {}
     for clip, prompt, ids in rows:
+        tokens = prompt.used()
+        if not all(map(_are_one, seen.setdefault(ids, tokens), tokens)):
+            raise InputError(
+                "The pictures of a film have words of different sounds, beside which no other word is "
+                "weighed: take Loudness Reweight off, or set Prompt To Prompt Edit's chunk to 1."
+            )
         shorter, has = without_words(prompt, words)
         found |= has
         if has and encode and ids not in without:
             without[ids] = clip_encode(clip, shorter)
     check_words(found, words, known)
     return without
+
+
+def _are_one(token: SoundToken, other: SoundToken) -> bool:
+    """Whether two tokens have the same vectors."""
+    return token is other or all(
+        torch.equal(vectors, other.vectors.get(key, vectors[:0])) for key, vectors in token.vectors.items()
+    )

@@ -44,7 +44,9 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
     edit = injection.begin(noise.shape[1:], len(sigmas) - 1 if whole else None, guider.cfg if plain else None)
     windows = extra_args["model_options"].get("context_handler")
     retained = tuple(getattr(windows, "latent_retain_index_list", ()))
-    options[RUN] = SamplingRun(edit, token_ids, negative, heatmap, prompts, retained=retained)
+    options[RUN] = SamplingRun(
+        edit, token_ids, negative, heatmap, prompts, retained=retained, batch=len(noise)
+    )
     sampled = executor if isinstance(injection, Reweight) else partial(_pairs, executor, edit)
     kept = attachment.kept and attachment.kept.chunk(injection, guider.conds, sigmas, noise, *rest)
     before = kept and kept.load()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from ...aai.errors import InputError
 from ...aai.inject.edit import Edit
 from ...aai.inject.edit_run import EditRun
 from ...aai.inject.heatmap import Heatmap
@@ -44,6 +46,7 @@ class SamplingRun:
     attention that is not the picture's.
     texts: those of a clip's frames [n * L, D], on the device once the model has been called.
     retained: places of core's context windows that hold the latent frame of their own number.
+    batch: how many latents are sampled.
     """
 
     edit: EditRun
@@ -55,6 +58,18 @@ class SamplingRun:
     observing: bool = True
     texts: Tensor | None = None
     retained: tuple[int, ...] = ()
+    batch: int | None = None
+
+    def rows_of(self, x: Tensor, uuids: Sequence) -> int:
+        """How many rows of a model's batch each conditioning has. Raises InputError where they are more than
+        are sampled: tiles beside each other, in an order of their own."""
+        count = len(x) // len(uuids)
+        if self.batch is not None and count > self.batch:
+            raise InputError(
+                "Another node draws several tiles in one batch, in which an edit does not find its pictures: "
+                "set its tile_batch_size to 1."
+            )
+        return count
 
     @property
     def words(self) -> tuple[WordScale, ...]:

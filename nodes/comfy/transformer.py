@@ -64,7 +64,7 @@ def injected(executor, x, t, c_concat=None, c_crossattn=None, control=None, tran
             "What stands in quotes is read by an encoder of its own, which no edit knows: write the prompt "
             "without quotes."
         )
-    count, length = len(x) // len(uuids), c_crossattn.shape[1]
+    count, length = run.rows_of(x, uuids), c_crossattn.shape[1]
     left = families.is_one(families.LEFT, executor.class_obj)
     hidden = [
         Hidden(

@@ -248,3 +248,66 @@ def test_words_are_weighed_with_and_without_an_edit(
     assert (found[1] - pair[1]).abs().max() > 1e-4
     with pytest.raises(pack.part("aai.errors").InputError, match="nor the word 'sea'"):
         weighed("0", tokens="sea")
+
+
+def test_a_word_is_weighed_in_all_that_core_repeats(
+    run, small, core, rain, empty, encoded, pack, monkeypatch
+):
+    """Core repeats a conditioning to the length of a longer negative one."""
+    attention, seen = pack.part("nodes.comfy.attention"), []
+    inner = attention.with_words
+    monkeypatch.setattr(
+        attention,
+        "with_words",
+        lambda context, *rest: (seen.append((context, inner(context, *rest))), seen[-1][1])[1],
+    )
+    told = run("AAI_SoundTokenConditioning", clip=small.clip, token=rain, prompt="a city with fire under *")[
+        0
+    ]
+    model = run("AAI_LoudnessReweight", model=small.model, conditioning=told, tokens="fire", reference=-23.0,
+                scale="0")[0]  # fmt: skip
+    with torch.inference_mode():
+        core.common_ksampler(
+            model, 1, 1, 4.0, "euler", "normal", told, encoded("night rain " * 45), empty(), denoise=1.0
+        )
+    length = told[0][0].shape[1]
+    moved = [worded - context for context, worded in seen if worded is not None]
+    assert moved
+    for change in moved:
+        changed = change[change.abs().amax((1, 2)) > 0]
+        assert changed.shape[1] == 2 * length
+        torch.testing.assert_close(changed[:, :length], changed[:, length:], atol=1e-6, rtol=0)
+
+
+def test_tiles_beside_each_other_are_told(small, edit, sampled, pack):
+    """As Tiled Diffusion draws them."""
+    model, positive, latent = edit()
+
+    def tiled(apply, given):
+        x, t, c = given["input"], given["timestep"], given["c"]
+        twice = {k: torch.cat([v, v]) if isinstance(v, torch.Tensor) else v for k, v in c.items()}
+        return apply(torch.cat([x, x]), torch.cat([t, t]), **twice)[: len(x)]
+
+    model.set_model_unet_function_wrapper(tiled)
+    with pytest.raises(pack.part("aai.errors").InputError, match="tile_batch_size to 1"):
+        sampled(model, positive, latent)
+
+
+def test_moments_of_other_sounds_take_no_words_weight(run, small, rain, pack):
+    """A word's neighbours are the sound of one of them alone."""
+    from dataclasses import replace
+
+    patch, clip = pack.part("nodes.comfy.patch"), pack.part("nodes.comfy.clip")
+    Prompt = pack.part("aai.prompt").Prompt
+    other = replace(rain, vectors={k: v + 1 for k, v in rain.vectors.items()})
+
+    def conditioning(*tokens):
+        text = "a city with fire under *"
+        prompts = (Prompt("a city with fire"), *(Prompt(text, (token,)) for token in tokens))
+        ids = tuple(clip.encode(small.clip, prompt).token_ids[0] for prompt in prompts)
+        return [[torch.zeros(1, 1), {clip.TOKEN_IDS: ids, clip.PROMPTS: clip.Written(small.clip, prompts)}]]
+
+    again = replace(rain, vectors={k: v.clone() for k, v in rain.vectors.items()})
+    assert len(patch._without(conditioning(rain, again), ["fire"], True, ["rain"])) == 1
+    with pytest.raises(pack.part("aai.errors").InputError, match="words of different sounds"):
+        patch._without(conditioning(rain, other), ["fire"], True, ["rain"])
