@@ -285,7 +285,7 @@ def _write_film(options: argparse.Namespace, drawn: _Drawn, planned: FilmPlan) -
 
 
 def _write_frames(options: argparse.Namespace, drawn: _Drawn, planned: FilmPlan) -> None:
-    from .. import files
+    from .. import files, image
 
     options.output.mkdir(parents=True, exist_ok=True)
     digits = max(4, len(str(len(planned.frames))))
@@ -293,6 +293,10 @@ def _write_frames(options: argparse.Namespace, drawn: _Drawn, planned: FilmPlan)
         for number, path in enumerate(drawn.frames(planned)):
             files.write(options.output / f"{number:0{digits}}.png", path.read_bytes(), "The frame")
             bar.update(1)
+    # Of a longer film that stood here, the rest would be read as this one's.
+    for path in options.output.glob("*.png"):
+        if path.stem.isdecimal() and int(path.stem) >= len(planned.frames) and image.is_ours(path):
+            path.unlink()
 
 
 def _told(timeline: Timeline) -> str:

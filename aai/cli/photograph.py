@@ -47,7 +47,6 @@ def edit_photograph(
     from torch.nn import functional as F
 
     from .. import image
-    from ..inject.edit import stack_of
     from ..inject.flow_edit import edit_picture
     from ..inject.invert import reduced
     from ..prompt import Prompt
@@ -61,7 +60,7 @@ def edit_photograph(
             model,
             latents,
             encode(Prompt(options.source, tokens)),
-            stack_of(model)([encode(Prompt(text, tokens)) for text in options.edited], None),
+            [encode(Prompt(text, tokens)) for text in options.edited],
             encode(Prompt(options.negative, tokens)),
             steps=options.steps,
             guidance=options.guidance,

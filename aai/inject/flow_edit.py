@@ -8,7 +8,7 @@ prompts agree nothing moves, so what is not asked for stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -72,7 +72,7 @@ def edit_picture(
     model: FlowPictureModel,
     latents: Tensor,
     source: Conditioning,
-    edited: Conditioning,
+    edited: Sequence[Conditioning],
     uncond: Conditioning,
     *,
     steps: int = 28,
@@ -83,10 +83,13 @@ def edit_picture(
     mask: Tensor | None = None,
     callback: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """A picture's latents [1, C, h, w] by every edited prompt, a row of `edited` each: [N, C, h, w]. All take
-    the same noise. `source` is the prompt of what the picture shows; guidance leads to what an edited prompt
-    says, source_guidance to what the source's does. mask [h, w]: 1 where the picture may change."""
-    count = len(edited.cross)
+    """A picture's latents [1, C, h, w] by every edited prompt: [N, C, h, w].
+
+    All take the same noise, and each its own length, since not every transformer leaves out what a longer one
+    would pad it with. `source` is the prompt of what the picture shows; guidance leads to what an edited
+    prompt says, source_guidance to what the source's does. mask [h, w]: 1 where the picture may change.
+    """
+    count = len(edited)
     latents = latents.to(model.device).float().expand(count, -1, -1, -1)
     generator = torch.Generator().manual_seed(seed)
     part = editing(model.flow.simple(steps), strength)
@@ -103,7 +106,9 @@ def edit_picture(
     def velocities(noisy: Tensor, noisy_edited: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         # The source is the same in every row.
         by_source = guided(noisy[:1], sigma, source, source_guidance)
-        return by_source.expand_as(noisy), guided(noisy_edited, sigma, edited, guidance)
+        rows = noisy_edited.split(1)
+        by_edited = [guided(row, sigma, cond, guidance) for row, cond in zip(rows, edited)]
+        return by_source.expand_as(noisy), torch.cat(by_edited)
 
     told = None if callback is None else lambda step, total, *_: callback(step + 1, total)
     mask = None if mask is None else mask.to(latents)

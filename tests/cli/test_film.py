@@ -1,6 +1,7 @@
 """`aai film`: a recording becomes a film, resumes where it was stopped, and says what it cannot do."""
 
 import json
+import shutil
 
 import av
 import numpy as np
@@ -49,6 +50,9 @@ def test_a_folder_gets_the_frames_and_a_silent_sound_its_scene(aai, folder):
     assert code == 0, err
     names = sorted(path.name for path in (folder / "still").iterdir())
     assert names == ["0000.png", "0001.png", "0002.png", "0003.png"]
+    # Of a longer film that stands there, no frame is left; what is another's is.
+    shutil.copy(folder / "still" / "0003.png", folder / "still" / "0007.png")
+    Image.new("RGB", (8, 8)).save(folder / "still" / "0008.png")
     aai("generate", "--prompt", "a city", "--steps", "2", "--seed", "3", "-o", "alone.png")
     first, alone = (np.array(Image.open(path)).astype(int) for path in
                     (folder / "still" / "0000.png", folder / "alone.png"))  # fmt: skip
@@ -56,6 +60,8 @@ def test_a_folder_gets_the_frames_and_a_silent_sound_its_scene(aai, folder):
     code, _, err = aai("film", "still.wav", *ASKED, "-o", "still")
     assert code == 2 and "holds pictures already" in err
     assert aai("film", "short.wav", *ASKED, "-o", "still", "--force")[0] == 0
+    left = sorted(path.name for path in (folder / "still").iterdir())
+    assert left == ["0000.png", "0008.png"]
 
 
 def test_a_stopped_film_resumes(aai, folder, monkeypatch):

@@ -142,7 +142,11 @@ def test_a_photograph_is_edited_without_inversion(model, token):
     source, edited = (model.encode_prompt(Prompt(text, (token,))) for text in ("a city", "a city under *"))
     uncond, steps = model.encode_prompt(Prompt("")), []
     given = dict(steps=STEPS, guidance=2.0, source_guidance=2.0, callback=lambda *at: steps.append(at))
-    assert_close(edit_picture(model, latents, source, source, uncond, **given), latents, rtol=0, atol=1e-5)
-    made = edit_picture(model, latents, source, edited, uncond, **given)
+    assert_close(edit_picture(model, latents, source, [source], uncond, **given), latents, rtol=0, atol=1e-5)
+    made = edit_picture(model, latents, source, [edited], uncond, **given)
     assert made.shape == latents.shape and (made - latents).abs().max() > 1e-3
     assert steps == [(i + 1, 4) for i in range(4)] * 2
+    # Beside a longer one it is the same.
+    longer = model.encode_prompt(Prompt("a city under * and a city under *", (token,)))
+    beside = edit_picture(model, latents, source, [edited, longer], uncond, **given)
+    assert_close(beside[:1], made, rtol=0, atol=1e-6)

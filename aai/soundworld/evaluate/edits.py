@@ -184,7 +184,7 @@ def _by_flow(model: PictureModel, photograph: Tensor, scene: str) -> Callable[[s
     source, uncond = encode_prompt(Prompt(f"a {scene}")), encode_prompt(Prompt(""))
 
     def edit_by(event: str, prompt: Prompt) -> Tensor:
-        made = edit_picture(model, latents, source, encode_prompt(prompt), uncond, guidance=GUIDANCE)
+        made = edit_picture(model, latents, source, [encode_prompt(prompt)], uncond, guidance=GUIDANCE)
         return model.decode(torch.cat([latents, made]))
 
     return edit_by
