@@ -16,6 +16,14 @@ class Diverged(InputError):
     """The loss or its gradients are not finite any more."""
 
 
+def out_of_memory(step: int) -> InputError:
+    """What to say of memory that ran out at a step, counted from 1."""
+    return InputError(
+        f"Memory ran out at step {step}: lower the chunk or the batch, turn checkpointing on, or take smaller "
+        "pictures."
+    )
+
+
 def word_gradients(
     encode: Callable[[], Conditioning],
     losses: Callable[[Conditioning], Iterable[tuple[float, Tensor]]],

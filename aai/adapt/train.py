@@ -16,7 +16,7 @@ from ..errors import InputError, is_out_of_memory, logged, logger
 from ..picture.model import PictureModel
 from ..token import SoundToken
 from .base import base_of
-from .gradients import Diverged
+from .gradients import Diverged, out_of_memory
 from .settings import TrainSettings
 from .trainer import TokenTrainer
 from .translation import translations
@@ -109,10 +109,7 @@ def train_token(
             if not isinstance(error, InputError):
                 _hand_over(on_stop, result)
             if is_out_of_memory(error):
-                raise InputError(
-                    f"Memory ran out at step {trainer.steps + 1}: lower the chunk or the batch, turn "
-                    "checkpointing on, or take smaller pictures."
-                ) from error
+                raise out_of_memory(trainer.steps + 1) from error
             raise
         except BaseException:
             _hand_over(on_stop, result)

@@ -26,7 +26,7 @@ from ..prompt import Prompt
 from ..token import SoundToken, word_vectors
 from .base import base_of
 from .examples import CENTRED, Examples, check, draws
-from .gradients import Diverged, word_gradients
+from .gradients import Diverged, out_of_memory, word_gradients
 from .sampling import timesteps
 from .settings import TrainSettings
 from .trainer import check_prompts
@@ -325,10 +325,7 @@ def train_adapter(
                 with logged("The adapter so far could not be kept."):
                     on_stop(trainer.adapter(name))
             if isinstance(error, Exception) and is_out_of_memory(error):
-                raise InputError(
-                    f"Memory ran out at step {trainer.steps + 1}: lower the chunk or the batch, turn "
-                    "checkpointing on, or take smaller pictures."
-                ) from error
+                raise out_of_memory(trainer.steps + 1) from error
             raise
         return trainer.adapter(name)
 
