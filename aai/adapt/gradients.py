@@ -19,8 +19,8 @@ class Diverged(InputError):
 def out_of_memory(step: int) -> InputError:
     """What to say of memory that ran out at a step, counted from 1."""
     return InputError(
-        f"Memory ran out at step {step}: lower the chunk or the batch, turn checkpointing on, or take smaller "
-        "pictures."
+        f"Memory ran out at step {step}: lower the chunk or the batch, turn checkpointing on, or take "
+        "smaller pictures."
     )
 
 
