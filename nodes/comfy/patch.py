@@ -29,11 +29,6 @@ def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None):
     unet = is_unet(model)
     if not unet:
         transformer.attention_of(model.model.diffusion_model)
-        if heatmap is not None:
-            raise InputError(
-                "Attention Heatmap shows where the words of a Stable Diffusion model look, and this is "
-                "another: load a Stable Diffusion 1, 2 or XL checkpoint."
-            )
     if injection.latent_size is not None:
         # Only an inverted picture is bound to a model; the weights of others need not be readable.
         injection.check_model(fingerprint_of(model))

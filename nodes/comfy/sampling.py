@@ -23,6 +23,8 @@ from .clip import TOKEN_IDS
 from .noise import SharedDraws, draws_by_itself, draws_noise, shared_noise
 from .state import KEY, RUN, Attachment, SamplingRun
 
+WINDOWS = "context_handler"
+"""Under it a MODEL's options hold core's context windows."""
 LAZY_CACHE = "LazyCacheHolder"
 """What core's node LazyCache leaves in a model's options (comfy_extras/nodes_easycache.py)."""
 
@@ -44,7 +46,7 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
     edit = injection.begin(noise.shape[1:], len(sigmas) - 1 if whole else None, guider.cfg if plain else None)
     options[RUN] = SamplingRun(edit, token_ids, negative, heatmap, prompts)
     sampled = executor if isinstance(injection, Reweight) else partial(_pairs, executor, edit)
-    with heatmap.sampling(len(noise), tuple(noise.shape[-2:])) if heatmap else nullcontext():
+    with heatmap.sampling(len(noise), tuple(noise.shape[2:])) if heatmap else nullcontext():
         return sampled(guider, sigmas, extra_args, callback, noise, *rest, **named)
 
 
@@ -60,6 +62,12 @@ def _pairs(executor, edit: EditRun, guider, sigmas, extra_args, callback, noise,
         raise InputError(
             "LazyCache chooses by the whole batch which steps it skips, so a source would change with its "
             "edited picture: take LazyCache out."
+        )
+    blend = edit.blending and edit.blending.blend
+    if blend and blend.changes and extra_args["model_options"].get(WINDOWS) is not None:
+        raise InputError(
+            "In context windows no one sees what changes in the whole film: turn blend_changes off, or take "
+            "the context windows out."
         )
     function = getattr(sampler, "sampler_function", None)
     if "adaptive" in getattr(function, "__name__", ""):
@@ -96,6 +104,9 @@ def guided_to_source(executor, x, timestep, model_options={}, seed=None):
     if run is None:
         return executor(x, timestep, model_options, seed)
     run.observed.clear()
+    if model_options.get(WINDOWS) is not None and not options[KEY].is_unet:
+        # Of several, core takes a window's frames; `transformer.injected` makes them as many as rows again.
+        timestep = timestep[:1]
     clean = executor(x, timestep, model_options, seed)
     return run.edit.after_guidance(clean, progress(float(timestep[0]), options["sample_sigmas"].tolist()))
 
