@@ -100,12 +100,8 @@ class DrawHeatmap(Node):
                 "No picture has been sampled with this heat map: give KSampler Attention Heatmap's model and "
                 "the same conditioning, without areas, and connect its picture here."
             )
-        attention = maps.maps().to(images.device)
-        if len(images) != maps.pictures:
-            raise InputError(
-                f"The heat map is of {maps.pictures} pictures, but {len(images)} came in: connect all that "
-                "KSampler drew, and no other."
-            )
+        place = maps.place_of(len(images))
+        attention = maps.maps().to(images.device)[:, place]
         values = heatmap.normalised(attention)
         masks = F.interpolate(values, images.shape[1:3], mode="bicubic").clamp(0, 1)
         heat = heatmap.coloured(masks).movedim(-3, -1)
@@ -177,7 +173,7 @@ def _layers(maps, attention: Tensor, images: Tensor, heat: Tensor, values: Tenso
     pictures = previews(images)
     pairs = [(name, picture) for name in maps.names for picture in pictures]
     most = attention.amax((1, 2, 3)).repeat_interleave(len(images)).tolist()
-    shares = maps.shares().flatten().tolist()
+    shares = maps.shares().repeat_interleave(len(images) // maps.pictures, 1).flatten().tolist()
     return [
         {"token": name, "picture": picture, "heat": drawn, "values": plain, "most": top, "share": share}
         for (name, picture), drawn, plain, top, share in zip(pairs, coloured, grey, most, shares)

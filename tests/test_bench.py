@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench import edit_flux
 from bench.edit import step_jobs
 from bench.film import chunk_jobs
 
@@ -31,6 +32,26 @@ def test_the_edit_by_maps_is_the_edit():
     torch.testing.assert_close(by_maps, edited, rtol=0, atol=1e-5)
     torch.testing.assert_close(edited[0], plain[0], rtol=0, atol=1e-5)
     assert not torch.allclose(edited[1], plain[1], atol=1e-3)
+
+
+def test_the_edit_on_fluxs_shape_leaves_its_source():
+    from diffusers import FluxTransformer2DModel
+
+    torch.manual_seed(0)
+    transformer = FluxTransformer2DModel(
+        num_layers=1, num_single_layers=1, num_attention_heads=2, attention_head_dim=16,
+        axes_dims_rope=(4, 6, 6), guidance_embeds=True,
+    ).eval()  # fmt: skip
+    made = []
+    transformer.register_forward_hook(lambda module, given, output: made.append(output.sample))
+    for job in edit_flux.step_jobs(transformer, 128).values():
+        job()
+    plain, *pairs = made
+    assert len(pairs) == 3
+    for pair in pairs:
+        torch.testing.assert_close(pair[0], plain[0], rtol=0, atol=1e-5)
+        assert not torch.allclose(pair[1], plain[1], atol=1e-4)
+    assert not torch.allclose(pairs[0][1], pairs[2][1], atol=1e-4)
 
 
 def test_the_films_chunk_is_a_source_and_its_frames():

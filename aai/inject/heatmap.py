@@ -1,7 +1,9 @@
-"""Where a sound token looks: its cross-attention map over the finished picture.
+"""Where a sound token looks: its attention map over the finished picture.
 
 As in `blend`, no map is formed: a token's column comes out of an ordinary attention call whose values are
-ones at its positions. Columns are averaged over heads, layers and steps, as DAAM does (arXiv 2210.04885).
+ones at its positions. Columns are averaged over heads, layers and steps, as DAAM does (arXiv 2210.04885). In
+joint attention the picture's queries look at the picture as well, and the column is the token's share of all.
+Films have a map for each frame of their latents.
 """
 
 from __future__ import annotations
@@ -41,9 +43,9 @@ class Heatmap:
         return self
 
     @contextmanager
-    def sampling(self, pictures: int, size: tuple[int, int]) -> Iterator[None]:
-        """Around a sampling of so many latents of `size` (h, w). One that does not end leaves the maps of the
-        sampling before it, whose picture is the last that there is."""
+    def sampling(self, pictures: int, size: tuple[int, ...]) -> Iterator[None]:
+        """Around a sampling of so many latents of `size` (h, w), or films of (T, h, w). One that does not end
+        leaves the maps of the sampling before it, whose picture is the last that there is."""
         before = dict(vars(self))
         self._start(pictures, size)
         try:
@@ -52,8 +54,9 @@ class Heatmap:
             vars(self).update(before)
             raise
 
-    def _start(self, pictures: int, size: tuple[int, int]) -> None:
+    def _start(self, pictures: int, size: tuple[int, ...]) -> None:
         self.pictures, self.size = pictures, tuple(size)
+        self.frames = math.prod(size[:-2])
         self._maps: dict[tuple[int, int], Tensor] = {}
         self._shares = torch.zeros(len(self.names), pictures)
         self._calls = 0
@@ -78,22 +81,52 @@ class Heatmap:
             return
         if min(layer) < min(FINEST, *self.size):
             return
-        keys = k[list(rows)]
-        # Each token has a column of the values; the output's is then its map.
-        ones = torch.zeros_like(keys)
+        columns = []
         for picture in range(len(rows)):
             ids = token_ids[picture % len(token_ids)]
-            positions = token_positions(ids)
+            repeats = range(0, k.shape[-2], len(ids))
+            positions = token_positions(ids).items()
+            columns.append({name: [p + r for p in found for r in repeats] for name, found in positions})
+        self._gather(attend, q[list(rows)], k[list(rows)], columns, layer)
+
+    def observe_patches(
+        self,
+        attend: Attend,
+        q: Tensor,
+        k: Tensor,
+        token_ids: Sequence[TokenIds],
+        first: int,
+        size: tuple[int, ...],
+        patch: int,
+    ) -> None:
+        """`observe` for a transformer's layer: q [pictures, heads, N, d] begin with the picture's places, of
+        `patch` x `patch` latents each, and k [pictures, heads, S, d] have the prompts' from `first` on."""
+        layer = (*size[:-2], *(math.ceil(side / patch) for side in size[-2:]))
+        places = math.prod(layer)
+        if q.shape[-2] < places or tuple(size) != self.size or len(q) != self.pictures:
+            return
+        columns = [
+            {name: [first + p for p in found] for name, found in token_positions(ids).items()}
+            for ids in (token_ids[picture % len(token_ids)] for picture in range(len(q)))
+        ]
+        self._gather(attend, q[..., :places, :], k, columns, layer)
+
+    def _gather(
+        self, attend: Attend, q: Tensor, k: Tensor, columns: Sequence[dict], layer: tuple[int, ...]
+    ) -> None:
+        # Each token has a column of the values; the output's is then its map.
+        ones = torch.zeros_like(k)
+        for picture, found in enumerate(columns):
             for column, name in enumerate(self.names):
-                repeats = range(0, k.shape[-2], len(ids))
-                ones[picture, :, [p + r for p in positions.get(name, ()) for r in repeats], column] = 1
-        maps = attend(q[list(rows)], keys, ones)[..., : len(self.names)].float().mean(1)
-        maps = maps.movedim(-1, 0).unflatten(-1, layer)
-        shares = maps.mean((2, 3), keepdim=True)
+                ones[picture, :, found.get(name, []), column] = 1
+        maps = attend(q, k, ones)[..., : len(self.names)].float().mean(1)
+        maps = maps.movedim(-1, 0).unflatten(-1, (self.frames, *layer[-2:]))
+        shares = maps.mean((2, 3, 4), keepdim=True)
         # Each layer counts alike, however much of its attention the word has.
-        maps = maps / shares.clamp(min=1e-12)
-        self._maps[layer] = maps if layer not in self._maps else self._maps[layer] + maps
-        self._shares = self._shares.to(shares) + shares[..., 0, 0]
+        maps = (maps / shares.clamp(min=1e-12)).flatten(1, 2)
+        grid = layer[-2:]
+        self._maps[grid] = maps if grid not in self._maps else self._maps[grid] + maps
+        self._shares = self._shares.to(shares) + shares[..., 0, 0, 0]
         self._calls += 1
 
     @property
@@ -103,7 +136,8 @@ class Heatmap:
 
     def maps(self) -> Tensor:
         """Where each token looked, [tokens, pictures, h, w], as fine as the finest layer: 1 is the average
-        place, and 0 all of a picture whose prompt does not name the token.
+        place, and 0 all of a picture whose prompt does not name the token. Of films, the frames of their
+        latents one after another, [tokens, pictures * T, h, w].
 
         Raises InputError where no sampling has gathered any.
         """
@@ -112,6 +146,27 @@ class Heatmap:
         finest = max(self._maps, key=math.prod)
         total = sum(F.interpolate(s, finest, mode="bilinear") for s in self._maps.values())
         return total / self._calls
+
+    def place_of(self, images: int) -> list[int]:
+        """Which of `maps`' pictures each of `images` finished ones is: a film's first latent is one frame,
+        the others are as many each.
+
+        Raises InputError for another number.
+        """
+        each, rest = divmod(images, self.pictures) if self.pictures else (0, images)
+        step = 1
+        if self.frames > 1 and each > self.frames:
+            step, other = divmod(each - 1, self.frames - 1)
+            rest += other
+        if rest or each != (self.frames - 1) * step + 1:
+            what = "pictures" if self.frames == 1 else f"films of {self.frames} latents"
+            raise InputError(
+                f"The heat map is of {self.pictures} {what}, but {images} pictures came in: connect all that "
+                "KSampler drew, and no other."
+            )
+        return [
+            film * self.frames + math.ceil(i / step) for film in range(self.pictures) for i in range(each)
+        ]
 
     def shares(self) -> Tensor:
         """How much of all attention each token had, [tokens, pictures]."""

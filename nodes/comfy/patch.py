@@ -32,11 +32,6 @@ def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None, ke
     unet = is_unet(model)
     if not unet:
         transformer.attention_of(model.model.diffusion_model)
-        if heatmap is not None:
-            raise InputError(
-                "Attention Heatmap shows where the words of a Stable Diffusion model look, and this is "
-                "another: load a Stable Diffusion 1, 2 or XL checkpoint."
-            )
     if injection.latent_size is not None:
         # Only an inverted picture is bound to a model; the weights of others need not be readable.
         injection.check_model(fingerprint_of(model))
@@ -44,6 +39,11 @@ def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None, ke
     options = model.model_options["transformer_options"]
     if heatmap is None and KEY in options:
         heatmap = options[KEY].heatmap
+    if heatmap is not None and injection.film is not None:
+        raise InputError(
+            "Each latent frame of a video reads a text of its own here, and where words look is not seen: "
+            "take Attention Heatmap off, or the timeline."
+        )
     options[KEY] = Attachment(injection, heatmap, unet, kept)
     for kind, wrapper in (
         (WrappersMP.SAMPLER_SAMPLE, sampling.prepared),

@@ -23,6 +23,8 @@ from .clip import TOKEN_IDS
 from .noise import SharedDraws, draws_by_itself, draws_noise, shared_noise
 from .state import KEY, RUN, Attachment, SamplingRun
 
+WINDOWS = "context_handler"
+"""Under it a MODEL's options hold core's context windows."""
 LAZY_CACHE = "LazyCacheHolder"
 """What core's node LazyCache leaves in a model's options (comfy_extras/nodes_easycache.py)."""
 
@@ -52,7 +54,7 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
     before = kept and kept.load()
     if before is not None:
         return before.to(noise.device)
-    with heatmap.sampling(len(noise), tuple(noise.shape[-2:])) if heatmap else nullcontext():
+    with heatmap.sampling(len(noise), tuple(noise.shape[2:])) if heatmap else nullcontext():
         drawn = sampled(guider, sigmas, extra_args, callback, noise, *rest, **named)
     if kept:
         kept.save(drawn)
@@ -71,6 +73,12 @@ def _pairs(executor, edit: EditRun, guider, sigmas, extra_args, callback, noise,
         raise InputError(
             "LazyCache chooses by the whole batch which steps it skips, so a source would change with its "
             "edited picture: take LazyCache out."
+        )
+    blend = edit.blending and edit.blending.blend
+    if blend and blend.changes and extra_args["model_options"].get(WINDOWS) is not None:
+        raise InputError(
+            "In context windows no one sees what changes in the whole film: turn blend_changes off, or take "
+            "the context windows out."
         )
     function = getattr(sampler, "sampler_function", None)
     if "adaptive" in getattr(function, "__name__", ""):
@@ -107,8 +115,9 @@ def guided_to_source(executor, x, timestep, model_options={}, seed=None):
     if run is None:
         return executor(x, timestep, model_options, seed)
     run.observed.clear()
-    if "context_handler" in model_options and bool((timestep == timestep[0]).all()):
-        # Core's context windows take what has several rows for what has several frames.
+    same = bool((timestep == timestep[0]).all())
+    if model_options.get(WINDOWS) is not None and not options[KEY].is_unet and same:
+        # Of several, core takes a window's frames; `transformer.injected` makes them as many as rows again.
         timestep = timestep[:1]
     clean = executor(x, timestep, model_options, seed)
     return run.edit.after_guidance(clean, progress(float(timestep[0]), options["sample_sigmas"].tolist()))

@@ -13,13 +13,16 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from ...aai.errors import InputError
 from ...aai.inject.attention import Injection, borrow
-from ...aai.inject.joint import JointInjection, Word, grouped_attention
+from ...aai.inject.heatmap import Heatmap
+from ...aai.inject.joint import JointInjection, Word, grouped_attention, image_of
 from ...aai.inject.latent_frames import LatentFilm
 from ...aai.picture.control import Groups
 from ...aai.picture.schedule import progress
@@ -30,6 +33,8 @@ from .latent_frames import FilmCall, frames_of, texts_of
 from .mask import Padding, joined, of_queries, of_rows
 from .state import RUN, SamplingRun
 
+Watcher = Callable[[Tensor, Tensor, "Tensor | None", int], None]
+"""Sees queries and keys [rows, heads, n, d], a mask, and the place of the keys where the prompts begin."""
 OVERRIDE = "optimized_attention_override"
 JOINT, CROSS, OWN, TEXT = "joint", "cross", "own", "text"
 
@@ -65,6 +70,8 @@ def injected(executor, x, t, c_concat=None, c_crossattn=None, control=None, tran
             "without quotes."
         )
     count, length = run.rows_of(x, uuids), c_crossattn.shape[1]
+    if len(t) == len(uuids):
+        t = t.repeat_interleave(count)
     left = families.is_one(families.LEFT, executor.class_obj)
     hidden = [
         Hidden(
@@ -75,9 +82,7 @@ def injected(executor, x, t, c_concat=None, c_crossattn=None, control=None, tran
         for word in run.words
         if word.changes
     ]
-    plan = _plan(
-        run, layout, transformer, transformer_options, uuids, count, length, named, hidden, len(x), left
-    )
+    plan = _plan(run, layout, transformer, transformer_options, uuids, count, length, named, hidden, x, left)
     film = run.edit.plan.film
     if film is not None:
         plan.film = _film_call(run, film, plan, transformer, x, length, named, transformer_options, left)
@@ -89,7 +94,8 @@ def injected(executor, x, t, c_concat=None, c_crossattn=None, control=None, tran
         cond_or_uncond = transformer_options.get("cond_or_uncond", [0] * len(uuids))
         transformer_options = {
             **transformer_options,
-            "uuids": [*uuids, *(uuid.uuid4() for _ in hidden)],
+            # The same at every step: caches know conditionings by them.
+            "uuids": [*uuids, *(uuid.uuid5(uuids[part.chunk], str(part.word.words)) for part in hidden)],
             "cond_or_uncond": [*cond_or_uncond, *(cond_or_uncond[part.chunk] for part in hidden)],
         }
     if plan.film is not None:
@@ -113,8 +119,8 @@ class Plan:
     """One call of a transformer: what its attention does in the batch's rows.
 
     text: how many places the text has in a joint sequence. joint, cross: what is injected in which groups.
-    words: which rows find a share of what they would find in another's text.
-    film: what the latent frames read, each its own.
+    words: which rows find a share of what they would find in another's text. watched: who sees the queries
+    and the keys of which rows. film: what the latent frames read, each its own.
     """
 
     layout: families.Attention
@@ -123,6 +129,7 @@ class Plan:
     cross: list[tuple[Injection, Groups]]
     words: list[Word]
     padding: Padding
+    watched: list[tuple[Sequence[int], Watcher]]
     film: FilmCall | None = None
 
     def to(self, like: Tensor) -> Plan:
@@ -130,7 +137,11 @@ class Plan:
         joint = [(injection.to(like), groups) for injection, groups in self.joint]
         cross = [(injection.to(like), groups) for injection, groups in self.cross]
         film = None if self.film is None else self.film.to(like)
-        return Plan(self.layout, self.text, joint, cross, self.words, self.padding, film)
+        return replace(self, joint=joint, cross=cross, film=film)
+
+    def text_of(self, length: int) -> slice:
+        """The text's places of a joint sequence of `length`."""
+        return slice(0, self.text) if self.layout.first else slice(length - self.text, length)
 
     @property
     def borrowing(self) -> Groups:
@@ -138,11 +149,12 @@ class Plan:
         return [group for injection, groups in self.joint if injection.borrows for group in groups]
 
 
-def _plan(run, layout, transformer, options, uuids, count, length, named, hidden, rows, left) -> Plan:
+def _plan(run, layout, transformer, options, uuids, count, length, named, hidden, x, left) -> Plan:
+    rows, size = len(x), tuple(x.shape[2:])
     sigma, sigmas = float(options["sigmas"][0]), options["sample_sigmas"].tolist()
     share, steps = progress(sigma, sigmas), max(len(sigmas) - 1, 1)
     before, text = _places(layout, transformer, length, named)
-    joint, cross, words = [], [], []
+    joint, cross, words, watched = [], [], [], []
     lengths, own = [length] * (rows + len(hidden) * count), length
     for chunk, uid in enumerate(uuids):
         if uid not in run.token_ids:
@@ -156,6 +168,8 @@ def _plan(run, layout, transformer, options, uuids, count, length, named, hidden
         joint.append((run.edit.joint_injection(share, steps, ids).fitted(before, text), groups))
         if layout.cross:
             cross.append((run.edit.injection(share, steps, ids, length), groups))
+        if run.heatmap is not None and run.observing and uid in run.prompted:
+            watched.append((chunk_rows, partial(_watch, run.heatmap, ids, size, _patch_of(transformer))))
     for number, part in enumerate(hidden):
         ids = tuple(_lengthened(i, length, left) for i in part.token_ids)
         for i, row in enumerate(part.rows):
@@ -172,7 +186,21 @@ def _plan(run, layout, transformer, options, uuids, count, length, named, hidden
             if layout.cross:
                 cross.append((run.edit.injection_beside(share, steps, ids, length, i, other), group))
     filled = bool(layout.filler[0] and getattr(transformer, layout.filler[2], None))
-    return Plan(layout, text, joint, cross, words, Padding(lengths, own, before, filled))
+    return Plan(layout, text, joint, cross, words, Padding(lengths, own, before, filled), watched)
+
+
+def _watch(heatmap: Heatmap, token_ids, size, patch: int, q: Tensor, k: Tensor, mask, first: int) -> None:
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return scaled_dot_product_attention(q, k, v, mask)
+
+    heatmap.observe_patches(attend, q, k, token_ids, first, size, patch)
+
+
+def _patch_of(transformer: nn.Module) -> int:
+    """The side of the latents that are one place of the picture."""
+    transformer = getattr(transformer, "_orig_mod", transformer)
+    patch = getattr(transformer, "patch_size", getattr(transformer, "patch_spatial", 1))
+    return patch if isinstance(patch, int) else patch[-1]
 
 
 def _film_call(
@@ -331,16 +359,41 @@ def _override(plan: Plan, mark: Mark, other: Callable | None) -> Callable:
         mask = joined(mask, plan.padding.bias(q, k.shape[-2], kind != JOINT, plan.layout.first, plan.text))
         if kind == TEXT:
             return attend(q, k, v, mask)
+        if plan.watched:
+            split = (lambda x: x) if named.get("skip_reshape") else partial(_split, heads=heads)
+            _observe(plan, kind, split(q), split(k), mask)
         return (_joint if kind == JOINT else _cross)(plan, attend, q, k, v, mask)
 
     return torch.compiler.disable(override)
+
+
+def _observe(plan: Plan, kind: str, q: Tensor, k: Tensor, mask: Tensor | None) -> None:
+    """Shows a marked call's q and k [B, heads, S, d] to those who watch."""
+    length, first = k.shape[-2], plan.padding.before
+    queries = slice(0, q.shape[-2])
+    if kind == JOINT:
+        if length <= plan.text:
+            return
+        queries = image_of(plan.text_of(length), length)
+        first += plan.text_of(length).start
+    if k.shape[1] != q.shape[1]:
+        k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
+    for rows, watch in plan.watched:
+        own = of_queries(of_rows(mask, rows), queries, length) if kind == JOINT else of_rows(mask, rows)
+        own = own[:, None] if own is not None and own.ndim == 3 else own
+        watch(*(x[rows.start : rows.stop] for x in (q[..., queries, :], k)), own, first)
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """[B, N, heads * d] to [B, heads, N, d]."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _joint(plan: Plan, attend: Callable, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     length = q.shape[-2]
     if length <= plan.text:
         return attend(q, k, v, mask)
-    text = slice(0, plan.text) if plan.layout.first else slice(length - plan.text, length)
+    text = plan.text_of(length)
 
     def of(q: Tensor, k: Tensor, v: Tensor, queries: slice, rows: Sequence[int]) -> Tensor:
         return attend(q, k, v, of_queries(of_rows(mask, rows), queries, length))

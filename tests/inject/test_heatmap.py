@@ -101,3 +101,56 @@ def test_colours_go_from_dark_to_light():
     light = (shown[0] * torch.tensor([0.3, 0.6, 0.1])[:, None, None]).sum(0).flatten()
     assert (light.diff() > 0).all()
     assert_close(shown[0, :, -1, -1], torch.tensor(COLOURS[-1][1]))
+
+
+@pytest.mark.parametrize("first, size, patch", [(0, (8, 12), 2), (2, (3, 8, 8), 2), (24, (2, 4, 4), 1)])
+def test_a_transformers_map_is_the_mean_of_plain_loops(first, size, patch):
+    """Joint keys with the text first or last, or the text alone; films by frame."""
+    heatmap = Heatmap(["rain", "dog"])
+    layer_of = (*size[:-2], *(side // patch for side in size[-2:]))
+    places = int(torch.tensor(layer_of).prod())
+    layers = [layer(places + extra, seed, batch=2, length=32) for seed, extra in ((0, 0), (1, 5))]
+    with heatmap.sampling(2, size):
+        for q, k in layers:
+            heatmap.observe_patches(
+                scaled_dot_product_attention, q, k, [PLAIN, TOKEN_IDS], first, size, patch
+            )
+    frames = places // (layer_of[-1] * layer_of[-2])
+    wanted, shares = torch.zeros(2, 2, places, dtype=torch.float64), torch.zeros(2, 2, dtype=torch.float64)
+    for q, k in layers:
+        for token, columns in enumerate(([2, 3], [5])):
+            found = torch.zeros(places, dtype=torch.float64)
+            for head in range(2):
+                for place in range(places):
+                    scores = torch.stack([q[1, head, place] @ key for key in k[1, head]]).double() / 8**0.5
+                    weights = scores.exp() / scores.exp().sum()
+                    found[place] += sum(weights[first + column] for column in columns) / 2
+            wanted[token, 1] += found / found.mean() / len(layers)
+            shares[token, 1] += found.mean() / len(layers)
+    maps = heatmap.maps()
+    assert maps.shape == (2, 2 * frames, *layer_of[-2:])
+    assert_close(maps.double(), wanted.view(2, 2 * frames, *layer_of[-2:]), atol=1e-5, rtol=1e-5)
+    assert_close(heatmap.shares().double(), shares, atol=1e-6, rtol=1e-5)
+
+
+def test_calls_of_another_size_are_left_out():
+    heatmap = Heatmap(["rain"])
+    with heatmap.sampling(1, (2, 8, 8)):
+        for rows, places, size in ((1, 64, (2, 4, 4)), (1, 16, (2, 8, 8)), (2, 32, (2, 8, 8))):
+            q, k = layer(places, 0, batch=rows)
+            heatmap.observe_patches(scaled_dot_product_attention, q, k, [TOKEN_IDS], 0, size, 2)
+    assert heatmap.is_empty
+
+
+def test_the_frames_of_a_film_that_a_latent_is():
+    heatmap = Heatmap(["rain"])
+    heatmap._start(2, (3, 8, 8))
+    assert heatmap.place_of(6) == [0, 1, 2, 3, 4, 5]
+    assert heatmap.place_of(18) == [0, *[1] * 4, *[2] * 4, 3, *[4] * 4, *[5] * 4]
+    for images in (2, 7, 16):
+        with pytest.raises(InputError, match=f"2 films of 3 latents, but {images} pictures came in"):
+            heatmap.place_of(images)
+    heatmap._start(2, (8, 8))
+    assert heatmap.place_of(2) == [0, 1]
+    with pytest.raises(InputError, match="2 pictures, but 4"):
+        heatmap.place_of(4)

@@ -9,6 +9,11 @@ import torch
 
 from bench import tiny_models
 
+STEPS, SEED = 4, 7
+EDIT = dict(
+    scale="1", windows="keep the scene", cross_end=0.8, self_end=0.4, self_downscale=4, silence="full",
+    source_prompt="a photo of a city", edited_prompt="a photo of a city under * at night",
+)  # fmt: skip
 LABELS = ["rain", "thunder", "fire", "a dog", "a clock", "wind", "sea waves", "a rooster"]
 
 
@@ -71,3 +76,57 @@ def encode(pack, tiny):
                 hook.remove()
 
     return run
+
+
+@pytest.fixture
+def hooked(pack, tiny):
+    """Skips a family that no edit reaches."""
+    if not tiny.widths:
+        pytest.skip(f"no sound can be a word of {tiny.name}")
+    return tiny
+
+
+@pytest.fixture
+def empty(tiny):
+    def make(rows=1):
+        return {"samples": torch.zeros(rows, *tiny.latents.shape[1:])}
+
+    return make
+
+
+@pytest.fixture
+def text(tiny):
+    """text("a city") -> its conditioning by core."""
+
+    def encode(prompt):
+        with torch.inference_mode():
+            return tiny.clip.encode_from_tokens_scheduled(tiny.clip.tokenize(prompt))
+
+    return encode
+
+
+@pytest.fixture
+def draw(core, text):
+    """draw(model, positive, latent) -> latents by core's KSampler."""
+
+    def sample(model, positive, latent, sampler="euler", cfg=4.0):
+        with torch.inference_mode():
+            (made,) = core.common_ksampler(
+                model, SEED, STEPS, cfg, sampler, "simple", positive, text("blurry"), latent
+            )
+        return made["samples"]
+
+    return sample
+
+
+@pytest.fixture
+def edit(run, hooked, token, empty):
+    """edit(scale="0") -> the MODEL, CONDITIONING and LATENT of an edit."""
+
+    def make(model=None, **changes):
+        given = {**EDIT, "latent": empty(), **changes}
+        return run(
+            "AAI_PromptToPromptEdit", model=model or hooked.model, clip=hooked.clip, token=token, **given
+        )
+
+    return make

@@ -6,68 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-STEPS, SEED = 4, 7
 SAMPLERS = ("dpmpp_2m", "res_multistep", "er_sde", "uni_pc", "lcm")
 CROSS = ("Wan 2.x", "LTX", "Cosmos", "Cosmos-Predict2")
+SOURCE, EDITED = "a photo of a city", "a photo of a city under * at night"
 MOVED = ("Lumina2", "Omnigen2")
-EDIT = dict(
-    scale="1", windows="keep the scene", cross_end=0.8, self_end=0.4, self_downscale=4, silence="full",
-    source_prompt="a photo of a city", edited_prompt="a photo of a city under * at night",
-)  # fmt: skip
-
-
-@pytest.fixture
-def hooked(pack, tiny):
-    """Skips a family that no edit reaches."""
-    if not tiny.widths:
-        pytest.skip(f"no sound can be a word of {tiny.name}")
-    return tiny
-
-
-@pytest.fixture
-def empty(tiny):
-    def make(rows=1):
-        return {"samples": torch.zeros(rows, *tiny.latents.shape[1:])}
-
-    return make
-
-
-@pytest.fixture
-def text(tiny):
-    """text("a city") -> its conditioning by core."""
-
-    def encode(prompt):
-        with torch.inference_mode():
-            return tiny.clip.encode_from_tokens_scheduled(tiny.clip.tokenize(prompt))
-
-    return encode
-
-
-@pytest.fixture
-def draw(core, text):
-    """draw(model, positive, latent) -> latents by core's KSampler."""
-
-    def sample(model, positive, latent, sampler="euler", cfg=4.0):
-        with torch.inference_mode():
-            (made,) = core.common_ksampler(
-                model, SEED, STEPS, cfg, sampler, "simple", positive, text("blurry"), latent
-            )
-        return made["samples"]
-
-    return sample
-
-
-@pytest.fixture
-def edit(run, hooked, token, empty):
-    """edit(scale="0") -> the MODEL, CONDITIONING and LATENT of an edit."""
-
-    def make(model=None, **changes):
-        given = {**EDIT, "latent": empty(), **changes}
-        return run(
-            "AAI_PromptToPromptEdit", model=model or hooked.model, clip=hooked.clip, token=token, **given
-        )
-
-    return make
 
 
 def apart(a, b):
@@ -79,7 +21,7 @@ def test_the_source_is_the_plain_picture(tiny, edit, text, draw, empty):
     if tiny.name in MOVED:
         pytest.skip("the text's length moves the picture's rotary positions")
     source, edited = draw(*edit())
-    assert_close(source[None], draw(tiny.model, text(EDIT["source_prompt"]), empty()), atol=1e-5, rtol=1e-5)
+    assert_close(source[None], draw(tiny.model, text(SOURCE), empty()), atol=1e-5, rtol=1e-5)
     assert apart(source, edited) > 1e-3
 
 
@@ -177,7 +119,7 @@ def test_at_weight_0_a_word_is_as_if_absent(tiny, run, hooked, token, draw, empt
 def test_at_weight_0_an_edit_is_that_of_the_prompt_without_the_word(tiny, run, edit, draw):
     if tiny.name in MOVED:
         pytest.skip("the text's length moves the picture's rotary positions")
-    whole = EDIT["edited_prompt"]
+    whole = EDITED
     for silence, scale in (("full", "1.4"), ("literal", "0.3")):
         model, positive, latent = edit(scale=scale, silence=silence)
         given = dict(model=model, conditioning=positive, tokens="night", reference=-23.0)
@@ -198,6 +140,53 @@ def test_words_are_scaled_in_an_edit(tiny, run, edit, draw):
     assert_close(unchanged, plain, atol=1e-6, rtol=1e-6)
 
 
+def test_a_heat_map_is_what_materialised_maps_say_and_leaves_the_picture(
+    tiny, run, edit, draw, pack, monkeypatch
+):
+    """The maps of a marked call's own queries and keys, with the softmax written out."""
+    transformer, seen = pack.part("nodes.comfy.transformer"), []
+    model, positive, latent = edit(self_end=0.0, cross_end=0.0, windows="as set below")
+    plain = draw(model, positive, latent, cfg=1.0)
+    watched, maps = run("AAI_AttentionHeatmap", model=model, conditioning=positive)
+
+    def materialised(q, k, v, mask):
+        scores = q @ k.mT / q.shape[-1] ** 0.5
+        scores = scores if mask is None else (
+            scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+        )  # fmt: skip
+        seen.append(k.shape[-2])
+        return scores.softmax(-1) @ v
+
+    found = draw(watched, positive, latent, cfg=1.0)
+    assert torch.equal(found, plain)
+    ours, shares = maps.maps(), maps.shares()
+    frames = latent["samples"].shape[2] if latent["samples"].ndim == 5 else 1
+    assert ours.shape[:2] == (1, 2 * frames) and maps.pictures == 2
+    # The source's prompt has no sound.
+    assert ours[0, :frames].max() == 0 and 0 < shares[0, 1] < 1 and ours[0, frames:].min() > 0
+    assert ours[0, frames:].mean().item() == pytest.approx(1.0, abs=1e-4)
+    monkeypatch.setattr(transformer, "scaled_dot_product_attention", materialised)
+    draw(watched, positive, latent, cfg=1.0)
+    assert seen and torch.allclose(maps.maps(), ours, atol=1e-5)
+
+
+def test_a_film_has_a_heat_map_for_each_frame(tiny, run, token, draw):
+    shape = tiny.latents.shape[1:]
+    if len(shape) < 4 or tiny.name == "Qwen-Image" or not tiny.widths:
+        pytest.skip("draws no film")
+    positive = run("AAI_SoundTokenConditioning", clip=tiny.clip, token=token, prompt="a photo of *")[0]
+    watched, maps = run("AAI_AttentionHeatmap", model=tiny.model, conditioning=positive)
+    draw(watched, positive, {"samples": torch.zeros(1, shape[0], 3, *shape[2:])})
+    found = maps.maps()
+    assert found.shape[:2] == (1, 3) and found.mean().item() == pytest.approx(1.0, abs=1e-4)
+    assert not torch.allclose(found[0, 0], found[0, 1], atol=1e-4)
+    images = torch.rand(9, 16, 16, 3)
+    overlays, mask = run("AAI_DrawHeatmap", maps=maps, images=images, opacity=0.5)
+    assert (
+        overlays.shape == images.shape and torch.equal(mask[1], mask[4]) and not torch.equal(mask[4], mask[5])
+    )
+
+
 def test_a_mask_and_changes_blend(edit, draw):
     mask = torch.zeros(1, 64, 64)
     mask[:, :, 32:] = 1
@@ -216,7 +205,7 @@ def test_the_samplers_share_their_noise(tiny, edit, text, draw, empty):
     for sampler in SAMPLERS:
         for cfg in (1.0, 4.0):
             source, edited = draw(*edit(), sampler, cfg)
-            alone = draw(tiny.model, text(EDIT["source_prompt"]), empty(), sampler, cfg)
+            alone = draw(tiny.model, text(SOURCE), empty(), sampler, cfg)
             close = 1e-5 * max(1.0, alone.abs().max().item())
             assert apart(source[None], alone) < close, (sampler, cfg)
             assert apart(source, edited) > 1e-3, sampler
@@ -227,8 +216,6 @@ def test_what_does_not_go_says_so(tiny, edit, run, pack):
     with pytest.raises(refused, match="leave blend_words empty"):
         edit(blend_words="*")
     model, positive, latent = edit()
-    with pytest.raises(refused, match="load a Stable Diffusion 1, 2 or XL checkpoint"):
-        run("AAI_AttentionHeatmap", model=model, conditioning=positive)
     with pytest.raises(refused, match="nor the word 'sea'"):
         run("AAI_LoudnessReweight", model=model, conditioning=positive, tokens="sea", scale="1",
             reference=-23.0)  # fmt: skip
