@@ -25,7 +25,7 @@ BY_SOUND, HELD_FIXED, ONE_ADAPTER = SERIES = (
     "references held fixed",
     "one adapter, references held fixed",
 )
-PARTS = ("hear", "captions", "tokens", "ablations", "loudness", "edits", "sweep", "instant", "film")
+PARTS = ("hear", "apart", "captions", "tokens", "ablations", "loudness", "edits", "sweep", "instant", "film")
 
 
 def make_token(
