@@ -1,5 +1,6 @@
-"""A training step of stage 1 with the frozen towers' features stored, against the same step that reads its
-files and runs the towers again; and the filter bank of a batch against torchaudio one clip at a time."""
+"""A training step of stage 1 part by part, against the audio tower alone, which it cannot do without; the
+step with the frozen towers' features stored, against the same step that reads its files and runs the towers
+again; and the filter bank of a batch against torchaudio one clip at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import copy
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from PIL import Image
@@ -27,6 +29,7 @@ from bench import fbank
 
 RATE, SECONDS = 44100, 10
 NOISE = Augment.named("noise")
+TOWER = "the audio tower, forwards and backwards"
 
 
 def make_clips(folder: Path, count: int, pictures: int = 10) -> list[Clip]:
@@ -77,6 +80,68 @@ def jobs(encoder: CAVMAEEncoder, tower: TextTower, clips: list[Clip]) -> dict[st
     return {"stored": lambda: step(stored(random, size)), "recomputed": recomputed}
 
 
+def step_parts(model: CAVMAE, count: int) -> dict[str, Callable[[], None]]:
+    """What a step of `count` stored clips does, part by part; the step is their sum. They are measured one by
+    one, since a step at CAV-MAE's size needs more memory than a small machine has."""
+    config, settings = model.config, AlignSettings(batch=count)
+    fbanks = torch.randn(count, config.frames, config.mel_bins)
+    vectors = torch.randn(3, count, config.dim)
+    parameters = model.audio_parameters()
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+
+    def tower() -> None:
+        for parameter in parameters:
+            parameter.grad = None
+        model.audio_features(fbanks).square().mean().backward()
+
+    def twin() -> None:
+        with torch.no_grad():
+            model.audio_features(fbanks)
+
+    def losses() -> None:
+        f_a = vectors[0].clone().requires_grad_(True)
+        pairs = Pairs(fbanks, vectors[1], vectors[2], torch.arange(count))
+        stored = SimpleNamespace(audio_features=lambda *given: vectors[0])
+        eq1(model, stored, pairs, settings, 0.4, None, audio_features=lambda *given: f_a)[0].backward()
+
+    def augmented() -> None:
+        random = torch.Generator().manual_seed(0)
+        for row in fbanks:
+            NOISE(row[None].half().float(), config, random)
+
+    optimizer = torch.optim.AdamW(parameters, lr=1e-6)
+
+    def update() -> None:
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.full_like(parameter, 1e-4)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+
+    def followed() -> None:
+        follow(model, model, settings.m)
+
+    return {
+        TOWER: tower,
+        "the twin, forwards": twin,
+        "losses": losses,
+        "reading and augmentation": augmented,
+        "clipping and optimizer": update,
+        "the twin follows": followed,
+    }
+
+
+def step_rows(measure, name: str, model: CAVMAE, count: int) -> list[dict]:
+    """The parts of a step, and their sum, in seconds and as shares of the audio tower alone."""
+    seconds = measure(step_parts(model, count))
+    seconds[f"a step of {count} clips, the sum of its parts"] = sum(seconds.values())
+    return [
+        {"what": f"{name} size: {what}", "value": value, "unit": "s", "ratio": value / seconds[TOWER]}
+        for what, value in seconds.items()
+    ]
+
+
 def cavmae_and_clip() -> tuple[CAVMAEEncoder, TextTower]:
     """Both at their published sizes, with random weights; words are tokens by chance."""
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -90,6 +155,13 @@ def cavmae_and_clip() -> tuple[CAVMAEEncoder, TextTower]:
     return CAVMAEEncoder(model, [], torch.zeros(0, 768)), CLIPText(tokenizer, CLIPTextModel(sizes))
 
 
+def audio_branch() -> CAVMAE:
+    """CAV-MAE's audio branch at its published size, with random weights; nothing stands in the visual one."""
+    model = CAVMAE(CAVMAEConfig(depth_v=1)).requires_grad_(False)
+    model.blocks_v = model.blocks_u_v = nn.ModuleList()
+    return model
+
+
 def soundworlds() -> tuple[CAVMAEEncoder, TextTower]:
     from aai.soundworld.loaders import WEIGHTS, load_sound_encoder, load_text
     from aai.soundworld.text import CaptionEncoder
@@ -98,7 +170,8 @@ def soundworlds() -> tuple[CAVMAEEncoder, TextTower]:
 
 
 def rows(measure) -> list[dict]:
-    made = []
+    made = step_rows(measure, "SoundWorld's", soundworlds()[0].model, 16)
+    made += step_rows(measure, "CAV-MAE's", audio_branch(), 2)
     for name, towers, count in (("SoundWorld's", soundworlds, 16), ("CAV-MAE's", cavmae_and_clip, 2)):
         with tempfile.TemporaryDirectory() as folder:
             clips = make_clips(Path(folder), count)

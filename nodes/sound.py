@@ -161,6 +161,15 @@ class EncodeSound(Node):
                     max=10,
                     tooltip="How many of the nearest words the output `words` holds.",
                 ),
+                io.Int.Input(
+                    "sounds",
+                    default=1,
+                    min=1,
+                    max=3,
+                    optional=True,
+                    tooltip="How many sounds the recording has at once or one after the other; 1 hears it as "
+                    "one.",
+                ),
             ],
             outputs=[
                 SoundEmbeddingType.Output(
@@ -179,16 +188,34 @@ class EncodeSound(Node):
                     tooltip='The five nearest words with their shares, "unknown" among them where the '
                     "encoder tells what it does not know.",
                 ),
+                SoundEmbeddingType.Output(
+                    "second",
+                    display_name="second",
+                    tooltip="The second sound of the recording, where `sounds` is 2 or 3; `embedding` is the "
+                    "first.",
+                ),
+                SoundEmbeddingType.Output(
+                    "third", display_name="third", tooltip="The third sound, where `sounds` is 3."
+                ),
+                io.String.Output(
+                    "parts",
+                    display_name="parts",
+                    tooltip="Each sound of the recording: its word, its loudness in LUFS and its share.",
+                ),
             ],
             is_output_node=True,
         )
 
     @classmethod
-    def execute(cls, sound_encoder, audio, count) -> io.NodeOutput:
+    def execute(cls, sound_encoder, audio, count, sounds=1) -> io.NodeOutput:
         from ..aai.encoders.base import UNKNOWN, encode_sound, nearest_words
 
-        sound = sound_of(audio)
-        embedding = encode_sound(sound_encoder, sound, audio.get("name", ""))
+        sound, name = sound_of(audio), (audio or {}).get("name", "")
+        if sounds > 1:
+            embedding, *more, parts = _apart(sound_encoder, sound, sounds, name)
+        else:
+            embedding = encode_sound(sound_encoder, sound, name)
+            more, parts = [None, None], ""
         near = nearest_words(sound_encoder, embedding.f_a[None], k=max(5, count))[0]
         shares = near.with_unknown()[:5]
         scores = "\n".join(f"{word} {100 * score:.0f} %" for word, score in shares)
@@ -197,7 +224,26 @@ class EncodeSound(Node):
         shown = [{"word": w, "score": score, "unknown": w == UNKNOWN} for w, score in shares]
         words = ", ".join(word for word, _ in near.words[:count])
         ui = {"words": shown, "known": [embedding.is_known]}
-        return io.NodeOutput(embedding, words, scores or NO_WORDS, ui=ui)
+        return io.NodeOutput(embedding, words, scores or NO_WORDS, *more, parts, ui=ui)
+
+
+def _apart(encoder, sound, count: int, name: str) -> tuple:
+    """The embeddings of three sounds, None for those that are not asked for, and all of them in words.
+
+    Raises InputError for a recording of fewer sounds.
+    """
+    from ..aai.encoders.apart import take_apart
+
+    parts = take_apart(encoder, sound, count, name)
+    found = ", ".join(part.word for part in parts)
+    if len(parts) < count:
+        raise InputError(
+            f"{count} sounds were asked for, but only {len(parts)} can be told apart here ({found}): set "
+            f"sounds to {len(parts)}, or take a recording in which they are nearer in loudness."
+        )
+    lines = [f"{p.word}: {p.embedding.loudness:.1f} LUFS, {100 * p.share:.0f} %" for p in parts]
+    embeddings = [part.embedding for part in parts]
+    return *embeddings, *[None] * (3 - len(embeddings)), "\n".join(lines)
 
 
 def sound_file(name: str) -> str | None:

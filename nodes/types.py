@@ -46,6 +46,11 @@ def _refusing_literals(execute: Callable) -> Callable:
     def checked(cls, **inputs) -> io.NodeOutput:
         for slot in cls.SCHEMA.inputs:
             given = inputs.get(slot.id)
+            if given is None and slot.get_io_type() == "SOUND_EMBEDDING" and not slot.optional:
+                raise InputError(
+                    f"{cls.SCHEMA.display_name} got no sound: Encode Sound's second and third need "
+                    "its sounds set to 2 or 3."
+                )
             if not isinstance(slot, io.WidgetInput) and given is not None and _is_literal(given):
                 raise InputError(
                     f"{cls.SCHEMA.display_name} takes '{slot.id}' from another node's {slot.get_io_type()} "

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from ..fbank import fbank, samples_of
 from ..image import middle_square
 from .cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig
 from .known import Known
+
+if TYPE_CHECKING:
+    from .presence import Presence
 
 PADDINGS = ("waveform", "fbank", "none")
 LONGEST_WINDOW = 600.0
@@ -59,6 +63,7 @@ class CAVMAEEncoder:
     sound are encoded, so that a second means what the whole does.
 
     `known` tells whether a sound lies within what the encoder knows; None where that was not calibrated.
+    `presence` tells which of its words a recording has, where somebody made one for it.
     """
 
     family = "cavmae"
@@ -79,6 +84,7 @@ class CAVMAEEncoder:
         self.model, self.padding, self.known = model.eval(), padding, known
         self.labels, self.label_vectors = labels, F.normalize(label_vectors.float(), dim=-1)
         self.tau, self.name, self.space, self.notes = tau, name, space, dict(notes or {})
+        self.presence: Presence | None = None
         self.rate, self.seconds, self.dim = model.config.rate, model.config.seconds, model.config.dim
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..files import Unreadable, read_safetensors
+from ..files import Unreadable, metadata, read_safetensors
 from .text import build_text_tower, load_tokenizer
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..adapt.universal import SoundAdapter
     from ..encoders.cavmae_encoder import CAVMAEEncoder
+    from ..encoders.presence import Presence
     from ..picture.diffusers import DiffusersPictureModel
     from ..picture.flow import FlowPictureModel
     from ..picture.model import PictureModel
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 
 
 WEIGHTS = Path(__file__).parent / "weights"
+PRESENCE = "presence"
 
 
 def weights_file(name: str, folder: Path = WEIGHTS) -> Path:
     """The path of a weight file ("unet", "flow", "text", "autoencoder", "sound_encoder", "oracle",
-    "adapter_unet", "adapter_flow").
+    "adapter_unet", "adapter_flow", "presence").
 
     Raises InputError where it is missing.
     """
@@ -54,7 +56,21 @@ def read_weights(name: str, folder: Path = WEIGHTS) -> dict[str, Tensor]:
 def load_sound_encoder(folder: Path = WEIGHTS) -> CAVMAEEncoder:
     from ..encoders.loaders import load
 
-    return load(weights_file("sound_encoder", folder))
+    encoder = load(weights_file("sound_encoder", folder))
+    encoder.presence = _presence_of(encoder, folder)
+    return encoder
+
+
+def _presence_of(encoder: CAVMAEEncoder, folder: Path) -> Presence | None:
+    """What tells which words a recording has; None where the folder has none that was made for this
+    encoder."""
+    from ..encoders.fingerprint import encoder_fingerprint
+    from ..encoders.presence import Presence
+
+    path = folder / f"{PRESENCE}.safetensors"
+    if metadata(path).get("encoder") != encoder_fingerprint(encoder.family, encoder.state()[0]):
+        return None
+    return Presence.restore(read_weights(PRESENCE, folder), path.name, encoder.dim, len(encoder.labels))
 
 
 def load_picture_model(

@@ -14,6 +14,7 @@ from scipy import signal
 
 from aai import audio
 from aai.encoders.loaders import save as save_encoder
+from aai.soundworld.evaluate.hearing import mixed
 from aai.soundworld.loaders import load_sound_encoder
 from aai.soundworld.outside import synthesize_outside
 from aai.soundworld.sounds import synthesize
@@ -32,6 +33,18 @@ def test_hear_says_words_and_loudness(aai):
     assert abs(rows[0]["lufs"] - audio.loudness(audio.load("rain.wav"))) < 0.01
     code, out, _ = aai("hear", "rain.wav", "--words", "1")
     assert code == 0 and out.startswith("rain.wav  (") and "rain " in out and out.count("%") == 2
+
+
+def test_two_sounds_of_a_recording_are_told_apart(aai, folder):
+    sound, levels = mixed("rain", "rooster", 5.0, 3)
+    audio.save(sound, folder / "yard.wav")
+    code, out, _ = aai("hear", "yard.wav", "rain.wav", "--sounds", "2", "--json")
+    yard, rain = json.loads(out)
+    assert code == 0 and {part["word"] for part in yard["sounds"]} == {"rain", "a rooster"}
+    assert sum(part["share"] for part in yard["sounds"]) == pytest.approx(1, abs=1e-3)
+    assert [part["word"] for part in rain["sounds"]] == ["rain"] and rain["sounds"][0]["share"] == 1
+    code, out, _ = aai("hear", "yard.wav", "--sounds", "2")
+    assert code == 0 and "    a rooster: -" in out and "% of the sound" in out
 
 
 def test_a_sound_that_the_world_has_no_word_for_is_unknown(aai, folder):

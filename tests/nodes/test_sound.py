@@ -96,11 +96,14 @@ def test_a_linked_choice_is_judged_when_it_is_known(run, pack, ear):
         run("AAI_BridgeSoundEncoder", clap="nowhere", clip=None, sounds="none", labels="", kind="ridge")
     for name in ("nowhere", ".."):
         with pytest.raises(InputError, match=f"no folder '{name}'"):
-            run("AAI_RetrieveReferenceImages", embedding=None, sound_encoder=ear, library=name, k=4)
+            run("AAI_RetrieveReferenceImages", embedding=object(), sound_encoder=ear, library=name, k=4)
 
 
 def test_encoding_gives_an_embedding_and_words(run, pack, ear, rain):
-    embedding, words, scores = run("AAI_EncodeSound", sound_encoder=ear, audio=core_audio(rain), count=2)
+    embedding, words, scores, *more = run(
+        "AAI_EncodeSound", sound_encoder=ear, audio=core_audio(rain), count=2
+    )
+    assert more == [None, None, ""]
     assert_close(embedding.f_a, ear.embed([rain], own_length=True)[0])
     assert embedding.encoder == "small" and math.isfinite(embedding.loudness)
     ranked = pack.part("aai.encoders.base").nearest_words(ear, embedding.f_a[None], 5)[0].words
@@ -111,12 +114,35 @@ def test_encoding_gives_an_embedding_and_words(run, pack, ear, rain):
 def test_a_sound_that_the_encoder_does_not_know_is_said_to_be_so(run, pack):
     encoder = pack.part("aai.soundworld.loaders").load_sound_encoder()
     stranger = pack.part("aai.soundworld.outside").synthesize_outside("strings", 77)
-    embedding, words, scores = run(
+    embedding, words, scores, *_ = run(
         "AAI_EncodeSound", sound_encoder=encoder, audio=core_audio(stranger), count=1
     )
     assert embedding.is_known is False and words in encoder.labels
     assert scores.startswith("outside of what this encoder knows\nunknown ")
     assert pack.part("nodes.tokens").provenance_of(embedding)["known"].startswith("no (")
+
+
+def test_a_recording_of_two_sounds_gives_both(run, pack):
+    encoder = pack.part("aai.soundworld.loaders").load_sound_encoder()
+    sound, _ = pack.part("aai.soundworld.evaluate.hearing").mixed("rain", "rooster", 5.0, 3)
+    given = dict(sound_encoder=encoder, audio={**core_audio(sound), "name": "yard.wav"}, count=1)
+    first, words, _, second, third, parts = run("AAI_EncodeSound", **given, sounds=2)
+    told = pack.part("aai.encoders.apart").take_apart(encoder, sound, 2)
+    assert third is None and {part.word for part in told} == {"rain", "a rooster"}
+    assert_close(first.f_a, told[0].embedding.f_a)
+    assert_close(second.f_a, told[1].embedding.f_a)
+    assert first.sound == f"yard.wav, {told[0].word}"
+    share = f"{100 * told[1].share:.0f} %"
+    assert parts.splitlines()[1] == f"{told[1].word}: {told[1].embedding.loudness:.1f} LUFS, {share}"
+
+
+def test_fewer_sounds_than_asked_for_get_a_sentence(run, pack, rain):
+    encoder = pack.part("aai.soundworld.loaders").load_sound_encoder()
+    InputError = pack.part("aai.errors").InputError
+    with pytest.raises(InputError, match=r"3 sounds were asked for, but only 1 .*\(rain\): set sounds to 1"):
+        run("AAI_EncodeSound", sound_encoder=encoder, audio=core_audio(rain), count=1, sounds=3)
+    with pytest.raises(InputError, match="got no sound: Encode Sound's second and third"):
+        run("AAI_RetrieveReferenceImages", embedding=None, sound_encoder=encoder, library="SoundWorld", k=1)
 
 
 def test_a_token_knows_its_sounds_file(run, comfy, pack, ear, rain):

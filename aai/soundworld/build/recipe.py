@@ -21,7 +21,7 @@ from ..oracle import Oracle
 from ..pictures import draw_all, event_mask, random_scenes
 from ..text import CaptionEncoder, build_text_tower, load_tokenizer
 from ..world import EVENTS, SCENES
-from . import adapter
+from . import adapter, presence
 from .decoder import flow_guess, refine_autoencoder, unet_guess
 from .denoiser import Loss, caption_states, encode_pictures, flow_loss, train_denoiser, v_loss
 from .ears import SoundEncoderBuild, Sources
@@ -194,6 +194,7 @@ class Build:
         # On the weights as they are shipped, whose fingerprints it keeps.
         for name in ("unet", "flow"):
             adapter.write(name, load_picture_model(folder, name), folder)
+        presence.write(folder)
         print(f"exported to {folder}", flush=True)
 
     def sound_encoder(self) -> SoundEncoderBuild:

@@ -2,6 +2,8 @@
 
 - hear: nearest words on unseen synthesized sounds, mixtures of two, and recordings, whole and in windows,
   each fold by the encoder that was trained without it; and which sounds are unknown.
+- apart: mixtures of two unseen sounds taken apart, by what tells which words there are and, with
+  --without-presence, by the splits' own words.
 - captions: what is drawn of captions, every event in every scene, and how much of it is the decoder's grid.
 - tokens: the oracle's reading of "a photo of *", one token per class.
 - ablations: what carries a token, the sound or the references.
@@ -47,6 +49,7 @@ from .hearing import (
     recordings_of,
     strangers,
     synthesized_strangers,
+    taken_apart,
 )
 from .measure import PARTS, SERIES, ablations, loudness, make_token, tokens
 from .words import words
@@ -74,6 +77,7 @@ def main() -> None:
     parser.add_argument(
         "--without", type=Path, help="an adapter trained without --events, to measure what it draws of them"
     )
+    parser.add_argument("--without-presence", action="store_true", help="apart: as an encoder that has none")
     parser.add_argument(
         "--model", choices=("unet", "flow"), default="unet", help="which picture model (%(default)s)"
     )
@@ -112,9 +116,15 @@ def main() -> None:
         print(f"{what}: {value if isinstance(value, Share) else round(value, 3)}", flush=True)
         arguments.output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
+    if "apart" in arguments.parts:
+        if arguments.without_presence:
+            encoder.presence = None
+        how = "by the splits' words" if arguments.without_presence else "shipped"
+        for what, value in taken_apart(encoder).items():
+            note(f"apart, {how}: {what}", value)
     if "hear" in arguments.parts:
         hear(encoder, left_out, arguments.recordings, note)
-    if set(arguments.parts) - {"hear"}:
+    if set(arguments.parts) - {"hear", "apart"}:
         model, oracle = load_picture_model(model=arguments.model), load_oracle()
         settings = TrainSettings(steps=arguments.steps, rho=arguments.rho, norm=arguments.norm)
         seeds = range(arguments.seeds)

@@ -3,6 +3,7 @@ sounds that it has no word for."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ...audio import Sound, from_tensor, loudness
 from ...audio import load as load_sound
+from ...encoders.apart import take_apart
 from ...encoders.base import nearest_words
 from ...encoders.cavmae_encoder import CAVMAEEncoder
 from ...errors import InputError
@@ -128,13 +130,21 @@ def calibration(encoder: CAVMAEEncoder, count: int = 200) -> float:
 
 def mixture(first: str, second: str, decibels: float, seed: int) -> Sound:
     """Two unseen sounds at once, the second so many dB below the first, at the loudness of the first."""
+    return mixed(first, second, decibels, seed)[0]
+
+
+def mixed(first: str, second: str, decibels: float, seed: int) -> tuple[Sound, tuple[float, float]]:
+    """A mixture, and the loudness of each of its two sounds in it, in LUFS."""
     sounds = [
         synthesize(event, 0.6, UNSEEN + 50_000 + 2 * seed + i) for i, event in enumerate((first, second))
     ]
     levels = [loudness(sound) for sound in sounds]
     behind = 10 ** ((levels[0] - decibels - levels[1]) / 20)
     both = sounds[0].waveform[0] + behind * sounds[1].waveform[0]
-    return at_loudness(both.double().numpy(), levels[0], sounds[0].rate)
+    made = at_loudness(both.double().numpy(), levels[0], sounds[0].rate)
+    # What at_loudness has made of both: a gain, but for crests that it limits.
+    gain = 20 * math.log10(float(made.waveform[0] @ both / (both @ both)))
+    return made, (levels[0] + gain, levels[0] - decibels + gain)
 
 
 def mixtures(encoder: CAVMAEEncoder, count: int = 200) -> tuple[Share, Share, Share]:
@@ -152,3 +162,41 @@ def mixtures(encoder: CAVMAEEncoder, count: int = 200) -> tuple[Share, Share, Sh
         if decibels >= 6:
             far.append(louder[-1])
     return Share(sum(louder), count), Share(sum(far), len(far)), Share(sum(other), count)
+
+
+def taken_apart(encoder: CAVMAEEncoder, count: int = 200, alone: int = 50) -> dict[str, Share | float]:
+    """The mixtures of `mixtures`, each taken apart into up to two sounds: both named, one at least; where
+    both are, how far the loudness of each part is from the truth, and how many parts' f_a have their own word
+    as the nearest; and sounds that are alone of which a second one is told."""
+    rng = np.random.default_rng(UNSEEN)
+    both, one, second, near, errors, quiet = [], [], [], [], [], []
+    for seed in range(count):
+        events = [str(event) for event in rng.choice(EVENTS, 2, replace=False)]
+        sound, levels = mixed(*events, 12 * (seed + 0.5) / count, seed)
+        truth = {label_of(event, encoder): level for event, level in zip(events, levels)}
+        parts = take_apart(encoder, sound, 2)
+        right = [part for part in parts if part.word in truth]
+        both.append(len(right) == 2)
+        one.append(bool(right))
+        if seed >= count // 2:
+            second.append(both[-1])
+        if len(right) < 2:
+            continue
+        quietest = min(truth, key=truth.get)
+        for part in right:
+            errors.append(abs(part.embedding.loudness - truth[part.word]))
+            quiet += [errors[-1]] if part.word == quietest else []
+            (nearest,) = nearest_words(encoder, part.embedding.f_a[None], 1)
+            near.append(nearest.words[0][0] == part.word)
+    doubled = [
+        len(take_apart(encoder, unseen_sound(EVENTS[i % len(EVENTS)], 7000 + i), 2)) > 1 for i in range(alone)
+    ]
+    return {
+        "both named": Share(sum(both), count),
+        "both named, 6 dB apart and more": Share(sum(second), len(second)),
+        "one at least named": Share(sum(one), count),
+        "loudness off, LU, median": float(np.median(errors)) if errors else float("nan"),
+        "loudness off, LU, median of the quieter": float(np.median(quiet)) if quiet else float("nan"),
+        "f_a has its own word": Share(sum(near), len(near)),
+        "alone, but told as two": Share(sum(doubled), alone),
+    }

@@ -25,7 +25,10 @@ BY_SOUND, HELD_FIXED, ONE_ADAPTER = SERIES = (
     "references held fixed",
     "one adapter, references held fixed",
 )
-PARTS = ("hear", "captions", "tokens", "ablations", "loudness", "edits", "sweep", "instant", "words", "film")
+PARTS = (
+    *("hear", "apart", "captions", "tokens", "ablations", "loudness", "edits", "sweep", "instant", "words"),
+    "film",
+)
 
 
 def make_token(

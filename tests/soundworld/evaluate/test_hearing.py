@@ -49,6 +49,21 @@ def test_windows_leave_out_pauses_and_rests():
     assert hearing.windows_of(short, 1.0) == [short]
 
 
+def test_mixtures_are_taken_apart_and_measured_against_the_truth():
+    figures = hearing.taken_apart(load_sound_encoder(), count=4, alone=2)
+    assert figures["one at least named"].value == 1 and figures["both named"].count == 4
+    assert figures["both named, 6 dB apart and more"].count == 2
+    assert 0 <= figures["loudness off, LU, median"] < 6
+    assert figures["alone, but told as two"].count == 2
+
+
+def test_the_levels_of_a_mixture_are_those_of_its_sounds():
+    both, (first, second) = hearing.mixed("rain", "rooster", 6.0, 1)
+    assert first - second == pytest.approx(6) and first <= loudness(both) + 0.1
+    alone, (only, _) = hearing.mixed("rain", "rooster", 90.0, 1)
+    assert only == pytest.approx(loudness(alone), abs=0.1)
+
+
 def test_a_mixture_is_two_sounds_so_far_apart(tmp_path):
     both = hearing.mixture("rain", "rooster", 6.0, 1)
     alone = hearing.mixture("rain", "rooster", 90.0, 1)

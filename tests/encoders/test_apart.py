@@ -1,0 +1,103 @@
+"""Recordings taken apart by SoundWorld's encoder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from aai.audio import Sound, loudness
+from aai.encoders.apart import LONGEST, splits, take_apart
+from aai.errors import InputError
+from aai.soundworld.evaluate.hearing import mixed
+from aai.soundworld.loaders import load_sound_encoder
+from aai.soundworld.sounds import unseen_sound
+
+
+@pytest.fixture(scope="module")
+def world():
+    return load_sound_encoder()
+
+
+def test_two_at_once_are_named_measured_and_add_up(world):
+    sound, (louder, quieter) = mixed("rain", "rooster", 5.0, 3)
+    parts = {part.word: part for part in take_apart(world, sound, 2, "street.wav")}
+    assert set(parts) == {"rain", "a rooster"}
+    assert parts["rain"].embedding.loudness == pytest.approx(louder, abs=3)
+    assert parts["a rooster"].embedding.loudness == pytest.approx(quieter, abs=4)
+    assert sum(part.share for part in parts.values()) == pytest.approx(1)
+    assert parts["rain"].share > parts["a rooster"].share
+    assert parts["a rooster"].embedding.sound == "street.wav, a rooster"
+    assert parts["rain"].embedding.hash != parts["a rooster"].embedding.hash
+    whole = sum(part.sound.waveform for part in parts.values())
+    assert_close(whole[:, 1000:-1000], sound.waveform[:, 1000:-1000], atol=1e-4, rtol=0)
+    f_a = parts["a rooster"].embedding.f_a
+    assert world.labels[int((world.label_vectors @ f_a).argmax())] == "a rooster"
+
+
+def test_one_after_the_other_are_two(world):
+    first, second = unseen_sound("dog", 40, 0.7), unseen_sound("rain", 41, 0.6)
+    sequence = torch.cat([first.waveform[:, :40000], second.waveform[:, :40000]], dim=1)
+    found = {part.word: part for part in take_apart(world, Sound(sequence, 16000), 2)}
+    assert set(found) == {"a dog", "rain"}
+    rain = found["rain"].sound.waveform.square()
+    assert rain[:, 40000:].sum() > 3 * rain[:, :40000].sum()
+
+
+def test_one_sound_comes_back_whole_and_so_do_two_of_a_kind(world):
+    alone = unseen_sound("helicopter", 5, 0.7)
+    twice = Sound(0.5 * (alone.waveform + unseen_sound("helicopter", 6, 0.7).waveform), 16000)
+    silence = Sound(torch.cat([alone.waveform, torch.zeros(1, 16000)], dim=1), 16000)
+    for sound in (alone, twice, silence):
+        (part,) = take_apart(world, sound, 3)
+        assert (part.word, part.share) == ("a helicopter", 1.0)
+        assert part.embedding.loudness == loudness(sound)
+
+
+def test_channels_and_rates_are_kept_as_the_encoder_hears_them(world):
+    sound, _ = mixed("rain", "rooster", 5.0, 3)
+    stereo = replace(sound, waveform=torch.cat([sound.waveform, 0.2 * sound.waveform]))
+    parts = take_apart(world, stereo.resample(44100), 2)
+    assert {part.word for part in parts} == {"rain", "a rooster"}
+    assert all(part.sound.waveform.shape[0] == 2 and part.sound.rate == 16000 for part in parts)
+
+
+def test_an_encoder_without_presence_goes_by_its_splits(world, monkeypatch):
+    monkeypatch.setattr(world, "presence", None)
+    sound, _ = mixed("rain", "rooster", 2.0, 3)
+    assert {part.word for part in take_apart(world, sound, 2)} == {"rain", "a rooster"}
+
+
+def test_splits_share_a_spectrogram_out():
+    wave = 0.1 * torch.randn(16000, generator=torch.Generator().manual_seed(0))
+    masks, spectrum = splits(wave, 16000)
+    assert masks.shape[1:] == spectrum.shape and masks.min() >= 0 and masks.max() <= 1 + 1e-5
+    assert_close(masks[0] + masks[1], torch.ones_like(masks[0]), atol=1e-4, rtol=0)
+    assert_close(masks[-1] + masks[-2], torch.ones_like(masks[0]), atol=1e-4, rtol=0)
+    # Two tones, one after the other, are two parts.
+    t = torch.arange(16000) / 16000
+    tones = torch.cat([torch.sin(2 * torch.pi * 300 * t), torch.sin(2 * torch.pi * 3000 * t)])
+    masks, spectrum = splits(tones, 16000)
+    kept = (masks[0] * spectrum.abs()).square()
+    half = kept.shape[1] // 2
+    shares = sorted([float(kept[:, :half].sum() / kept.sum()), float(kept[:, half:].sum() / kept.sum())])
+    assert shares[1] > 0.95
+
+
+def test_bad_input_is_one_sentence(world):
+    sound = unseen_sound("rain", 1, 0.5)
+    with pytest.raises(InputError, match="ask for 1 to 3"):
+        take_apart(world, sound, 5)
+    long = Sound(0.1 * torch.randn(1, int((LONGEST + 1) * 16000)), 16000)
+    with pytest.raises(InputError, match="lasts 31 s, too long to be taken apart"):
+        take_apart(world, long)
+    with pytest.raises(InputError, match="is silent"):
+        take_apart(world, Sound(torch.zeros(1, 16000), 16000))
+
+
+def test_an_encoder_without_words_is_refused(encoder):
+    encoder.labels = []
+    with pytest.raises(InputError, match="knows no words"):
+        take_apart(encoder, Sound(0.1 * torch.randn(1, 16000), 16000))
