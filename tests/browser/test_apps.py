@@ -46,6 +46,20 @@ def test_a_template_runs_in_app_mode(tab, server, newest):
 
 
 @pytest.mark.usefixtures("has_apps")
+def test_a_film_shows_in_app_mode(tab, server, newest):
+    page = tab(newest)
+    page.load(page.template("sound_film"))
+    page.set("AAI_LoadAudio", length=1.5)
+    page.set("KSampler", steps=2)
+    enter_app(page)
+    page.run()
+    assert page.wait()["status"]["status_str"] == "success"
+    page.page.locator('[data-testid="linear-center-panel"] video').first.wait_for()
+    page.shot("app-film")
+    assert page.complaints == []
+
+
+@pytest.mark.usefixtures("has_apps")
 def test_every_template_has_its_inputs_in_app_mode(tab, server, newest):
     page = tab(newest)
     for name in server.get("/api/workflow_templates")["aai-sound-tokens"]:

@@ -29,7 +29,7 @@ def test_a_server_that_goes_away_is_told_on_the_node(tab, server, renderer):
     )
     server.stop()
     try:
-        notice = page.page.locator(".aai-notice")
+        notice = page.page.locator(".aai-told")
         notice.wait_for(timeout=15000)
         assert "The server went away while this node ran, at step" in notice.inner_text()
         assert "Start ComfyUI again, then press Run." in notice.inner_text()
@@ -45,6 +45,6 @@ def test_a_server_that_goes_away_is_told_on_the_node(tab, server, renderer):
     page.set("KSampler", steps=1)
     page.page.wait_for_timeout(1500)
     page.run()
-    page.page.locator(".aai-notice").wait_for(state="detached", timeout=30000)
+    page.page.locator(".aai-told").wait_for(state="detached", timeout=30000)
     assert page.wait()["status"]["status_str"] == "success"
     assert page.complaints == []

@@ -254,7 +254,7 @@ def test_what_only_the_browser_can_read_is_told_by_the_node(tab, server):
     only(page, "AAI_LoadSoundWorld", "AAI_LoadAudio", "AAI_EncodeSound")
     page.run()
     assert page.wait()["status"]["status_str"] == "error"
-    notice = page.page.locator(".aai-notice")
+    notice = page.page.locator(".aai-told")
     notice.wait_for()
     assert "samples that are not numbers" in notice.inner_text() and "export it again" in notice.inner_text()
     page.show()
