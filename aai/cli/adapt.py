@@ -127,10 +127,7 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
     work = options.work or options.output.with_suffix(".training")
     state = work / "state.safetensors"
     make_folder(work, "The training", "--work")
-    if options.restart and first:
-        state.unlink(missing_ok=True)
-    distributed.wait()
-    resume = universal_file.load(state) if state.exists() else None
+    resume = universal_file.load(state) if state.exists() and not options.restart else None
     name = Path(options.data).name or str(options.data)
 
     def keep(adapter: SoundAdapter) -> None:
@@ -140,9 +137,12 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
     with progress("encoding", 1, quiet) as tick:
         examples = from_clips(
             clips, encoder, model, settings, options.size,
-            name=name, distributed=distributed, begun=resume.steps if resume else 0,
+            name=name, distributed=distributed, resume=resume,
             callback=lambda done, total: tick(done / total),
         )  # fmt: skip
+    if options.restart and first:
+        # Not before: what is wrong with the command shall not cost the training that is kept.
+        state.unlink(missing_ok=True)
     run = AdapterRun(model, examples, settings, distributed)
     with progress("training", settings.steps, quiet) as tick, figures_log(work, distributed, "adapt") as log:
 

@@ -62,6 +62,10 @@ def test_an_adapter_is_trained_told_and_used(aai, data, folder):
     assert "own, 5 steps" in tokens.load(folder / "at_once.safetensors").provenance["adapter"]
     code, _, err = aai(*arguments, "--steps", "6", "--rate", "0.5")
     assert code == 2 and "begun with rate" in err
+    state = folder / "own.training" / "state.safetensors"
+    kept = state.read_bytes()
+    code, _, err = aai(*arguments, "--steps", "6", "--template", "rain", "--restart")
+    assert code == 2 and "has no *" in err and state.read_bytes() == kept
     assert aai(*arguments, "--steps", "1", "--rate", "0.5", "--restart", "--half")[0] == 0
     assert universal_file.load(folder / "own.safetensors").steps == 1
 
