@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from .arguments import add_device_argument, add_dtype_argument, add_force_argument
 from .models import SOUNDWORLD, load_encoder, load_model
-from .outputs import check_adapter_file, make_folder
+from .outputs import check_adapter_file, make_folder, save_trained
 from .terminal import Commands, positive, print_report, progress, say, seed
 
 if TYPE_CHECKING:
@@ -174,8 +174,11 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
                 print(f"The same command{without} goes on from the last state.", file=sys.stderr)
             raise
     if first:
-        keep(adapter)
-        _write(options, adapter)
+        try:
+            keep(adapter)
+        finally:
+            # Also where its state cannot be kept.
+            _write(options, adapter)
 
 
 def _as_asked(options: argparse.Namespace, adapter: SoundAdapter) -> SoundAdapter:
@@ -202,7 +205,8 @@ def _write(options: argparse.Namespace, adapter: SoundAdapter) -> None:
 
     from ..adapt import universal_file
 
-    universal_file.save(adapter, options.output, torch.float16 if options.half else torch.float32)
+    precision = torch.float16 if options.half else torch.float32
+    save_trained(lambda path: universal_file.save(adapter, path, precision), options.output, adapter.steps)
     recent = adapter.losses[-50:]
     report = {
         "file": str(options.output),
