@@ -147,15 +147,17 @@ class TrainSoundAdapter(Node):
         from ..aai.data.clips import scan, train_split
         from .comfy.picture import ComfyPictureModel
         from .comfy.progress import Bar, LossCurve
-        from .comfy.training import room
+        from .comfy.training import check_trainable, room
 
         # Before the training: what cannot be saved would lose what it has come to.
         folders.make(folders.path_of(folders.ADAPTERS, name.strip(), WHAT).parent)
         settings = adapter_settings(**widgets)
+        # Before the examples are encoded, which may take hours.
+        check_trainable(model, clip)
         picture = ComfyPictureModel(model, clip, vae)
         examples = from_clips(
             train_split(scan(datasets.place_of(dataset), pictures=False)), sound_encoder, picture, settings,
-            size or None, name=dataset, callback=Bar(), begun=resume.steps if resume else 0,
+            size or None, name=dataset, callback=Bar(), resume=resume,
         )  # fmt: skip
         latents = sample_latent(picture, examples, size)
         heard, progress = list(examples.f_a.values()), LossCurve(settings.steps)

@@ -15,7 +15,12 @@ from ..encoders.base import SoundEncoder
 from ..encoders.fingerprint import digest, encoder_fingerprint
 from ..errors import InputError
 from ..picture.model import PictureModel
+from ..prompt import Prompt
+from ..token import SoundToken
+from .resumption import check_alike, check_steps_left
 from .sampling import picture_rows
+from .trainer import check_prompts
+from .universal import SoundAdapter
 from .universal_settings import AdapterSettings
 
 TOGETHER = 8
@@ -86,16 +91,25 @@ def from_clips(
     name: str = "",
     callback: Callable[[int, int], None] | None = None,
     distributed: Distributed = ALONE,
-    begun: int = 0,
+    resume: SoundAdapter | None = None,
 ) -> Examples:
-    """Clips through the frozen towers, as far as this process's steps after `begun` draw them: each sound's
-    embedding, and its pictures' middle squares of `size` pixels (the model's own) as latents.
+    """Clips through the frozen towers, as far as this process's steps after those of `resume` draw them: each
+    sound's embedding, and its pictures' middle squares of `size` pixels (the model's own) as latents.
 
-    `callback(done, total)` may raise to stop. Raises InputError for a file that cannot be read and for a
-    library that no adapter can learn from.
+    `callback(done, total)` may raise to stop. Raises InputError for a file that cannot be read and, before
+    any is encoded, for a library that no adapter can learn from, a training prompt without a place for the
+    sound, and a `resume` whose training does not go on with these.
     """
     labels, pictures = [clip.label for clip in clips], [len(clip.pictures) for clip in clips]
     check(labels, pictures, f"'{name}'" if name else "The library")
+    word = SoundToken("sound", {key: torch.zeros(1, width) for key, width in model.widths.items()})
+    check_prompts([Prompt(text, (word,)) for text in settings.templates], settings.template)
+    side, begun = size or model.native_size, 0
+    heard_by, held = encoder_fingerprint(encoder.family, encoder.state()[0]), digest_of(clips, side)
+    if resume is not None:
+        check_alike(resume, settings, heard_by, model.fingerprint, held)
+        check_steps_left(resume, settings)
+        begun = resume.steps
     own = distributed.share(settings.batch)
     drawn: dict[tuple[int, int], None] = {}
     for pairs in islice(draws(pictures, settings), begun, settings.steps):
@@ -114,7 +128,6 @@ def from_clips(
         part = sounds[begin : begin + TOGETHER]
         f_a |= dict(zip(part, encoder.embed([clips[i].load_sound() for i in part]).float().cpu()))
         tick()
-    side = size or model.native_size
     for begin in range(0, len(wanted), TOGETHER):
         part = wanted[begin : begin + TOGETHER]
         images = torch.stack([clips[i].load_picture(j, side) for i, j in part])
@@ -125,9 +138,14 @@ def from_clips(
         pictures,
         f_a,
         latents,
-        encoder_fingerprint(encoder.family, encoder.state()[0]),
+        heard_by,
         encoder.name,
         (list(encoder.labels), encoder.label_vectors.float().cpu()),
         name,
-        digest([(clip.id, clip.label, len(clip.pictures)) for clip in clips], side),
+        held,
     )
+
+
+def digest_of(clips: Sequence[Clip], side: int) -> str:
+    """What a library holds, with pictures of `side` pixels."""
+    return digest([(clip.id, clip.label, len(clip.pictures)) for clip in clips], side)

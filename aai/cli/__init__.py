@@ -9,12 +9,15 @@ import argparse
 import logging
 import sys
 
-from ..errors import InputError
+from ..errors import InputError, is_out_of_memory
 from . import adapt, align, data, demo, edit, evaluate, film, generate, hear, library, study, token
 from .terminal import Commands, escape_unencodable
 
 REPOSITORY = "https://github.com/aai/aai-sound-tokens"
 MODULES = (hear, token, generate, edit, film, library, align, adapt, data, evaluate, study, demo)
+
+LOWERED = ("count", "chunk", "batch", "width", "height", "size", "length")
+"""The options that less of takes less memory."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,9 +42,23 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"aai: Memory ran out: {_lower(options)}close other programs that hold it.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("aai: stopped.", file=sys.stderr)
         return 130
+
+
+def _lower(options: argparse.Namespace) -> str:
+    """Which of a command's options to lower for less memory, in words."""
+    names = [f"--{name}" for name in LOWERED if hasattr(options, name)]
+    if not names:
+        return ""
+    *others, last = names
+    return f"lower {', '.join(others)}{' or ' if others else ''}{last}, or "
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from .arguments import add_device_argument, add_dtype_argument, add_force_argument
 from .models import SOUNDWORLD, load_encoder, load_model
-from .outputs import check_adapter_file, make_folder
+from .outputs import check_adapter_file, make_folder, save_trained
 from .terminal import Commands, positive, print_report, progress, say, seed
 
 if TYPE_CHECKING:
@@ -107,12 +109,12 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace, distributed: Distributed) -> None:
-    import torch
-
     from ..adapt import universal_file
-    from ..adapt.examples import from_clips
+    from ..adapt.examples import digest_of, from_clips
+    from ..adapt.resumption import check_alike
     from ..adapt.universal_train import AdapterRun, train_adapter
     from ..align.log import figures_log
+    from ..encoders.fingerprint import encoder_fingerprint
 
     check_adapter_file(options.output, options.force)
     settings = _settings(options)
@@ -127,11 +129,18 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
     work = options.work or options.output.with_suffix(".training")
     state = work / "state.safetensors"
     make_folder(work, "The training", "--work")
-    if options.restart and first:
-        state.unlink(missing_ok=True)
-    distributed.wait()
-    resume = universal_file.load(state) if state.exists() else None
+    resume = universal_file.load(state) if state.exists() and not options.restart else None
     name = Path(options.data).name or str(options.data)
+    if resume is not None and resume.steps == settings.steps:
+        finished = _as_asked(options, resume)
+        # Another process must not find what this one has written.
+        if distributed.agree(float(not _is_written(options, finished))):
+            heard_by = encoder_fingerprint(encoder.family, encoder.state()[0])
+            held = digest_of(clips, options.size or model.native_size)
+            check_alike(resume, settings, heard_by, model.fingerprint, held)
+            if first:
+                _write(options, finished)
+            return
 
     def keep(adapter: SoundAdapter) -> None:
         if first:
@@ -140,9 +149,12 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
     with progress("encoding", 1, quiet) as tick:
         examples = from_clips(
             clips, encoder, model, settings, options.size,
-            name=name, distributed=distributed, begun=resume.steps if resume else 0,
+            name=name, distributed=distributed, resume=resume,
             callback=lambda done, total: tick(done / total),
         )  # fmt: skip
+    if options.restart and first:
+        # Not before: what is wrong with the command shall not cost the training that is kept.
+        state.unlink(missing_ok=True)
     run = AdapterRun(model, examples, settings, distributed)
     with progress("training", settings.steps, quiet) as tick, figures_log(work, distributed, "adapt") as log:
 
@@ -161,10 +173,40 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
                 without = ", without --restart," if options.restart else ""
                 print(f"The same command{without} goes on from the last state.", file=sys.stderr)
             raise
-    if not first:
-        return
-    keep(adapter)
-    universal_file.save(adapter, options.output, torch.float16 if options.half else torch.float32)
+    if first:
+        try:
+            keep(adapter)
+        finally:
+            # Also where its state cannot be kept.
+            _write(options, adapter)
+
+
+def _as_asked(options: argparse.Namespace, adapter: SoundAdapter) -> SoundAdapter:
+    """The adapter with the name and the licence that were asked for."""
+    licence = {"licence": options.licence} if options.licence else {}
+    return replace(adapter, name=options.output.stem, provenance={**adapter.provenance, **licence})
+
+
+def _is_written(options: argparse.Namespace, adapter: SoundAdapter) -> bool:
+    """Whether the output is the adapter's file, written as is asked for now."""
+    from ..adapt.universal_file import load
+
+    try:
+        written = load(options.output)
+    except InputError:
+        return False
+    same = (written.losses, written.provenance) == (adapter.losses, adapter.provenance)
+    return same and not options.half
+
+
+def _write(options: argparse.Namespace, adapter: SoundAdapter) -> None:
+    """Writes the adapter's file and tells of it."""
+    import torch
+
+    from ..adapt import universal_file
+
+    precision = torch.float16 if options.half else torch.float32
+    save_trained(lambda path: universal_file.save(adapter, path, precision), options.output, adapter.steps)
     recent = adapter.losses[-50:]
     report = {
         "file": str(options.output),

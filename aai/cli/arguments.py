@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from .models import SOUNDWORLD
+
+
+def is_given(options: argparse.Namespace, name: str) -> bool:
+    """Whether an option without a default was given."""
+    value = getattr(options, name)
+    return value is not None and value is not False and value != ""
+
+
+def first_given(options: argparse.Namespace, names: Sequence[str]) -> str | None:
+    """The first of the options without a default that was given, as it is typed: "--null-text"."""
+    return next((f"--{name.replace('_', '-')}" for name in names if is_given(options, name)), None)
 
 
 def add_sound_arguments(sub: argparse.ArgumentParser) -> None:

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .arguments import add_device_argument, add_dtype_argument, add_force_argument
+from .arguments import (
+    add_device_argument,
+    add_dtype_argument,
+    add_force_argument,
+    first_given,
+    is_given,
+)
 from .generate import (
     GUIDANCE,
     LOUDNESS,
@@ -25,7 +31,7 @@ from .generate import (
 )
 from .models import SOUNDWORLD, check_editable, load_model
 from .outputs import check_output
-from .photograph import add_flow_arguments, check_photograph, edit_photograph, mask_of
+from .photograph import PHOTOGRAPH, add_flow_arguments, check_photograph, edit_photograph, mask_of
 from .terminal import Commands, positive, print_report, progress
 
 if TYPE_CHECKING:
@@ -38,6 +44,9 @@ if TYPE_CHECKING:
     from ..picture.model import Conditioning, PictureModel
     from ..prompt import Prompt
     from ..token import SoundToken
+
+INVERSION = ("invert_steps", "null_text")
+"""The options of an inversion."""
 
 
 def add(commands: Commands) -> None:
@@ -125,6 +134,9 @@ def edit(options: argparse.Namespace) -> None:
         tokens = with_sound(options, model, tokens, lambda given: encode_all(model, prompts, given))
         edit_photograph(options, model, picture, mask, tokens, names)
         return
+    unused = first_given(options, PHOTOGRAPH)
+    if unused:
+        raise InputError(f"{unused} is for a picture (--picture) that a flow model edits: leave it out.")
     if picture is not None and options.count > 1:
         raise InputError("An inverted picture has one noise, so --count would repeat it: leave --count out.")
     if trajectory is not None:
@@ -159,6 +171,8 @@ def _source(options: argparse.Namespace) -> tuple[str, Trajectory | None]:
     there is no prompt, or more than one picture."""
     from ..inject.invert import load
 
+    if options.picture and options.trajectory:
+        raise InputError("A picture and a trajectory are two sources: give --picture or --trajectory.")
     source, trajectory = options.source, None
     if options.trajectory:
         try:
@@ -169,8 +183,9 @@ def _source(options: argparse.Namespace) -> tuple[str, Trajectory | None]:
     if not source:
         before = "the picture shows" if options.picture else "the picture before shows"
         raise InputError(f"There is no source prompt: say what {before} with --source.")
-    if options.picture and options.trajectory:
-        raise InputError("A picture and a trajectory are two sources: give --picture or --trajectory.")
+    unused = None if options.picture else first_given(options, INVERSION)
+    if unused:
+        raise InputError(f"{unused} is for a picture (--picture) that is inverted now: leave it out.")
     if options.trajectory and options.count > 1:
         raise InputError("An inverted picture has one noise, so --count would repeat it: leave --count out.")
     return source, trajectory
@@ -239,16 +254,19 @@ def injection_settings(options: argparse.Namespace, model: PictureModel) -> dict
             f"Where words look is not known of {model.family}: leave --blend out, and take --blend-changes "
             "or --mask."
         )
+    unused = first_given(options, ("cross_until", "self_downscale")) if model.joint else None
+    if unused:
+        raise InputError(
+            f"In {model.family} words and shapes share all layers, so {unused} does nothing: leave it out."
+        )
     chosen = windows(options.style, transformer=model.joint)
     for name in ("cross", "self"):
         if getattr(options, f"{name}_until") is not None:
             chosen[f"{name}_window"] = (0.0, getattr(options, f"{name}_until"))
-    return {
-        "self_downscale": options.self_downscale,
-        "silence": options.silence,
-        "source_pooled": not options.edited_pooled,
-        **chosen,
-    }
+    for name in ("self_downscale", "silence"):
+        if is_given(options, name):
+            chosen[name] = getattr(options, name)
+    return {"source_pooled": not options.edited_pooled, **chosen}
 
 
 def with_blend(
@@ -260,8 +278,9 @@ def with_blend(
     """The edit limited to where it may change the picture: `mask_of`'s, and where was asked for."""
     from ..inject.edit import blended
 
-    start, threshold = options.blend_start, options.blend_threshold
-    return blended(edit, encode_prompt, options.blend, mask, start, threshold, options.blend_changes)
+    names = {"start": "blend_start", "threshold": "blend_threshold"}
+    shares = {key: getattr(options, name) for key, name in names.items() if is_given(options, name)}
+    return blended(edit, encode_prompt, options.blend, mask, changes=options.blend_changes, **shares)
 
 
 def add_injection_arguments(sub: argparse.ArgumentParser) -> None:
@@ -278,9 +297,8 @@ def add_injection_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--self-downscale",
         type=positive,
-        default=4,
         metavar="N",
-        help="shapes are kept in layers N times coarser than the latent, or more (%(default)s)",
+        help="shapes are kept in layers N times coarser than the latent, or more (4)",
     )
     sub.add_argument(
         "--blend", default="", metavar="WORDS", help='only where these words look may it change: "*, fire"'
@@ -293,16 +311,14 @@ def add_injection_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--blend-start",
         type=float,
-        default=0.2,
         metavar="S",
-        help="from which share of the steps (%(default)s)",
+        help="from which share of the steps (0.2)",
     )
     sub.add_argument(
         "--blend-threshold",
         type=float,
-        default=0.3,
         metavar="S",
-        help="and where that is at least this share of its most; less lets more change (%(default)s)",
+        help="and where that is at least this share of its most; less lets more change (0.3)",
     )
     sub.add_argument(
         "--mask", type=Path, metavar="FILE", help="only where this picture is white may it change"
@@ -310,9 +326,7 @@ def add_injection_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--silence",
         choices=("full", "literal"),
-        default="full",
-        help="scales go from the source picture (0) to the edit (1) and beyond it, or eq. 8 alone "
-        "(%(default)s)",
+        help="scales go from the source picture (0) to the edit (1) and beyond it, or eq. 8 alone (full)",
     )
     sub.add_argument(
         "--edited-pooled",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -71,6 +74,32 @@ def check_adapter_file(output: Path, force: bool) -> None:
     from ..adapt.universal_file import is_ours
 
     check_output(output, "a sound adapter", (".safetensors",), is_ours, force)
+
+
+def save_trained(save: Callable[[Path], None], output: Path, steps: int) -> None:
+    """Saves what `steps` steps have trained. Where the output does not take it now, as on a full disk, or
+    where another program has it open on Windows, it is saved beside it or in the temporary folder, under a
+    name that nothing has; the InputError then says where."""
+    try:
+        save(output)
+    except InputError as error:
+        place = _elsewhere(save, output, steps)
+        if place is None:
+            raise
+        raise InputError(f"{str(error).rstrip('.')}; until then, what was trained is '{place}'.") from error
+
+
+def _elsewhere(save: Callable[[Path], None], output: Path, steps: int) -> Path | None:
+    """Where it could be saved, if anywhere."""
+    for folder in (output.parent, Path(tempfile.gettempdir())):
+        stem = f"{output.stem}-step{steps}"
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        places = (folder / f"{name}{output.suffix}" for name in names)
+        place = next(path for path in places if not os.path.lexists(path))
+        with contextlib.suppress(InputError):
+            save(place)
+            return place
+    return None
 
 
 def make_folder(folder: Path, what: str, option: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .arguments import first_given
 from .generate import fill_defaults, picture_files
 from .terminal import print_report, progress
 
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 
     from ..picture.flow import FlowPictureModel
     from ..token import SoundToken
+
+PHOTOGRAPH = ("strength", "source_guidance")
+"""The options of a picture that a flow model edits."""
+DRAWN = (
+    *("style", "cross_until", "self_until", "self_downscale", "silence", "edited_pooled"),
+    *("blend", "blend_changes", "blend_start", "blend_threshold", "invert_steps"),
+)
+"""The options of an edit whose source is drawn, or inverted."""
 
 
 def add_flow_arguments(sub: argparse.ArgumentParser) -> None:
@@ -27,9 +36,8 @@ def add_flow_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--source-guidance",
         type=float,
-        default=1.0,
         metavar="G",
-        help="flow models: the guidance of --source for --picture, lower than --guidance (%(default)s)",
+        help="flow models: the guidance of --source for --picture, lower than --guidance (1)",
     )
 
 
@@ -64,7 +72,7 @@ def edit_photograph(
             encode(Prompt(options.negative, tokens)),
             steps=options.steps,
             guidance=options.guidance,
-            source_guidance=options.source_guidance,
+            source_guidance=1.0 if options.source_guidance is None else options.source_guidance,
             strength=strength_of(options),
             seed=options.seed,
             mask=mask,
@@ -97,6 +105,12 @@ def check_photograph(options: argparse.Namespace, model: FlowPictureModel) -> No
         )
     if options.null_text:
         raise InputError("A flow model edits a picture without inverting it: leave --null-text out.")
+    unused = first_given(options, DRAWN)
+    if unused:
+        raise InputError(
+            f"A picture that a flow model edits is not drawn anew, so {unused} does nothing: leave it out, "
+            "and take --strength, --guidance or --mask."
+        )
     if options.count > 1:
         raise InputError("A picture is edited once for each edited prompt: leave --count out.")
     fill_defaults(options, model)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .arguments import add_force_argument, add_sound_arguments
 from .models import embed_sound, load_encoder, load_model
-from .outputs import check_token_file
+from .outputs import check_token_file, save_trained
 from .terminal import Commands, print_report
 from .training import add_training_arguments, make_word
 
@@ -54,7 +54,7 @@ def token(options: argparse.Namespace) -> None:
 
     result = make_word(options, load_model(options.model, options.device, options.dtype), keep)
     made, losses = result.token, result.losses
-    made.save(options.output)
+    save_trained(made.save, options.output, int(made.provenance["steps"]))
     report = {
         "token": made.name,
         "file": str(options.output),

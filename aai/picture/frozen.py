@@ -16,6 +16,9 @@ from .word_encoder import WordEncoder
 
 Encoder = TextEncoder | WordEncoder
 
+LARGE = 512
+"""Pixels of a side above which a picture is encoded alone."""
+
 
 class FrozenModel:
     """A denoiser, text encoders by their keys and an autoencoder, all frozen: the parts of a PictureModel
@@ -100,8 +103,9 @@ class FrozenModel:
                 "or more."
             )
         weight = next(self.vae.parameters())
-        # A few at a time: hundreds together would not fit.
-        encoded = [self.codec.encode(few.to(weight) * 2 - 1) for few in images[..., :height, :width].split(4)]
+        # A few at a time: hundreds together would not fit, nor would a few large ones.
+        parts = images[..., :height, :width].split(1 if max(height, width) > LARGE else 4)
+        encoded = [self.codec.encode(part.to(weight) * 2 - 1) for part in parts]
         return torch.cat(encoded).to(self.device, self.latent_dtype)
 
     @torch.no_grad()

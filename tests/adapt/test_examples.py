@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from aai.adapt.examples import check, draws, from_clips
 from aai.adapt.universal_settings import AdapterSettings
-from aai.data.clips import scan
+from aai.adapt.universal_train import AdapterRun, train_adapter
+from aai.data.clips import File, scan
 from aai.distributed import Distributed
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
 from aai.encoders.cavmae_encoder import CAVMAEEncoder
@@ -28,7 +30,9 @@ def ear():
     config = CAVMAEConfig(
         dim=32, depth_a=1, depth_v=1, heads=2, mel_bins=32, frames=64, image_size=32, patch=16, seconds=0.64
     )
-    return CAVMAEEncoder(CAVMAE(config).requires_grad_(False), ["rain", "dog"], torch.randn(2, 32))
+    return CAVMAEEncoder(
+        CAVMAE(config).requires_grad_(False), ["rain", "dog", "fire", "sea"], torch.randn(4, 32)
+    )
 
 
 SETTINGS = AdapterSettings(steps=3, batch=4)
@@ -62,10 +66,29 @@ def test_processes_encode_their_own_pictures_and_begin_alike(clips, ear, model):
 def test_a_longer_or_resumed_training_begins_with_the_same_sounds(clips, ear, model):
     short, long = (from_clips(clips, ear, model, replace(SETTINGS, steps=n), 16) for n in (3, 5))
     assert list(short.f_a) == list(long.f_a) and short.digest == long.digest
-    rest = from_clips(clips, ear, model, replace(SETTINGS, steps=5), 16, begun=3)
+    stopped = train_adapter(AdapterRun(model, short, SETTINGS))
+    rest = from_clips(clips, ear, model, replace(SETTINGS, steps=5), 16, resume=stopped)
     assert list(rest.f_a) == list(long.f_a)
     assert rest.latents.keys() == long.latents.keys() - short.latents.keys()
     assert from_clips(clips, ear, model, SETTINGS, 24).digest != short.digest
+
+
+def test_what_needs_no_encoding_is_told_before_it(clips, ear, model):
+    stopped = train_adapter(AdapterRun(model, from_clips(clips, ear, model, SETTINGS, 16), SETTINGS))
+    # Whatever is read of these is an error.
+    gone = [replace(clip, sound=File(Path("gone.wav"))) for clip in clips]
+    for says, size, changes, state in (
+        ("'rain' has no \\* for the sound", 16, {"template": "rain"}, stopped),
+        ("begun with rate 0.001, not 0.5", 16, {"rate": 0.5}, stopped),
+        ("begun with other data", 24, {}, stopped),
+        ("begun with the sound encoder", 16, {}, replace(stopped, encoder="beef")),
+        ("begun with .* a picture model of", 16, {}, replace(stopped, model="beef")),
+        ("holds no training's state", 16, {}, replace(stopped, training={})),
+        ("3 steps behind it already: ask for more than 3", 16, {"steps": 3}, stopped),
+        ("There is no file 'gone.wav'", 16, {}, stopped),
+    ):
+        with pytest.raises(InputError, match=says):
+            from_clips(gone, ear, model, replace(SETTINGS, **{"steps": 5, **changes}), size, resume=state)
 
 
 def test_without_pictures_only_sounds_are_encoded(clips, ear, model):

@@ -62,8 +62,42 @@ def test_an_adapter_is_trained_told_and_used(aai, data, folder):
     assert "own, 5 steps" in tokens.load(folder / "at_once.safetensors").provenance["adapter"]
     code, _, err = aai(*arguments, "--steps", "6", "--rate", "0.5")
     assert code == 2 and "begun with rate" in err
+    state = folder / "own.training" / "state.safetensors"
+    kept = state.read_bytes()
+    code, _, err = aai(*arguments, "--steps", "6", "--template", "rain", "--restart")
+    assert code == 2 and "has no *" in err and state.read_bytes() == kept
     assert aai(*arguments, "--steps", "1", "--rate", "0.5", "--restart", "--half")[0] == 0
     assert universal_file.load(folder / "own.safetensors").steps == 1
+
+
+def test_a_finished_training_is_written_again(aai, data, folder):
+    arguments = ("adapt", "train", "data", "-o", "again.safetensors", "--batch", "2", "--steps", "2")
+    assert aai(*arguments, "--json")[0] == 0
+    file = folder / "again.safetensors"
+    whole, made = universal_file.load(file), file.read_bytes()
+    code, _, err = aai(*arguments)
+    assert code == 2 and "2 steps behind it already: ask for more than 2" in err
+    file.unlink()
+    code, out, err = aai(*arguments)
+    assert code == 0 and "2 steps on data: 20 sounds" in out, err
+    again = universal_file.load(file)
+    assert all(map(torch.equal, again.g.state_dict().values(), whole.g.state_dict().values()))
+    assert again.describe() == whole.describe() and again.settings == whole.settings
+    assert again.losses == whole.losses and len(file.read_bytes()) == len(made)
+    # As where the disk was full when a longer training ended.
+    assert aai(*arguments[:-1], "3")[0] == 0
+    longer = universal_file.load(file).losses
+    file.write_bytes(made)
+    assert aai(*arguments[:-1], "3")[0] == 0 and universal_file.load(file).losses == longer
+    assert aai(*arguments[:-1], "3", "--half", "--licence", "CC0")[0] == 0
+    half = universal_file.load(file)
+    assert (
+        len(file.read_bytes()) < 0.6 * len(made) and half.provenance == {"licence": "CC0"} and half.steps == 3
+    )
+    file.unlink()
+    for more, says in ((("--rate", "0.5"), "begun with rate"), (("--size", "64"), "begun with other data")):
+        code, _, err = aai(*arguments[:-1], "3", *more)
+        assert code == 2 and says in err and not file.exists()
 
 
 def test_sounds_without_any_pictures_teach_by_their_labels(aai, data):

@@ -149,6 +149,13 @@ def test_bad_edits_get_one_sentence(aai, rain_token, arguments, says):
         (("--edited", "a *", "--trajectory", "other.safetensors"), "was inverted with another model"),
         (("--edited", "a *", "--source", "a", "--picture", "pictures/0.png", "--count", "2"), "one noise"),
         (("--edited", "a *", "--trajectory", "other.safetensors", "--count", "2"), "one noise"),
+        (("--edited", "a *", "--source", "a", "--strength", "0.5"), "--strength is for a picture"),
+        (
+            ("--edited", "a *", "--source", "a", "--picture", "pictures/0.png", "--source-guidance", "1"),
+            "--source-guidance is for a picture (--picture) that a flow model edits",
+        ),
+        (("--edited", "a *", "--source", "a", "--invert-steps", "5"), "--invert-steps is for a picture"),
+        (("--edited", "a *", "--trajectory", "other.safetensors", "--null-text"), "that is inverted now"),
         (("--edited", "a *", "--source", "a"), "A step was trained"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else None,

@@ -91,6 +91,22 @@ def test_what_it_cannot_is_refused_before_anything_is_trained(aai, weights, comm
         (("--edited", "a city"), "names no sound token"),
         (("--count", "2"), "leave --count out"),
         (("--edited", "rain " * 80 + "*"), "prompt is too long"),
+        *(
+            ((name, *value), f"so {name} does nothing")
+            for name, *value in (
+                ("--blend", "*"),
+                ("--blend-changes",),
+                ("--blend-start", "0.2"),
+                ("--self-until", "0"),
+                ("--style",),
+                ("--cross-until", "0.8"),
+                ("--silence", "full"),
+                ("--edited-pooled",),
+                ("--invert-steps", "5"),
+                ("--self-downscale", "4"),
+            )
+        ),
+        (("--trajectory", "other.safetensors"), "two sources"),
         ((), "A step was trained"),
     ],
 )
@@ -100,6 +116,15 @@ def test_what_an_edited_photograph_cannot_be(aai, weights, untrained, more, told
         "--source", "a city", "--edited", "a city under *", "-o", "no.png", "--steps", "2", *more,
     )  # fmt: skip
     assert code == 2 and err.strip().count("\n") == 0 and told in err
+
+
+@pytest.mark.parametrize("more", [("--cross-until", "0.8"), ("--self-downscale", "4")])
+def test_what_its_attention_has_not_is_refused(aai, weights, untrained, more):
+    code, _, err = aai(
+        "edit", *FLOW, "--sound", "rain.wav", "--source", "a city", "--edited", "a city *", "-o", "no.png",
+        *more,
+    )  # fmt: skip
+    assert code == 2 and err.count("\n") == 1 and f"so {more[0]} does nothing" in err
 
 
 def test_where_its_weights_are_missing_a_sentence_says_so(aai, tmp_path, monkeypatch):

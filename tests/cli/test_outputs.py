@@ -1,9 +1,17 @@
 """Where nothing can be kept, and what is not ours to replace, is said before the work."""
 
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from aai import token as tokens
+from aai.adapt import universal_file
 from aai.cli.outputs import check_json_file
 from aai.errors import InputError
 
@@ -110,3 +118,56 @@ def test_a_result_is_replaced_by_its_like(folder):
     with pytest.raises(InputError, match="not written by aai"):
         check_json_file(path, "a result", {"data"}, force=False)
     check_json_file(path, "a result", {"data"}, force=True)
+
+
+@pytest.fixture
+def full(monkeypatch, tmp_path):
+    """full(path, ...): from now on the disk takes no file of these names, nor any in these folders; the
+    temporary folder is tmp_path."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    move = os.replace
+
+    def fill(*places: Path) -> None:
+        closed = {place.resolve() for place in places}
+
+        def replace(source, target):
+            if closed & {Path(target).resolve(), Path(target).resolve().parent}:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            move(source, target)
+
+        monkeypatch.setattr(os, "replace", replace)
+
+    return fill
+
+
+def test_a_trained_token_is_kept_beside_a_name_that_takes_none(aai, folder, full, tmp_path):
+    arguments = ("token", "rain.wav", "--train-steps", "1", "-o", "full.safetensors")
+    (folder / "full-step1.safetensors").write_bytes(b"another's")
+    full(folder / "full.safetensors")
+    code, out, err = aai(*arguments)
+    assert code == 2 and not out and err.count("\n") == 1
+    assert "No space left" in err and "trained is 'full-step1-2.safetensors'" in err
+    assert tokens.load(folder / "full-step1-2.safetensors").provenance["steps"] == "1"
+    assert (folder / "full-step1.safetensors").read_bytes() == b"another's"
+    full(folder)
+    code, _, err = aai(*arguments)
+    assert code == 2 and f"trained is '{tmp_path / 'full-step1.safetensors'}'" in err
+    assert tokens.load(tmp_path / "full-step1.safetensors").name == "rain"
+    full(folder, tmp_path)
+    code, _, err = aai(*arguments)
+    assert code == 2 and "No space left" in err and "trained is" not in err
+
+
+def test_a_trained_adapter_is_kept_where_its_state_is_not(aai, folder, full):
+    for name in ("rain", "a_dog"):
+        (folder / "few" / name).mkdir(parents=True)
+        shutil.copy(folder / "rain.wav", folder / "few" / name)
+    arguments = ("adapt", "train", "few", "--steps", "1", "--batch", "2", "-o", "few.safetensors")
+    full(folder / "few.training" / "state.safetensors")
+    code, _, err = aai(*arguments)
+    assert code == 2 and "No space left" in err
+    assert universal_file.load(folder / "few.safetensors").steps == 1
+    full(folder / "few.safetensors")
+    code, _, err = aai(*arguments)
+    assert code == 2 and "trained is 'few-step1.safetensors'" in err
+    assert universal_file.load(folder / "few-step1.safetensors").steps == 1

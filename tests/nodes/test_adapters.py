@@ -90,6 +90,19 @@ def test_a_cancelled_run_is_kept_and_goes_on(trained, run, monkeypatch, pack):
     assert done.ui["curve"][0] == trained(name="cut2", resume=adapter).ui["curve"][0]
 
 
+def test_a_model_that_cannot_be_trained_is_told_before_anything_is_encoded(trained, small, comfy, dataset):
+    broken = comfy / "input" / "broken"
+    shutil.copytree(comfy / "input" / dataset, broken)
+    for sound in broken.rglob("*.wav"):
+        sound.write_bytes(b"no sound")
+    model = small.model.clone()
+    model.model_options["transformer_options"]["wrappers"] = {"apply_model": {"torch.compile": [None]}}
+    with pytest.raises(ValueError, match="The model is compiled"):
+        trained(dataset="broken", model=model)
+    with pytest.raises(ValueError, match="cannot be"):
+        trained(dataset="broken")
+
+
 def test_samples_are_shown_and_change_nothing(trained, monkeypatch, pack):
     shown, progress = [], pack.part("nodes.comfy.progress").LossCurve
     plain = trained().args[0]

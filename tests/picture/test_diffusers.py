@@ -179,6 +179,12 @@ def test_pictures_to_latents_and_back(model, parts):
     assert torch.equal(latents, mean) and latents.shape == (2, 4, 8, 9)
     assert_close(model.decode(latents), picture.clamp(0, 1))
     seen = []
+    encoder = parts.vae.encoder.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    model.encode_images(torch.rand(5, 3, 16, 512))
+    model.encode_images(torch.rand(2, 3, 16, 520))
+    encoder.remove()
+    assert seen == [4, 1, 1, 1]
+    seen.clear()
     parts.vae.decoder.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     model.decode(latents)
     assert seen == [1, 1]
