@@ -27,6 +27,7 @@ from ..token import SoundToken, word_vectors
 from .base import base_of
 from .examples import CENTRED, Examples, check, draws
 from .gradients import Diverged, out_of_memory, word_gradients
+from .resumption import check_alike, check_steps_left
 from .sampling import timesteps
 from .settings import TrainSettings
 from .trainer import check_prompts
@@ -76,7 +77,8 @@ class AdapterTrainer:
             g = Adapter(heard.shape[1], widths, lengths, settings.rho, settings.vectors)
             g.begin(heard[:CENTRED], settings.seed % 2**63)
         else:
-            self._check_resumed(resume)
+            check_alike(resume, settings, examples.encoder, self.fingerprint, examples.digest)
+            check_steps_left(resume, settings)
             self.translation, self.losses = resume.translation, list(resume.losses)
             g = Adapter(resume.dim, resume.widths, resume.g.lengths, settings.rho, settings.vectors)
             g.load_state_dict(resume.g.state_dict())
@@ -225,32 +227,6 @@ class AdapterTrainer:
     def _encode(self, prompt: Prompt, f_a: Tensor, f_adapter: dict[str, Tensor]) -> Conditioning:
         vectors = {key: self._word(key, f_a, rows) for key, rows in f_adapter.items()}
         return self.run.model.encode_prompt(prompt, {WORD: vectors})
-
-    def _check_resumed(self, resume: SoundAdapter) -> None:
-        """Raises InputError for an adapter whose training does not go on here."""
-        settings, examples = self.run.settings, self.run.examples
-        if not resume.training:
-            raise InputError(
-                f"The adapter '{resume.name}' holds no training's state: go on from that of a training, "
-                "or begin anew."
-            )
-        if (examples.encoder, self.fingerprint) != (resume.encoder, resume.model):
-            raise InputError(
-                f"The adapter '{resume.name}' was begun with the sound encoder '{resume.encoder_name}' and a "
-                f"picture model of {resume.base}: go on with the same, or begin anew."
-            )
-        now = {**settings.as_begun(), "data": examples.digest}
-        for name, value in now.items():
-            if resume.settings.get(name) != value:
-                what = "other data" if name == "data" else f"{name} {resume.settings.get(name)}, not {value}"
-                raise InputError(
-                    f"The adapter '{resume.name}' was begun with {what}: go on with the same, or begin anew."
-                )
-        if resume.steps >= settings.steps:
-            raise InputError(
-                f"The adapter '{resume.name}' has {resume.steps} steps behind it already: ask for more than "
-                f"{settings.steps}."
-            )
 
     def _restore(self, resume: SoundAdapter) -> None:
         state: dict[int, dict[str, Tensor]] = {}
