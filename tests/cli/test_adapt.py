@@ -60,8 +60,8 @@ def test_an_adapter_is_trained_told_and_used(aai, data, folder):
     )
     assert code == 0 and "<rain>, at once" in out, err
     assert "own, 5 steps" in tokens.load(folder / "at_once.safetensors").provenance["adapter"]
-    code, _, err = aai(*arguments, "--steps", "6", "--rate", "0.5")
-    assert code == 2 and "begun with rate" in err
+    code, _, err = aai(*arguments, "--steps", "6", "--batch", "3")
+    assert code == 2 and "begun with batch" in err
     state = folder / "own.training" / "state.safetensors"
     kept = state.read_bytes()
     code, _, err = aai(*arguments, "--steps", "6", "--template", "rain", "--restart")
@@ -95,7 +95,7 @@ def test_a_finished_training_is_written_again(aai, data, folder):
         len(file.read_bytes()) < 0.6 * len(made) and half.provenance == {"licence": "CC0"} and half.steps == 3
     )
     file.unlink()
-    for more, says in ((("--rate", "0.5"), "begun with rate"), (("--size", "64"), "begun with other data")):
+    for more, says in ((("--batch", "3"), "begun with batch"), (("--size", "64"), "begun with other data")):
         code, _, err = aai(*arguments[:-1], "3", *more)
         assert code == 2 and says in err and not file.exists()
 
