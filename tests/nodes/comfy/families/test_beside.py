@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -88,6 +90,10 @@ def test_easy_cache_leaves_out_steps_of_a_words_weight(family, tiny, words, draw
     assert same == every and torch.equal(found, plain)
     found, few = counted(lambda: draw(cached(model, 3.0), told, empty(), cfg=1.0))
     assert 0 < few < every
+    from comfy_extras.nodes_easycache import EasyCacheHolder
+
+    if "batch_slice" not in inspect.getsource(EasyCacheHolder.apply_cache_diff):
+        pytest.skip("this ComfyUI's EasyCache adds what it keeps of one conditioning to all of a call's")
     absent = draw(cached(tiny.model, 3.0), without, empty(), cfg=1.0)
     assert apart(found, absent) < 1e-5 * max(1.0, absent.abs().max().item())
 
@@ -98,13 +104,16 @@ def test_context_windows(family, tiny, edit, words, draw, text, pack, freenoise)
     without the word, and 1 the prompt."""
     family("Wan 2.x", "LTX")
     nodes_windows = pytest.importorskip("comfy_extras.nodes_context_windows")
+    execute = nodes_windows.ContextWindowsManualNode.execute
+    known = "freenoise" in inspect.signature(execute).parameters
+    if freenoise and not known:
+        pytest.skip("this ComfyUI has no FreeNoise")
     shape = tiny.latents.shape[1:]
     film = {"samples": torch.zeros(1, shape[0], 5, *shape[2:])}
 
     def windowed(model):
-        return nodes_windows.ContextWindowsManualNode.execute(
-            model, 3, 1, "standard_static", 1, False, "pyramid", 2, freenoise
-        )[0]
+        given = {"freenoise": freenoise} if known else {}
+        return execute(model, 3, 1, "standard_static", 1, False, "pyramid", 2, **given)[0]
 
     plain = windowed(tiny.model)
     alone = draw(plain, text("a photo of a city"), film)
