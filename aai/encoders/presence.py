@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 THRESHOLD = 0.2
-"""Below this probability a word after the first is not counted as there. Of mixtures to develop on, both words
-reach it in 80 %, and 0.5 in 64 %; of sounds alone, the more are told as two the lower it is."""
+"""Below this probability a word after the first is not counted as there. Of mixtures to develop on, both
+words reach it in 80 %, and 0.5 in 64 %; the lower it is, the more sounds that are alone are told as two."""
 
 
 @dataclass(frozen=True, eq=False)
