@@ -36,8 +36,8 @@ LEAST = 0.5
 """What a word after the first must reach there to be a sound of the recording."""
 CONTRAST, SHARPNESS = 0.2, 4.0
 """The temperature of what a part has more of a word than of the others, by which it counts in the word's map;
-and the power of the maps where they share the recording out. Of {0.03, 0.1, 0.2, 0.4} and {1, 2, 4} these came
-nearest to the loudness of both sounds, on mixtures to develop on."""
+and the power of the maps where they share the recording out. Of {0.03, 0.1, 0.2, 0.4} and {1, 2, 4} these
+came nearest to the loudness of both sounds, on mixtures to develop on."""
 LONGEST, MOST = 30.0, 3
 TINY = 1e-9
 
