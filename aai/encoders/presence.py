@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,10 +15,7 @@ from torch.nn import functional as F
 
 from ..audio import Sound, windows
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from .cavmae_encoder import CAVMAEEncoder
-
+from .cavmae_encoder import CAVMAEEncoder
 
 THRESHOLD = 0.2
 """Below this probability a word after the first is not counted as there. Of mixtures to develop on, both
