@@ -167,8 +167,7 @@ class EncodeSound(Node):
                     min=1,
                     max=3,
                     optional=True,
-                    tooltip="How many sounds the recording has at once or one after the other; 1 hears it as "
-                    "one.",
+                    tooltip="How many sounds the recording has at once; 1 hears it as one.",
                 ),
             ],
             outputs=[

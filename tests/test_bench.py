@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import edit_flux
+from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
+from aai.errors import InputError
+from bench import edit_flux, rivals
+from bench.align import TOWER, step_rows
 from bench.edit import step_jobs
 from bench.film import chunk_jobs
 
@@ -96,3 +99,25 @@ def test_parity_says_what_it_needs(arguments, says):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 2 and not done.stdout
     assert says in done.stderr and "git clone" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_steps_parts_are_all_of_it_and_change_the_model():
+    config = CAVMAEConfig(dim=16, depth_a=1, depth_v=1, heads=2, frames=64, image_size=32)
+    model = CAVMAE(config).requires_grad_(False)
+    before = model.norm_a.weight.clone()
+
+    def measure(jobs):
+        for job in jobs.values():
+            job()
+        return {name: 0.5 if name == TOWER else 0.1 for name in jobs}
+
+    rows = step_rows(measure, "a small", model, 2)
+    (whole,) = [row for row in rows if "sum of its parts" in row["what"]]
+    assert len(rows) == 7 and whole["value"] == pytest.approx(1.0) and whole["ratio"] == pytest.approx(2.0)
+    assert all(parameter.grad is not None for parameter in model.audio_parameters())
+    assert not torch.equal(model.norm_a.weight, before)
+
+
+def test_rivals_need_clones(tmp_path):
+    with pytest.raises(InputError, match="clone lyrebird-wav2clip, AudioCLIP, .* into one folder"):
+        rivals.run(tmp_path, False)

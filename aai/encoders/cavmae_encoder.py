@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +17,6 @@ from ..fbank import fbank, samples_of
 from ..image import middle_square
 from .cavmae import CAVMAE, IMAGE_MEAN, IMAGE_STD, CAVMAEConfig
 from .known import Known
-
-if TYPE_CHECKING:
-    from .presence import Presence
 
 PADDINGS = ("waveform", "fbank", "none")
 LONGEST_WINDOW = 600.0
@@ -63,7 +59,7 @@ class CAVMAEEncoder:
     sound are encoded, so that a second means what the whole does.
 
     `known` tells whether a sound lies within what the encoder knows; None where that was not calibrated.
-    `presence` tells which of its words a recording has, where somebody made one for it.
+    `presence` (`presence.py`) gives each word's probability [L] in a recording, where one was made for it.
     """
 
     family = "cavmae"
@@ -84,7 +80,7 @@ class CAVMAEEncoder:
         self.model, self.padding, self.known = model.eval(), padding, known
         self.labels, self.label_vectors = labels, F.normalize(label_vectors.float(), dim=-1)
         self.tau, self.name, self.space, self.notes = tau, name, space, dict(notes or {})
-        self.presence: Presence | None = None
+        self.presence: Callable[[CAVMAEEncoder, Sound], Tensor] | None = None
         self.rate, self.seconds, self.dim = model.config.rate, model.config.seconds, model.config.dim
 
     @property

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,14 +15,11 @@ from torch.nn import functional as F
 
 from ..audio import Sound, windows
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from .cavmae_encoder import CAVMAEEncoder
-
+from .cavmae_encoder import CAVMAEEncoder
 
 THRESHOLD = 0.2
-"""Below this probability a word after the first is not counted as there. Of mixtures to develop on, both words
-reach it in 80 %, and 0.5 in 64 %; of sounds alone, the more are told as two the lower it is."""
+"""Below this probability a word after the first is not counted as there. Of mixtures to develop on, both
+words reach it in 80 %, and 0.5 in 64 %; the lower it is, the more sounds that are alone are told as two."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,11 +38,10 @@ def test_hear_says_words_and_loudness(aai):
 def test_two_sounds_of_a_recording_are_told_apart(aai, folder):
     sound, levels = mixed("rain", "rooster", 5.0, 3)
     audio.save(sound, folder / "yard.wav")
-    code, out, _ = aai("hear", "yard.wav", "rain.wav", "--sounds", "2", "--json")
-    yard, rain = json.loads(out)
+    code, out, _ = aai("hear", "yard.wav", "--sounds", "2", "--json")
+    (yard,) = json.loads(out)
     assert code == 0 and {part["word"] for part in yard["sounds"]} == {"rain", "a rooster"}
     assert sum(part["share"] for part in yard["sounds"]) == pytest.approx(1, abs=1e-3)
-    assert [part["word"] for part in rain["sounds"]] == ["rain"] and rain["sounds"][0]["share"] == 1
     code, out, _ = aai("hear", "yard.wav", "--sounds", "2")
     assert code == 0 and "    a rooster: -" in out and "% of the sound" in out
 

@@ -76,7 +76,7 @@ def test_a_raw_encoder_learns_words(run, pack, small, ear, sounds, dataset):
     inputs = settings(held_out=0.0, augment="none", steps=10)
     aligned, _, report = run("AAI_AlignAudioEncoder", sound_encoder=raw, clip=small.clip, **inputs)
     assert "held-out" not in report and raw.labels == []
-    embedding, words, _ = run("AAI_EncodeSound", sound_encoder=aligned, audio=core_audio(sounds[1]), count=1)
+    embedding, words, *_ = run("AAI_EncodeSound", sound_encoder=aligned, audio=core_audio(sounds[1]), count=1)
     assert words in aligned.labels and embedding.labels == aligned.labels
 
 
@@ -157,7 +157,7 @@ def test_a_clap_is_bridged_saved_and_loaded(run, pack, comfy, small, sounds, cla
     inputs = dict(clap=clap, clip=small.clip, sounds="none", labels="my garden gate", kind="mlp")
     encoder, report = run("AAI_BridgeSoundEncoder", **inputs)
     assert encoder.dim == 192 and encoder.labels[-1] == "my garden gate" and "391 labels" in report
-    embedding, words, _ = run("AAI_EncodeSound", sound_encoder=encoder, audio=core_audio(sounds[0]), count=1)
+    embedding, words, *_ = run("AAI_EncodeSound", sound_encoder=encoder, audio=core_audio(sounds[0]), count=1)
     assert embedding.f_a.shape == (192,) and words in encoder.labels
     assert encoder.notes["made_by"] == "Bridge Sound Encoder" and encoder.bridge.mlp is None
     assert "no longer fitted: this is the ridge" in caplog.text
@@ -175,7 +175,7 @@ def test_a_clap_is_bridged_saved_and_loaded(run, pack, comfy, small, sounds, cla
 def test_a_clap_as_it_comes_says_what_it_lacks(run, pack, small, sounds, clap, dataset):
     InputError = pack.part("aai.errors").InputError
     (raw,) = run("AAI_LoadSoundEncoder", encoder=clap)
-    _, words, scores = run("AAI_EncodeSound", sound_encoder=raw, audio=core_audio(sounds[0]), count=1)
+    _, words, scores, *_ = run("AAI_EncodeSound", sound_encoder=raw, audio=core_audio(sounds[0]), count=1)
     assert words == "" and "no words" in scores
     with pytest.raises(InputError, match="bridge it"):
         run("AAI_SaveSoundEncoder", sound_encoder=raw, name="raw", overwrite=False)
