@@ -3,7 +3,9 @@ that COMFYUI_PATH names: "yes", or the reason why not.
 
 word: a sound's vector is what every text encoder gets at the word's place. train: twenty steps lower the
 loss on fixed noise. edit: a pair's source is what an edit of another scale has for one, and the edited
-picture is another. loudness: a word's weight of 1 is the plain picture, and 0 another.
+picture is another. loudness: a word's weight of 1 is the plain picture, and 0 another. heat map: where a word
+looks is seen, and the picture stays the same. film: along a timeline of two sounds the source is still, and
+each moment has a picture of its own; on a video model, frames of one clip.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from aai import files
@@ -24,8 +27,7 @@ from aai.errors import InputError
 from bench import tiny_models
 
 PACK = "aai_pack"
-LATER = ("heat map", "film")
-CELLS = ("yes", "no", "not yet")
+CELLS = ("yes", "no")
 BEGIN, END = "<!-- python -m bench families --into README.md -->", "<!-- families -->"
 """The lines of a document between which the table stands."""
 LABELS = ["rain", "thunder", "fire", "a dog", "a clock", "wind", "sea waves", "a rooster"]
@@ -45,10 +47,9 @@ def tried_rows() -> list[dict]:
         try:
             tiny = tiny_models.build(family)
         except tiny_models.Absent as absent:
-            abilities = dict.fromkeys(("word", "train", "edit", "loudness", *LATER), str(absent))
+            abilities = dict.fromkeys(ABILITIES, str(absent))
         else:
-            abilities = {a.__name__: tried(a, part, tiny) for a in (word, train, edit, loudness)}
-            abilities |= dict.fromkeys(LATER, "not yet")
+            abilities = {what: tried(ability, part, tiny) for what, ability in ABILITIES.items()}
         found += [{"what": f"{family.name}: {what}", "value": value} for what, value in abilities.items()]
     return found
 
@@ -136,9 +137,7 @@ def word(part, tiny: tiny_models.Tiny) -> str:
 
 def train(part, tiny: tiny_models.Tiny) -> str:
     settings = part("aai.adapt.settings").TrainSettings(steps=20, batch=8, rho=None, seed=3, validate=20)
-    table = torch.nn.functional.normalize(
-        torch.randn(8, 48, generator=torch.Generator().manual_seed(3)), dim=-1
-    )
+    table = sound_table()
     picture = part("nodes.comfy.picture").ComfyPictureModel(tiny.model, tiny.clip, None)
     with torch.inference_mode(), picture.training() as trainable:
         result = part("aai.adapt.train").train_token(
@@ -173,8 +172,8 @@ def loudness(part, tiny: tiny_models.Tiny) -> str:
     drawings = [drawn(tiny, tiny.model, positive, latent)]
     for scale in ("1", "0"):
         model, _ = run(
-            inject.LoudnessReweight, model=tiny.model, conditioning=positive, tokens="heavy", scale=scale,
-            reference=-23.0,
+            part("nodes.loudness").LoudnessReweight, model=tiny.model, conditioning=positive, tokens="heavy",
+            scale=scale, reference=-23.0,
         )  # fmt: skip
         drawings.append(drawn(tiny, model, positive, latent))
     plain, whole, without = drawings
@@ -182,6 +181,83 @@ def loudness(part, tiny: tiny_models.Tiny) -> str:
         return f"a weight of 1 moves the picture by {_apart(plain, whole):.2g}"
     apart = _apart(plain, without)
     return "yes" if apart > 1e-5 else f"a weight of 0 moves the picture by {apart:.2g} only"
+
+
+def heat_map(part, tiny: tiny_models.Tiny) -> str:
+    latent = {"samples": torch.zeros(1, *tiny.latents.shape[1:])}
+    (positive,) = run(
+        part("nodes.inject").SoundTokenConditioning,
+        clip=tiny.clip,
+        token=token_of(part, tiny),
+        prompt="a * at night",
+    )
+    model, maps = run(part("nodes.visualize").AttentionHeatmap, model=tiny.model, conditioning=positive)
+    moved = _apart(drawn(tiny, tiny.model, positive, latent), drawn(tiny, model, positive, latent))
+    if moved:
+        return f"the picture moves by {moved:.2g}"
+    seen = not maps.is_empty and float(maps.maps().std()) > 0
+    return "yes" if seen else "the word is not seen to look anywhere"
+
+
+def film(part, tiny: tiny_models.Tiny) -> str:
+    """Two moments of two sounds, in either order: pictures of their own, or latent frames of a clip."""
+    pictures, shape = part("nodes.comfy.film").pictures_of(tiny.model), tiny.latents.shape[1:]
+    clip, token = pictures > 1, heard_token(part, tiny)
+    samples = torch.zeros(1, shape[0], 2, *shape[2:]) if clip else torch.zeros(1, *shape)
+    films = []
+    for order in ((0, 1), (1, 0)):
+        model, positive, latent = run(
+            part("nodes.inject").PromptToPromptEdit, model=tiny.model, clip=tiny.clip, token=token,
+            latent={"samples": samples}, source_prompt="a photo of a city",
+            edited_prompt="a photo of a city under *", scale="1", windows="as set below", cross_end=0.0,
+            self_end=0.0, self_downscale=4, silence="full",
+            timeline=timeline_of(part, token, np.repeat(order, [1, pictures])),
+        )  # fmt: skip
+        films.append(drawn(tiny, model, positive, latent))
+    still = _apart(films[0][0], films[1][0])
+    if still > 1e-5 * max(1.0, float(films[0].abs().max())):
+        return f"the source moves by {still:.2g}"
+    first, second = films[0][1].unbind(1) if clip else films[0][1:]
+    return "yes" if _apart(first, second) > 1e-4 else "two sounds are one picture"
+
+
+def heard_token(part, tiny: tiny_models.Tiny):
+    """A token that takes any sound f_a, by the words that its encoder knows."""
+    picture = part("nodes.comfy.picture").ComfyPictureModel(tiny.model, tiny.clip, None)
+    table, token = sound_table(), part("aai.token")
+    f_a = table[0] + 0.1 * table[1]
+    maps = part("aai.adapt.translation").translations(picture, f_a, LABELS, table)
+    scale = {key: info.mean_norm for key, info in picture.text_encoders.items()}
+    adapter = {key: torch.zeros(1, info.dim) for key, info in picture.text_encoders.items()}
+    vectors = {key: token.word_vectors(maps[key](f_a), s, adapter[key]) for key, s in scale.items()}
+    return token.SoundToken("rain", vectors, f_a, adapter, scale, translation=maps)
+
+
+def timeline_of(part, token, stretch: np.ndarray):
+    """A timeline of frames that show the token's own sound (0), and another (1)."""
+    meter, f_a = part("aai.meter").LoudnessMeter(), torch.stack([token.f_a, sound_table()[2]])
+    meter.add(part("aai.audio").Sound(torch.randn(1, 16000), 16000))
+    windows = part("aai.inject.windows").SoundWindows(
+        f_a, torch.zeros(2, dtype=torch.bool), torch.eye(2), torch.ones(2), 0.5, 0.25, 2.0, meter,
+        ("rain", "fire"), "ear",
+    )  # fmt: skip
+    flat = np.ones(len(stretch))
+    return part("aai.inject.timeline").Timeline(
+        16.0, ("",) * len(stretch), stretch, f_a, 0 * flat, flat, windows
+    )
+
+
+def sound_table() -> torch.Tensor:
+    """The vectors of LABELS, in a space of 48 that no text encoder shares."""
+    vectors = torch.randn(len(LABELS), 48, generator=torch.Generator().manual_seed(3))
+    return torch.nn.functional.normalize(vectors, dim=-1)
+
+
+ABILITIES = {
+    **{ability.__name__: ability for ability in (word, train, edit, loudness)},
+    "heat map": heat_map,
+    "film": film,
+}
 
 
 def run(node, **inputs) -> tuple:
