@@ -14,7 +14,7 @@ from bench import families, tiny_models
 ROOT = Path(__file__).parents[1]
 FOUND = [
     {"what": "Flux.1: word", "value": "yes"},
-    {"what": "Flux.1: film", "value": "not yet"},
+    {"what": "Flux.1: film", "value": "yes"},
     {"what": "Anima: word", "value": "Anima reads its prompt as T5's token ids."},
     {"what": "Anima: film", "value": "none"},
 ]
