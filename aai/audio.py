@@ -268,6 +268,9 @@ def save(sound: Sound, path: str | os.PathLike) -> None:
                     container.mux(stream.encode(piece))
         except av.FFmpegError as error:
             raise OSError(error.errno, error.strerror) from error
+        # FFmpeg names no layout of so many.
+        except ValueError as error:
+            raise InputError(f"A sound of {channels} channels cannot be written: mix it to fewer.") from error
 
 
 def sound_hash(sound: Sound) -> str:

@@ -346,3 +346,8 @@ def test_what_decodes_is_a_sound_by_its_ending(tmp_path, ending, codec):
         container.mux(stream.encode(None))
     assert ending in audio.SUFFIXES
     assert audio.load(path).seconds == pytest.approx(1, abs=0.1)
+
+
+def test_a_sound_of_more_channels_than_a_file_can_have_is_told(tmp_path):
+    with pytest.raises(InputError, match="33 channels cannot be written"):
+        audio.save(Sound(torch.zeros(33, 100), 16000), tmp_path / "many.wav")

@@ -315,7 +315,7 @@ def test_a_class_with_one_clip_is_trained_on_and_not_measured(aai, folder, tmp_p
     ("arguments", "says"),
     [
         (("--batch", "1"), "1 sounds teach nothing"),
-        (("--encoder", "nowhere.safetensors"), "no CAV-MAE file 'nowhere.safetensors'"),
+        (("--encoder", "nowhere.safetensors"), "no sound encoder's file 'nowhere.safetensors'"),
         (("--encoder", "public.pth"), "knows no labels yet: give a text encoder for 'dog'"),
         (("--encoder", "data/rain/0.wav"), "0.wav' cannot be read as a file of tensors"),
         (("--encoder", "family.safetensors"), "checkpoint of another family"),

@@ -14,8 +14,8 @@ from aai.cli.models import device_of, load_model
     [
         ("token", "rain.wav", "-o", "y.safetensors"),
         ("generate", "-o", "y.png"),
-        ("edit", "--source", "a city", "--edited", "a *", "-o", "y.png"),
-        ("invert", "mine.png", "--prompt", "a city", "-o", "y.safetensors"),
+        ("edit", "--sound", "rain.wav", "--source", "a city", "--edited", "a *", "-o", "y.png"),
+        ("invert", "pictures/0.png", "--prompt", "a city", "-o", "y.safetensors"),
         ("study", "adapter", "--events", "rain", "-o", "y"),
         ("study", "adapter", "--sounds", "pictures", "--library", "pictures", "-o", "y"),
     ],
