@@ -304,7 +304,7 @@ def sample_latent(picture, examples, size: int):
 
 def find(name: str) -> str | None:
     """The path of a file of models/sound_adapters; None where there is none."""
-    return folder_paths.get_full_path(folders.ADAPTERS, name) if folders.is_inside(name) else None
+    return folders.file_of(folders.ADAPTERS, name)
 
 
 def missing(name: str) -> str:

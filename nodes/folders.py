@@ -116,6 +116,12 @@ def path_of(kind: str, name: str, what: str, forbidden: str = "") -> Path:
     return path
 
 
+def file_of(kind: str, name: str) -> str | None:
+    """The path of a file in one of the folders of models of a kind; None where there is none, or the name
+    leads out of them."""
+    return folder_paths.get_full_path(kind, name) if is_inside(name) else None
+
+
 def saving_stamp(overwrite: bool) -> float:
     """For fingerprint_inputs of a node that saves: what stands under its name may have changed since, so that
     a save that replaces it is never the same."""

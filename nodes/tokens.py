@@ -133,7 +133,7 @@ class LoadSoundToken(Node):
 
 def token_file(name: str) -> str | None:
     """The path of a file of models/embeddings; None where there is none."""
-    return folder_paths.get_full_path("embeddings", name) if folders.is_inside(name) else None
+    return folders.file_of("embeddings", name)
 
 
 def missing_token(name: str) -> str:
