@@ -61,8 +61,9 @@ def energies_of(sound: Sound) -> Tensor:
 class Heard:
     """A batch: normalised filter banks [B, frames, mel], the patches [B, n] that are encoded, the events [B]
     (OUTSIDE for none), the softer event of a mixture [B] (OUTSIDE for none) and its share [B] of what is
-    heard, the label [B] (event * levels + level, 0 for none), and whether each is known [B]: 1, 0, or -1
-    where it is not to be asked."""
+    heard, the label [B] (event * levels + level, 0 for none), whether each is known [B]: 1, 0, or -1 where it
+    is not to be asked, and the number [B] of its group among `Mixer.strangers`, OUTSIDE for a sound of a
+    word or a mixture."""
 
     fbanks: Tensor
     patches: Tensor
@@ -71,6 +72,7 @@ class Heard:
     share: Tensor
     labels: Tensor
     known: Tensor
+    strangers: Tensor
 
 
 def power(energies: Tensor) -> float:
@@ -88,11 +90,13 @@ class Mixer:
     """Draws batches from clips: crops of 0.5 to 5 s, mixtures, seams, fades and silence.
 
     `outside` is the share of sounds without a word, `share` that of recordings where there are some.
+    `strangers` are the groups of sounds without a word.
     """
 
     def __init__(self, clips: list[Clip], recorded: list[Clip], outside: float = 0.3, share: float = 0.5):
         self.outside, self.share = outside, share
         self.synthetic, self.recorded = self._grouped(clips), self._grouped(recorded)
+        self.strangers = sorted({clip.group for clip in [*clips, *recorded] if clip.event == OUTSIDE})
 
     @staticmethod
     def _grouped(clips: list[Clip]) -> dict[int, list[list[Clip]]]:
@@ -106,17 +110,15 @@ class Mixer:
         """A batch of so many sounds, of each of which so many patches are encoded."""
         rows = [self._sound(_Random(generator), patches) for _ in range(size)]
         fbanks, chosen, *numbers = zip(*rows)
-        events, second, share, labels, known = (torch.tensor(column) for column in numbers)
-        return Heard(torch.stack(fbanks), torch.stack(chosen), events, second, share, labels, known)
+        return Heard(torch.stack(fbanks), torch.stack(chosen), *(torch.tensor(column) for column in numbers))
 
     def _pick(self, random: _Random, event: int) -> Clip:
         pools = [pool for pool in (self.synthetic, self.recorded) if pool.get(event)]
         pool = pools[-1] if random() < self.share else pools[0]
         return random.choice(random.choice(pool[event]))
 
-    def _crop(self, random: _Random, event: int, frames: int) -> tuple[Tensor, float]:
-        """Part of a clip of an event, [up to frames, mel], varied, at 0 LUFS, and the power that is."""
-        clip = self._pick(random, event)
+    def _crop(self, random: _Random, clip: Clip, frames: int) -> tuple[Tensor, float]:
+        """Part of a clip, [up to frames, mel], varied, at 0 LUFS, and the power that is."""
         energies = clip.energies
         whole = gated(clip.frames)
         if len(energies) > frames:
@@ -134,15 +136,16 @@ class Mixer:
         event = random.below(len(EVENTS)) if known else OUTSIDE
         long = random() < 0.5
         frames = int(FRAMES_A_SECOND * (LONG if long else SHORT * (LONG / SHORT) ** random()))
-        energies, loudest = self._crop(random, event, frames)
+        clip = self._pick(random, event)
+        energies, loudest = self._crop(random, clip, frames)
         second, share, asked = OUTSIDE, 0.0, int(known)
+        stranger = OUTSIDE if known else self.strangers.index(clip.group)
         what = random()
         if what < 0.35:
             below = 12 * random() if known else 6 + 20 * random()
-            stranger = random() < 0.25
-            other = OUTSIDE if stranger else random.below(len(EVENTS))
-            if known or stranger:
-                behind, _ = self._crop(random, other, len(energies))
+            other = OUTSIDE if random() < 0.25 else random.below(len(EVENTS))
+            if known or other == OUTSIDE:
+                behind, _ = self._crop(random, self._pick(random, other), len(energies))
                 energies = mixed(energies, behind, -below, random)
                 if known and other == OUTSIDE and below < 6:
                     asked = -1
@@ -151,7 +154,8 @@ class Mixer:
         elif what < 0.5 and known:
             # More of the same, or a seam to another event, of which less is heard.
             other = event if random() < 0.5 else random.below(len(EVENTS))
-            tail, _ = self._crop(random, other, max(16, int(len(energies) * 0.4 * random())))
+            length = max(16, int(len(energies) * 0.4 * random()))
+            tail, _ = self._crop(random, self._pick(random, other), length)
             keep = len(energies) - len(tail)
             if keep > len(tail):
                 parts = [energies[:keep], tail + nepers(6 * random.signed())]
@@ -166,7 +170,7 @@ class Mixer:
         if random() < 0.15:
             energies = with_silence(energies, random)
         fbank, chosen = patched(energies, patches, random)
-        return fbank, chosen, event, second, share, label, asked
+        return fbank, chosen, event, second, share, label, asked, stranger
 
 
 class _Random:

@@ -44,12 +44,12 @@ MADE_BY = "python -m aai.soundworld.build"
 
 @dataclass(frozen=True)
 class Round:
-    """A training's steps, its rate, the patches encoded of each sound, and the share of recordings among
-    sounds of which there are some."""
+    """A training's steps, its rate, the patches encoded of each sound (fewest and most), and the share of
+    recordings among sounds of which there are some."""
 
     steps: int
     rate: float
-    patches: int
+    patches: tuple[int, int]
     recorded: float = 0.5
 
 
@@ -61,8 +61,8 @@ class Calibration:
     tau: float = 0.05
 
 
-PRETRAINING = Round(2800, 1e-3, 32)
-TUNING = Round(1300, 6e-4, 48, recorded=0.6)
+PRETRAINING = Round(5500, 1e-3, (24, 48))
+TUNING = Round(800, 6e-4, (32, 192), recorded=0.6)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ def test_a_batch_is_consistent(mixer):
     assert mixed.any() and (heard.share[mixed] > 0).all() and (heard.share[~mixed] == 0).all()
     assert (heard.share <= 0.5).all() and (heard.second[mixed] != heard.events[mixed]).all()
     assert 5 < inside.logical_not().sum() < 40
+    assert mixer.strangers == ["bells"] and (heard.strangers[inside] == OUTSIDE).all()
+    assert set(heard.strangers[~inside].tolist()) == {0}
 
 
 def test_the_same_seed_draws_the_same_batch(mixer):

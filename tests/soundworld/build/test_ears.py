@@ -54,8 +54,8 @@ def test_recordings_of_packages_are_events_or_strangers(tmp_path):
 
 def test_the_build_makes_an_encoder_that_knows(tmp_path, caption_encoder, monkeypatch):
     """Every part at its smallest: two steps, few sounds."""
-    monkeypatch.setattr(ears, "PRETRAINING", ears.Round(2, 1e-3, 8))
-    monkeypatch.setattr(ears, "TUNING", ears.Round(1, 1e-3, 8))
+    monkeypatch.setattr(ears, "PRETRAINING", ears.Round(2, 1e-3, (8, 8)))
+    monkeypatch.setattr(ears, "TUNING", ears.Round(1, 1e-3, (8, 8)))
     monkeypatch.setattr(ears, "synthesized", lambda make=ears.synthesized: make(10, 2))
     monkeypatch.setattr(ears, "train_visual", lambda *arguments, **options: None)
     recordings = tmp_path / "esc10"

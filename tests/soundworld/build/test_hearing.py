@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from aai.encoders.cavmae import CAVMAE
 from aai.soundworld.build.clips import OUTSIDE, Clip, Heard, Mixer
@@ -39,6 +40,7 @@ def test_a_mixtures_words_share_what_is_heard():
         torch.tensor([0.0, 0.3, 0.0]),
         torch.tensor([4, 11, 0]),
         torch.tensor([1, 1, 0]),
+        torch.tensor([OUTSIDE, OUTSIDE, 0]),
     )
     targets = wanted(heard, 50)
     torch.testing.assert_close(targets.sum(-1), torch.ones(3))
@@ -59,7 +61,14 @@ def test_training_moves_the_audio_branch_and_the_test_alone(mixer, targets):
     before = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
     seen = []
     averaged = train_ears(
-        trained, mixer, targets, 3, 1e-3, batch=12, patches=8, callback=lambda step, parts: seen.append(parts)
+        trained,
+        mixer,
+        targets,
+        3,
+        1e-3,
+        batch=12,
+        patches=(6, 12),
+        callback=lambda step, parts: seen.append(parts),
     )
     changed = {name for name, tensor in trained.state_dict().items() if not torch.equal(tensor, before[name])}
     assert any("blocks_a" in name for name in changed) and any(name.startswith("head") for name in changed)
@@ -79,7 +88,7 @@ def test_a_stopped_training_goes_on(mixer, targets, tmp_path):
                 raise KeyboardInterrupt
 
         return train_ears(
-            ears(), mixer, targets, 120, 1e-3, batch=4, patches=4, state=state, callback=callback
+            ears(), mixer, targets, 120, 1e-3, batch=4, patches=(4, 8), state=state, callback=callback
         )
 
     whole = run(None)
@@ -92,5 +101,15 @@ def test_a_stopped_training_goes_on(mixer, targets, tmp_path):
 
 def test_sounds_of_no_word_are_not_told_apart(mixer, targets):
     heard = mixer.batch(torch.Generator().manual_seed(0), 24, 16)
-    parts = losses(ears(), heard, targets, torch.Generator().manual_seed(0))
+    strangers = nn.Linear(192, 1)
+    parts = losses(ears(), heard, targets, strangers, torch.Generator().manual_seed(0))
     assert parts["uniform"] >= 0 and 0 <= parts["right"] <= 1 and parts["loss"].requires_grad
+    # Of one kind alone nothing is to be told.
+    assert parts["strangers"] == 0
+
+
+def test_kinds_of_no_word_are_told_from_each_other(mixer, targets):
+    heard = mixer.batch(torch.Generator().manual_seed(0), 24, 16)
+    trained, kinds = ears(), nn.Linear(192, 3)
+    losses(trained, heard, targets, kinds, torch.Generator().manual_seed(0))["strangers"].backward()
+    assert kinds.weight.grad.abs().sum() > 0 and trained.model.norm_a.weight.grad.abs().sum() > 0
