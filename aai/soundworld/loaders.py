@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..picture.diffusers import DiffusersPictureModel
     from ..picture.flow import FlowPictureModel
     from ..picture.model import PictureModel
-    from .oracle import Oracle
+    from .oracle import EventsOracle, Oracle
 
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -28,7 +28,7 @@ PRESENCE = "presence"
 
 def weights_file(name: str, folder: Path = WEIGHTS) -> Path:
     """The path of a weight file ("unet", "flow", "text", "autoencoder", "sound_encoder", "oracle",
-    "adapter_unet", "adapter_flow", "presence").
+    "oracle_events", "adapter_unet", "adapter_flow", "presence").
 
     Raises InputError where it is missing.
     """
@@ -138,6 +138,14 @@ def load_oracle(folder: Path = WEIGHTS) -> Oracle:
 
     oracle = Oracle()
     oracle.load_state_dict(read_weights("oracle", folder))
+    return oracle.eval().requires_grad_(False)
+
+
+def load_events_oracle(folder: Path = WEIGHTS) -> EventsOracle:
+    from .oracle import EventsOracle
+
+    oracle = EventsOracle()
+    oracle.load_state_dict(read_weights("oracle_events", folder))
     return oracle.eval().requires_grad_(False)
 
 

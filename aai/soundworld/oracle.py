@@ -3,7 +3,7 @@ other model.
 
 One small convolutional network names the event and the scene, measures the event's intensity and outlines it.
 It learns from rendered pictures only, softened and disturbed at random, because a generator's pictures are
-softer than a renderer's.
+softer than a renderer's. A second one tells of each event whether it is there, for pictures of several.
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ class Oracle(nn.Module):
     @torch.no_grad()
     def grade(self, images: Tensor) -> Grades:
         """Grades pictures [B, 3, H, W] in [0, 1]; other sizes than 128 are resized first."""
-        if images.shape[-2:] != (128, 128):
-            images = F.interpolate(images, (128, 128), mode="bilinear", antialias=True)
-        event, scene, intensity, mask = self(images)
+        event, scene, intensity, mask = self(_at_its_size(images))
         names = (*EVENTS, CALM)
         return Grades(
             events=[names[i] for i in event.argmax(-1)],
@@ -82,3 +80,30 @@ class Oracle(nn.Module):
             intensities=intensity.tolist(),
             masks=mask > 0,
         )
+
+
+class EventsOracle(nn.Module):
+    """Pictures [B, 3, 128, 128] in [0, 1] to a logit for every event, [B, events]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList([_stage(3, 16), _stage(16, 32), _stage(32, 64), _stage(64, 128)])
+        self.there = nn.Linear(2 * 128, len(EVENTS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * 2 - 1
+        for stage in self.down:
+            x = stage(x)
+        # A small event fills few places, a large one all of them.
+        return self.there(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=-1))
+
+    @torch.no_grad()
+    def events(self, images: Tensor) -> list[set[str]]:
+        """The events that pictures [B, 3, H, W] in [0, 1] show; other sizes than 128 are resized first."""
+        return [{EVENTS[i] for i in row.nonzero()[:, 0]} for row in self(_at_its_size(images)) > 0]
+
+
+def _at_its_size(images: Tensor) -> Tensor:
+    if images.shape[-2:] == (128, 128):
+        return images
+    return F.interpolate(images, (128, 128), mode="bilinear", antialias=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,14 +39,23 @@ def render(scene: str, event: str | None, intensity: float, seed: int, size: int
     Raises InputError for an unknown scene or event, or an intensity outside (0, 1].
     """
     _check(scene, event, intensity)
+    return render_events(scene, {} if event is None else {event: intensity}, seed, size)
+
+
+def render_events(scene: str, intensities: Mapping[str, float], seed: int, size: int = UNITS) -> np.ndarray:
+    """A scene with several events, each at its intensity and before those that are named earlier, as uint8
+    [size, size, 3]. Raises InputError as `render` does."""
+    for event, intensity in intensities.items():
+        _check(scene, event, intensity)
     canvas = Canvas()
     scenes.DRAW[scene](canvas, np.random.default_rng([seed, SCENES.index(scene)]))
     picture = canvas.pixels(size)[..., :3]
-    if event in events.LIGHT:
-        weak, strong = (np.array(light, dtype=np.float32) for light in events.LIGHT[event])
-        picture = picture * (weak + (strong - weak) * np.float32(intensity))
-    layer = _event_layer(scene, event, intensity, seed, size)
-    if layer is not None:
+    for event, intensity in intensities.items():
+        if event in events.LIGHT:
+            weak, strong = (np.array(light, dtype=np.float32) for light in events.LIGHT[event])
+            picture = picture * (weak + (strong - weak) * np.float32(intensity))
+    for event, intensity in intensities.items():
+        layer = _event_layer(scene, event, intensity, seed, size)
         picture = picture * (1 - layer[..., 3:]) + layer[..., :3]
     return (picture * 255 + 0.5).clip(0, 255).astype(np.uint8)
 

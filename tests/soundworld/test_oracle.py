@@ -1,10 +1,11 @@
 """The shipped oracle, on pictures whose content is known."""
 
+import numpy as np
 import torch
 
-from aai.soundworld.loaders import load_oracle
+from aai.soundworld.loaders import load_events_oracle, load_oracle
 from aai.soundworld.oracle import CALM
-from aai.soundworld.pictures import event_mask, render
+from aai.soundworld.pictures import event_mask, render, render_events
 from aai.soundworld.world import EVENTS, SCENES
 
 
@@ -27,3 +28,10 @@ def test_a_picture_of_any_size_is_outlined():
     assert grades.masks.shape == (1, 64, 64) and grades.masks.dtype == torch.bool
     both, either = (grades.masks[0] & mask).sum(), (grades.masks[0] | mask).sum()
     assert both / either > 0.5
+
+
+def test_several_events_are_named():
+    scene = {"rain": 0.8, "dog": 0.7}
+    pictures = [render_events("city", scene, 5), render_events("village", {"clock": 0.7}, 6)]
+    shown = load_events_oracle().events(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255)
+    assert shown == [{"rain", "dog"}, {"clock"}]

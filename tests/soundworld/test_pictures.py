@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aai.errors import InputError
-from aai.soundworld.pictures import event_mask, render
+from aai.soundworld.pictures import event_mask, render, render_events
 from aai.soundworld.world import EVENTS, SCENES
 
 
@@ -43,3 +43,15 @@ def test_the_mask_is_where_the_event_is():
 def test_what_there_is_not_is_refused(scene, event, intensity):
     with pytest.raises(InputError):
         render(scene, event, intensity, 0)
+
+
+def test_several_events_stand_in_one_scene():
+    alone = render("city", "dog", 0.7, 3)
+    assert np.array_equal(render_events("city", {"dog": 0.7}, 3), alone)
+    both = render_events("city", {"rain": 0.7, "dog": 0.7}, 3)
+    dog = event_mask("city", "dog", 0.7, 3)
+    # What is named later stands in front.
+    assert np.abs(both.astype(int) - alone)[dog].mean() < np.abs(both.astype(int) - alone)[~dog].mean()
+    assert not np.array_equal(both, render("city", "rain", 0.7, 3))
+    with pytest.raises(InputError, match="no event 'flood'"):
+        render_events("city", {"rain": 0.5, "flood": 0.5}, 1)

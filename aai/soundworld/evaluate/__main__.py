@@ -4,6 +4,7 @@
   each fold by the encoder that was trained without it; and which sounds are unknown.
 - apart: mixtures of two unseen sounds taken apart, by what tells which words there are and, with
   --without-presence, by the splits' own words.
+- both: what is drawn of such a mixture, each of its sounds a word in one prompt.
 - captions: what is drawn of captions, every event in every scene, and how much of it is the decoder's grid.
 - tokens: the oracle's reading of "a photo of *", one token per class.
 - ablations: what carries a token, the sound or the references.
@@ -35,10 +36,11 @@ from ...inject.timeline import timeline
 from ...inject.windows import embed_windows
 from ...metrics import Share
 from ..library import references
-from ..loaders import load_adapter, load_oracle, load_picture_model, load_sound_encoder
+from ..loaders import load_adapter, load_events_oracle, load_oracle, load_picture_model, load_sound_encoder
 from ..sounds import unseen_sound
 from ..world import EVENTS, FOLDS
 from . import edits, films, instant
+from .both import both
 from .captions import captions
 from .hearing import (
     WINDOWS,
@@ -181,6 +183,9 @@ def main() -> None:
             drawn = films.drawn(model, oracle, stories[few], lines[few], word_of, print, folder)
             for what, value in drawn.items():
                 note(what, value)
+    if "both" in arguments.parts:
+        for what, value in both(model, load_events_oracle(), encoder, load_adapter(model)):
+            note(f"both, {what}", value)
     if "edits" in arguments.parts:
         for what, value in edits.edits(model, oracle, edit_tokens, range(4), print).items():
             note(f"edits, {what}", value)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...adapt.settings import TrainSettings
 from ...adapt.train import train_token
@@ -23,7 +22,7 @@ from ...audio import Sound
 from ...encoders.base import encode_sound
 from ...encoders.cavmae_encoder import CAVMAEEncoder
 from ...metrics import Share, nearest_label
-from ...picture.model import PictureModel, stacked
+from ...picture.model import PictureModel
 from ...prompt import Prompt
 from ...token import SoundToken
 from ..library import references
@@ -31,9 +30,8 @@ from ..loaders import load_adapter
 from ..oracle import Oracle
 from ..sounds import unseen_sound
 from ..world import EVENTS
-from .edits import GUIDANCE, SAMPLING_STEPS
 from .hearing import windows_of
-from .measure import INTENSITIES
+from .measure import INTENSITIES, draw_each
 
 SEEDS = 30_000
 """Where the seeds of more unseen sounds begin: no other measurement has these."""
@@ -44,8 +42,6 @@ AT_A_LEVEL = 4
 """Pictures of a level of loudness."""
 TRAINED = ("rain", "dog", "clock")
 """The events of which a token is trained from the instant one."""
-TOGETHER = 16
-"""Words whose pictures are drawn at a time."""
 STEPS, EVERY = 60, 10
 """Of the tokens that are trained from an instant one, and between two measurements of their loss."""
 
@@ -131,22 +127,12 @@ def named(
     where none are given."""
     events, sounds = zip(*rows)
     tokens = [adapter.token(encode_sound(encoder, sound).f_a) for sound in sounds]
-    shown = oracle.grade(draw_each(model, tokens, seeds or range(len(tokens)))).events
+    shown = oracle.grade(draw_each(model, photos(tokens), seeds or range(len(tokens)))).events
     return Share(sum(a == b for a, b in zip(events, shown)), len(events))
 
 
-def draw_each(model: PictureModel, tokens: Sequence[SoundToken], seeds: Sequence[int]) -> Tensor:
-    """One picture of each token, each with its seed, [N, 3, H, W]."""
-    uncond, drawn = model.encode_prompt(Prompt("")), []
-    for begin in range(0, len(tokens), TOGETHER):
-        part = slice(begin, begin + TOGETHER)
-        rows = [model.encode_prompt(Prompt("a photo of *", (token,))) for token in tokens[part]]
-        drawn.append(
-            model.sample(
-                stacked(rows), uncond, seeds=list(seeds[part]), steps=SAMPLING_STEPS, guidance=GUIDANCE
-            )
-        )
-    return model.decode(torch.cat(drawn)).clamp(0, 1)
+def photos(tokens: Iterable[SoundToken]) -> list[Prompt]:
+    return [Prompt("a photo of *", (token,)) for token in tokens]
 
 
 def loudness(
@@ -163,7 +149,7 @@ def loudness(
     levels = [intensity for intensity in INTENSITIES for _ in seeds]
     heard = [encode_sound(encoder, unseen_sound(event, 700, intensity)).f_a for intensity in INTENSITIES]
     tokens = [token for f_a in heard for token in [adapter.token(f_a)] * len(seeds)]
-    pictures = draw_each(model, tokens, list(seeds) * len(INTENSITIES))
+    pictures = draw_each(model, photos(tokens), list(seeds) * len(INTENSITIES))
     return float(spearmanr(levels, oracle.grade(pictures).intensities).statistic)
 
 

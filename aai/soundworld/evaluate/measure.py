@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+import torch
 from torch import Tensor
 
 from ...adapt.train import TrainSettings, train_token
 from ...audio import Sound
 from ...encoders.cavmae_encoder import CAVMAEEncoder
 from ...metrics import Share
-from ...picture.model import PictureModel
+from ...picture.model import PictureModel, stacked
 from ...prompt import Prompt
 from ...token import SoundToken
 from ..library import references
@@ -19,6 +20,8 @@ from ..oracle import Oracle
 from ..sounds import unseen_sound
 from .edits import GUIDANCE, SAMPLING_STEPS
 
+TOGETHER = 16
+"""Prompts whose pictures are drawn at a time."""
 INTENSITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
 BY_SOUND, HELD_FIXED, ONE_ADAPTER = SERIES = (
     "references by the sound",
@@ -26,8 +29,8 @@ BY_SOUND, HELD_FIXED, ONE_ADAPTER = SERIES = (
     "one adapter, references held fixed",
 )
 PARTS = (
-    *("hear", "apart", "captions", "tokens", "ablations", "loudness", "edits", "sweep", "instant", "words"),
-    "film",
+    *("hear", "apart", "both", "captions", "tokens", "ablations", "loudness", "edits", "sweep", "instant"),
+    *("words", "film"),
 )
 
 
@@ -46,6 +49,18 @@ def draw(
     return model.decode(
         model.sample(cond, uncond, seeds=list(seeds), steps=SAMPLING_STEPS, guidance=GUIDANCE)
     ).clamp(0, 1)
+
+
+def draw_each(model: PictureModel, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Tensor:
+    """One picture of each prompt, each with its seed, [N, 3, H, W] in [0, 1]."""
+    uncond, drawn = model.encode_prompt(Prompt("")), []
+    for begin in range(0, len(prompts), TOGETHER):
+        part = slice(begin, begin + TOGETHER)
+        rows = stacked([model.encode_prompt(prompt) for prompt in prompts[part]])
+        drawn.append(
+            model.sample(rows, uncond, seeds=list(seeds[part]), steps=SAMPLING_STEPS, guidance=GUIDANCE)
+        )
+    return model.decode(torch.cat(drawn)).clamp(0, 1)
 
 
 def share_named(oracle: Oracle, pictures: dict[str, Tensor]) -> Share:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from aai.soundworld.evaluate import instant
+from aai.soundworld.evaluate.measure import draw_each
 from aai.soundworld.loaders import load_picture_model, load_sound_encoder
 
 
@@ -23,6 +24,6 @@ def test_each_word_is_drawn_with_its_own_seed():
     adapter = instant.adapter_of(ears, model, None)
     f_a = ears.embed([sound for _, sound in instant.unseen(["rain", "dog"])[:: instant.EACH]])
     tokens = [adapter.token(row) for row in f_a]
-    both = instant.draw_each(model, tokens, [3, 4])
-    alone = instant.draw_each(model, tokens[1:], [4])
+    both = draw_each(model, instant.photos(tokens), [3, 4])
+    alone = draw_each(model, instant.photos(tokens[1:]), [4])
     torch.testing.assert_close(both[1:], alone, atol=1e-3, rtol=0)
