@@ -86,7 +86,9 @@ def tokens(
         token = make_token(model, f_a, references(f_a, encoder)[0], settings, "sound")
         seconds = time.monotonic() - start
         drawn[event] = draw(model, token, seeds)
-        say(f"{event}: encoded and trained in {seconds:.0f} s, cos(e, f_a) {token.cosine()['clip_l']:.2f}")
+        hits = share_named(oracle, {event: drawn[event]})
+        cosine = token.cosine()["clip_l"]
+        say(f"{event}: {hits}; encoded and trained in {seconds:.0f} s, cos(e, f_a) {cosine:.2f}")
     return share_named(oracle, drawn)
 
 
