@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
 from aai.errors import InputError
 from bench import edit_flux, rivals
+from bench.__main__ import interleaved
 from bench.align import FORMS, TOWER, form_rows, step_rows
 from bench.edit import step_jobs
 from bench.film import chunk_jobs
@@ -145,6 +147,14 @@ def test_a_steps_forms_hear_and_skip_what_they_say(monkeypatch):
     assert heard["the twin every other step"] == [(patches, False)] * 3
     assert heard["all three, a quarter"] == [(patches // 4, True)] * 3
     assert [row["ratio"] for row in rows] == pytest.approx([1, 0.5, 0.5, 0.5, 0.25, 0.25])
+
+
+def test_the_processors_time_is_without_the_wait():
+    jobs = {"rests": lambda: time.sleep(0.2), "works": lambda: sum(range(200_000))}
+    by_wall = interleaved(jobs, 1)
+    by_processor = interleaved(jobs, 1, time.process_time)
+    assert by_wall["rests"] >= 0.2 > 0.1 > by_processor["rests"]
+    assert by_processor["works"] > 0
 
 
 def test_rivals_need_clones(tmp_path):
