@@ -50,16 +50,18 @@ MODELS = {
 """What benches of several models are measured on; the first is the default."""
 
 
-def interleaved(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """The median seconds of each job; the jobs take turns, so a busy machine slows all alike."""
+def interleaved(
+    jobs: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """The median seconds of each job by `clock`; the jobs take turns, so a busy machine slows all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for job in jobs.values():
         job()
     for _ in range(repeats):
         for name, job in jobs.items():
-            begin = time.perf_counter()
+            begin = clock()
             job()
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].append(clock() - begin)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -76,6 +78,11 @@ def main() -> int:
     parser.add_argument("name", choices=sorted([*BENCHES, "parity", "rivals"]))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each job (%(default)s)")
+    parser.add_argument(
+        "--processor",
+        action="store_true",
+        help="measure the processor's time, of all threads, which other work on the machine changes little",
+    )
     parser.add_argument(
         "--script", type=Path, metavar="FILE", help="token: diffusers' textual_inversion.py, to compare with"
     )
@@ -116,7 +123,8 @@ def main() -> int:
             return parity.run(options.checkout, options.json)
         if options.name == "rivals":
             return rivals.run(options.checkout, options.json)
-        rows = module.rows(lambda jobs: interleaved(jobs, options.repeats), **given)
+        clock = time.process_time if options.processor else time.perf_counter
+        rows = module.rows(lambda jobs: interleaved(jobs, options.repeats, clock), **given)
         if options.name == "families" and options.into:
             families.write_table(rows, options.into)
     except InputError as error:

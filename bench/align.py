@@ -1,12 +1,13 @@
 """A training step of stage 1 part by part, against the audio tower alone, which it cannot do without; the
-step with the frozen towers' features stored, against the same step that reads its files and runs the towers
-again; and the filter bank of a batch against torchaudio one clip at a time."""
+step in its cheaper forms, against the plain one; the step with the frozen towers' features stored, against
+the same step that reads its files and runs the towers again; and the filter bank of a batch against
+torchaudio one clip at a time."""
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,9 +19,10 @@ from aai.align.augment import Augment
 from aai.align.batches import Batches
 from aai.align.features import encode
 from aai.align.settings import AlignSettings
-from aai.align.train import Pairs, eq1, follow
+from aai.align.train import AlignTrainer, Pairs, eq1, follow
 from aai.audio import Sound, save
 from aai.data.clips import Clip, scan
+from aai.distributed import ALONE
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
 from aai.encoders.cavmae_encoder import CAVMAEEncoder
 from aai.encoders.clip import CLIPText
@@ -30,6 +32,18 @@ from bench import fbank
 RATE, SECONDS = 44100, 10
 NOISE = Augment.named("noise")
 TOWER = "the audio tower, forwards and backwards"
+OF_CLIPS = (TOWER, "the twin, forwards", "losses", "reading and augmentation")
+"""The parts of a step that a larger batch makes longer."""
+BATCH = 32
+PLAIN = AlignSettings(steps=10**6, rate=1e-6, batch=2)
+FORMS = {
+    "plain": PLAIN,
+    "in bf16": replace(PLAIN, bf16=True),
+    "half of the patches": replace(PLAIN, keep=0.5),
+    "a quarter of the patches": replace(PLAIN, keep=0.25),
+    "the twin every other step": replace(PLAIN, twin_every=2),
+    "all three, a quarter": replace(PLAIN, bf16=True, keep=0.25, twin_every=2),
+}
 
 
 def make_clips(folder: Path, count: int, pictures: int = 10) -> list[Clip]:
@@ -44,28 +58,46 @@ def make_clips(folder: Path, count: int, pictures: int = 10) -> list[Clip]:
     return scan(folder)
 
 
-def stepper(encoder: CAVMAEEncoder) -> Callable[[Pairs], None]:
-    """A training step as `align` makes it."""
-    model, settings = encoder.model, AlignSettings(batch=2)
-    parameters = model.audio_parameters()
-    for parameter in parameters:
-        parameter.requires_grad_(True)
-    twin = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.AdamW(parameters, lr=1e-6)
+def stepper(model: CAVMAE) -> Callable[..., None]:
+    """A training step as `align` makes it, on a batch, with the settings of any form."""
+    given: list[Pairs] = []
+    trainer = AlignTrainer(model, lambda *_: given.pop(), PLAIN, ALONE)
+    trainer.begin(None)
 
-    def step(pairs: Pairs) -> None:
-        optimizer.zero_grad()
-        eq1(model, twin, pairs, settings, 0.4, None)[0].backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        follow(twin, model, settings.m)
+    def step(pairs: Pairs, settings: AlignSettings = PLAIN) -> None:
+        given.append(pairs)
+        trainer.settings = settings
+        trainer.update(trainer.gradients(len(trainer.state.curve))[0])
 
     return step
 
 
+def form_rows(measure, name: str, model: CAVMAE, count: int) -> list[dict]:
+    """A step of `count` clips in each form, in seconds and as a share of the plain one."""
+    c, step = model.config, stepper(model)
+    f_t, f_v = torch.randn(2, count, c.dim)
+    pairs = Pairs(torch.randn(count, c.frames, c.mel_bins), f_t, f_v, torch.arange(count))
+
+    def steps(settings: AlignSettings) -> Callable[[], None]:
+        # As many as have one pass of the twin.
+        return lambda: [step(pairs, settings) for _ in range(settings.twin_every)]
+
+    seconds = measure({form: steps(settings) for form, settings in FORMS.items()})
+    each = {form: seconds[form] / settings.twin_every for form, settings in FORMS.items()}
+    return [
+        {
+            "what": f"a step of {count} clips, {name} size, {form}",
+            "value": value,
+            "unit": "s",
+            "ratio": value / each["plain"],
+        }
+        for form, value in each.items()
+    ]
+
+
 def jobs(encoder: CAVMAEEncoder, tower: TextTower, clips: list[Clip]) -> dict[str, Callable[[], None]]:
     """One step on all the clips: from what was stored, and from their files (one picture of each)."""
-    step, random, size = stepper(encoder), torch.Generator().manual_seed(0), len(clips)
+    step, random, size = stepper(encoder.model), torch.Generator().manual_seed(0), len(clips)
     config, words = encoder.model.config, sorted({clip.label for clip in clips})
     vectors = dict(zip(words, label_vectors(tower, words)))
     stored = Batches(encode(encoder, clips, vectors), config, NOISE)
@@ -133,12 +165,17 @@ def step_parts(model: CAVMAE, count: int) -> dict[str, Callable[[], None]]:
 
 
 def step_rows(measure, name: str, model: CAVMAE, count: int) -> list[dict]:
-    """The parts of a step, and their sum, in seconds and as shares of the audio tower alone."""
+    """The parts of a step, their sum, and what that makes of BATCH clips, in seconds and as shares of the
+    audio tower alone."""
     seconds = measure(step_parts(model, count))
-    seconds[f"a step of {count} clips, the sum of its parts"] = sum(seconds.values())
+    tower, whole = seconds[TOWER], sum(seconds.values())
+    more = (BATCH / count - 1) * sum(seconds[part] for part in OF_CLIPS)
+    shares = {what: (value, value / tower) for what, value in seconds.items()}
+    shares[f"a step of {count} clips, the sum of its parts"] = whole, whole / tower
+    shares[f"reckoned for {BATCH} clips"] = whole + more, (whole + more) / (tower * BATCH / count)
     return [
-        {"what": f"{name} size: {what}", "value": value, "unit": "s", "ratio": value / seconds[TOWER]}
-        for what, value in seconds.items()
+        {"what": f"{name} size: {what}", "value": value, "unit": "s", "ratio": ratio}
+        for what, (value, ratio) in shares.items()
     ]
 
 
@@ -172,6 +209,8 @@ def soundworlds() -> tuple[CAVMAEEncoder, TextTower]:
 def rows(measure) -> list[dict]:
     made = step_rows(measure, "SoundWorld's", soundworlds()[0].model, 16)
     made += step_rows(measure, "CAV-MAE's", audio_branch(), 2)
+    made += form_rows(measure, "SoundWorld's", soundworlds()[0].model, 16)
+    made += form_rows(measure, "CAV-MAE's", audio_branch(), 2)
     for name, towers, count in (("SoundWorld's", soundworlds, 16), ("CAV-MAE's", cavmae_and_clip, 2)):
         with tempfile.TemporaryDirectory() as folder:
             clips = make_clips(Path(folder), count)

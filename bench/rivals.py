@@ -1,9 +1,9 @@
-"""`python -m bench rivals --checkout DIR`: our Wav2CLIP, AudioCLIP and SGSIM against the original code, fp32,
-random weights.
+"""`python -m bench rivals --checkout DIR`: our Wav2CLIP, AudioCLIP, SGSIM and GlueNet against the original
+code, fp32, random weights.
 
 DIR holds clones of the repositories in CLONES, or some of them. Their code needs librosa, opencv-python,
-termcolor and timm beside this project's own packages. Prints the greatest difference of each comparison and
-fails where one is above its bound.
+termcolor, timm and einops beside this project's own packages. Prints the greatest difference of each
+comparison and fails where one is above its bound.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aai.audio import Sound
+from aai.encoders.gluenet import PLACES, ROWS, STATE_LENGTHS, WIDER, GlueNet, GlueNetTower
 from aai.encoders.loaders import load
+from aai.encoders.published import fill, read_tensors
 from aai.errors import InputError
 
 BOUND = 1e-4
-CLONES = ("lyrebird-wav2clip", "AudioCLIP", "sound-guided-semantic-image-manipulation")
+CLONES = ("lyrebird-wav2clip", "AudioCLIP", "sound-guided-semantic-image-manipulation", "GlueGen")
 LENGTHS = (1, 4, 5, 10)
 
 
@@ -183,6 +185,25 @@ def sgsim(clone: Path) -> dict[str, float]:
     return compare(read_back(theirs.state_dict(), "resnet18_57.pth"), 44100, heard)
 
 
+def gluenet(clone: Path) -> dict[str, float]:
+    with imported(clone / "sound-gluenet", "model") as (package,):
+        theirs = package.Translator_w_head_v0(ROWS, PLACES, 1024 // ROWS, 768, WIDER, 5).eval()
+    scatter_weights(theirs)
+    ours = GlueNetTower().eval()
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(theirs.state_dict(), Path(folder) / "gluenet.ckpt")
+        fill(ours, read_tensors(Path(folder) / "gluenet.ckpt"), "gluenet.ckpt", GlueNet.whose)
+    features = F.normalize(torch.randn(4, 1024), dim=-1)
+    with torch.no_grad():
+        own, other = ours(features), theirs(features.reshape(-1, ROWS, 1024 // ROWS))
+    # As their pipeline does behind it.
+    other = other * torch.tensor(STATE_LENGTHS)[:, None] / 2
+    return {
+        "GlueNet, states": (own - other).abs().max().item(),
+        "GlueNet, most of a state's change from sound to sound": (other - other[:1]).abs().max().item(),
+    }
+
+
 def run(checkout: Path | None, as_json: bool) -> int:
     """Raises InputError where no clone is there."""
     there = {name: checkout / name for name in CLONES if checkout and (checkout / name).is_dir()}
@@ -192,7 +213,7 @@ def run(checkout: Path | None, as_json: bool) -> int:
             "with --checkout."
         )
     rows: dict[str, float] = {}
-    for name, bench in zip(CLONES, (wav2clip, audioclip, sgsim)):
+    for name, bench in zip(CLONES, (wav2clip, audioclip, sgsim, gluenet)):
         if name in there:
             rows |= bench(there[name].resolve())
     print(json.dumps(rows, indent=1) if as_json else "\n".join(f"{k}: {v:.1e}" for k, v in rows.items()))

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
 from aai.errors import InputError
 from bench import edit_flux, rivals
-from bench.align import TOWER, step_rows
+from bench.__main__ import interleaved
+from bench.align import FORMS, TOWER, form_rows, step_rows
 from bench.edit import step_jobs
 from bench.film import chunk_jobs
 
@@ -113,9 +115,46 @@ def test_a_steps_parts_are_all_of_it_and_change_the_model():
 
     rows = step_rows(measure, "a small", model, 2)
     (whole,) = [row for row in rows if "sum of its parts" in row["what"]]
-    assert len(rows) == 7 and whole["value"] == pytest.approx(1.0) and whole["ratio"] == pytest.approx(2.0)
+    assert len(rows) == 8 and whole["value"] == pytest.approx(1.0) and whole["ratio"] == pytest.approx(2.0)
+    # Of 2 clips, four parts take 0.8 s and two 0.2 s however many the clips are.
+    assert rows[-1]["value"] == pytest.approx(16 * 0.8 + 0.2)
+    assert rows[-1]["ratio"] == pytest.approx(13 / 8)
     assert all(parameter.grad is not None for parameter in model.audio_parameters())
     assert not torch.equal(model.norm_a.weight, before)
+
+
+def test_a_steps_forms_hear_and_skip_what_they_say(monkeypatch):
+    model = CAVMAE(CAVMAEConfig(dim=16, depth_a=1, depth_v=1, heads=2, frames=64, image_size=32))
+    patches, heard, features = model.config.audio_tokens, {}, CAVMAE.audio_features
+
+    def measure(jobs):
+        for form, job in jobs.items():
+            passes = heard[form] = []
+
+            def recorded(own, fbanks, keep=None, passes=passes):
+                passes.append((patches if keep is None else keep.shape[1], torch.is_autocast_enabled("cpu")))
+                return features(own, fbanks, keep)
+
+            monkeypatch.setattr(CAVMAE, "audio_features", recorded)
+            job()
+        return {name: 3.0 if name == "plain" else 1.5 for name in jobs}
+
+    rows = form_rows(measure, "a small", model, 2)
+    assert len(rows) == len(FORMS)
+    # The tower and the twin in a step, then the tower alone in the next.
+    assert heard["plain"] == [(patches, False)] * 2 and heard["in bf16"] == [(patches, True)] * 2
+    assert heard["half of the patches"] == [(patches // 2, False)] * 2
+    assert heard["the twin every other step"] == [(patches, False)] * 3
+    assert heard["all three, a quarter"] == [(patches // 4, True)] * 3
+    assert [row["ratio"] for row in rows] == pytest.approx([1, 0.5, 0.5, 0.5, 0.25, 0.25])
+
+
+def test_the_processors_time_is_without_the_wait():
+    jobs = {"rests": lambda: time.sleep(0.2), "works": lambda: sum(range(200_000))}
+    by_wall = interleaved(jobs, 1)
+    by_processor = interleaved(jobs, 1, time.process_time)
+    assert by_wall["rests"] >= 0.2 > 0.1 > by_processor["rests"]
+    assert by_processor["works"] > 0
 
 
 def test_rivals_need_clones(tmp_path):

@@ -22,8 +22,12 @@ class AlignSettings:
     whose last block is the audio branch's own, and moves with it (the model needs `share_unified`, the
     batches `tokens_v`); "none": no twin and no L_t. `learn_tau` learns the temperature, starting at `tau`,
     within TAU_RANGE (ALBEF starts at 0.07). `multi_positive` shares a label's positives in L_c(A, T). `keep`
-    is the share of patches that a training step encodes (patchout; 1 keeps all). alpha rises from 0 over
-    `ramp_steps`, ALBEF's first epoch.
+    is the share of patches that a training step encodes (patchout; 1 keeps all); the twin hears the same
+    ones, so that p and q differ by their weights alone. alpha rises from 0 over `ramp_steps`, ALBEF's first
+    epoch.
+
+    `twin_every`: the twin's pass and L_t come every so many steps, where L_t counts as many times, so that
+    the steps are eq. 1 on average; the twin then follows by m for each step that has passed.
 
     `batch` is the number of sounds that are contrasted with one another, over all processes. A step
     accumulates the gradients of `accumulate` such batches; the negatives of a sound are those of its own
@@ -55,6 +59,7 @@ class AlignSettings:
     accumulate: int = 1
     bf16: bool = False
     schedule: str = "cosine"
+    twin_every: int = 1
 
     def __post_init__(self) -> None:
         if self.momentum not in MOMENTA:
@@ -66,10 +71,9 @@ class AlignSettings:
                 f"{self.steps} steps of {self.batch} sounds teach nothing: take at least 1 step and 2 "
                 "sounds, since a sound is told from the others of its batch."
             )
-        if self.accumulate < 1 or self.warmup < 1:
-            raise InputError(
-                f"accumulate {self.accumulate} and warmup {self.warmup} must be 1 or more: 1 does without."
-            )
+        for name in ("accumulate", "warmup", "twin_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)} must be 1 or more: 1 does without.")
         if not 0 < self.rate < math.inf:
             raise InputError(f"A rate of {self.rate:g} cannot train: take one above 0.")
         if not TAU_RANGE[0] <= self.tau <= TAU_RANGE[1]:

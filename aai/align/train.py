@@ -72,11 +72,12 @@ def eq1(
     tau: Tensor | None = None,
     distributed: Distributed = ALONE,
     audio_features: Callable[[Tensor, Tensor | None], Tensor] | None = None,
+    times_l_t: int = 1,
 ) -> tuple[Tensor, dict[str, float]]:
     """Eq. 1 on a batch, of which `pairs` is this process's share: the loss, and its parts as numbers.
 
     `keep` [B, n] names the patches to encode (None: all); `tau` is a learned temperature; `audio_features`
-    stands in for the model's own.
+    stands in for the model's own. L_t counts `times_l_t` times; at 0 it is told as 0, and the twin rests.
     """
     tau = settings.tau if tau is None else tau
 
@@ -96,14 +97,14 @@ def eq1(
     a_t = info_nce(f_a, f_t, tau, targets) if settings.audio_text else zero
     a_v = info_nce(f_a, f_v, tau) if settings.audio_visual else zero
     l_t = zero
-    if settings.momentum != "none" and settings.audio_visual:
+    if settings.momentum != "none" and settings.audio_visual and times_l_t:
         with torch.no_grad():
             # A twin of what never moves is what it is a twin of: literally, q = p.
             q_a = embed(twin.audio_features) if settings.momentum == "audio" else f_a
             shared = settings.momentum == "literal_shared"
             q_v = distributed.gather(pool(twin.see(pairs.tokens_v))) if shared else f_v
         l_t = momentum_contrastive(f_a, f_v, q_a, q_v, tau)
-    loss = alignment_loss(a_t, a_v, l_t, alpha)
+    loss = alignment_loss(a_t, a_v, times_l_t * l_t, alpha)
     return loss, {"loss": loss.item(), "a_t": a_t.item(), "a_v": a_v.item(), "l_t": l_t.item()}
 
 
@@ -180,6 +181,7 @@ class AlignTrainer:
                     state.tau,
                     self.distributed,
                     self.audio_branch,
+                    0 if step % settings.twin_every else settings.twin_every,
                 )
                 (loss / settings.accumulate).backward()
             parts.append(losses)
@@ -192,9 +194,10 @@ class AlignTrainer:
         self.state.optimizer.step()
         with torch.no_grad():
             self.state.tau.clamp_(*TAU_RANGE)
-        if self.twin is not None:
-            follow(self.twin, self.model, self.settings.m)
         self.state.curve.append(losses)
+        every = self.settings.twin_every
+        if self.twin is not None and len(self.state.curve) % every == 0:
+            follow(self.twin, self.model, self.settings.m**every)
 
     def snapshot(self, measured: float | None = None) -> Best:
         """The weights as they are now."""

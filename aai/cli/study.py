@@ -43,6 +43,19 @@ def add(commands: Commands) -> None:
         )
         sub.add_argument("-k", type=positive, default=4, help="reference pictures (%(default)s)")
         add_study_arguments(sub)
+        if name == "compare":
+            sub.add_argument(
+                "--gluenet",
+                type=Path,
+                metavar="FILE",
+                help="GlueNet's weights (Apache-2.0): pictures of its states",
+            )
+            sub.add_argument(
+                "--audioclip",
+                type=Path,
+                metavar="FILE",
+                help="AudioCLIP's weights (MIT), through which it hears",
+            )
     sub = group.add(
         "people",
         people,
@@ -116,7 +129,14 @@ def adapter(options: argparse.Namespace) -> None:
 def compare(options: argparse.Namespace) -> None:
     from ..study.compare import CONDITIONS, run
 
-    _run(options, run, len(CONDITIONS), k=options.k)
+    if (options.gluenet is None) != (options.audioclip is None):
+        raise InputError("GlueNet hears through AudioCLIP: give both --gluenet and --audioclip, or neither.")
+    more = {}
+    if options.gluenet:
+        from ..encoders.gluenet import load
+
+        more["gluenet"] = load(options.gluenet, options.audioclip)
+    _run(options, run, len(CONDITIONS) + len(more), k=options.k, **more)
 
 
 def people(options: argparse.Namespace) -> None:

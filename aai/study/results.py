@@ -21,6 +21,7 @@ from ..adapt.settings import TrainSettings
 from ..adapt.train import TrainResult, train_token
 from ..charts import save
 from ..errors import InputError
+from ..picture.model import Conditioning
 from ..prompt import Prompt
 from ..token import SoundToken
 from .setting import Setting
@@ -92,6 +93,11 @@ def draw(
 ) -> Tensor:
     """`count` pictures [N, 3, H, W] in [0, 1] of a prompt; each study seed has noises of its own."""
     cond = setting.model.encode_prompt(Prompt(prompt, tuple(tokens)))
+    return draw_from(setting, cond, seed, count, batch)
+
+
+def draw_from(setting: Setting, cond: Conditioning, seed: int, count: int, batch: int = 4) -> Tensor:
+    """`draw`, of what a prompt is encoded to."""
     uncond = setting.model.encode_prompt(Prompt(""))
     pictures = []
     for part in torch.arange(1000 * seed, 1000 * seed + count).split(batch):

@@ -8,10 +8,16 @@ from aai.align.settings import AlignSettings
 from aai.errors import InputError
 
 
-@pytest.mark.parametrize("settings", [{"accumulate": 0}, {"warmup": 0}, {"keep": 0.0}, {"keep": 1.5}])
-def test_settings_that_make_no_sense_are_refused(settings):
-    with pytest.raises(InputError):
-        AlignSettings(**settings)
+@pytest.mark.parametrize("name", ["accumulate", "warmup", "twin_every"])
+def test_counts_of_nothing_are_refused(name):
+    with pytest.raises(InputError, match=f"{name} 0 must be 1 or more"):
+        AlignSettings(**{name: 0})
+
+
+@pytest.mark.parametrize("keep", [0.0, 1.5])
+def test_a_share_that_is_none_is_refused(keep):
+    with pytest.raises(InputError, match=f"share of {keep:g} of the patches"):
+        AlignSettings(keep=keep)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import dataclasses
 import pytest
 import torch
 
-from aai.align.losses import momentum_contrastive
+from aai.align.checkpoint import Checkpoint
+from aai.align.losses import info_nce, momentum_contrastive
 from aai.align.settings import AlignSettings
-from aai.align.train import Pairs, align, eq1, follow
+from aai.align.train import AlignTrainer, Pairs, align, eq1, follow
+from aai.distributed import ALONE
 from aai.encoders.cavmae import CAVMAE
 from aai.errors import InputError
 
@@ -246,12 +248,79 @@ def test_a_step_over_several_batches_has_their_mean_gradient(model, pairs):
     assert torch.cosine_similarity(model.modality_a.grad.flatten(), expected.flatten(), dim=0) > 0.9999
 
 
+def test_the_plain_form_is_eq_1_to_the_bit(model, pairs):
+    """Every step: the twin's pass, all patches, float32; against the equations written out."""
+    settings = AlignSettings(steps=5, batch=8, rate=1e-3, schedule="paper", ramp_steps=2, m=0.9)
+    theirs = copy.deepcopy(model)
+    twin = copy.deepcopy(theirs)
+    optimizer = torch.optim.AdamW(theirs.audio_parameters(), 1e-3, betas=(0.95, 0.999), weight_decay=0.02)
+    curve = []
+    for step in range(5):
+        alpha = 0.4 * min(1, step / 2)
+        f_a, q_a = theirs.audio_features(pairs.fbanks), twin.audio_features(pairs.fbanks).detach()
+        a_t, a_v = info_nce(f_a, pairs.f_t, 0.05), info_nce(f_a, pairs.f_v, 0.05)
+        l_t = momentum_contrastive(f_a, pairs.f_v, q_a, pairs.f_v, 0.05)
+        loss = a_t + (1 - alpha) * a_v + alpha / 2 * l_t
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            for follower, parameter in zip(twin.audio_parameters(), theirs.audio_parameters()):
+                follower.lerp_(parameter, 1 - 0.9)
+        curve.append({"loss": loss.item(), "a_t": a_t.item(), "a_v": a_v.item(), "l_t": l_t.item()})
+    assert align(model, lambda *_: pairs, settings).curve == curve
+    assert all(torch.equal(own, other) for own, other in zip(model.parameters(), theirs.parameters()))
+
+
+def test_a_twin_that_rests_follows_and_counts_for_the_steps_between(model, pairs):
+    settings = AlignSettings(steps=4, batch=8, rate=1e-2, schedule="paper", ramp_steps=0, m=0.9, twin_every=2)
+    trainer, lost, twins = AlignTrainer(model, lambda *_: pairs, settings, ALONE), [], []
+    trainer.begin(None)
+    for step in range(4):
+        twins.append(trainer.twin.modality_a.clone())
+        losses = trainer.gradients(step)[0]
+        trainer.update(losses)
+        lost.append(losses)
+    assert [losses["l_t"] > 1e-4 for losses in lost] == [False, False, True, False]
+    assert [losses["l_t"] == 0 for losses in lost[1::2]] == [True, True]
+    for losses, alpha, times in zip(lost, (0, 0.4, 0.4, 0.4), (2, 0, 2, 0)):
+        expected = losses["a_t"] + (1 - alpha) * losses["a_v"] + alpha / 2 * times * losses["l_t"]
+        assert losses["loss"] == pytest.approx(expected)
+    assert torch.equal(twins[0], twins[1]) and torch.equal(twins[2], twins[3])
+    torch.testing.assert_close(trainer.twin.modality_a, twins[3].lerp(model.modality_a, 1 - 0.9**2))
+
+
+@pytest.mark.parametrize(
+    "form", [{"bf16": True}, {"keep": 0.5}, {"twin_every": 2}, {"bf16": True, "keep": 0.5, "twin_every": 2}]
+)
+def test_each_cheaper_form_learns_the_same_batch(model, pairs, form):
+    settings = AlignSettings(steps=60, batch=8, rate=3e-3, warmup=5, **form)
+    before = eq1(model, None, pairs, AlignSettings(momentum="none"), 0.0, None)[1]
+    curve = align(model, lambda *_: pairs, settings).curve
+    # What was heard in part is known as a whole, too.
+    after = eq1(model, None, pairs, AlignSettings(momentum="none"), 0.0, None)[1]
+    assert curve[-1]["loss"] < 0.7 * curve[0]["loss"]
+    assert after["a_t"] < 0.7 * before["a_t"]
+
+
+def test_a_training_that_resumes_knows_the_twins_turn(model, pairs, tmp_path):
+    settings = AlignSettings(steps=6, batch=8, rate=1e-2, warmup=1, ramp_steps=1, m=0.5, twin_every=2)
+    whole = align(copy.deepcopy(model), lambda *_: pairs, settings).curve
+
+    def stop(step, total, figures):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", every=3)
+    with pytest.raises(KeyboardInterrupt):
+        align(copy.deepcopy(model), lambda *_: pairs, settings, stop, checkpoint=checkpoint)
+    assert align(model, lambda *_: pairs, settings, checkpoint=checkpoint).curve == whole
+
+
 def test_bfloat16_hears_nearly_the_same_and_learns_in_float32(model, pairs):
     whole = eq1(model, copy.deepcopy(model), pairs, AlignSettings(), 0.4, None)[0]
     half = eq1(model, copy.deepcopy(model), pairs, AlignSettings(bf16=True), 0.4, None)[0]
     assert half.dtype == torch.float32 and whole.item() != half.item()
     assert half.item() == pytest.approx(whole.item(), rel=0.05)
-    settings = AlignSettings(steps=40, batch=8, rate=3e-3, warmup=5, bf16=True)
-    curve = align(model, lambda *_: pairs, settings).curve
-    assert curve[-1]["a_t"] < 0.5 * curve[0]["a_t"]
+    align(model, lambda *_: pairs, AlignSettings(steps=2, batch=8, bf16=True))
     assert all(p.dtype == torch.float32 for p in model.parameters())

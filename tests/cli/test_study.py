@@ -39,6 +39,7 @@ def test_a_comparison_and_its_page(aai, folder):
         (("compare", "--sounds", "photos", "-o", "x"), "--library"),
         (("compare", "--model", "empty", "-o", "y"), "--model is for a study of your own"),
         (("compare", "--wav2clip", "rain.wav", "-o", "y"), "give --clip as well"),
+        (("compare", "--gluenet", "g.ckpt", "-o", "y"), "give both --gluenet and --audioclip"),
         (("people",), "nothing to ask about"),
         (("people", "photos"), "holds no study"),
     ],

@@ -3,6 +3,7 @@ real sound.
 
 - ablation: eq. 1 whole, without momentum, without L_c(A, V), without L_c(A, T), on SoundWorld's synthesized
   sounds, pictures and words, some seeds each: the paper's Tables 1 to 3.
+- cheaper: eq. 1 in forms that cost less a step, in the same way, with their seconds a step.
 - real: ten classes of recordings (ESC-10), each fold in turn held out, from random weights and from an
   encoder pre-trained on SoundWorld's synthesized sounds only. Fold 5 is never opened.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +49,14 @@ VARIANTS = {
     "without L_c(A, V)": {"audio_visual": False, "momentum": "none"},
     "without L_c(A, T)": {"audio_text": False},
 }
+FORMS = {
+    # As the ablation has it: a quarter of the patches, which is what CAV-MAE's pre-training sees.
+    "eq. 1": {},
+    "in bf16": {"bf16": True},
+    "an eighth of the patches": {"keep": 0.125},
+    "the twin every other step": {"twin_every": 2},
+    "all three": {"bf16": True, "keep": 0.125, "twin_every": 2},
+}
 ROUNDS = (1e-3, 8e-4, 6e-4, 4e-4)
 ARMS = ("from nothing", "from SoundWorld")
 
@@ -59,27 +69,38 @@ def share(hits: Share) -> dict:
 
 
 def ablation(study: Study, steps: int, seeds: int) -> dict:
-    """Every variant and seed; a table of means."""
+    """Eq. 1's parts: every variant and seed; a table of means."""
+    return compared(study, "ablation", VARIANTS, steps, seeds)
+
+
+def cheaper(study: Study, steps: int, seeds: int) -> dict:
+    """Eq. 1's cheaper forms: every form and seed; a table of means."""
+    return compared(study, "cheaper", FORMS, steps, seeds)
+
+
+def compared(study: Study, part: str, variants: dict[str, dict], steps: int, seeds: int) -> dict:
+    """Trains from the same random weights with each variant's settings; figures, and a table of means."""
     next_batch = study.training()
     settings = AlignSettings(
         steps=steps, batch=study.batch, rate=1e-3, multi_positive=True, keep=0.25, ramp_steps=steps // 4
     )
-    results: dict[str, list[dict]] = {name: [] for name in VARIANTS}
+    results: dict[str, list[dict]] = {name: [] for name in variants}
     # Seed by seed, so that a study that is stopped has compared all variants.
     for seed in range(seeds):
-        for number, (name, changed) in enumerate(VARIANTS.items()):
+        for number, (name, changed) in enumerate(variants.items()):
 
-            def make(seed: int = seed, name: str = name, changed: dict = changed) -> dict:
-                model = new_model(study, seed)
+            def make(seed: int = seed, changed: dict = changed) -> dict:
+                model, begun = new_model(study, seed), time.process_time()
                 align(model, next_batch, replace(settings, seed=seed, **changed))
-                return measured(study, model)
+                seconds = (time.process_time() - begun) / steps
+                return {**measured(study, model), "seconds a step": seconds}
 
-            results[name].append(study.run(f"ablation_{steps}/{number}_{seed}", make))
+            results[name].append(study.run(f"{part}_{steps}/{number}_{seed}", make))
             study.say(f"seed {seed}, {name}: {summary(results[name][-1])}")
     done = {"steps": steps, "seeds": seeds, "variants": results}
-    table = ablation_table(results)
-    files.write(study.out / f"ablation_{steps}.json", json.dumps(done, indent=1).encode(), "The study")
-    files.write(study.out / f"ablation_{steps}.md", table.encode(), "The study's table")
+    table = table_of_means(results)
+    files.write(study.out / f"{part}_{steps}.json", json.dumps(done, indent=1).encode(), "The study")
+    files.write(study.out / f"{part}_{steps}.md", table.encode(), "The study's table")
     print(table, flush=True)
     return done
 
@@ -118,7 +139,7 @@ def summary(figures: dict) -> str:
     return f"R@1 {rates}; audio-text {figures['audio-text']['value']:.3f}{zero}"
 
 
-def ablation_table(results: dict[str, list[dict]]) -> str:
+def table_of_means(results: dict[str, list[dict]]) -> str:
     """Markdown: mean and standard deviation over the seeds, in percent (MedR in rows)."""
     first = next(iter(results.values()))[0]
     columns: dict[str, Callable[[dict], float]] = {}
@@ -132,8 +153,12 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
     last = len(first["retrieval"]) - 1
     columns["text to sound, R@1"] = lambda r: 100 * r["retrieval"][last]["text to sound"]["R@1"]
     for name in first:
-        if name != "retrieval":
+        if name not in ("retrieval", "seconds a step"):
             columns[f"{name}, top-1"] = lambda r, n=name: 100 * r[n]["value"]
+
+    # Results from before a step's time was kept lack it.
+    if all("seconds a step" in run for runs in results.values() for run in runs):
+        columns["milliseconds of the processor a step"] = lambda r: 1000 * r["seconds a step"]
 
     def mean_and_spread(runs: list[dict], figure: Callable[[dict], float]) -> str:
         values = [figure(run) for run in runs]
@@ -285,11 +310,11 @@ def reporting(study: Study, what: str) -> Callable[[int, int, dict], None]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m aai.soundworld.align_study", description=__doc__)
-    parser.add_argument("part", choices=("ablation", "real"))
+    parser.add_argument("part", choices=("ablation", "cheaper", "real"))
     parser.add_argument("--out", type=Path, default=OUT, help="where it is kept (%(default)s)")
     parser.add_argument("--recordings", type=Path, help="ESC-10's folder of classes")
     parser.add_argument("--steps", type=int, default=300, help="training steps of each run (%(default)s)")
-    parser.add_argument("--seeds", type=int, default=3, help="ablation: seeds of each variant (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="of each variant, not for real (%(default)s)")
     parser.add_argument(
         "--pretrain", type=int, default=1200, help="real: steps on synthesized sounds (%(default)s)"
     )
@@ -300,10 +325,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.part == "real" and not options.recordings:
         raise InputError("Real sound needs recordings: give ESC-10's folder with --recordings.")
     study = Study(options.out, options.recordings, options.sounds)
-    if options.part == "ablation":
-        ablation(study, options.steps, options.seeds)
-    else:
+    if options.part == "real":
         real(study, options.steps, options.pretrain)
+    else:
+        {"ablation": ablation, "cheaper": cheaper}[options.part](study, options.steps, options.seeds)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,18 @@ def test_the_ablation_compares_all_variants_on_the_same_start(study, capsys):
     assert align_study.ablation(study, 1, 1)["variants"]["eq. 1"][0]["audio-text"]["value"] == 0.77
 
 
+def test_the_cheaper_forms_begin_alike_and_cost_time(study):
+    done = align_study.cheaper(study, steps=1, seeds=2)
+    assert list(done["variants"]) == list(align_study.FORMS)
+    assert all(run["seconds a step"] > 0 for runs in done["variants"].values() for run in runs)
+    # A first step of L_t, with the twin where the model is, adds nothing.
+    plain, rests = (done["variants"][name][0] for name in ("eq. 1", "the twin every other step"))
+    assert plain["retrieval"] == rests["retrieval"]
+    table = (study.out / "cheaper_1.md").read_text(encoding="utf-8")
+    assert table.startswith("| | eq. 1 | in bf16 | an eighth of the patches |")
+    assert "| milliseconds of the processor a step |" in table and "±" in table
+
+
 def test_real_sound_holds_each_fold_out_in_turn(study):
     done = align_study.real(study, steps=1, pretrain=1)
     for arm in align_study.ARMS:
