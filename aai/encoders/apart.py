@@ -78,14 +78,14 @@ def take_apart(encoder: SoundEncoder, sound: Sound, most: int = 2, name: str = "
             f"{LONGEST:g} s of it."
         )
     recording = sound.resample(encoder.rate)
-    presence, heard = getattr(encoder, "presence", None), None
-    if presence is None:
+    heard = None
+    if encoder.presence is None:
         heard = _hear_splits(encoder, recording)
         probable = heard.shares.topk(min(BEST, len(heard.shares)), 0).values.mean(0)
     else:
-        probable = presence(encoder, recording)
+        probable = encoder.presence(encoder, recording)
     order = probable.argsort(descending=True)[:most].tolist()
-    least = LEAST if presence is None else THRESHOLD
+    least = LEAST if encoder.presence is None else THRESHOLD
     words = [w for place, w in enumerate(order) if place == 0 or probable[w] >= least]
     if len(words) == 1:
         return [Part(whole, encoder.labels[words[0]], float(probable[words[0]]), 1.0, recording)]
