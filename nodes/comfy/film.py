@@ -53,7 +53,7 @@ def word_of(model, clip, token, timeline, adapter=None) -> WordOf:
 def check_film(model, latent: dict, lines: list[str], scale: str) -> None:
     """Raises InputError for a model that takes no edit, a latent of several, several prompts, or a scale
     beside the timeline's."""
-    pictures_of(model)
+    patch.check_editable(model)
     count = len(latent["samples"])
     if count != 1:
         raise InputError(
