@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ..audio import SILENCE_LUFS, Sound, loudness, sound_hash
 from ..errors import InputError
-from .base import SoundEmbedding, SoundEncoder, encode_sound, word_shares
+from .base import SoundEmbedding, SoundEncoder, encode_sound, knows, word_shares
 from .presence import THRESHOLD
 
 N_FFT, HOP = 1024, 256
@@ -135,7 +135,7 @@ def _hear_splits(encoder: SoundEncoder, recording: Sound) -> _Splits:
 def _embedding(
     encoder: SoundEncoder, f_a: Tensor, part: Sound, whole: SoundEmbedding, word: str
 ) -> SoundEmbedding:
-    known = None if encoder.known is None else float(encoder.known.probability(f_a[None])[0])
+    known, is_known = knows(encoder, f_a)
     return replace(
         whole,
         f_a=f_a,
@@ -143,7 +143,7 @@ def _embedding(
         sound=f"{whole.sound}, {word}",
         hash=sound_hash(part),
         known=known,
-        is_known=None if known is None else known >= encoder.known.threshold,
+        is_known=is_known,
     )
 
 

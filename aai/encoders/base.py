@@ -124,7 +124,6 @@ def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEm
             f"{called} has channels that cancel each other out when they are mixed: take one of them alone."
         )
     f_a = encoder.embed([sound], own_length=True)[0].cpu()
-    known = None if encoder.known is None else float(encoder.known.probability(f_a[None])[0])
     return SoundEmbedding(
         f_a,
         level,
@@ -133,10 +132,18 @@ def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEm
         list(encoder.labels),
         encoder.label_vectors.float().cpu(),
         sound_hash(sound),
-        known,
-        None if known is None else known >= encoder.known.threshold,
+        *knows(encoder, f_a),
         encoder_fingerprint(encoder.family, encoder.state()[0]),
     )
+
+
+def knows(encoder: SoundEncoder, f_a: Tensor) -> tuple[float, bool] | tuple[None, None]:
+    """The probability that an encoder has a word for the sound of f_a [dim], and what it makes of that; None
+    where it is not calibrated."""
+    if encoder.known is None:
+        return None, None
+    known = float(encoder.known.probability(f_a[None])[0])
+    return known, known >= encoder.known.threshold
 
 
 @dataclass(frozen=True)
