@@ -266,12 +266,12 @@ class PromptToPromptEdit(Node):
         if timeline is not None:
             films.check_film(model, latent, lines, scale)
             word_of, others = films.word_of(model, clip, token, timeline, adapter), tokens[1:]
-            given = (source_prompt, lines[0], word_of, others, settings)
+            given = films.Film(timeline, latent, source_prompt, lines[0], word_of, others, settings)
             if films.is_clip(latent):
                 once = encoding_once(encode_prompt)
-                edit = films.clip_edit(model, timeline, latent, *given, once)
+                edit = films.clip_edit(model, given, once)
                 return io.NodeOutput(*([value] for value in finished(edit, once)))
-            drawn = films.chunk_edits(timeline, chunk, latent, *given)
+            drawn = films.chunk_edits(given, chunk)
             kept = film_of(cls.hidden)
             made = (finished(edit, encoding_once(encode_prompt), scene, kept) for edit, scene in drawn)
             return io.NodeOutput(*map(list, zip(*made)))

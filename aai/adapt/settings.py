@@ -80,18 +80,12 @@ class TrainSettings:
     patience: int = 0
 
     def __post_init__(self):
-        checks = (
-            (self.steps >= 1, f"{self.steps} steps train nothing: take 1 or more."),
-            (0 < self.rate < torch.inf, f"A learning rate of {self.rate} cannot train: take one above 0."),
-            (self.batch >= 1, f"A batch of {self.batch} is empty: take 1 or more."),
+        check(
+            self,
             (self.vectors >= 1, f"A sound token of {self.vectors} vectors is empty: take 1 or more."),
             (
                 self.scale in ("vocabulary", "raw"),
                 f"The scale '{self.scale}' is unknown: take vocabulary or raw.",
-            ),
-            (
-                self.rho is None or self.rho > 0,
-                f"rho = {self.rho} leaves f_adapter no room: take one above 0, or none.",
             ),
             (self.init >= 0, f"An initial spread of {self.init} is no spread: take 0 or more."),
             (
@@ -112,14 +106,26 @@ class TrainSettings:
                 "Stopping early needs a validation loss: set after how many steps it is measured.",
             ),
         )
-        for holds, sentence in checks:
-            if not holds:
-                raise InputError(sentence)
 
     @property
     def templates(self) -> tuple[str, ...]:
         """The training prompts."""
         return templates_of(self.template)
+
+
+def check(settings, *more: tuple[bool, str]) -> None:
+    """Raises InputError for steps, a rate, a batch or a bound that trains nothing, and with the sentence of
+    the first of `more` that does not hold."""
+    s = settings
+    checks = (
+        (s.steps >= 1, f"{s.steps} steps train nothing: take 1 or more."),
+        (0 < s.rate < torch.inf, f"A learning rate of {s.rate} cannot train: take one above 0."),
+        (s.batch >= 1, f"A batch of {s.batch} is empty: take 1 or more."),
+        (s.rho is None or s.rho > 0, f"rho = {s.rho} leaves f_adapter no room: take one above 0, or none."),
+    )
+    for holds, sentence in (*checks, *more):
+        if not holds:
+            raise InputError(sentence)
 
 
 def templates_of(template: str) -> tuple[str, ...]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
-from ..errors import InputError
-from .settings import templates_of
+from .settings import check, templates_of
 
 
 @dataclass(frozen=True)
@@ -30,20 +27,11 @@ class AdapterSettings:
     checkpointing: bool = False
 
     def __post_init__(self):
-        checks = (
-            (self.steps >= 1, f"{self.steps} steps train nothing: take 1 or more."),
-            (0 < self.rate < torch.inf, f"A learning rate of {self.rate} cannot train: take one above 0."),
-            (self.batch >= 1, f"A batch of {self.batch} is empty: take 1 or more."),
-            (
-                self.rho is None or self.rho > 0,
-                f"rho = {self.rho} leaves f_adapter no room: take one above 0, or none.",
-            ),
+        check(
+            self,
             (self.vectors >= 1, f"A word of {self.vectors} vectors is empty: take 1 or more."),
             (self.chunk >= 0, f"A chunk of {self.chunk} sounds cannot be: take 0 or more."),
         )
-        for holds, sentence in checks:
-            if not holds:
-                raise InputError(sentence)
 
     @property
     def templates(self) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .arguments import add_device_argument, add_dtype_argument, add_force_argument
-from .models import SOUNDWORLD, load_encoder, load_model
+from .arguments import add_encoder_argument, add_force_argument, add_model_arguments
+from .models import load_encoder, load_model
 from .outputs import check_adapter_file, make_folder, save_trained
 from .terminal import Commands, positive, print_report, progress, say, seed
 
@@ -47,14 +47,8 @@ def _add_train(adapt: Commands) -> None:
     )
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the adapter's file")
     add_force_argument(sub)
-    sub.add_argument(
-        "--encoder", default=SOUNDWORLD, metavar="FILE", help="a sound encoder's file (%(default)s)"
-    )
-    sub.add_argument(
-        "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
-    )
-    add_device_argument(sub)
-    add_dtype_argument(sub)
+    add_encoder_argument(sub)
+    add_model_arguments(sub)
     sub.add_argument("--split", metavar="NAME", help="a split of prepared data (train, where there is one)")
     sub.add_argument("--steps", type=positive, default=300, metavar="N", help="training steps (%(default)s)")
     sub.add_argument("--rate", type=float, default=1e-3, metavar="R", help="Adam's rate (%(default)s)")

@@ -20,14 +20,25 @@ def first_given(options: argparse.Namespace, names: Sequence[str]) -> str | None
     return next((f"--{name.replace('_', '-')}" for name in names if is_given(options, name)), None)
 
 
-def add_sound_arguments(sub: argparse.ArgumentParser) -> None:
+def add_encoder_argument(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--encoder", default=SOUNDWORLD, metavar="FILE", help="a sound encoder's file (%(default)s)"
     )
+
+
+def add_sound_arguments(sub: argparse.ArgumentParser) -> None:
+    add_encoder_argument(sub)
     sub.add_argument(
         "--start", type=float, default=0.0, metavar="S", help="where the sound begins, in seconds"
     )
     sub.add_argument("--length", type=float, metavar="S", help="how much of it, in seconds (all)")
+
+
+def add_model_arguments(sub: argparse.ArgumentParser, what: str = "a diffusers model's folder") -> None:
+    """The picture model, where it runs and what it computes in."""
+    sub.add_argument("--model", default=SOUNDWORLD, metavar="DIR", help=f"{what} (%(default)s)")
+    add_device_argument(sub)
+    add_dtype_argument(sub)
 
 
 def add_clip_argument(

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .arguments import (
-    add_device_argument,
-    add_dtype_argument,
     add_force_argument,
+    add_model_arguments,
     first_given,
     is_given,
 )
@@ -29,7 +28,7 @@ from .generate import (
     warn_of_weights,
     with_sound,
 )
-from .models import SOUNDWORLD, check_editable, load_model
+from .models import check_editable, load_model
 from .outputs import check_output
 from .photograph import PHOTOGRAPH, add_flow_arguments, check_photograph, edit_photograph, mask_of
 from .terminal import Commands, positive, print_report, progress
@@ -101,11 +100,7 @@ def add(commands: Commands) -> None:
         help="the trajectory's .safetensors file",
     )
     add_force_argument(sub)
-    sub.add_argument(
-        "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
-    )
-    add_device_argument(sub)
-    add_dtype_argument(sub)
+    add_model_arguments(sub)
     add_inversion_arguments(sub)
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .arguments import add_device_argument, add_dtype_argument, add_force_argument, add_sound_arguments
+from .arguments import add_force_argument, add_model_arguments, add_sound_arguments
 from .edit import add_injection_arguments, injection_settings, with_blend
 from .generate import STEPS, warn_of_weights
-from .models import SOUNDWORLD, check_editable, load_encoder, load_model
+from .models import check_editable, load_encoder, load_model
 from .outputs import check_folder, check_output
 from .photograph import mask_of
 from .terminal import Commands, positive, print_report, progress, progress_bar, seed, side
@@ -78,11 +78,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--width", type=side, help="pixels (the model's own)")
     sub.add_argument("--height", type=side, help="pixels (the model's own)")
     add_sound_arguments(sub)
-    sub.add_argument(
-        "--model", default=SOUNDWORLD, metavar="DIR", help="a diffusers model's folder (%(default)s)"
-    )
-    add_device_argument(sub)
-    add_dtype_argument(sub)
+    add_model_arguments(sub)
     group = sub.add_argument_group("how the film follows the sound")
     group.add_argument(
         "--window", type=float, metavar="S", help="seconds of sound by which a moment is heard (2)"

@@ -200,27 +200,31 @@ def draw(
     edit,
     tokens: tuple[SoundToken, ...],
 ) -> list[dict]:
-    """Samples and writes the pictures of every seed, one for each of `names`; returns a row for each. The
-    negative prompt may name the tokens."""
+    """Samples and writes the pictures of every seed in turn, one for each of `names`; returns a row for each.
+    The negative prompt may name the tokens."""
     from .. import image
     from ..prompt import Prompt
 
-    with progress("drawing", options.steps, options.json) as tick:
-        latents = model.sample(
-            cond,
-            model.encode_prompt(Prompt(options.negative, tokens)),
-            seeds=seeds,
-            steps=options.steps,
-            guidance=options.guidance,
-            width=options.width,
-            height=options.height,
-            callback=lambda step, total, x: tick(step),
-            edit=edit,
-        )
-    written = []
-    for (seed, path), picture in zip(picture_files(options, seeds, names), model.decode(latents)):
-        image.save(picture, path)
-        written.append({"file": str(path), "seed": seed})
+    uncond = model.encode_prompt(Prompt(options.negative, tokens))
+    written, files = [], iter(picture_files(options, seeds, names))
+    with progress("drawing", len(seeds) * options.steps, options.json) as tick:
+        # One seed at a time: all at once, a real model's pictures fill the memory.
+        for number, own_seed in enumerate(seeds):
+            done = number * options.steps
+            latents = model.sample(
+                cond,
+                uncond,
+                seeds=[own_seed],
+                steps=options.steps,
+                guidance=options.guidance,
+                width=options.width,
+                height=options.height,
+                callback=lambda step, total, x, done=done: tick(done + step),
+                edit=edit,
+            )
+            for picture, (seed, path) in zip(model.decode(latents), files):
+                image.save(picture, path)
+                written.append({"file": str(path), "seed": seed})
     return written
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..files import is_file
-from .arguments import add_clip_argument, add_force_argument, add_sound_arguments
-from .models import SOUNDWORLD, embed_sound, load_encoder
+from .arguments import add_clip_argument, add_encoder_argument, add_force_argument, add_sound_arguments
+from .models import embed_sound, load_encoder
 from .outputs import check_output, check_picture_file
 from .terminal import Commands, positive, print_report, progress
 
@@ -32,9 +32,7 @@ def add(commands: Commands) -> None:
         "-o", "--output", type=Path, metavar="FILE", help="the index, .safetensors (beside the pictures)"
     )
     add_force_argument(sub)
-    sub.add_argument(
-        "--encoder", default=SOUNDWORLD, metavar="FILE", help="a sound encoder's file (%(default)s)"
-    )
+    add_encoder_argument(sub)
     add_clip_argument(sub)
     sub.add_argument(
         "--fast",

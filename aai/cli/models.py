@@ -77,8 +77,7 @@ def load_model(name: str, device: str | None, dtype: str | None = "float32") -> 
 def check_editable(model: PictureModel, scale_alone: bool = False) -> None:
     """Raises InputError for a model that takes no edit, or no sound's scale without one, before any work is
     done for it."""
-    if check := getattr(model, "check_editable", None):
-        check()
+    model.check_editable()
     if scale_alone and model.joint:
         raise InputError(
             f"The scale of one word does next to nothing in the attention of {model.family}: use `aai edit` "

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .arguments import add_clip_argument, add_device_argument, add_dtype_argument, add_sound_arguments
+from .arguments import add_clip_argument, add_model_arguments, add_sound_arguments
 from .library import open_library, print_left_out
-from .models import PICTURE_MODELS, SOUNDWORLD, embed_sound, load_encoder
+from .models import PICTURE_MODELS, embed_sound, load_encoder
 from .terminal import positive, progress, seed
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ TRAINING = (
 
 def add_training_arguments(sub: argparse.ArgumentParser) -> None:
     add_sound_arguments(sub)
-    sub.add_argument("--model", default=SOUNDWORLD, metavar="DIR", help=f"{PICTURE_MODELS} (%(default)s)")
-    add_device_argument(sub)
-    add_dtype_argument(sub)
+    add_model_arguments(sub, PICTURE_MODELS)
     sub.add_argument(
         "--refs",
         default="auto",

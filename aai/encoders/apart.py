@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ..audio import SILENCE_LUFS, Sound, loudness, sound_hash
 from ..errors import InputError
-from .base import SoundEmbedding, SoundEncoder, encode_sound, word_shares
+from .base import SoundEmbedding, SoundEncoder, encode_sound, knows, word_shares
 from .presence import THRESHOLD
 
 N_FFT, HOP = 1024, 256
@@ -78,14 +78,14 @@ def take_apart(encoder: SoundEncoder, sound: Sound, most: int = 2, name: str = "
             f"{LONGEST:g} s of it."
         )
     recording = sound.resample(encoder.rate)
-    presence, heard = getattr(encoder, "presence", None), None
-    if presence is None:
+    heard = None
+    if encoder.presence is None:
         heard = _hear_splits(encoder, recording)
         probable = heard.shares.topk(min(BEST, len(heard.shares)), 0).values.mean(0)
     else:
-        probable = presence(encoder, recording)
+        probable = encoder.presence(encoder, recording)
     order = probable.argsort(descending=True)[:most].tolist()
-    least = LEAST if presence is None else THRESHOLD
+    least = LEAST if encoder.presence is None else THRESHOLD
     words = [w for place, w in enumerate(order) if place == 0 or probable[w] >= least]
     if len(words) == 1:
         return [Part(whole, encoder.labels[words[0]], float(probable[words[0]]), 1.0, recording)]
@@ -135,7 +135,7 @@ def _hear_splits(encoder: SoundEncoder, recording: Sound) -> _Splits:
 def _embedding(
     encoder: SoundEncoder, f_a: Tensor, part: Sound, whole: SoundEmbedding, word: str
 ) -> SoundEmbedding:
-    known = None if encoder.known is None else float(encoder.known.probability(f_a[None])[0])
+    known, is_known = knows(encoder, f_a)
     return replace(
         whole,
         f_a=f_a,
@@ -143,7 +143,7 @@ def _embedding(
         sound=f"{whole.sound}, {word}",
         hash=sound_hash(part),
         known=known,
-        is_known=None if known is None else known >= encoder.known.threshold,
+        is_known=is_known,
     )
 
 

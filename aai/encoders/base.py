@@ -6,6 +6,7 @@ bridge (`bridged_clap.py`). `loaders.py` saves and loads them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -54,8 +55,9 @@ class SoundEncoder(Protocol):
     A window is `seconds` long at `rate` Hz. `labels` and `label_vectors` [L, dim] are the words that the
     encoder knows (none before it is aligned: [] and [0, dim]); `tau` is the temperature of their scores.
     `space` names the text encoder whose space it is, "" where that is not known. `known` tells whether a
-    sound lies within what the encoder knows, None where that was not calibrated. `notes` say where the
-    encoder comes from. `family` names its kind in files.
+    sound lies within what the encoder knows, None where that was not calibrated; `presence` gives each word's
+    probability [L] in a recording, None where none was made for it. `notes` say where the encoder comes from.
+    `family` names its kind in files.
 
     A family that `sees` is a `VisualEncoder` too. For the others, pictures are found through the CLIP of
     `space`.
@@ -72,6 +74,7 @@ class SoundEncoder(Protocol):
     tau: float
     space: str
     known: Known | None
+    presence: Callable[[SoundEncoder, Sound], Tensor] | None
     notes: dict[str, str]
 
     def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:
@@ -121,7 +124,6 @@ def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEm
             f"{called} has channels that cancel each other out when they are mixed: take one of them alone."
         )
     f_a = encoder.embed([sound], own_length=True)[0].cpu()
-    known = None if encoder.known is None else float(encoder.known.probability(f_a[None])[0])
     return SoundEmbedding(
         f_a,
         level,
@@ -130,10 +132,18 @@ def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEm
         list(encoder.labels),
         encoder.label_vectors.float().cpu(),
         sound_hash(sound),
-        known,
-        None if known is None else known >= encoder.known.threshold,
+        *knows(encoder, f_a),
         encoder_fingerprint(encoder.family, encoder.state()[0]),
     )
+
+
+def knows(encoder: SoundEncoder, f_a: Tensor) -> tuple[float, bool] | tuple[None, None]:
+    """The probability that an encoder has a word for the sound of f_a [dim], and what it makes of that; None
+    where it is not calibrated."""
+    if encoder.known is None:
+        return None, None
+    known = float(encoder.known.probability(f_a[None])[0])
+    return known, known >= encoder.known.threshold
 
 
 @dataclass(frozen=True)

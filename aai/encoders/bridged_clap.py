@@ -69,6 +69,7 @@ class BridgedCLAP:
 
     family = "clap-bridge"
     sees = False
+    presence = None
 
     def __init__(
         self,

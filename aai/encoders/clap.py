@@ -80,6 +80,7 @@ class CLAPEncoder:
 
     family = "clap"
     sees = False
+    presence = None
 
     def __init__(self, model: nn.Module, extractor, name: str = "CLAP", notes: dict[str, str] | None = None):
         self.model, self.extractor, self.name = model.eval().requires_grad_(False), extractor, name

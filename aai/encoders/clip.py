@@ -146,7 +146,7 @@ def load_clip_text(source: str | os.PathLike) -> CLIPText:
 
     Raises InputError where there is no such folder or name, no network to fetch it, or no CLIP in it.
     """
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextModel
 
     with refused(
         lambda reason: (
@@ -155,10 +155,9 @@ def load_clip_text(source: str | os.PathLike) -> CLIPText:
         )
     ):
         folder = _fetched(source)
-        inside = (folder / "text_encoder").is_dir()
         text = CLIPText(
-            CLIPTokenizer.from_pretrained(str(folder / "tokenizer" if inside else folder)),
-            _load_whole(CLIPTextModel, folder / "text_encoder" if inside else folder),
+            _tokenizer_of(folder),
+            _load_whole(CLIPTextModel, _part_of(folder, "text_encoder")),
             folder.resolve().name if is_dir(source) else str(source),
         )
         # Settings of a wrong kind are loaded, and fail at the first word.
@@ -169,17 +168,13 @@ def load_clip_text(source: str | os.PathLike) -> CLIPText:
 def load_tokenizer(source: str | os.PathLike):
     """The tokenizer of a CLIP, or of a Stable Diffusion's folder, local or by a hub name. Raises InputError
     where there is none, or no network to fetch it."""
-    from transformers import CLIPTokenizer
-
     with refused(
         lambda reason: (
             f"'{source}' gives no CLIP tokenizer ({reason}): name a CLIP's folder in transformers' layout, "
             "or check the hub name and the network."
         )
     ):
-        folder = _fetched(source)
-        inside = (folder / "tokenizer").is_dir()
-        return CLIPTokenizer.from_pretrained(str(folder / "tokenizer" if inside else folder))
+        return _tokenizer_of(_fetched(source))
 
 
 def load_clip(folder: str | os.PathLike) -> CLIP:
@@ -236,6 +231,17 @@ def _fetched(source: str | os.PathLike) -> Path:
     weights = [f"model{own}.safetensors", f"text_encoder/model{inner}.safetensors"]
     # One download finds out at once that there is no network; the loaders would try for minutes.
     return Path(snapshot_download(str(source), allow_patterns=[*CLIP_FILES, *weights]))
+
+
+def _part_of(folder: Path, name: str) -> Path:
+    """The folder of a part: its own in a Stable Diffusion's folder, all of a CLIP's."""
+    return folder / name if (folder / name).is_dir() else folder
+
+
+def _tokenizer_of(folder: Path):
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(str(_part_of(folder, "tokenizer")))
 
 
 def _load_whole(kind, folder: Path) -> nn.Module:

@@ -37,6 +37,7 @@ class CLIPSpaceEncoder:
 
     family: str
     sees = False
+    presence = None
     rate: int
     seconds: float
     dim = 512

@@ -153,6 +153,9 @@ class DiffusersPictureModel(FrozenModel):
         """Noise over signal at each timestep [T], ascending."""
         return schedule.sigmas_of(self.alphas_cumprod)
 
+    def check_editable(self) -> None:
+        """Every U-Net takes edits."""
+
     def checkpointing(self) -> contextlib.AbstractContextManager:
         """Inside, the U-Net's blocks keep their inputs only for the backward pass."""
         from diffusers.models.resnet import ResnetBlock2D

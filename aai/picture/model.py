@@ -188,6 +188,9 @@ class PictureModel(Protocol):
     def sigmas(self) -> Tensor:
         """Noise over signal at each timestep [T], ascending."""
 
+    def check_editable(self) -> None:
+        """Raises InputError for a model whose attention no edit reaches."""
+
     def embed_text(self, texts: Sequence[str]) -> Mapping[str, Tensor]:
         """Per text encoder, where texts are that a sound may be [N, d], float32. CLIP's: their states at the
         end token after the final LayerNorm, unprojected, the space that sounds are aligned with. Others': the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ...aai.errors import InputError, logger
@@ -11,6 +11,8 @@ from ...aai.inject.edit import Edit
 from ...aai.inject.film import (
     NOTHING,
     SOURCE,
+    Shot,
+    WordOf,
     chunk_edit,
     chunks,
     plan,
@@ -20,10 +22,12 @@ from ...aai.inject.film import (
 from ...aai.inject.latent_film import latent_length, latent_plan, taken
 from ...aai.inject.latent_frames import LatentFilm, Take
 from ...aai.inject.loudness import Reweight
+from ...aai.inject.timeline import Timeline
 from ...aai.inject.words import check_words, without_words
 from ...aai.picture.model import Conditioning
 from ...aai.prompt import Prompt, token_names
 from ...aai.soundworld.loaders import load_adapter
+from ...aai.token import SoundToken
 from . import patch, transformer
 from .clip import PROMPTS, TOKEN_IDS
 from .clip import encode as encode_with
@@ -32,7 +36,7 @@ from .picture import ComfyPictureModel
 log = logger(__name__)
 
 
-def word_of(model, clip, token, timeline, adapter=None) -> Callable:
+def word_of(model, clip, token, timeline, adapter=None) -> WordOf:
     """What makes a moment's sound f_a a token: an adapter, SoundWorld's where an adapter has made the token,
     or else the token's own.
 
@@ -49,7 +53,7 @@ def word_of(model, clip, token, timeline, adapter=None) -> Callable:
 def check_film(model, latent: dict, lines: list[str], scale: str) -> None:
     """Raises InputError for a model that takes no edit, a latent of several, several prompts, or a scale
     beside the timeline's."""
-    pictures_of(model)
+    patch.check_editable(model)
     count = len(latent["samples"])
     if count != 1:
         raise InputError(
@@ -63,19 +67,35 @@ def check_film(model, latent: dict, lines: list[str], scale: str) -> None:
         )
 
 
-def chunk_edits(
-    timeline,
-    chunk: int,
-    latent: dict,
-    source: str,
-    edited: str,
-    word_of: Callable,
-    others: tuple,
-    settings: dict,
-) -> Iterator[tuple[Edit, dict]]:
+@dataclass(frozen=True)
+class Film:
+    """What a film is of: its timeline, the LATENT that it is drawn of, the source prompt and the edited one,
+    what makes a moment's sound f_a the word at `*`, the tokens that both prompts may name besides, and
+    `Edit`'s settings."""
+
+    timeline: Timeline
+    latent: dict
+    source: str
+    edited: str
+    word_of: WordOf
+    others: tuple[SoundToken, ...]
+    settings: dict
+
+    def words(self) -> Callable[[int], SoundToken]:
+        """The token of each stretch of the timeline."""
+        return words_of(self.timeline, self.word_of)
+
+    def edit(self, shots: Sequence[Shot], token_of: Callable[[int], SoundToken], **changes) -> Edit:
+        """The edit that draws the source and some shots; `changes` are settings of it alone."""
+        settings = {**self.settings, **changes}
+        return chunk_edit(self.source, self.edited, shots, token_of, self.others, **settings)
+
+
+def chunk_edits(film: Film, chunk: int) -> Iterator[tuple[Edit, dict]]:
     """The edits of a film of a picture model, a chunk each, and the LATENT that each is drawn of: each scene
     has the noise that core gives a batch's latent of its number."""
-    planned, token_of = plan(timeline), words_of(timeline, word_of)
+    timeline, latent = film.timeline, film.latent
+    planned, token_of = plan(timeline), film.words()
     shots = chunks(planned.drawn, chunk)
     side = 8 * 8 * 3 * 4 / 2**30
     height, width = latent["samples"].shape[-2:]
@@ -87,7 +107,7 @@ def chunk_edits(
     first, *_ = latent.get("batch_index") or [0]
     for part in shots:
         scene = {**latent, "batch_index": [first + part[0].scene]}
-        yield chunk_edit(source, edited, part, token_of, others, **settings), scene
+        yield film.edit(part, token_of), scene
 
 
 def is_clip(latent: dict) -> bool:
@@ -102,20 +122,10 @@ def pictures_of(model) -> int:
     return 1 if patch.is_unet(model) else transformer.attention_of(model.model.diffusion_model).pictures
 
 
-def clip_edit(
-    model,
-    timeline,
-    latent: dict,
-    source: str,
-    edited: str,
-    word_of: Callable,
-    others: tuple,
-    settings: dict,
-    encode_prompt: Callable[[Prompt], Conditioning],
-) -> Edit:
+def clip_edit(model, film: Film, encode_prompt: Callable[[Prompt], Conditioning]) -> Edit:
     """The edit of a clip beside its source, each latent frame with its own word and scale. Raises InputError
     for a video model that reads its prompt otherwise, or a timeline that does not fit."""
-    pictures = pictures_of(model)
+    timeline, pictures = film.timeline, pictures_of(model)
     if timeline.new_scenes:
         raise InputError(
             "A video is one scene: turn new_scenes off in Sound Timeline, or draw pictures (a latent of one "
@@ -126,17 +136,14 @@ def clip_edit(
             "A timeline goes through the latent frames of Wan, LTX and Cosmos, whose pictures look at the "
             "text by themselves: load one of these, or draw pictures (a latent of one frame)."
         )
-    planned, token_of = (
-        latent_plan(timeline, latent["samples"].shape[2], pictures),
-        words_of(timeline, word_of),
-    )
+    planned = latent_plan(timeline, film.latent["samples"].shape[2], pictures)
     frames, stretches = taken(planned)
-    edits = [chunk_edit(source, edited, (shot,), token_of, others, **settings) for shot in planned.shots]
+    token_of = film.words()
+    edits = [film.edit((shot,), token_of) for shot in planned.shots]
     takes = [Take(stretches.index(s.stretch), s.scale, edit) for s, edit in zip(planned.shots, edits)]
     if SOURCE in planned.frames:
         # All of an edit at scale 0 is its source, whatever the silence of the others.
-        nothing = {**settings, "silence": "full"}
-        edits.append(chunk_edit(source, edited, (NOTHING,), token_of, others, **nothing))
+        edits.append(film.edit((NOTHING,), token_of, silence="full"))
         takes.append(Take(0, 0.0, edits[-1]))
     log.info(
         "A clip of %d latent frames with %d sounds, of a timeline of %d frames.",

@@ -29,9 +29,8 @@ def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None, ke
 
     Raises InputError for a model whose attention nothing reaches, or an inverted picture of another model.
     """
+    check_editable(model)
     unet = is_unet(model)
-    if not unet:
-        transformer.attention_of(model.model.diffusion_model)
     if injection.latent_size is not None:
         # Only an inverted picture is bound to a model; the weights of others need not be readable.
         injection.check_model(fingerprint_of(model))
@@ -56,6 +55,12 @@ def attach(model, injection: Edit | Reweight, heatmap: Heatmap | None = None, ke
         if wrapper is not None:
             model.add_wrapper_with_key(kind, KEY, wrapper)
     return model
+
+
+def check_editable(model) -> None:
+    """Raises InputError for a MODEL whose attention nothing reaches."""
+    if not is_unet(model):
+        transformer.attention_of(model.model.diffusion_model)
 
 
 def is_unet(model) -> bool:

@@ -103,6 +103,10 @@ class ComfyPictureModel:
         """Per text encoder, the mean of the texts' pieces' word embeddings [N, d]."""
         return {key: word_rows(self.clip, key, texts) for key in encoders(self.clip)}
 
+    def check_editable(self) -> None:
+        """Raises InputError for a transformer whose attention no edit reaches."""
+        patch.check_editable(self.model)
+
     def checkpointing(self) -> AbstractContextManager:
         """Inside, the model's blocks keep only their inputs for the backward pass, which runs them again."""
         model = self.model.model.diffusion_model

@@ -31,6 +31,35 @@ def test_edit_draws_the_source_and_its_edits(aai, rain_token, folder):
     assert code == 0 and 0 <= json.loads(out)["pictures"][1]["scale"] <= 2
 
 
+@pytest.mark.parametrize("model", ["soundworld", "soundworld-flow"])
+def test_each_of_several_seeds_is_drawn_as_it_is_alone(aai, rain_token, folder, model):
+    asked = ("edit", "--token", str(rain_token), "--source", "a city", "--edited", "a city under *",
+             "--scale", "0.5,1", "--steps", "2", "--model", model, "--json")  # fmt: skip
+    code, out, err = aai(*asked, "--count", "2", "--seed", "3", "-o", "both.png")
+    assert code == 0, err
+    rows = json.loads(out)["pictures"]
+    assert [(row["seed"], row["scale"]) for row in rows] == [(s, e) for s in (3, 4) for e in (None, 0.5, 1)]
+    for seed in (3, 4):
+        alone = json.loads(aai(*asked, "--seed", str(seed), "-o", f"alone{seed}.png")[1])["pictures"]
+        for own, other in zip([row for row in rows if row["seed"] == seed], alone):
+            assert (own["scale"], own["prompt"]) == (other["scale"], other["prompt"])
+            pictures = (np.asarray(Image.open(folder / row["file"])) for row in (own, other))
+            assert np.array_equal(*pictures)
+
+
+def test_seeds_are_drawn_in_turn(aai, monkeypatch):
+    """Together, the pictures of a real model do not fit into its memory."""
+    drawn, sample = [], DiffusersPictureModel.sample
+
+    def noted(self, *given, seeds, **options):
+        drawn.append(seeds)
+        return sample(self, *given, seeds=seeds, **options)
+
+    monkeypatch.setattr(DiffusersPictureModel, "sample", noted)
+    aai("generate", "--prompt", "a city", "--steps", "1", "--count", "3", "--seed", "5", "-o", "turn.png")
+    assert drawn == [[5], [6], [7]]
+
+
 def test_a_picture_is_inverted_once_and_edited(aai, rain_token, folder):
     Image.effect_noise((128, 128), 60).resize((64, 96)).save(folder / "mine.png")
     code, _, _ = aai(

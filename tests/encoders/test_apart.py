@@ -10,6 +10,8 @@ from torch.testing import assert_close
 
 from aai.audio import Sound, loudness
 from aai.encoders.apart import LONGEST, splits, take_apart
+from aai.encoders.bridged_clap import Bridge, BridgedCLAP
+from aai.encoders.clap import load_folder
 from aai.errors import InputError
 from aai.soundworld.evaluate.hearing import mixed
 from aai.soundworld.loaders import load_sound_encoder
@@ -69,6 +71,18 @@ def test_an_encoder_without_presence_goes_by_its_splits(world, monkeypatch):
     monkeypatch.setattr(world, "presence", None)
     sound, _ = mixed("rain", "rooster", 2.0, 3)
     assert {part.word for part in take_apart(world, sound, 2)} == {"rain", "a rooster"}
+
+
+def test_a_bridged_clap_goes_by_its_splits_too(clap_folder):
+    clap, _ = load_folder(clap_folder)
+    bridge = Bridge(clap.dim, 8)
+    bridge.weight.normal_(generator=torch.Generator().manual_seed(0))
+    bridge.stretch.fill_(1.0)
+    bridged = BridgedCLAP(clap, bridge, ["rain", "a dog"], torch.eye(2, 8))
+    assert bridged.presence is None and clap.presence is None
+    parts = take_apart(bridged, mixed("rain", "rooster", 2.0, 3)[0], 2)
+    assert {part.word for part in parts} <= {"rain", "a dog"}
+    assert sum(part.share for part in parts) == pytest.approx(1)
 
 
 def test_splits_share_a_spectrogram_out():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aai.encoders.clip import CLIP, CLIPText, load_clip, load_clip_text
+from aai.encoders.clip import CLIP, CLIPText, load_clip, load_clip_text, load_tokenizer
 from aai.errors import InputError
 
 
@@ -46,6 +46,8 @@ def test_a_diffusers_folder_and_a_clip_folder_are_read(parts, tmp_path):
         tower = load_clip_text(tmp_path / folder)
         torch.testing.assert_close(tower.embed(["rain", "dog"]), expected)
         assert tower.name.endswith(folder)
+        read = load_tokenizer(tmp_path / folder)("a dog")
+        assert read["input_ids"] == parts.tokenizer("a dog")["input_ids"]
 
 
 def test_folders_of_the_fp16_variant_alone_are_read(parts, tmp_path):

@@ -4,7 +4,6 @@ weights; the same ones in ComfyUI and in diffusers."""
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
 from itertools import pairwise
 from types import SimpleNamespace
@@ -12,6 +11,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.testing import assert_close
+
+from tests.weights import fingerprint
 
 SCHEDULE = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
 LABELS = ["rain", "thunder", "fire", "a dog", "a clock", "wind", "sea waves", "a rooster"]
@@ -174,14 +175,6 @@ def load_vae(vae):
     state = {k: v.clone() for k, v in vae.state_dict().items()}
     config = {"params": {"ddconfig": layout, "embed_dim": 4}}
     return comfy.sd.VAE(sd=state, config=config, dtype=torch.float32)
-
-
-def fingerprint(*modules) -> str:
-    state = hashlib.sha256()
-    for module in modules:
-        for key, value in module.state_dict().items():
-            state.update(key.encode() + value.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
-    return state.hexdigest()
 
 
 @pytest.fixture(scope="module")

@@ -24,12 +24,13 @@ from ...encoders.cavmae import CAVMAE
 from ...encoders.cavmae_encoder import CAVMAEEncoder
 from ...encoders.loaders import save
 from ...errors import InputError
+from .. import esc10
 from ..captions import LEVELS, level
 from ..outside import KINDS, synthesize_outside
 from ..pictures import Scenes
 from ..sounds import synthesize
 from ..text import CaptionEncoder
-from ..world import ESC10, EVENTS, FOLDS
+from ..world import EVENTS, FOLDS
 from .clips import OUTSIDE, Clip, Mixer, energies_of
 from .hearing import Ears, Targets, train_ears
 from .kept import kept
@@ -90,16 +91,14 @@ def synthesized(count: int = SYNTHESIZED, outside: int = SYNTHESIZED_OUTSIDE) ->
 
 
 def recorded(recordings: Path, folds: tuple[int, ...]) -> list[Clip]:
-    """ESC-10's recordings (`FOLD-ID-TAKE.ogg`) of SoundWorld's classes in the given folds.
+    """ESC-10's recordings of SoundWorld's classes in the given folds.
 
     Raises InputError where there are none.
     """
     clips = []
-    for folder, event in ESC10.items():
-        for path in sorted((recordings / folder).glob("*.ogg")):
-            if int(path.name.split("-")[0]) in folds:
-                sound = load(path)
-                clips.append(Clip(energies_of(sound), EVENTS.index(event), loudness(sound), event))
+    for event, path in esc10.recordings(recordings, folds):
+        sound = load(path)
+        clips.append(Clip(energies_of(sound), EVENTS.index(event), loudness(sound), event))
     if not clips:
         raise InputError(
             f"'{recordings}' holds no recordings of folds {folds}: give ESC-10's folder, or leave it out."
@@ -249,10 +248,9 @@ class SoundEncoderBuild:
             truth.extend([EVENTS.index(event)] * len(sounds))
 
         for fold in FOLDS if self.sources.recordings else ():
-            for folder, event in ESC10.items():
-                paths = sorted((self.sources.recordings / folder).glob(f"{fold}-*.ogg"))
-                if paths:
-                    add(self.without(fold), [load(path) for path in paths], event)
+            encoder = self.without(fold)
+            for event, path in esc10.recordings(self.sources.recordings, (fold,)):
+                add(encoder, [load(path)], event)
         recordings, final = len(truth), self.encoder(self.tuned(FOLDS))
         for event in EVENTS:
             add(final, [synthesize(event, 0.5, UNHEARD + i) for i in range(SYNTHESIZED_TO_CALIBRATE)], event)

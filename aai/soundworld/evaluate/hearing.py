@@ -18,11 +18,12 @@ from ...encoders.base import nearest_words
 from ...encoders.cavmae_encoder import CAVMAEEncoder
 from ...errors import InputError
 from ...metrics import Share, auroc, auroc_interval, calibration_error, nearest_label
+from .. import esc10
 from ..captions import label_of
 from ..outside import KINDS, synthesize_outside
 from ..sounds import UNSEEN, synthesize, unseen_sound
 from ..synthesis import at_loudness
-from ..world import ESC10, EVENTS
+from ..world import EVENTS
 
 WINDOWS = (1.0, 1.5, 2.0, 5.0)
 QUIET_BELOW = 15.0
@@ -40,18 +41,10 @@ def recordings_of(folder: Path, fold: int) -> list[tuple[str, Path]]:
 
     Raises InputError where there are none.
     """
-    recordings = [
-        (event, p) for name, event in ESC10.items() for p in sorted((folder / name).glob(f"{fold}-*.ogg"))
-    ]
+    recordings = list(esc10.recordings(folder, (fold,)))
     if not recordings:
         raise InputError(f"'{folder}' holds no recordings of fold {fold}: give ESC-10's folder of classes.")
     return recordings
-
-
-def strangers_of(folder: Path, fold: int) -> list[Path]:
-    """The recordings of a fold whose class SoundWorld has no word for."""
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in ESC10)
-    return [path for name in classes for path in sorted(name.glob(f"{fold}-*.ogg"))]
 
 
 def name_recordings(
@@ -93,7 +86,7 @@ def strangers(
     inside, outside, refused, told = [], [], [], []
     for fold, encoder in encoders.items():
         known = known_scores(encoder, [path for _, path in recordings_of(recordings, fold)])
-        stranger = known_scores(encoder, strangers_of(recordings, fold))
+        stranger = known_scores(encoder, esc10.strangers(recordings, fold))
         inside.append(known)
         outside.append(stranger)
         refused.append(known < encoder.known.threshold)

@@ -36,6 +36,14 @@ def test_noise_prediction_equals_diffusers(picture, small, pack):
         assert_close(ours, wanted, atol=1e-4, rtol=0)
 
 
+def test_a_model_is_editable_where_its_attention_is_reached(picture, pack):
+    picture.check_editable()
+    transformer = type("PixArtMS", (torch.nn.Module,), {})()
+    picture.model = SimpleNamespace(model=SimpleNamespace(diffusion_model=transformer))
+    with pytest.raises(pack.part("aai.errors").InputError, match="PixArt's attention cannot be reached"):
+        picture.check_editable()
+
+
 def test_a_model_of_noise_is_read_as_one(small, pack):
     picture = predicting("eps", small, pack)
     prompt = pack.part("aai.prompt").Prompt("a photo of heavy rain")

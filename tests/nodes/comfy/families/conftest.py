@@ -34,6 +34,20 @@ def tiny(request, pack, comfy):
     )
 
 
+@pytest.fixture
+def picture(tiny, pack):
+    """The family as a picture model; a skip, with the reason, where no word can be trained with it."""
+    refused = pack.part("aai.errors").InputError
+    try:
+        model = pack.part("nodes.comfy.picture").ComfyPictureModel(tiny.model, tiny.clip, None)
+        pack.part("nodes.comfy.training").check_trainable(tiny.model, tiny.clip)
+        assert model.text_encoders
+    except refused as error:
+        assert tiny.name in ("Cosmos", "Cosmos-Predict2", "Anima"), error
+        pytest.skip(str(error))
+    return model
+
+
 @pytest.fixture(scope="module")
 def table():
     """A sound encoder's words and their vectors, in a space of 48 that no text encoder shares."""

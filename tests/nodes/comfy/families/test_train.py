@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
 from itertools import pairwise
 
@@ -11,27 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-
-def fingerprint(*modules) -> str:
-    state = hashlib.sha256()
-    for module in modules:
-        for key, value in module.state_dict().items():
-            state.update(key.encode() + value.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
-    return state.hexdigest()
-
-
-@pytest.fixture
-def picture(tiny, pack):
-    """The family as a picture model; a skip, with the reason, where no word can be trained with it."""
-    refused = pack.part("aai.errors").InputError
-    try:
-        model = pack.part("nodes.comfy.picture").ComfyPictureModel(tiny.model, tiny.clip, None)
-        pack.part("nodes.comfy.training").check_trainable(tiny.model, tiny.clip)
-        assert model.text_encoders
-    except refused as error:
-        assert tiny.name in ("Cosmos", "Cosmos-Predict2", "Anima"), error
-        pytest.skip(str(error))
-    return model
+from tests.weights import fingerprint
 
 
 @pytest.fixture

@@ -3,34 +3,12 @@ were."""
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 import torch
 
+from tests.weights import fingerprint
+
 SOUNDS = 4
-
-
-def fingerprint(*modules) -> str:
-    state = hashlib.sha256()
-    for module in modules:
-        for key, value in module.state_dict().items():
-            state.update(key.encode() + value.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
-    return state.hexdigest()
-
-
-@pytest.fixture
-def picture(tiny, pack):
-    """The family as a picture model; a skip, with the reason, where no word can be trained with it."""
-    refused = pack.part("aai.errors").InputError
-    try:
-        model = pack.part("nodes.comfy.picture").ComfyPictureModel(tiny.model, tiny.clip, None)
-        pack.part("nodes.comfy.training").check_trainable(tiny.model, tiny.clip)
-        assert model.text_encoders
-    except refused as error:
-        assert tiny.name in ("Cosmos", "Cosmos-Predict2", "Anima"), error
-        pytest.skip(str(error))
-    return model
 
 
 @pytest.fixture
