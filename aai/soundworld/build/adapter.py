@@ -93,14 +93,17 @@ def make(
     return train_adapter(run, "SoundWorld", callback=report, provenance={"made by": "aai.soundworld.build"})
 
 
-def write(name: str, model: PictureModel, folder: Path, events: Sequence[str] = EVENTS) -> Path:
-    """Makes the adapter of the picture model `name` ("unet", "flow") of a folder of weights, beside them."""
+def write(
+    name: str, model: PictureModel, folder: Path, events: Sequence[str] = EVENTS, output: Path | None = None
+) -> Path:
+    """Makes the adapter of the picture model `name` ("unet", "flow") of a folder of weights, beside them or
+    in `output`."""
 
     def report(step: int, steps: int, loss: float) -> None:
         if step % 25 == 0:
             print(f"adapter {name} {step}: {loss:.4f}", flush=True)
 
-    path = folder / f"adapter_{name}.safetensors"
+    path = (output or folder) / f"adapter_{name}.safetensors"
     save(make(model, load_sound_encoder(folder), events, report=report), path, torch.float16)
     return path
 
@@ -111,9 +114,19 @@ def main() -> None:
     parser.add_argument(
         "--models", nargs="+", choices=("unet", "flow"), default=("unet", "flow"), help="for which (both)"
     )
+    parser.add_argument(
+        "--without", nargs="+", choices=EVENTS, default=(), help="events that it is not to hear"
+    )
+    parser.add_argument("--output", type=Path, help="another folder; --without needs one")
     arguments = parser.parse_args()
+    if arguments.without and not arguments.output:
+        parser.error("--without makes an adapter to measure, not to ship: give its folder with --output.")
+    events = [event for event in EVENTS if event not in arguments.without]
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
     for name in arguments.models:
-        print(write(name, load_picture_model(arguments.weights, name), arguments.weights))
+        model = load_picture_model(arguments.weights, name)
+        print(write(name, model, arguments.weights, events, arguments.output))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 First on synthesized sounds, and on recordings of Debian's packages where they are given, of the world's
 events and of other kinds; then on ESC-10's recordings of folds 1 to 4 too. Four more trainings each leave one
-of these folds out: they measure what the shipped one, which has heard them all, can do, and set its
+of these folds out: they measure what the shipped one, which is the mean of all five, can do, and set its
 threshold.
 """
 
@@ -226,9 +226,19 @@ class SoundEncoderBuild:
         name = "ears_" + "".join(map(str, folds))
         return self.trained(name, folds, TUNING, "ears")
 
-    def without(self, fold: int) -> CAVMAEEncoder:
-        """An encoder that has not heard one fold."""
-        return self.encoder(self.tuned(tuple(other for other in FOLDS if other != fold)))
+    def without(self, fold: int) -> Ears:
+        """The ears that have not heard one fold."""
+        return self.tuned(tuple(other for other in FOLDS if other != fold))
+
+    def mean(self) -> Ears:
+        """The mean of the ears that have heard every fold and of those that each have not heard one: all
+        began as one, so that their mean is a model too, and a better one (model soups, Wortsman et al.,
+        ICML 2022)."""
+        ears = self.tuned(FOLDS)
+        if self.sources.recordings:
+            parts = [ears.state_dict(), *(self.without(fold).state_dict() for fold in FOLDS)]
+            ears.load_state_dict({key: sum(part[key] for part in parts) / len(parts) for key in parts[0]})
+        return ears
 
     def encoder(self, ears: Ears, calibration: Calibration | None = None) -> CAVMAEEncoder:
         made, calibration = as_encoder(ears.model.eval(), self.captions), calibration or Calibration()
@@ -248,10 +258,10 @@ class SoundEncoderBuild:
             truth.extend([EVENTS.index(event)] * len(sounds))
 
         for fold in FOLDS if self.sources.recordings else ():
-            encoder = self.without(fold)
+            encoder = self.encoder(self.without(fold))
             for event, path in esc10.recordings(self.sources.recordings, (fold,)):
                 add(encoder, [load(path)], event)
-        recordings, final = len(truth), self.encoder(self.tuned(FOLDS))
+        recordings, final = len(truth), self.encoder(self.mean())
         for event in EVENTS:
             add(final, [synthesize(event, 0.5, UNHEARD + i) for i in range(SYNTHESIZED_TO_CALIBRATE)], event)
         scores, wanted = torch.cat(cosines), torch.tensor(truth)
@@ -262,7 +272,7 @@ class SoundEncoderBuild:
     def export(self, path: Path) -> None:
         """Writes the encoder that ships, and to the work folder those that leave a fold out."""
         calibration = self.calibration()
-        save(self.encoder(self.tuned(FOLDS), calibration), path, made_by=MADE_BY)
+        save(self.encoder(self.mean(), calibration), path, made_by=MADE_BY)
         for fold in FOLDS if self.sources.recordings else ():
-            encoder = self.encoder(self.tuned(tuple(other for other in FOLDS if other != fold)), calibration)
+            encoder = self.encoder(self.without(fold), calibration)
             save(encoder, self.work / f"without_fold_{fold}.safetensors", made_by=MADE_BY)

@@ -76,6 +76,11 @@ def test_the_build_makes_an_encoder_that_knows(tmp_path, caption_encoder, monkey
     made.export(tmp_path / "sound_encoder.safetensors")
     encoder = load(tmp_path / "sound_encoder.safetensors")
     assert encoder.padding == "none" and 0 <= encoder.known.threshold <= 1
+    key = "norm_a.weight"
+    parts = [
+        torch.load(tmp_path / f"ears_{folds}.pt")[f"model.{key}"] for folds in (1234, 123, 124, 134, 234)
+    ]
+    torch.testing.assert_close(encoder.model.state_dict()[key], torch.stack(parts).mean(0), atol=2e-3, rtol=0)
     left_out = load(tmp_path / "without_fold_3.safetensors")
     assert left_out.known.threshold == encoder.known.threshold
     assert {path.name for path in tmp_path.glob("ears*.pt")} == {
