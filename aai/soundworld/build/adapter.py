@@ -24,6 +24,7 @@ from ...adapt.universal_train import AdapterRun, train_adapter
 from ...audio import Sound
 from ...encoders.base import SoundEncoder
 from ...encoders.fingerprint import encoder_fingerprint
+from ...encoders.loaders import load as load_encoder
 from ...picture.model import PictureModel
 from ..loaders import WEIGHTS, load_picture_model, load_sound_encoder
 from ..pictures import render
@@ -94,17 +95,22 @@ def make(
 
 
 def write(
-    name: str, model: PictureModel, folder: Path, events: Sequence[str] = EVENTS, output: Path | None = None
+    name: str,
+    model: PictureModel,
+    folder: Path,
+    events: Sequence[str] = EVENTS,
+    encoder: SoundEncoder | None = None,
+    output: Path | None = None,
 ) -> Path:
-    """Makes the adapter of the picture model `name` ("unet", "flow") of a folder of weights, beside them or
-    in `output`."""
+    """Makes the adapter of the picture model `name` ("unet", "flow") and the encoder of a folder of weights,
+    or another `encoder`, beside them or in `output`."""
 
     def report(step: int, steps: int, loss: float) -> None:
         if step % 25 == 0:
             print(f"adapter {name} {step}: {loss:.4f}", flush=True)
 
     path = (output or folder) / f"adapter_{name}.safetensors"
-    save(make(model, load_sound_encoder(folder), events, report=report), path, torch.float16)
+    save(make(model, encoder or load_sound_encoder(folder), events, report=report), path, torch.float16)
     return path
 
 
@@ -117,16 +123,20 @@ def main() -> None:
     parser.add_argument(
         "--without", nargs="+", choices=EVENTS, default=(), help="events that it is not to hear"
     )
-    parser.add_argument("--output", type=Path, help="another folder; --without needs one")
+    parser.add_argument("--encoder", type=Path, help="the file of another encoder of SoundWorld's")
+    parser.add_argument("--output", type=Path, help="another folder, which these two need")
     arguments = parser.parse_args()
-    if arguments.without and not arguments.output:
-        parser.error("--without makes an adapter to measure, not to ship: give its folder with --output.")
+    if (arguments.without or arguments.encoder) and not arguments.output:
+        parser.error(
+            "such an adapter is made to be measured, not to be shipped: give a folder with --output."
+        )
+    encoder = load_encoder(arguments.encoder) if arguments.encoder else None
     events = [event for event in EVENTS if event not in arguments.without]
     if arguments.output:
         arguments.output.mkdir(parents=True, exist_ok=True)
     for name in arguments.models:
         model = load_picture_model(arguments.weights, name)
-        print(write(name, model, arguments.weights, events, arguments.output))
+        print(write(name, model, arguments.weights, events, encoder, arguments.output))
 
 
 if __name__ == "__main__":

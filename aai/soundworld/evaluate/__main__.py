@@ -11,7 +11,8 @@
 - loudness: five levels of one sound, one token a level; Spearman of level and measured intensity. With
   references by each sound, with references held fixed, and with one adapter that takes each sound in turn.
 - instant: the shipped adapter's words on the sounds of `tokens`, on 80 others, on windows of 1.5 s, over
-  loudness and, with --without, of events that an adapter has not heard.
+  loudness; with --without, of events that an adapter has not heard; with --fold-4, of recordings that an
+  adapter's encoder has not heard (`build.adapter --without` and `--encoder` make these two).
 - edits: "a city" becomes "a city under *" by eq. 7; and eq. 8's scale from 0 to 2.
 - words: with --model flow, a word's weight from 0 to 2, beside "(word:1.5)" in the prompt.
 - film: stories of several sounds; the word of each frame, and what a film of it shows. With --recordings,
@@ -78,6 +79,9 @@ def main() -> None:
     parser.add_argument("--fps", type=float, default=4.0, help="film: frames a second (%(default)g)")
     parser.add_argument(
         "--without", type=Path, help="an adapter trained without --events, to measure what it draws of them"
+    )
+    parser.add_argument(
+        "--fold-4", type=Path, help="an adapter trained for the encoder without fold 4: what it draws of that"
     )
     parser.add_argument("--without-presence", action="store_true", help="apart: as an encoder that has none")
     parser.add_argument(
@@ -156,7 +160,14 @@ def main() -> None:
             for event, value in rows.items():
                 note(f"loudness, {name}; {event}", value)
             note(f"loudness, {name}; mean", float(np.mean(list(rows.values()))))
-    if "instant" in arguments.parts:
+    if "instant" in arguments.parts and arguments.fold_4:
+        if not real:
+            parser.error("--fold-4 needs --recordings and --left-out.")
+        adapter = instant.adapter_of(left_out[4], model, arguments.fold_4)
+        recordings = [(e, load_sound(path)) for e, path in recordings_of(arguments.recordings, 4)]
+        share = instant.named(model, oracle, left_out[4], adapter, recordings)
+        note("instant, at once, recordings of fold 4", share)
+    elif "instant" in arguments.parts:
         adapter = instant.adapter_of(encoder, model, arguments.without)
         measured = instant.without if arguments.without else instant.measure
         for what, value in measured(model, oracle, encoder, adapter, arguments.events, sounds, seeds):

@@ -9,7 +9,8 @@ from aai.adapt.universal_settings import AdapterSettings
 from aai.audio import Sound
 from aai.errors import InputError
 from aai.soundworld.build import adapter
-from aai.soundworld.loaders import load_adapter, load_picture_model, load_sound_encoder
+from aai.soundworld.loaders import WEIGHTS, load_adapter, load_picture_model, load_sound_encoder
+from aai.soundworld.world import EVENTS
 
 
 def test_the_loudest_part_of_a_sound_is_found():
@@ -48,3 +49,27 @@ def test_the_shipped_adapter_goes_with_the_shipped_models():
     assert shipped.model == model.fingerprint and shipped.name == "SoundWorld"
     token = shipped.token(heard.f_a)
     assert 0.1 < token.f_adapter["clip_l"].norm() / token.scale["clip_l"] <= 1.001
+
+
+def test_one_to_be_measured_is_not_written_over_the_shipped_one(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["adapter", "--without", "dog"])
+    with pytest.raises(SystemExit):
+        adapter.main()
+    assert "give a folder with --output" in capsys.readouterr().err
+
+
+def test_one_without_an_event_for_another_encoder_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    asked = []
+
+    def make(model, encoder, events, report):
+        asked.append((encoder, events))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adapter, "make", make)
+    words = ["--without", "dog", "fire", "--encoder", str(WEIGHTS / "sound_encoder.safetensors")]
+    monkeypatch.setattr("sys.argv", ["adapter", *words, "--output", str(tmp_path / "held")])
+    with pytest.raises(KeyboardInterrupt):
+        adapter.main()
+    ((encoder, events),) = asked
+    assert encoder.name == "SoundWorld" and len(events) == len(EVENTS) - 2 and "dog" not in events
+    assert (tmp_path / "held").is_dir()
