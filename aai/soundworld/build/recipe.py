@@ -21,7 +21,7 @@ from ..oracle import Oracle
 from ..pictures import draw_all, event_mask, random_scenes
 from ..text import CaptionEncoder, build_text_tower, load_tokenizer
 from ..world import EVENTS, SCENES
-from . import adapter, presence
+from . import adapter, events_oracle, presence
 from .decoder import flow_guess, refine_autoencoder, unet_guess
 from .denoiser import Loss, caption_states, encode_pictures, flow_loss, train_denoiser, v_loss
 from .ears import SoundEncoderBuild, Sources
@@ -195,6 +195,7 @@ class Build:
         for name in ("unet", "flow"):
             adapter.write(name, load_picture_model(folder, name), folder)
         presence.write(folder)
+        events_oracle.write(folder)
         print(f"exported to {folder}", flush=True)
 
     def sound_encoder(self) -> SoundEncoderBuild:
