@@ -33,6 +33,8 @@ FILM_WINDOW = (0.0, 0.4)
 CHUNK, ACROSS = 8, 10
 STRUNG, RATE = 4, 16000
 """How many recordings make a story, and its samples a second."""
+AROUND = 0.4
+"""Seconds around a frame of which the true loudness is measured: a block of BS.1770."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ def heard(stories: Iterable[Story], timelines: Iterable[Timeline]) -> dict[str, 
             every.append(right)
             if told.from_cut(time) > timeline.windows.window / 2:
                 far.append(right)
-            around = told.sound.cut(max(0.0, time - 0.2), 0.4)
+            # The last frame's middle may lie behind the sound's end.
+            begin = max(0.0, min(time - AROUND / 2, told.sound.seconds - AROUND))
+            around = told.sound.cut(begin, AROUND)
             measured.append(timeline.loudness[frame])
             true.append(loudness(around))
         alike.append(float(spearmanr(measured, np.maximum(true, -70)).statistic))

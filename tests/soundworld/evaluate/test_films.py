@@ -60,3 +60,14 @@ def test_a_frame_is_right_where_its_word_is_the_sound_s(recordings):
     share = found["the word of a frame"]
     right = sum(word.removeprefix("a ") == told.event(time) for word, time in zip(line.words, line.times))
     assert 0 < share.hits <= right <= len(line) and share.count <= len(line)
+
+
+def test_a_last_frame_whose_middle_is_behind_the_end_is_heard_too():
+    from aai.inject.timeline import timeline
+    from aai.inject.windows import embed_windows
+    from aai.soundworld.loaders import load_sound_encoder
+
+    told = strung([("rain", synthesize("rain", 0.8, 1).cut(0, 3.02))])
+    line = timeline(embed_windows([told.sound], load_sound_encoder(), 1.0), 2.0)
+    assert line.times[-1] > told.sound.seconds
+    assert heard([told], [line])["the word of a frame"].count == len(line)
