@@ -1,6 +1,7 @@
 """`python -m bench NAME [--json]`: each figure is a ratio against what a user would use instead, in one run
 (memory's against a card's). `parity` compares with CAV-MAE's own code instead, `rivals` with that of the
-encoders that the paper compares with, `families` tries what each family of picture models can do."""
+encoders that the paper compares with, `template` with another version of the pack, `families` tries what
+each family of picture models can do."""
 
 from __future__ import annotations
 
@@ -27,6 +28,7 @@ from bench import (
     memory_transformers,
     parity,
     rivals,
+    template,
     token,
     token_transformers,
 )
@@ -75,7 +77,7 @@ def measured(name: str, model: str):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("name", choices=sorted([*BENCHES, "parity", "rivals"]))
+    parser.add_argument("name", choices=sorted([*BENCHES, "parity", "rivals", "template"]))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each job (%(default)s)")
     parser.add_argument(
@@ -108,7 +110,8 @@ def main() -> int:
         "--checkout",
         type=Path,
         metavar="DIR",
-        help="parity: a clone of YuanGongND/cav-mae, to compare with; rivals: a folder of their clones",
+        help="parity: a clone of YuanGongND/cav-mae, to compare with; rivals: a folder of their clones; "
+        "template: a clone of another version of this pack",
     )
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -123,6 +126,8 @@ def main() -> int:
             return parity.run(options.checkout, options.json)
         if options.name == "rivals":
             return rivals.run(options.checkout, options.json)
+        if options.name == "template":
+            return template.run(options.checkout, options.json)
         clock = time.process_time if options.processor else time.perf_counter
         rows = module.rows(lambda jobs: interleaved(jobs, options.repeats, clock), **given)
         if options.name == "families" and options.into:

@@ -11,7 +11,7 @@ import torch
 
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
 from aai.errors import InputError
-from bench import edit_flux, rivals
+from bench import edit_flux, rivals, template
 from bench.__main__ import interleaved
 from bench.align import FORMS, TOWER, form_rows, step_rows
 from bench.edit import step_jobs
@@ -160,3 +160,20 @@ def test_the_processors_time_is_without_the_wait():
 def test_rivals_need_clones(tmp_path):
     with pytest.raises(InputError, match="clone lyrebird-wav2clip, AudioCLIP, .* into one folder"):
         rivals.run(tmp_path, False)
+
+
+def test_the_first_template_is_compared_with_a_clone_and_other_sounds(tmp_path, comfy_path):
+    prompt = {"2": {"class_type": "AAI_LoadAudio", "inputs": {"audio": "thunder.wav", "start": 0.0}}}
+    changed = template.with_sound(prompt, "fire.wav")
+    assert changed["2"]["inputs"] == {"audio": "fire.wav", "start": 0.0}
+    for checkout in (None, tmp_path):
+        with pytest.raises(InputError, match="give a clone of one with --checkout DIR"):
+            template.measured(checkout)
+
+
+@pytest.mark.all
+def test_the_first_template_runs_in_both(monkeypatch, comfy_path):
+    monkeypatch.setattr(template, "SOUNDS", template.SOUNDS[:2])
+    rows = template.measured(template.ROOT)
+    assert [row["ratio"] for row in rows[:2]] == [1.0, 1.0] and len(rows) == 4
+    assert all(row["value"] > 0 for row in rows)
