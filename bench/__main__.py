@@ -41,6 +41,7 @@ BENCHES = {
     "film": film,
     "library": library,
     "memory": memory,
+    "template": template,
     "token": token,
 }
 
@@ -77,7 +78,7 @@ def measured(name: str, model: str):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("name", choices=sorted([*BENCHES, "parity", "rivals", "template"]))
+    parser.add_argument("name", choices=sorted([*BENCHES, "parity", "rivals"]))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each job (%(default)s)")
     parser.add_argument(
@@ -127,7 +128,7 @@ def main() -> int:
         if options.name == "rivals":
             return rivals.run(options.checkout, options.json)
         if options.name == "template":
-            return template.run(options.checkout, options.json)
+            given = {"checkout": options.checkout}
         clock = time.process_time if options.processor else time.perf_counter
         rows = module.rows(lambda jobs: interleaved(jobs, options.repeats, clock), **given)
         if options.name == "families" and options.into:

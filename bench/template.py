@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,26 +21,16 @@ SOUNDS = ("thunder.wav", "fire.wav", "fireworks.wav")
 """Of the templates of every version: the first is the template's own."""
 
 
-def run(checkout: Path | None, as_json: bool = False) -> int:
-    """Prints both versions' seconds. Raises InputError without a ComfyUI, or a clone to compare with."""
-    rows = measured(checkout)
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return 0
-    for row in rows:
-        print(f"{row['what']:58} {row['value']:10.4g} s          ratio {row['ratio']:.2f}")
-    return 0
-
-
-def measured(checkout: Path | None) -> list[dict]:
-    """The seconds from Run to the last picture of either version, and their ratio to the other version's."""
+def rows(_measure, checkout: Path | None) -> list[dict]:
+    """The seconds from Run to the last picture of either version, and their ratio to the other version's.
+    Raises InputError without a ComfyUI, or a clone to compare with."""
     comfy = find_comfy()
     if comfy is None:
         raise InputError("There is no ComfyUI: set COMFYUI_PATH to its folder.")
     if checkout is None or not (checkout / TEMPLATE).is_file():
         raise InputError("There is no version to compare with: give a clone of one with --checkout DIR.")
     other, ours = (seconds(comfy, pack) for pack in (checkout, ROOT))
-    rows = []
+    found = []
     for what, taken in (("the other version", other), ("this version", ours)):
         for when, own, beside in zip(("just started", "again, another sound"), taken, other):
             row = {
@@ -50,8 +39,8 @@ def measured(checkout: Path | None) -> list[dict]:
                 "unit": "s",
                 "ratio": own / beside,
             }
-            rows.append(row)
-    return rows
+            found.append(row)
+    return found
 
 
 def seconds(comfy: Path, pack: Path) -> tuple[float, float]:
@@ -62,9 +51,8 @@ def seconds(comfy: Path, pack: Path) -> tuple[float, float]:
         for sound in SOUNDS:
             prompt = with_sound(server.prompt(workflow), sound)
             begin = time.perf_counter()
-            pictures = server.run(prompt).images()
+            server.run(prompt)
             taken.append(time.perf_counter() - begin)
-            print(f"{pack.name}: {sound}, {len(pictures)} pictures, {taken[-1]:.1f} s", file=sys.stderr)
     return taken[0], statistics.median(taken[1:])
 
 

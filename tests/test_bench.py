@@ -168,12 +168,12 @@ def test_the_first_template_is_compared_with_a_clone_and_other_sounds(tmp_path, 
     assert changed["2"]["inputs"] == {"audio": "fire.wav", "start": 0.0}
     for checkout in (None, tmp_path):
         with pytest.raises(InputError, match="give a clone of one with --checkout DIR"):
-            template.measured(checkout)
+            template.rows(None, checkout)
 
 
 @pytest.mark.all
 def test_the_first_template_runs_in_both(monkeypatch, comfy_path):
     monkeypatch.setattr(template, "SOUNDS", template.SOUNDS[:2])
-    rows = template.measured(template.ROOT)
+    rows = template.rows(None, template.ROOT)
     assert [row["ratio"] for row in rows[:2]] == [1.0, 1.0] and len(rows) == 4
     assert all(row["value"] > 0 for row in rows)
