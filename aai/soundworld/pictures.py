@@ -24,9 +24,13 @@ def _event_layer(scene: str, event: str | None, intensity: float, seed: int, siz
     return canvas.pixels(size)
 
 
-def _check(scene: str, event: str | None, intensity: float) -> None:
+def _check_scene(scene: str) -> None:
     if scene not in SCENES:
         raise InputError(f"SoundWorld has no scene '{scene}': choose one of {', '.join(SCENES)}.")
+
+
+def _check(scene: str, event: str | None, intensity: float) -> None:
+    _check_scene(scene)
     if event is not None and event not in EVENTS:
         raise InputError(f"SoundWorld has no event '{event}': choose one of {', '.join(EVENTS)}, or none.")
     if not 0 < intensity <= 1:
@@ -45,6 +49,7 @@ def render(scene: str, event: str | None, intensity: float, seed: int, size: int
 def render_events(scene: str, intensities: Mapping[str, float], seed: int, size: int = UNITS) -> np.ndarray:
     """A scene with several events, each at its intensity and before those that are named earlier, as uint8
     [size, size, 3]. Raises InputError as `render` does."""
+    _check_scene(scene)
     for event, intensity in intensities.items():
         _check(scene, event, intensity)
     canvas = Canvas()

@@ -55,3 +55,5 @@ def test_several_events_stand_in_one_scene():
     assert not np.array_equal(both, render("city", "rain", 0.7, 3))
     with pytest.raises(InputError, match="no event 'flood'"):
         render_events("city", {"rain": 0.5, "flood": 0.5}, 1)
+    with pytest.raises(InputError, match="no scene 'moon'"):
+        render_events("moon", {}, 1)
