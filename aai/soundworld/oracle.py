@@ -41,13 +41,17 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
+def _stages() -> nn.ModuleList:
+    return nn.ModuleList([_stage(3, 16), _stage(16, 32), _stage(32, 64), _stage(64, 128)])
+
+
 class Oracle(nn.Module):
     """Pictures [B, 3, 128, 128] in [0, 1] to event, scene and intensity logits, and mask logits [B, 64,
     64]."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.down = nn.ModuleList([_stage(3, 16), _stage(16, 32), _stage(32, 64), _stage(64, 128)])
+        self.down = _stages()
         self.event = nn.Linear(128, len(EVENTS) + 1)
         self.scene = nn.Linear(128, len(SCENES))
         self.intensity = nn.Linear(128 + len(EVENTS) + 1, 1)
@@ -87,7 +91,7 @@ class EventsOracle(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.down = nn.ModuleList([_stage(3, 16), _stage(16, 32), _stage(32, 64), _stage(64, 128)])
+        self.down = _stages()
         self.there = nn.Linear(2 * 128, len(EVENTS))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class Heard:
     (OUTSIDE for none), the softer event of a mixture [B] (OUTSIDE for none) and its share [B] of what is
     heard, the label [B] (event * levels + level, 0 for none), whether each is known [B]: 1, 0, or -1 where it
     is not to be asked, and the number [B] of its group among `Mixer.strangers`, OUTSIDE for a sound of a
-    word or a mixture."""
+    word."""
 
     fbanks: Tensor
     patches: Tensor

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...files import write_safetensors
 from ...optim import set_rate
 from ..loaders import WEIGHTS, load_oracle
 from ..oracle import EventsOracle
 from ..pictures import render_events
 from ..world import EVENTS, SCENES
+from .kept import write_weights
 from .oracle import soften
 
 SEED, UNSEEN = 7_000_000, 8_000_000
@@ -83,9 +83,8 @@ def from_oracle(folder: Path = WEIGHTS) -> EventsOracle:
 def accuracy(oracle: EventsOracle, events: int, count: int = 200) -> float:
     """The share of unseen rendered pictures of so many events of which it names these and no other."""
     pictures, there = pictures_of(count, UNSEEN, events)
-    shown = oracle.events(pictures.float() / 255)
-    wanted = [{EVENTS[i] for i in row.nonzero()[:, 0]} for row in there]
-    return sum(a == b for a, b in zip(shown, wanted)) / count
+    shown = oracle(pictures.float() / 255) > 0
+    return float((shown == there.bool()).all(-1).float().mean())
 
 
 def write(folder: Path = WEIGHTS, count: int = 5000, report: Callable[[str], None] | None = None) -> None:
@@ -94,9 +93,8 @@ def write(folder: Path = WEIGHTS, count: int = 5000, report: Callable[[str], Non
     if report:
         for events in (1, 2):
             report(f"all of {events} named, and no other: {100 * accuracy(oracle, events):.1f} %")
-    tensors = {name: part.half() for name, part in oracle.state_dict().items()}
-    metadata = {"made_by": "python -m aai.soundworld.build.events_oracle"}
-    write_safetensors(folder / "oracle_events.safetensors", tensors, metadata, "SoundWorld's weights")
+    made_by = "python -m aai.soundworld.build.events_oracle"
+    write_weights(folder, "oracle_events", oracle.state_dict(), {"made_by": made_by})
 
 
 def main() -> None:

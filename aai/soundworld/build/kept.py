@@ -1,4 +1,4 @@
-"""The parts of a build, each made once and kept in a folder."""
+"""The parts of a build, each made once and kept in a folder, and the weights that are shipped of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
+from ...files import write_safetensors
 
 
 def kept(folder: Path, name: str, make: Callable[[], object]):
@@ -15,3 +18,9 @@ def kept(folder: Path, name: str, make: Callable[[], object]):
         torch.save(make(), path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
     return torch.load(path, weights_only=True)
+
+
+def write_weights(folder: Path, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Writes a weight file of SoundWorld as float16 safetensors."""
+    half = {key: value.half() for key, value in tensors.items()}
+    write_safetensors(folder / f"{name}.safetensors", half, metadata, "SoundWorld's weights")

@@ -20,11 +20,11 @@ from ...audio import Sound, loudness
 from ...encoders.cavmae_encoder import CAVMAEEncoder
 from ...encoders.fingerprint import encoder_fingerprint
 from ...encoders.presence import Presence, statistics
-from ...files import write_safetensors
 from ..captions import label_of
 from ..loaders import PRESENCE, WEIGHTS, load_sound_encoder
 from ..sounds import synthesize
 from ..world import EVENTS
+from .kept import write_weights
 
 SEEDS = 5_000_000
 """Where the sounds' seeds begin: no encoder was trained on these."""
@@ -93,9 +93,8 @@ def write(folder: Path = WEIGHTS, report: Callable[[str], None] | None = None, *
     """Makes it for the encoder in `folder` and writes it beside that."""
     encoder = load_sound_encoder(folder)
     presence = fit(*heard(encoder, report=report, **size))
-    tensors = {name: part.half() for name, part in presence.state().items()}
     metadata = {"encoder": encoder_fingerprint(encoder.family, encoder.state()[0])}
-    write_safetensors(folder / f"{PRESENCE}.safetensors", tensors, metadata, "SoundWorld's weights")
+    write_weights(folder, PRESENCE, presence.state(), metadata)
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ... import files
 from ..loaders import load_picture_model
 from ..models import PatchAutoencoder, build_flow, build_unet
 from ..oracle import Oracle
@@ -25,7 +24,7 @@ from . import adapter, events_oracle, presence
 from .decoder import flow_guess, refine_autoencoder, unet_guess
 from .denoiser import Loss, caption_states, encode_pictures, flow_loss, train_denoiser, v_loss
 from .ears import SoundEncoderBuild, Sources
-from .kept import kept
+from .kept import kept, write_weights
 from .oracle import train_oracle
 from .text import build_tokenizer, train_text
 
@@ -187,9 +186,7 @@ class Build:
             "oracle": self.oracle().state_dict(),
         }
         for name, tensors in parts.items():
-            tensors = {k: v.half() for k, v in tensors.items()}
-            metadata = {"made_by": "python -m aai.soundworld.build"}
-            files.write_safetensors(folder / f"{name}.safetensors", tensors, metadata, "SoundWorld's weights")
+            write_weights(folder, name, tensors, {"made_by": "python -m aai.soundworld.build"})
         self.sound_encoder().export(folder / "sound_encoder.safetensors")
         # On the weights as they are shipped, whose fingerprints it keeps.
         for name in ("unet", "flow"):

@@ -98,6 +98,8 @@ def main() -> None:
         if real
         else {}
     )
+    if arguments.fold_4 and not real:
+        parser.error("--fold-4 needs --recordings and --left-out.")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     chosen = {"steps": arguments.steps, "rho": arguments.rho, "seeds": arguments.seeds}
     for name, usual in (("norm", TrainSettings.norm), ("model", "unet")):
@@ -161,8 +163,6 @@ def main() -> None:
                 note(f"loudness, {name}; {event}", value)
             note(f"loudness, {name}; mean", float(np.mean(list(rows.values()))))
     if "instant" in arguments.parts and arguments.fold_4:
-        if not real:
-            parser.error("--fold-4 needs --recordings and --left-out.")
         adapter = instant.adapter_of(left_out[4], model, arguments.fold_4)
         recordings = [(e, load_sound(path)) for e, path in recordings_of(arguments.recordings, 4)]
         share = instant.named(model, oracle, left_out[4], adapter, recordings)

@@ -76,8 +76,6 @@ def both(
 
 def shares(what: str, shown: list[set[str]], pairs: list[tuple[str, str]]) -> Figures:
     """The pictures that show both events of their pair, and one of them at least."""
-    yield f"{what}: both shown", Share(sum(set(pair) <= row for row, pair in zip(shown, pairs)), len(pairs))
-    yield (
-        f"{what}: one shown",
-        Share(sum(bool(set(pair) & row) for row, pair in zip(shown, pairs)), len(pairs)),
-    )
+    found = [len(set(pair) & row) for row, pair in zip(shown, pairs)]
+    yield f"{what}: both shown", Share(found.count(2), len(found))
+    yield f"{what}: one shown", Share(len(found) - found.count(0), len(found))
