@@ -12,12 +12,13 @@ import importlib
 import io
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from unittest import mock
 
 import torch
+import torch.utils.deterministic as fill
 from torch import nn
 
 WIDTH = 32
@@ -361,15 +362,30 @@ def build_model(config, dtype: torch.dtype = torch.float32):
     import comfy.model_patcher
 
     config.set_inference_dtype(dtype, None if dtype == torch.float32 else torch.float32)
-    inner = config.get_model({}, "", device=torch.device("cpu"))
+    with unfilled_as_nan():
+        inner = config.get_model({}, "", device=torch.device("cpu"))
     randomize(inner, 2)
     patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
     device = comfy.model_management.get_torch_device()
     return patcher(inner, load_device=device, offload_device=torch.device("cpu"))
 
 
+@contextmanager
+def unfilled_as_nan():
+    """Inside, memory that a checkpoint is meant to fill is NaN, instead of whatever was there before."""
+    before = torch.are_deterministic_algorithms_enabled(), fill.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    fill.fill_uninitialized_memory = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        fill.fill_uninitialized_memory = before[1]
+
+
 def randomize(module: nn.Module, seed: int) -> None:
-    """Weights of the size that keeps numbers as large as they come in; norms that do nothing."""
+    """Weights of the size that keeps numbers as large as they come in; norms that do nothing. A buffer is
+    drawn where it was made inside `unfilled_as_nan` and nothing filled it: SD3's positions are one."""
     generator = torch.Generator().manual_seed(seed)
     for name, weight in module.named_parameters():
         if not weight.is_floating_point():
@@ -381,3 +397,6 @@ def randomize(module: nn.Module, seed: int) -> None:
         drawn = torch.randn(weight.shape, generator=generator)
         fan = weight[0].numel() if weight.shape[0] < 5000 else weight.shape[0] ** 0.5
         weight.copy_(drawn / max(fan, 1) ** 0.5)
+    for buffer in module.buffers():
+        if buffer.is_floating_point() and buffer.isnan().any():
+            buffer.copy_(torch.randn(buffer.shape, generator=generator))
