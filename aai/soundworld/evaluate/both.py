@@ -1,5 +1,6 @@
 """The picture of two sounds at once: a mixture is taken apart, each sound becomes a word by the adapter, both
-words stand in one prompt, and an oracle that names several events reads the picture.
+words stand in one prompt, or each in a prompt of its own that draws its place; and an oracle that names
+several events reads the picture.
 
 The picture models have learned one event a picture; their captions of two events, drawn beside it, say what
 they can draw at all.
@@ -7,28 +8,36 @@ they can draw at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...adapt.universal import SoundAdapter
 from ...encoders.apart import take_apart
 from ...encoders.cavmae_encoder import CAVMAEEncoder
+from ...inject.edit_run import EditRun
+from ...inject.loudness import Reweight
 from ...metrics import Share
-from ...picture.model import PictureModel
+from ...picture.model import PictureModel, stacked
 from ...prompt import Prompt
 from ..captions import label_of, phrase
 from ..oracle import EventsOracle
 from ..pictures import render_events
 from ..sounds import UNSEEN
 from ..world import EVENTS, SCENES
+from .edits import GUIDANCE, SAMPLING_STEPS
 from .hearing import mixed
-from .measure import draw_each
+from .measure import TOGETHER, draw_each
 
 SEEDS = 60_000
 """Where the seeds of these mixtures begin: no other measurement has these."""
 INTENSITY = 0.7
+
+FADED = 0.75
+"""The share of a picture's height over which the upper word gives way to the lower, as in the template of two
+sounds."""
 
 Figures = Iterator[tuple[str, Share]]
 
@@ -49,7 +58,7 @@ def both(
         Prompt(f"a {scene} with {phrase(first, INTENSITY)} and {phrase(second, INTENSITY)}")
         for scene, (first, second) in zip(scenes, pairs)
     ]
-    prompts = []
+    prompts, apart = [], []
     for i, (scene, pair) in enumerate(zip(scenes, pairs)):
         sound, _ = mixed(*pair, 12 * (i + 0.5) / count, SEEDS + i)
         parts = take_apart(encoder, sound, 2)
@@ -58,13 +67,18 @@ def both(
         )
         words = " and ".join(f"<{token.name}>" for token in tokens)
         prompts.append((Prompt(f"a {scene} with {words}", tokens), {part.word for part in parts}))
+        apart.append([Prompt(f"a {scene} with *", (token,)) for token in (tokens[0], tokens[-1])])
     named = [heard == {label_of(e, encoder) for e in pair} for (_, heard), pair in zip(prompts, pairs)]
     yield "both heard", Share(sum(named), count)
-    shown = oracle.events(draw_each(model, [prompt for prompt, _ in prompts], range(count)))
-    yield from shares("words of the sounds", shown, pairs)
-    heard_too = [(row, pair) for row, pair, right in zip(shown, pairs, named) if right]
-    if heard_too:
-        yield from shares("words of the sounds, both heard", *zip(*heard_too))
+    for what, pictures in (
+        ("words of the sounds", draw_each(model, [prompt for prompt, _ in prompts], range(count))),
+        ("words of the sounds, each in its place", draw_in_places(model, apart, range(count))),
+    ):
+        shown = oracle.events(pictures)
+        yield from shares(what, shown, pairs)
+        heard_too = [(row, pair) for row, pair, right in zip(shown, pairs, named) if right]
+        if heard_too:
+            yield from shares(f"{what}, both heard", *zip(*heard_too))
     yield from shares("phrases", oracle.events(draw_each(model, spoken, range(count))), pairs)
     rendered = [
         render_events(scene, dict.fromkeys(pair, INTENSITY), SEEDS + i)
@@ -72,6 +86,41 @@ def both(
     ]
     pictures = torch.from_numpy(np.stack(rendered)).permute(0, 3, 1, 2).float() / 255
     yield from shares("rendered", oracle.events(pictures), pairs)
+
+
+class InPlaces(Reweight):
+    """Two rows of one noise are one picture, of which the first's prompt draws the upper part and the
+    second's the lower."""
+
+    def begin(self, size: Sequence[int], steps: int | None, guidance: float | None) -> EditRun:
+        return InPlacesRun(self)
+
+
+class InPlacesRun(EditRun):
+    def after_model(self, predictions: list[Tensor], prompted: int | None, progress: float) -> list[Tensor]:
+        return [in_places(clean) for clean in super().after_model(predictions, prompted, progress)]
+
+
+def in_places(clean: Tensor) -> Tensor:
+    """Pairs of latents [2 B, C, h, w], each pair the same: its first above, its second below."""
+    height = clean.shape[-2]
+    lower = ((torch.arange(height, device=clean.device) + 0.5) / (FADED * height)).clamp(max=1)[:, None]
+    return clean[::2].lerp(clean[1::2], lower.to(clean)).repeat_interleave(2, 0)
+
+
+def draw_in_places(model: PictureModel, prompts: Sequence[Sequence[Prompt]], seeds: Sequence[int]) -> Tensor:
+    """One picture of each two prompts, for its upper and its lower part, each with its seed, [N, 3, H, W] in
+    [0, 1]."""
+    uncond, drawn = model.encode_prompt(Prompt("")), []
+    for begin in range(0, len(prompts), TOGETHER):
+        part = slice(begin, begin + TOGETHER)
+        rows = stacked([model.encode_prompt(prompt) for pair in prompts[part] for prompt in pair])
+        latents = model.sample(
+            rows, uncond, seeds=list(seeds[part]), steps=SAMPLING_STEPS, guidance=GUIDANCE,
+            edit=InPlaces(({}, {})),
+        )  # fmt: skip
+        drawn.append(latents[::2])
+    return model.decode(torch.cat(drawn)).clamp(0, 1)
 
 
 def shares(what: str, shown: list[set[str]], pairs: list[tuple[str, str]]) -> Figures:
