@@ -26,7 +26,7 @@ from ..captions import label_of, phrase
 from ..oracle import EventsOracle
 from ..pictures import render_events
 from ..sounds import UNSEEN
-from ..world import EVENTS, SCENES
+from ..world import EVENTS, SCENES, placed
 from .edits import GUIDANCE, SAMPLING_STEPS
 from .hearing import mixed
 from .measure import TOGETHER, draw_each
@@ -49,7 +49,8 @@ def both(
     adapter: SoundAdapter,
     count: int = 60,
 ) -> Figures:
-    """Of mixtures of two unseen events 0 to 12 dB apart, the pictures that show both; the same with the
+    """Of mixtures of two unseen events 0 to 12 dB apart, the pictures that show both; those where each word
+    draws a part of the picture, for pairs of which one event is above and one below; the same with the
     events' phrases in place of the sounds' words; and rendered pictures, which is the oracle's own share."""
     rng = np.random.default_rng(UNSEEN + SEEDS)
     pairs = [tuple(str(event) for event in rng.choice(EVENTS, 2, replace=False)) for _ in range(count)]
@@ -58,7 +59,9 @@ def both(
         Prompt(f"a {scene} with {phrase(first, INTENSITY)} and {phrase(second, INTENSITY)}")
         for scene, (first, second) in zip(scenes, pairs)
     ]
-    prompts, apart = [], []
+    above = {event for event in EVENTS if "under" in placed("", event)}
+    sky = {label_of(event, encoder) for event in above}
+    prompts, halves = [], []
     for i, (scene, pair) in enumerate(zip(scenes, pairs)):
         sound, _ = mixed(*pair, 12 * (i + 0.5) / count, SEEDS + i)
         parts = take_apart(encoder, sound, 2)
@@ -67,18 +70,21 @@ def both(
         )
         words = " and ".join(f"<{token.name}>" for token in tokens)
         prompts.append((Prompt(f"a {scene} with {words}", tokens), {part.word for part in parts}))
-        apart.append([Prompt(f"a {scene} with *", (token,)) for token in (tokens[0], tokens[-1])])
+        heard = sorted(zip(parts, tokens), key=lambda one: one[0].word not in sky)
+        halves.append([Prompt(f"a {scene} with *", (token,)) for _, token in (heard[0], heard[-1])])
     named = [heard == {label_of(e, encoder) for e in pair} for (_, heard), pair in zip(prompts, pairs)]
     yield "both heard", Share(sum(named), count)
-    for what, pictures in (
-        ("words of the sounds", draw_each(model, [prompt for prompt, _ in prompts], range(count))),
-        ("words of the sounds, each in its place", draw_in_places(model, apart, range(count))),
+    one_prompt = draw_each(model, [prompt for prompt, _ in prompts], range(count))
+    placeable = [i for i, pair in enumerate(pairs) if len(above & set(pair)) == 1]
+    in_halves = draw_in_places(model, [halves[i] for i in placeable], placeable)
+    for what, pictures, rows in (
+        ("words of the sounds", one_prompt, range(count)),
+        ("words of the sounds, one above and one below", in_halves, placeable),
     ):
-        shown = oracle.events(pictures)
-        yield from shares(what, shown, pairs)
-        heard_too = [(row, pair) for row, pair, right in zip(shown, pairs, named) if right]
-        if heard_too:
-            yield from shares(f"{what}, both heard", *zip(*heard_too))
+        shown = dict(zip(rows, oracle.events(pictures)))
+        yield from shares(what, list(shown.values()), [pairs[i] for i in rows])
+        if right := [i for i in rows if named[i]]:
+            yield from shares(f"{what}, both heard", [shown[i] for i in right], [pairs[i] for i in right])
     yield from shares("phrases", oracle.events(draw_each(model, spoken, range(count))), pairs)
     rendered = [
         render_events(scene, dict.fromkeys(pair, INTENSITY), SEEDS + i)
