@@ -146,7 +146,6 @@ def draw_clip() -> None:
 
 def draw_flow_edit() -> None:
     """A photograph that SoundWorld's flow transformer edits by three sounds."""
-    from aai.inject.edit import stack_of
     from aai.inject.flow_edit import edit_picture
     from aai.prompt import Prompt
     from aai.soundworld.loaders import load_adapter, load_picture_model, load_sound_encoder
@@ -163,7 +162,7 @@ def draw_flow_edit() -> None:
         prompts.append(Prompt(captions[-1], (token,)))
     made = edit_picture(
         model, model.encode_images(photograph[None]), model.encode_prompt(Prompt("a beach")),
-        stack_of(model)([model.encode_prompt(p) for p in prompts], None), model.encode_prompt(Prompt("")),
+        [model.encode_prompt(p) for p in prompts], model.encode_prompt(Prompt("")),
         guidance=5.5, seed=SEED,
     )  # fmt: skip
     shown = [image.to_pil(picture) for picture in (photograph, *model.decode(made))]
@@ -248,6 +247,7 @@ def photograph_nodes(server: ComfyServer, asked: Callable[..., bool]) -> None:
             page.wait_for_function("window.app?.graph && !!LiteGraph.registered_node_types['AAI_LoadAudio']")
             page.wait_for_timeout(1500)
             page.evaluate("async (w) => { await app.loadGraphData(w); }", example(name))
+            page.evaluate("() => { for (const n of app.graph._nodes) if (n.mode === 4) n.mode = 0; }")
             before = len(server.get("/history"))
             page.locator('[data-testid="queue-button"]').first.click()
             while len(server.get("/history")) == before:
