@@ -5,7 +5,7 @@ import { addView, element } from "./view.js";
 import { waveform } from "./waveform.js";
 
 app.registerExtension({
-    name: "AAI.LoadAudio",
+    name: "aaisoundtokens.LoadAudio",
     beforeRegisterNodeDef(nodeType, nodeData) {
         if (nodeData.name !== "AAI_LoadAudio") return;
         // After the widgets that keep a value, and before the upload button.

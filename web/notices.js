@@ -52,7 +52,7 @@ function clear(which = () => true) {
 }
 
 app.registerExtension({
-    name: "AAI.Notices",
+    name: "aaisoundtokens.Notices",
     setup() {
         // A server that has just come back may not tell that it starts. A run may fail before it counts as queued.
         api.addEventListener("promptQueued", () => clear((widget) => widget.isOfConnection));

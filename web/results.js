@@ -23,7 +23,7 @@ const VIEWS = {
 };
 
 app.registerExtension({
-    name: "AAI.Results",
+    name: "aaisoundtokens.Results",
     setup() {
         api.addEventListener("aai.curve", ({ detail }) => showOutput(nodeAt(detail.node), detail));
     },

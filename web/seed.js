@@ -5,7 +5,7 @@ import { app } from "../../scripts/app.js";
 const TRAINING = new Set(["AAI_TrainSoundToken", "AAI_TrainSoundAdapter", "AAI_AlignAudioEncoder"]);
 
 app.registerExtension({
-    name: "AAI.Seed",
+    name: "aaisoundtokens.Seed",
     nodeCreated(node) {
         if (!TRAINING.has(node.comfyClass)) return;
         const control = node.widgets?.find((widget) => widget.name === "control_after_generate");

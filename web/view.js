@@ -83,7 +83,7 @@ export function nodeAt(id) {
 }
 
 app.registerExtension({
-    name: "AAI.View",
+    name: "aaisoundtokens.View",
     onNodeOutputsUpdated(outputs) {
         for (const [locator, output] of Object.entries(outputs)) {
             // "7", or "<the subgraph's uuid>:7"

@@ -55,7 +55,8 @@ FORMS = {
     "in bf16": {"bf16": True},
     "an eighth of the patches": {"keep": 0.125},
     "the twin every other step": {"twin_every": 2},
-    "all three": {"bf16": True, "keep": 0.125, "twin_every": 2},
+    "the twin every fourth step": {"twin_every": 4},
+    "bf16, an eighth, every other step": {"bf16": True, "keep": 0.125, "twin_every": 2},
 }
 ROUNDS = (1e-3, 8e-4, 6e-4, 4e-4)
 ARMS = ("from nothing", "from SoundWorld")
