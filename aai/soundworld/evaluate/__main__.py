@@ -23,39 +23,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from ...adapt.settings import NORMS, TrainSettings
-from ...audio import load as load_sound
-from ...encoders.cavmae_encoder import CAVMAEEncoder
-from ...encoders.loaders import load
-from ...inject.timeline import timeline
-from ...inject.windows import embed_windows
 from ...metrics import Share
-from ..library import references
-from ..loaders import load_adapter, load_events_oracle, load_oracle, load_picture_model, load_sound_encoder
-from ..sounds import unseen_sound
-from ..world import EVENTS, FOLDS
-from . import edits, films, instant
-from .both import both
-from .captions import captions
-from .hearing import (
-    WINDOWS,
-    calibration,
-    mixtures,
-    name_recordings,
-    name_synthetic,
-    recordings_of,
-    strangers,
-    synthesized_strangers,
-    taken_apart,
-)
-from .measure import PARTS, SERIES, ablations, loudness, make_token, tokens
-from .words import words
+from ..world import EVENTS
+from .parts import PARTS, Run
 
 
 def main() -> None:
@@ -91,14 +64,9 @@ def main() -> None:
     parser.add_argument("--norm", choices=NORMS, default=TrainSettings.norm)
     parser.add_argument("--output", type=Path, default=Path("out/soundworld/figures.json"))
     arguments = parser.parse_args()
-    encoder = load_sound_encoder()
-    real = arguments.recordings and arguments.left_out
-    left_out = (
-        {fold: load(arguments.left_out / f"without_fold_{fold}.safetensors") for fold in FOLDS}
-        if real
-        else {}
-    )
-    if arguments.fold_4 and not real:
+    if unknown := [part for part in arguments.parts if part not in PARTS]:
+        parser.error(f"there is no part '{unknown[0]}': take some of {', '.join(PARTS)}.")
+    if arguments.fold_4 and not (arguments.recordings and arguments.left_out):
         parser.error("--fold-4 needs --recordings and --left-out.")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     chosen = {"steps": arguments.steps, "rho": arguments.rho, "seeds": arguments.seeds}
@@ -124,152 +92,10 @@ def main() -> None:
         print(f"{what}: {value if isinstance(value, Share) else round(value, 3)}", flush=True)
         arguments.output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
-    if "apart" in arguments.parts:
-        if arguments.without_presence:
-            encoder.presence = None
-        how = "by the splits' words" if arguments.without_presence else "shipped"
-        for what, value in taken_apart(encoder).items():
-            note(f"apart, {how}: {what}", value)
-    if "hear" in arguments.parts:
-        hear(encoder, left_out, arguments.recordings, note)
-    if set(arguments.parts) - {"hear", "apart"}:
-        model, oracle = load_picture_model(model=arguments.model), load_oracle()
-        settings = TrainSettings(steps=arguments.steps, rho=arguments.rho, norm=arguments.norm)
-        seeds = range(arguments.seeds)
-    sounds = {e: unseen_sound(e, 500 + i) for i, e in enumerate(EVENTS)}
-    if "captions" in arguments.parts:
-        for what, value in captions(model, oracle, range(4)).items():
-            note(f"captions, {what}", value)
-    if "tokens" in arguments.parts:
-        note(
-            "tokens, synthesized sounds",
-            tokens(model, oracle, encoder, sounds, settings, seeds, print),
-        )
-        if real:
-            recorded: dict[str, Path] = {}
-            for event, path in recordings_of(arguments.recordings, 4):
-                recorded.setdefault(event, path)
-            recordings = {event: load_sound(path) for event, path in recorded.items()}
-            share = tokens(model, oracle, left_out[4], recordings, settings, seeds, print)
-            note("tokens, recordings of fold 4", share)
-    if "ablations" in arguments.parts:
-        mates = {e: unseen_sound(e, 600 + i) for i, e in enumerate(EVENTS)}
-        for what, share in ablations(model, oracle, encoder, sounds, mates, settings, seeds).items():
-            note(f"ablation {what}", share)
-    if "loudness" in arguments.parts:
-        for name in SERIES:
-            rows = loudness(model, oracle, encoder, arguments.events, settings, range(10), name)
-            for event, value in rows.items():
-                note(f"loudness, {name}; {event}", value)
-            note(f"loudness, {name}; mean", float(np.mean(list(rows.values()))))
-    if "instant" in arguments.parts and arguments.fold_4:
-        adapter = instant.adapter_of(left_out[4], model, arguments.fold_4)
-        recordings = [(e, load_sound(path)) for e, path in recordings_of(arguments.recordings, 4)]
-        share = instant.named(model, oracle, left_out[4], adapter, recordings)
-        note("instant, at once, recordings of fold 4", share)
-    elif "instant" in arguments.parts:
-        adapter = instant.adapter_of(encoder, model, arguments.without)
-        measured = instant.without if arguments.without else instant.measure
-        for what, value in measured(model, oracle, encoder, adapter, arguments.events, sounds, seeds):
-            note(f"instant, {what}", value)
-    if {"edits", "sweep"} & set(arguments.parts):
-        edit_tokens = {}
-        for event in edits.EDITED:
-            sound = unseen_sound(event, 500 + EVENTS.index(event), edits.INTENSITY)
-            f_a = encoder.embed([sound])[0]
-            edit_tokens[event] = make_token(model, f_a, references(f_a, encoder)[0], settings, "sound")
-    if "words" in arguments.parts and arguments.model == "flow":
-        for what, value in words(model, oracle, range(2), print).items():
-            note(f"words, {what}", value)
-    if "film" in arguments.parts:
-        stories = [films.story(number) for number in range(arguments.stories)]
-        lines = [timeline(embed_windows([told.sound], encoder), arguments.fps) for told in stories]
-        for what, value in films.heard(stories, lines).items():
-            note(f"film, {what}", value)
-        if arguments.recordings:
-            strung_together(left_out.get(4, encoder), 4 in left_out, arguments, note)
-        if arguments.films:
-            few = slice(arguments.films)
-            word_of, folder = partial(load_adapter(model).token, name="sound"), arguments.output.parent
-            drawn = films.drawn(model, oracle, stories[few], lines[few], word_of, print, folder)
-            for what, value in drawn.items():
-                note(what, value)
-    if "both" in arguments.parts:
-        for what, value in both(model, load_events_oracle(), encoder, load_adapter(model)):
-            note(f"both, {what}", value)
-    if "edits" in arguments.parts:
-        for what, value in edits.edits(model, oracle, edit_tokens, range(4), print).items():
-            note(f"edits, {what}", value)
-        for what, value in edits.rendered(edit_tokens, range(4)).items():
-            note(f"edits, {what}", value)
-        for what, value in edits.photographs(model, oracle, edit_tokens).items():
-            note(f"edits, {what}", value)
-    if "sweep" in arguments.parts:
-        for what, value in edits.loudness_sweep(model, oracle, edit_tokens, range(2)).items():
-            note(f"edits, scale and intensity; {what}", value)
-
-
-def hear(
-    encoder: CAVMAEEncoder,
-    left_out: dict[int, CAVMAEEncoder],
-    recordings: Path | None,
-    note: Callable[[str, Share | float], None],
-) -> None:
-    """The figures of the part "hear"."""
-    note("hear, synthesized", name_synthetic(encoder))
-    note("hear, calibration error", calibration(encoder))
-    for what, share in zip(
-        ("the louder", "the louder, 6 dB and more", "both in three words"), mixtures(encoder)
-    ):
-        note(f"hear, mixtures: {what}", share)
-    area, told = synthesized_strangers(encoder)
-    note("known, synthesized: AUROC", area)
-    note("known, synthesized: strangers told", told)
-    if recordings:
-        # The shipped encoder has heard the world's recordings; it has heard none of the others.
-        heard = strangers(dict.fromkeys(FOLDS, encoder), recordings)
-        note_strangers("recordings, shipped encoder", heard, note)
-    if not left_out:
-        return
-    for seconds in (None, *WINDOWS):
-        shares = [
-            name_recordings(encoder, recordings_of(recordings, fold), seconds)
-            for fold, encoder in left_out.items()
-        ]
-        what = f"windows of {seconds:g} s" if seconds else "recordings"
-        for fold, share in zip(left_out, shares):
-            note(f"hear, {what} of fold {fold}", share)
-        note(f"hear, {what}, mean of folds", float(np.mean([share.value for share in shares])))
-    note_strangers("recordings", strangers(left_out, recordings), note)
-
-
-def strung_together(
-    encoder: CAVMAEEncoder,
-    unheard: bool,
-    arguments: argparse.Namespace,
-    note: Callable[[str, Share | float], None],
-) -> None:
-    """The figures of fold 4's recordings, one after the other: by the encoder that has not heard them, or by
-    the shipped one, which has."""
-    recordings = recordings_of(arguments.recordings, 4)
-    stories = [films.recorded(recordings, number) for number in range(arguments.stories)]
-    lines = [timeline(embed_windows([told.sound], encoder), arguments.fps) for told in stories]
-    by = "an encoder without fold 4" if unheard else "the shipped encoder, which has heard them"
-    for what, value in films.heard(stories, lines).items():
-        note(f"film, recordings of fold 4 by {by}: {what}", value)
-
-
-def note_strangers(
-    what: str,
-    figures: tuple[float, tuple[float, float], Share, Share],
-    note: Callable[[str, Share | float], None],
-) -> None:
-    area, (low, high), refused, told = figures
-    note(f"known, {what}: AUROC", area)
-    note(f"known, {what}: AUROC from", low)
-    note(f"known, {what}: AUROC to", high)
-    note(f"known, {what}: known ones refused", refused)
-    note(f"known, {what}: strangers told", told)
+    run = Run(arguments, note)
+    for name, part in PARTS.items():
+        if name in arguments.parts:
+            part(run)
 
 
 if __name__ == "__main__":

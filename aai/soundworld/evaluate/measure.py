@@ -28,10 +28,6 @@ BY_SOUND, HELD_FIXED, ONE_ADAPTER = SERIES = (
     "references held fixed",
     "one adapter, references held fixed",
 )
-PARTS = (
-    *("hear", "apart", "both", "captions", "tokens", "ablations", "loudness", "edits", "sweep", "instant"),
-    *("words", "film"),
-)
 
 
 def make_token(
@@ -41,14 +37,10 @@ def make_token(
 
 
 def draw(
-    model: PictureModel, token: SoundToken, seeds: Iterable[int], prompt: str = "a photo of *"
+    model: PictureModel, token: SoundToken, seeds: Sequence[int], prompt: str = "a photo of *"
 ) -> Tensor:
     """One picture per seed, [N, 3, H, W] in [0, 1]."""
-    cond = model.encode_prompt(Prompt(prompt, (token,)))
-    uncond = model.encode_prompt(Prompt(""))
-    return model.decode(
-        model.sample(cond, uncond, seeds=list(seeds), steps=SAMPLING_STEPS, guidance=GUIDANCE)
-    ).clamp(0, 1)
+    return draw_each(model, [Prompt(prompt, (token,))] * len(seeds), seeds)
 
 
 def draw_each(model: PictureModel, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Tensor:
