@@ -47,7 +47,9 @@ class TrainSoundToken(Node):
                     "images", tooltip="3 to 5 pictures of what is heard; the middle square of each is used."
                 ),
                 io.String.Input(
-                    "name", default="sound", tooltip="The token's name; prompts may call it <name> or *."
+                    "name",
+                    default="sound",
+                    tooltip="The token's name; prompts may call it <name> or *. Empty takes the sound's.",
                 ),
                 io.Int.Input(
                     "steps",
@@ -175,7 +177,7 @@ class TrainSoundToken(Node):
         from .comfy.progress import LossCurve
         from .comfy.training import room
 
-        settings = train_settings(**widgets)
+        settings, name = train_settings(**widgets), tokens.called(name, embedding)
         picture = ComfyPictureModel(model, clip, vae)
         progress = LossCurve(settings.steps)
         latents = picture.encode_images(square(images, size or picture.native_size))
@@ -191,7 +193,7 @@ class TrainSoundToken(Node):
                 embedding.f_a,
                 latents,
                 settings,
-                name.strip(),
+                name,
                 encoded=True,
                 callback=progress,
                 on_stop=keep,

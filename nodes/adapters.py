@@ -254,7 +254,9 @@ class InstantSoundToken(Node):
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 SoundEmbeddingType.Input("embedding", tooltip="The sound, from Encode Sound."),
                 io.String.Input(
-                    "name", default="sound", tooltip="The token's name; prompts may call it <name> or *."
+                    "name",
+                    default="sound",
+                    tooltip="The token's name; prompts may call it <name> or *. Empty takes the sound's.",
                 ),
                 SoundAdapterType.Input(
                     "adapter",
@@ -277,7 +279,7 @@ class InstantSoundToken(Node):
         adapter = adapter or load_adapter(picture)
         adapter.check(embedding, picture)
         token = adapter.token(
-            embedding.f_a, name.strip(), embedding.loudness, tokens.provenance_of(embedding)
+            embedding.f_a, tokens.called(name, embedding), embedding.loudness, tokens.provenance_of(embedding)
         )
         note = unknown(embedding)
         if note:

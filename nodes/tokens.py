@@ -160,6 +160,13 @@ def provenance_of(embedding, licence: str = "") -> dict[str, str]:
     return {**embedding.provenance(), **({"licence": licence} if licence else {})}
 
 
+def called(name: str, embedding) -> str:
+    """A token's name, or where that is empty, its sound's."""
+    from ..aai.embedding import name_of
+
+    return name.strip() or name_of(os.path.splitext(embedding.sound)[0], "sound")
+
+
 def file_name(name: str) -> str:
     """A token's name as a file's: a prompt reads embedding:name up to the first space."""
     return name.strip().replace(" ", "_")

@@ -76,6 +76,7 @@ def run(
     if comfy is None and engine == "auto":
         say("No ComfyUI was found (COMFYUI_PATH, ~/comfy/ComfyUI): the same job runs through diffusers.")
     sounds = list(_encoded_sounds(output, events))
+    say(f"{len(sounds)} sounds become words, each trained, and pictures: half a minute a sound on a CPU.")
     begin = time.monotonic()
     if comfy is None:
         name, drawn, complaints = "diffusers", list(_through_diffusers(output, sounds, steps, say)), []

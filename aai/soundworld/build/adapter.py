@@ -40,7 +40,7 @@ SYNTHESIZED = 600
 SHORTEST = 1.5
 RECORDED, PICTURED, BEHIND = 1, 2, 3
 """What numbers are drawn for, beside the synthesized sounds' own."""
-SETTINGS = AdapterSettings(steps=400, batch=8)
+SETTINGS = AdapterSettings(steps=700, batch=8)
 
 
 def loudest(sound: Sound, seconds: float) -> Sound:
