@@ -42,7 +42,7 @@ def test_through_diffusers(tmp_path):
     said = []
     report = run.run(tmp_path, "diffusers", say=said.append, events=EVENTS, steps=3)
     check(tmp_path, report, "diffusers")
-    assert len(said) == 2 * len(EVENTS) + 3
+    assert len(said) == 2 * len(EVENTS) + 4
     assert sorted(p.name for p in (tmp_path / "tokens").iterdir()) == [
         "clock.safetensors",
         "fire.safetensors",
