@@ -13,15 +13,16 @@ def _first_copy() -> str | None:
     return folder if folder and folder != Path(__file__).parent.name else None
 
 
-if _first_copy():
+FIRST_COPY = _first_copy()
+if FIRST_COPY:
     WEB_DIRECTORY = None
 
 
 async def comfy_entrypoint():
-    if first := _first_copy():
+    if FIRST_COPY:
         raise RuntimeError(
-            f"AAI Sound Tokens is in custom_nodes twice, and '{first}' is in use: remove this copy or that "
-            "one, and restart."
+            f"AAI Sound Tokens is in custom_nodes twice, and '{FIRST_COPY}' is in use: remove this copy or "
+            "that one, and restart."
         )
     from .nodes import SoundTokens
 

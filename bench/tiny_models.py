@@ -18,7 +18,6 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-import torch.utils.deterministic as fill
 from torch import nn
 
 WIDTH = 32
@@ -373,14 +372,13 @@ def build_model(config, dtype: torch.dtype = torch.float32):
 @contextmanager
 def unfilled_as_nan():
     """Inside, memory that a checkpoint is meant to fill is NaN, instead of whatever was there before."""
-    before = torch.are_deterministic_algorithms_enabled(), fill.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
-    fill.fill_uninitialized_memory = True
+    before = torch.get_deterministic_debug_mode()
+    # What fills it is part of PyTorch's deterministic mode (torch.utils.deterministic).
+    torch.set_deterministic_debug_mode("error")
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        fill.fill_uninitialized_memory = before[1]
+        torch.set_deterministic_debug_mode(before)
 
 
 def randomize(module: nn.Module, seed: int) -> None:

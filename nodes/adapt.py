@@ -177,7 +177,7 @@ class TrainSoundToken(Node):
         from .comfy.progress import LossCurve
         from .comfy.training import room
 
-        settings, name = train_settings(**widgets), tokens.called(name, embedding)
+        settings, name = train_settings(**widgets), tokens.token_name(name, embedding)
         picture = ComfyPictureModel(model, clip, vae)
         progress = LossCurve(settings.steps)
         latents = picture.encode_images(square(images, size or picture.native_size))

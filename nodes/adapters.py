@@ -279,7 +279,10 @@ class InstantSoundToken(Node):
         adapter = adapter or load_adapter(picture)
         adapter.check(embedding, picture)
         token = adapter.token(
-            embedding.f_a, tokens.called(name, embedding), embedding.loudness, tokens.provenance_of(embedding)
+            embedding.f_a,
+            tokens.token_name(name, embedding),
+            embedding.loudness,
+            tokens.provenance_of(embedding),
         )
         note = unknown(embedding)
         if note:

@@ -160,7 +160,7 @@ def provenance_of(embedding, licence: str = "") -> dict[str, str]:
     return {**embedding.provenance(), **({"licence": licence} if licence else {})}
 
 
-def called(name: str, embedding) -> str:
+def token_name(name: str, embedding) -> str:
     """A token's name, or where that is empty, its sound's."""
     from ..aai.embedding import name_of
 

@@ -20,14 +20,14 @@ def test_rebinding_takes_another_sound_and_keeps_the_adapter(train, run, embeddi
 
 def test_an_empty_name_is_the_sounds(train, embedding, pack):
     heard = pack.part("aai.encoders.base").SoundEmbedding(embedding.f_a, -12.0, "my dog (2).wav", "small")
-    called = pack.part("nodes.tokens").called
-    assert (called(" ", heard), called(" rex ", heard)) == ("my-dog-2", "rex")
+    token_name = pack.part("nodes.tokens").token_name
+    assert (token_name(" ", heard), token_name(" rex ", heard)) == ("my-dog-2", "rex")
     assert (
-        called("", pack.part("aai.encoders.base").SoundEmbedding(embedding.f_a, -12.0, "", "small"))
+        token_name("", pack.part("aai.encoders.base").SoundEmbedding(embedding.f_a, -12.0, "", "small"))
         == "sound"
     )
     token, _ = train(name="")
-    assert token.name == called("", embedding) != ""
+    assert token.name == token_name("", embedding) != ""
 
 
 def test_two_tokens_of_one_name_are_told_apart_by_a_new_one(train, run, small, embedding, pack):

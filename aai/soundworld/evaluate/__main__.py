@@ -4,7 +4,7 @@
   each fold by the encoder that was trained without it; and which sounds are unknown.
 - apart: mixtures of two unseen sounds taken apart, by what tells which words there are and, with
   --without-presence, by the splits' own words.
-- both: what is drawn of such a mixture, each of its sounds a word in one prompt.
+- both: what is drawn of such a mixture, each of its sounds a word: both in one prompt, or each in its place.
 - captions: what is drawn of captions, every event in every scene, and how much of it is the decoder's grid.
 - tokens: the oracle's reading of "a photo of *", one token per class.
 - ablations: what carries a token, the sound or the references.

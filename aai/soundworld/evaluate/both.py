@@ -20,16 +20,15 @@ from ...encoders.cavmae_encoder import CAVMAEEncoder
 from ...inject.edit_run import EditRun
 from ...inject.loudness import Reweight
 from ...metrics import Share
-from ...picture.model import PictureModel, stacked
+from ...picture.model import PictureModel
 from ...prompt import Prompt
 from ..captions import label_of, phrase
 from ..oracle import EventsOracle
 from ..pictures import render_events
 from ..sounds import UNSEEN
 from ..world import EVENTS, SCENES, placed
-from .edits import GUIDANCE, SAMPLING_STEPS
 from .hearing import mixed
-from .measure import TOGETHER, draw_each
+from .measure import draw_each
 
 SEEDS = 60_000
 """Where the seeds of these mixtures begin: no other measurement has these."""
@@ -70,8 +69,8 @@ def both(
         )
         words = " and ".join(f"<{token.name}>" for token in tokens)
         prompts.append((Prompt(f"a {scene} with {words}", tokens), {part.word for part in parts}))
-        heard = sorted(zip(parts, tokens), key=lambda one: one[0].word not in sky)
-        halves.append([Prompt(f"a {scene} with *", (token,)) for _, token in (heard[0], heard[-1])])
+        by_place = sorted(zip(parts, tokens), key=lambda one: one[0].word not in sky)
+        halves.append([Prompt(f"a {scene} with *", (token,)) for _, token in (by_place[0], by_place[-1])])
     named = [heard == {label_of(e, encoder) for e in pair} for (_, heard), pair in zip(prompts, pairs)]
     yield "both heard", Share(sum(named), count)
     one_prompt = draw_each(model, [prompt for prompt, _ in prompts], range(count))
@@ -117,16 +116,7 @@ def in_places(clean: Tensor) -> Tensor:
 def draw_in_places(model: PictureModel, prompts: Sequence[Sequence[Prompt]], seeds: Sequence[int]) -> Tensor:
     """One picture of each two prompts, for its upper and its lower part, each with its seed, [N, 3, H, W] in
     [0, 1]."""
-    uncond, drawn = model.encode_prompt(Prompt("")), []
-    for begin in range(0, len(prompts), TOGETHER):
-        part = slice(begin, begin + TOGETHER)
-        rows = stacked([model.encode_prompt(prompt) for pair in prompts[part] for prompt in pair])
-        latents = model.sample(
-            rows, uncond, seeds=list(seeds[part]), steps=SAMPLING_STEPS, guidance=GUIDANCE,
-            edit=InPlaces(({}, {})),
-        )  # fmt: skip
-        drawn.append(latents[::2])
-    return model.decode(torch.cat(drawn)).clamp(0, 1)
+    return draw_each(model, [prompt for pair in prompts for prompt in pair], seeds, InPlaces(({}, {})))
 
 
 def shares(what: str, shown: list[set[str]], pairs: list[tuple[str, str]]) -> Figures:

@@ -11,7 +11,9 @@ from torch import Tensor
 from ...adapt.train import TrainSettings, train_token
 from ...audio import Sound
 from ...encoders.cavmae_encoder import CAVMAEEncoder
+from ...inject.film import encoding_once
 from ...metrics import Share
+from ...picture.control import Control
 from ...picture.model import PictureModel, stacked
 from ...prompt import Prompt
 from ...token import SoundToken
@@ -21,7 +23,7 @@ from ..sounds import unseen_sound
 from .edits import GUIDANCE, SAMPLING_STEPS
 
 TOGETHER = 16
-"""Prompts whose pictures are drawn at a time."""
+"""Pictures that are drawn at a time."""
 INTENSITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
 BY_SOUND, HELD_FIXED, ONE_ADAPTER = SERIES = (
     "references by the sound",
@@ -36,22 +38,25 @@ def make_token(
     return train_token(model, f_a, pictures, settings, name).token
 
 
-def draw(
-    model: PictureModel, token: SoundToken, seeds: Sequence[int], prompt: str = "a photo of *"
+def draw(model: PictureModel, token: SoundToken, seeds: Sequence[int]) -> Tensor:
+    """One picture of "a photo of *" per seed, [N, 3, H, W] in [0, 1]."""
+    return draw_each(model, [Prompt("a photo of *", (token,))] * len(seeds), seeds)
+
+
+def draw_each(
+    model: PictureModel, prompts: Sequence[Prompt], seeds: Sequence[int], edit: Control | None = None
 ) -> Tensor:
-    """One picture per seed, [N, 3, H, W] in [0, 1]."""
-    return draw_each(model, [Prompt(prompt, (token,))] * len(seeds), seeds)
-
-
-def draw_each(model: PictureModel, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Tensor:
-    """One picture of each prompt, each with its seed, [N, 3, H, W] in [0, 1]."""
+    """One picture of each prompt, each with its seed, [N, 3, H, W] in [0, 1]; with an edit, the first of the
+    pictures of its `rows` prompts."""
+    encode_prompt, rows = encoding_once(model.encode_prompt), 1 if edit is None else edit.rows
     uncond, drawn = model.encode_prompt(Prompt("")), []
-    for begin in range(0, len(prompts), TOGETHER):
-        part = slice(begin, begin + TOGETHER)
-        rows = stacked([model.encode_prompt(prompt) for prompt in prompts[part]])
-        drawn.append(
-            model.sample(rows, uncond, seeds=list(seeds[part]), steps=SAMPLING_STEPS, guidance=GUIDANCE)
+    for begin in range(0, len(prompts) // rows, TOGETHER):
+        end = begin + TOGETHER
+        cond = stacked([encode_prompt(prompt) for prompt in prompts[begin * rows : end * rows]])
+        latents = model.sample(
+            cond, uncond, seeds=list(seeds[begin:end]), steps=SAMPLING_STEPS, guidance=GUIDANCE, edit=edit
         )
+        drawn.append(latents[::rows])
     return model.decode(torch.cat(drawn)).clamp(0, 1)
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 
@@ -67,9 +68,6 @@ class Run:
     def without(self, fold: int) -> CAVMAEEncoder:
         """The encoder that has not heard a fold."""
         return load(self.arguments.left_out / f"without_fold_{fold}.safetensors")
-
-    def recordings(self, fold: int) -> list[tuple[str, Sound]]:
-        return [(event, load_sound(path)) for event, path in recordings_of(self.arguments.recordings, fold)]
 
     @cached_property
     def model(self) -> PictureModel:
@@ -141,9 +139,11 @@ def note_strangers(run: Run, what: str, figures: tuple[float, tuple[float, float
 
 
 def measure_apart(run: Run) -> None:
-    encoder, how = load_sound_encoder(), "shipped"
+    encoder, how = run.encoder, "shipped"
     if run.arguments.without_presence:
-        encoder.presence, how = None, "by the splits' words"
+        # One of its own: the other parts' has it.
+        encoder, how = load_sound_encoder(), "by the splits' words"
+        encoder.presence = None
     for what, value in taken_apart(encoder).items():
         run.note(f"apart, {how}: {what}", value)
 
@@ -160,10 +160,11 @@ def measure_tokens(run: Run) -> None:
     share = tokens(run.model, run.oracle, run.encoder, run.sounds, run.settings, run.seeds, print)
     run.note("tokens, synthesized sounds", share)
     if run.has_left_out:
-        first: dict[str, Sound] = {}
-        for event, sound in run.recordings(4):
-            first.setdefault(event, sound)
-        share = tokens(run.model, run.oracle, run.without(4), first, run.settings, run.seeds, print)
+        first: dict[str, Path] = {}
+        for event, path in recordings_of(run.arguments.recordings, 4):
+            first.setdefault(event, path)
+        sounds = {event: load_sound(path) for event, path in first.items()}
+        share = tokens(run.model, run.oracle, run.without(4), sounds, run.settings, run.seeds, print)
         run.note("tokens, recordings of fold 4", share)
 
 
@@ -188,7 +189,9 @@ def measure_instant(run: Run) -> None:
     if run.arguments.fold_4:
         encoder = run.without(4)
         adapter = instant.adapter_of(encoder, run.model, run.arguments.fold_4)
-        share = instant.named(run.model, run.oracle, encoder, adapter, run.recordings(4))
+        paths = recordings_of(run.arguments.recordings, 4)
+        recordings = [(event, load_sound(path)) for event, path in paths]
+        share = instant.named(run.model, run.oracle, encoder, adapter, recordings)
         run.note("instant, at once, recordings of fold 4", share)
         return
     unheard = run.arguments.without
