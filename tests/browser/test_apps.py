@@ -66,7 +66,9 @@ def test_every_template_has_its_inputs_in_app_mode(tab, server, newest):
         template = page.template(name)
         page.load(template)
         enter_app(page)
-        assert labels(page) == [widget for _, widget in template["extra"]["linearData"]["inputs"]], name
+        slots = {(str(n["id"]), s["name"]): s for n in template["nodes"] for s in n.get("inputs", ())}
+        shown = [slots[node, widget] for node, widget in template["extra"]["linearData"]["inputs"]]
+        assert labels(page) == [slot.get("label", slot["name"]) for slot in shown], name
         page.shot(f"app-{name}")
         page.command("Comfy.ToggleLinear")
     assert page.complaints == []
