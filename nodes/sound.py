@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import folder_paths
 from comfy_api.latest import io
@@ -10,6 +11,9 @@ from comfy_api.latest import io
 from ..aai.errors import InputError, sentence
 from . import encoders, folders
 from .types import CATEGORY, SOUNDWORLD, Node, SoundEmbeddingType, SoundEncoderType, search_aliases
+
+if TYPE_CHECKING:
+    from ..aai.encoders.apart import Part
 
 NO_WORDS = "no words: this encoder is in no text encoder's space yet; align or bridge it"
 
@@ -210,11 +214,9 @@ class EncodeSound(Node):
         from ..aai.encoders.base import UNKNOWN, encode_sound, nearest_words
 
         sound, name = sound_of(audio), (audio or {}).get("name", "")
-        if sounds > 1:
-            embedding, *more, parts = _apart(sound_encoder, sound, sounds, name)
-        else:
-            embedding = encode_sound(sound_encoder, sound, name)
-            more, parts = [None, None], ""
+        parts = _apart(sound_encoder, sound, sounds, name) if sounds > 1 else []
+        embeddings = [part.embedding for part in parts] or [encode_sound(sound_encoder, sound, name)]
+        embedding, *more = embeddings + [None] * (3 - len(embeddings))
         near = nearest_words(sound_encoder, embedding.f_a[None], k=max(5, count))[0]
         shares = near.with_unknown()[:5]
         scores = "\n".join(f"{word} {100 * score:.0f} %" for word, score in shares)
@@ -222,15 +224,14 @@ class EncodeSound(Node):
             scores = f"{OUTSIDE}\n{scores}"
         shown = [{"word": w, "score": score, "unknown": w == UNKNOWN} for w, score in shares]
         words = ", ".join(word for word, _ in near.words[:count])
-        ui = {"words": shown, "known": [embedding.is_known]}
-        return io.NodeOutput(embedding, words, scores or NO_WORDS, *more, parts, ui=ui)
+        lines = [f"{p.word}: {p.embedding.loudness:.1f} LUFS, {100 * p.share:.0f} %" for p in parts]
+        told = [{"word": part.word, "share": part.share} for part in parts]
+        ui = {"words": shown, "known": [embedding.is_known], "parts": told}
+        return io.NodeOutput(embedding, words, scores or NO_WORDS, *more, "\n".join(lines), ui=ui)
 
 
-def _apart(encoder, sound, count: int, name: str) -> tuple:
-    """The embeddings of three sounds, None for those that are not asked for, and all of them in words.
-
-    Raises InputError for a recording of fewer sounds.
-    """
+def _apart(encoder, sound, count: int, name: str) -> list[Part]:
+    """So many sounds of a recording. Raises InputError for a recording of fewer."""
     from ..aai.encoders.apart import take_apart
 
     parts = take_apart(encoder, sound, count, name)
@@ -240,9 +241,7 @@ def _apart(encoder, sound, count: int, name: str) -> tuple:
             f"{count} sounds were asked for, but only {len(parts)} can be told apart here ({found}): set "
             f"sounds to {len(parts)}, or take a recording in which they are nearer in loudness."
         )
-    lines = [f"{p.word}: {p.embedding.loudness:.1f} LUFS, {100 * p.share:.0f} %" for p in parts]
-    embeddings = [part.embedding for part in parts]
-    return *embeddings, *[None] * (3 - len(embeddings)), "\n".join(lines)
+    return parts
 
 
 def sound_file(name: str) -> str | None:

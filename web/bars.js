@@ -12,15 +12,18 @@ function bar(name, share, text, { mark, kind = "" } = {}) {
         element("span", { class: "aai-number" }, text));
 }
 
-/** EncodeSound's nearest words, "unknown" among them, and a warning where the encoder knows no word for the sound. */
+/** EncodeSound's nearest words, "unknown" among them, and a warning where the encoder knows no word for the sound; of
+ * a recording of several sounds these and their shares. */
 export function words(root) {
     const warning = element("p", { class: "aai-line aai-outside", hidden: "" }, t("outside of what this encoder knows"));
     const list = element("ol", { class: "aai-bars", "aria-live": "polite" });
     root.append(warning, list, element("p", { class: "aai-hint" }, t("Run, and the words nearest to the sound stand here.")));
-    return ({ words, known }) => {
+    return ({ words, known, parts = [] }) => {
         if (!words) return;
-        list.replaceChildren(...words.map(({ word, score, unknown }) =>
-            bar(unknown ? t("unknown") : word, score, percent(score), { kind: unknown ? "aai-unknown" : "" })));
+        const nearest = words.map(({ word, score, unknown }) =>
+            bar(unknown ? t("unknown") : word, score, percent(score), { kind: unknown ? "aai-unknown" : "" }));
+        const sounds = parts.map(({ word, share }) => bar(word, share, percent(share)));
+        list.replaceChildren(...(sounds.length ? sounds : nearest));
         warning.hidden = known?.[0] !== false;
         // An encoder without words clears the words of the one before.
         root.classList.toggle("aai-filled", words.length > 0);

@@ -12,7 +12,7 @@ import { addView, nodeAt, onOutput, showOutput, viewElement } from "./view.js";
 
 const VIEWS = {
     AAI_EncodeSound: { name: "words", label: () => t("nearest words"), make: words, height: 118 },
-    AAI_LoudnessReweight: { name: "loudness", label: () => t("loudness and scale"), make: loudness, height: 62 },
+    AAI_LoudnessReweight: { name: "loudness", label: () => t("loudness and scale"), make: loudness, height: 62, grows: true },
     AAI_SoundTimeline: { name: "timeline", label: () => t("words and loudness over time"), make: timeline, height: 118, grows: true },
     AAI_RetrieveReferenceImages: { name: "references", label: () => t("chosen pictures"), make: references, height: 112, grows: true },
     AAI_TrainSoundToken: { name: "curve", label: () => t("loss curve"), make: curve, height: 130, grows: true },

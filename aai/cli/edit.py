@@ -57,27 +57,28 @@ def add(commands: Commands) -> None:
     )
     sub.add_argument("--source", metavar="PROMPT", help="the picture before; written as *_source.png")
     sub.add_argument(
-        "--picture",
-        type=Path,
-        metavar="FILE",
-        help="a picture of yours to edit; inverted first, but with flow models",
-    )
-    sub.add_argument(
-        "--trajectory",
-        type=Path,
-        metavar="FILE",
-        help="one that `aai invert` has inverted already; after --null-text with its --steps and --guidance",
-    )
-    add_inversion_arguments(sub)
-    add_flow_arguments(sub)
-    sub.add_argument(
         "--edited",
         required=True,
         action="append",
         metavar="PROMPT",
         help="the picture after, with * or <name> in it; may be given again",
     )
-    add_injection_arguments(sub)
+    own = sub.add_argument_group("a picture of your own as the source")
+    own.add_argument(
+        "--picture",
+        type=Path,
+        metavar="FILE",
+        help="a picture of yours to edit; inverted first, but with flow models",
+    )
+    own.add_argument(
+        "--trajectory",
+        type=Path,
+        metavar="FILE",
+        help="one that `aai invert` has inverted already; after --null-text with its --steps and --guidance",
+    )
+    add_inversion_arguments(own)
+    add_flow_arguments(own)
+    add_injection_arguments(sub.add_argument_group("what the edit keeps of the source"))
     add_drawing_arguments(sub)
 
     sub = commands.add(

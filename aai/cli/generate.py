@@ -258,15 +258,16 @@ def add_drawing_arguments(sub: argparse.ArgumentParser) -> None:
         help="the picture's file: .png, .jpg or .webp",
     )
     add_force_argument(sub)
-    sub.add_argument(
+    drawn = sub.add_argument_group("how it is drawn")
+    drawn.add_argument(
         "--count",
         type=positive,
         default=1,
         metavar="N",
         help="how many, with following seeds (%(default)s)",
     )
-    sub.add_argument("--steps", type=positive, help=f"sampling steps ({STEPS})")
-    sub.add_argument("--guidance", type=float, help="classifier-free guidance (the model's own)")
-    sub.add_argument("--width", type=side, help="pixels (the model's own)")
-    sub.add_argument("--height", type=side, help="pixels (the model's own)")
-    add_training_arguments(sub)
+    drawn.add_argument("--steps", type=positive, help=f"sampling steps ({STEPS})")
+    drawn.add_argument("--guidance", type=float, help="classifier-free guidance (the model's own)")
+    drawn.add_argument("--width", type=side, help="pixels (the model's own)")
+    drawn.add_argument("--height", type=side, help="pixels (the model's own)")
+    add_training_arguments(sub, listed=False)

@@ -39,46 +39,53 @@ TRAINING = (
 )
 
 
-def add_training_arguments(sub: argparse.ArgumentParser) -> None:
-    add_sound_arguments(sub)
-    add_model_arguments(sub, PICTURE_MODELS)
-    sub.add_argument(
+def add_training_arguments(sub: argparse.ArgumentParser, listed: bool = True) -> None:
+    """The sound, the models, and how the token is made. A command that draws takes all of training's own
+    options too, but lists only the usual ones: `aai token` lists them all."""
+    add_sound_arguments(sub.add_argument_group("the sound"))
+    add_model_arguments(sub.add_argument_group("the picture model"), PICTURE_MODELS)
+    more = None if listed else "`aai token --help` lists more."
+    made = sub.add_argument_group("how the token is made", more)
+    made.add_argument(
+        "--instant",
+        action="store_true",
+        help="make the word at once, by an adapter for every sound, without training",
+    )
+    made.add_argument(
+        "--adapter",
+        type=Path,
+        metavar="FILE",
+        help="the adapter that --instant takes, of aai adapt train (SoundWorld's)",
+    )
+    made.add_argument(
         "--refs",
         default="auto",
         metavar="DIR",
         help="pictures to adapt to; auto: SoundWorld's own (%(default)s)",
     )
-    add_clip_argument(sub)
-    sub.add_argument(
+    add_clip_argument(made)
+    made.add_argument(
         "-k", type=positive, default=4, help="how many pictures, the nearest to the sound (%(default)s)"
     )
-    sub.add_argument(
+    made.add_argument(
         "--train-steps", type=positive, default=60, metavar="N", help="training steps (%(default)s)"
     )
-    sub.add_argument("--name", metavar="NAME", help="the token's name (the sound file's)")
-    sub.add_argument("--seed", type=seed, default=0, help="the same seed, the same result (%(default)s)")
-    group = sub.add_argument_group("how the token is trained")
+    made.add_argument("--name", metavar="NAME", help="the token's name (the sound file's)")
+    made.add_argument("--seed", type=seed, default=0, help="the same seed, the same result (%(default)s)")
+
+    def told(text: str) -> str:
+        return text if listed else argparse.SUPPRESS
+
     for name, kind, metavar, text in TRAINING:
-        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
-    group.add_argument("--checkpointing", action="store_true", help="much less memory, a third more time")
-    group.add_argument(
-        "--resume", metavar="FILE", help="a token whose training resumes, to --train-steps in all"
+        made.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=told(text))
+    made.add_argument(
+        "--checkpointing", action="store_true", help=told("much less memory, a third more time")
     )
-    add_instant_arguments(sub)
-    group.add_argument("--licence", metavar="TEXT", help="what the token's file says of the rights in it")
-
-
-def add_instant_arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--instant",
-        action="store_true",
-        help="make the word at once, by an adapter for every sound, without training",
+    made.add_argument(
+        "--resume", metavar="FILE", help=told("a token whose training resumes, to --train-steps in all")
     )
-    sub.add_argument(
-        "--adapter",
-        type=Path,
-        metavar="FILE",
-        help="the adapter that --instant takes, of aai adapt train (SoundWorld's)",
+    made.add_argument(
+        "--licence", metavar="TEXT", help=told("what the token's file says of the rights in it")
     )
 
 

@@ -45,3 +45,12 @@ def test_a_command_that_trains_lists_them(capsys):
         cli.main(["token", "--help"])
     shown = capsys.readouterr().out
     assert all(f"--{name.replace('_', '-')} {metavar}" in shown for name, _, metavar, _ in TRAINING)
+
+
+def test_a_command_that_draws_takes_all_of_it_and_lists_the_usual():
+    drawing, training = argparse.ArgumentParser(), argparse.ArgumentParser()
+    add_training_arguments(drawing, listed=False)
+    add_training_arguments(training)
+    assert drawing.parse_args(["--rho", "0.5", "--checkpointing"]).rho == 0.5
+    assert "--train-steps" in drawing.format_help() and "aai token --help" in drawing.format_help()
+    assert "--rho" not in drawing.format_help() and "--rho" in training.format_help()

@@ -151,6 +151,13 @@ def test_what_the_nodes_tell_the_front_end_is_json(pack, run, small, token, ear,
     sound = {"waveform": torch.randn(1, 2, 16000) * 0.1, "sample_rate": 16000}
     _, ui = shown("AAI_EncodeSound", sound_encoder=ear, audio=sound, count=1)
     assert len(ui["words"]) == 5 and ui["words"][0]["score"] >= ui["words"][-1]["score"]
+    assert ui["parts"] == []
+    mixed, _ = pack.part("aai.soundworld.evaluate.hearing").mixed("rain", "rooster", 5.0, 3)
+    both = {"waveform": mixed.waveform[None], "sample_rate": mixed.rate}
+    world = pack.part("aai.soundworld.loaders").load_sound_encoder()
+    _, apart = shown("AAI_EncodeSound", sound_encoder=world, audio=both, count=1, sounds=2)
+    assert {part["word"] for part in apart["parts"]} == {"rain", "a rooster"}
+    assert sum(part["share"] for part in apart["parts"]) == pytest.approx(1)
     positive = run("AAI_SoundTokenConditioning", clip=small.clip, token=token, prompt="*")[0]
     common = {"model": small.model, "conditioning": positive, "tokens": "", "reference": -23.0}
     (_, scale), loud = shown("AAI_LoudnessReweight", scale="", audio=sound, **common)
@@ -160,5 +167,5 @@ def test_what_the_nodes_tell_the_front_end_is_json(pack, run, small, token, ear,
     assert quiet["loudness"][0]["scales"] == [0.0]
     _, typed = shown("AAI_LoudnessReweight", scale="0, 2", **common)
     assert typed["loudness"][0]["loudness"] is None and typed["loudness"][0]["scales"] == [0.0, 2.0]
-    for told in (ui, loud, quiet, typed):
+    for told in (ui, apart, loud, quiet, typed):
         json.dumps(told, allow_nan=False)
