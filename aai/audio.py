@@ -47,6 +47,11 @@ text and pictures among them (.txt, .gif, .avif), and lack .wav."""
 
 SURROUND_5_1 = ("FL", "FR", "FC", "LFE", "BL", "BR")
 """5.1 in ffmpeg's order and names, which is that of wav files too."""
+CHANNELS = (
+    *("FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR", "TC", "TFL", "TFC", "TFR", "TBL"),
+    *("TBC", "TBR", "DL", "DR", "WL", "WR", "SDL", "SDR", "LFE2", "TSL", "TSR", "BFC", "BFL", "BFR"),
+)
+"""Ffmpeg's names of channels, in the order in which it keeps them."""
 
 
 @dataclass(frozen=True)
@@ -256,8 +261,8 @@ def save(sound: Sound, path: str | os.PathLike) -> None:
     if codec is None:
         raise InputError(f"'{path.name}' is no .wav or .flac name: give it one of these endings.")
     channels = len(sound.waveform)
-    layout = "+".join(sound.layout or ()) or {1: "mono", 2: "stereo"}.get(channels, f"{channels}c")
-    samples = (sound.waveform.cpu().clamp(-1, 1) * 32767).round().to(torch.int16).T.reshape(1, -1).numpy()
+    waveform, layout = laid_out(sound)
+    samples = (waveform.cpu().clamp(-1, 1) * 32767).round().to(torch.int16).T.reshape(1, -1).numpy()
     with files.writing(path, "The sound") as unfinished:
         try:
             with av.open(local(unfinished), "w", format=path.suffix[1:].lower()) as container:
@@ -271,6 +276,16 @@ def save(sound: Sound, path: str | os.PathLike) -> None:
         # FFmpeg names no layout of so many.
         except ValueError as error:
             raise InputError(f"A sound of {channels} channels cannot be written: mix it to fewer.") from error
+
+
+def laid_out(sound: Sound) -> tuple[Tensor, str]:
+    """The samples [C, T] in ffmpeg's own order of channels, and what it calls their layout. In another order
+    PyAV 18 would end the process (`decode.layout_of`)."""
+    waveform, names = sound.waveform, sound.layout or ()
+    if names and len(set(names)) == len(names) and set(names) <= set(CHANNELS):
+        rows = sorted(range(len(names)), key=lambda row: CHANNELS.index(names[row]))
+        return waveform[rows], "+".join(names[row] for row in rows)
+    return waveform, {1: "mono", 2: "stereo"}.get(len(waveform), f"{len(waveform)}c")
 
 
 def sound_hash(sound: Sound) -> str:

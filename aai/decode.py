@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,12 +51,12 @@ def pieces(
             yield Piece(samples[:, begin : int(end)], rate, layout)
 
     for time, piece in _float_frames(container, stream):
-        samples = piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T
+        samples = piece.to_ndarray().reshape(-1, layout_of(piece).nb_channels).T
         is_first = not rate
         if is_first:
             rate, channels = piece.sample_rate, len(samples)
             check_rate(rate)
-            names = tuple(channel.name for channel in piece.layout.channels)
+            names = tuple(channel.name for channel in layout_of(piece).channels)
             # A wav file need not say where its channels stand.
             layout = None if {"NONE", "UNK"} & set(names) else names
             first = round(start * rate)
@@ -73,6 +74,18 @@ def pieces(
             yield from wanted(samples)
         if position >= last:
             break
+
+
+def layout_of(frame):
+    """A frame's layout, which may be read no other way.
+
+    PyAV 18 frees a layout whose channels are not in ffmpeg's own order twice, with its frame, which ends the
+    process: so such a layout is never freed.
+    """
+    layout = frame.layout
+    if "channels (" in layout.name:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))
+    return layout
 
 
 def _float_frames(container, stream):
@@ -96,7 +109,7 @@ def _float_frames(container, stream):
         for frame in frames:
             # An mp3 frame's own rate changes one frame late.
             frame.sample_rate = stream.codec_context.sample_rate
-            frame_format = frame.format.name, frame.layout.name, frame.sample_rate
+            frame_format = frame.format.name, layout_of(frame).name, frame.sample_rate
             if frame_format != source_format:
                 if to_float:
                     yield from ((None, piece) for piece in to_float.resample(None))
@@ -105,6 +118,7 @@ def _float_frames(container, stream):
                 source_format, to_float = frame_format, av.AudioResampler(format="flt", rate=rate)
             time = frame.time
             for piece in to_float.resample(frame):
+                layout_of(piece)
                 yield time, piece
                 time = None
     if to_float:

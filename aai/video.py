@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from . import files
-from .audio import Sound
+from .audio import Sound, laid_out
 from .errors import InputError
 from .files import local
 
@@ -125,11 +125,11 @@ class _Sound:
     def _encode(self, block: Sound) -> None:
         import av
 
-        channels = len(block.waveform)
-        layout = "+".join(block.layout or ()) or {1: "mono", 2: "stereo"}.get(channels, f"{channels}c")
-        samples = block.waveform.cpu().clamp(-1, 1).numpy()
-        if channels > 2 and block.layout is None:
-            # Nobody knows where these stand, so that nothing could mix them to two.
+        waveform, layout = laid_out(block)
+        samples = waveform.cpu().clamp(-1, 1).numpy()
+        stands = set(block.layout or ())
+        if (len(samples) > 2 and not stands) or (stands and not stands & {"FL", "FR", "FC"}):
+            # Nobody knows how these sound from the front, so that nothing could mix them to two.
             samples, layout = np.repeat(samples.mean(0, keepdims=True), 2, 0), "stereo"
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
         frame.sample_rate = block.rate

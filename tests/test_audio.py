@@ -4,6 +4,8 @@ import math
 import os
 import re
 import struct
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -351,3 +353,47 @@ def test_what_decodes_is_a_sound_by_its_ending(tmp_path, ending, codec):
 def test_a_sound_of_more_channels_than_a_file_can_have_is_told(tmp_path):
     with pytest.raises(InputError, match="33 channels cannot be written"):
         audio.save(Sound(torch.zeros(33, 100), 16000), tmp_path / "many.wav")
+
+
+ORDERS = {
+    # Apple's numbers for "L R Ls Rs C LFE", and "C L R": neither is ffmpeg's order.
+    ("5.1", 122): ("FL", "FR", "SL", "SR", "FC", "LFE"),
+    ("3.0", 114): ("FC", "FL", "FR"),
+}
+
+
+@pytest.mark.parametrize(("layout", "tag"), ORDERS)
+def test_channels_in_another_order_than_ffmpegs_are_read(tmp_path, layout, tag):
+    """PyAV 18 ends the process that reads such a file's layout and forgets it: so another one reads it."""
+    path, names = tmp_path / "sound.mov", ORDERS[layout, tag]
+    samples = np.arange(1, len(names) + 1, dtype=np.int16) * 1000
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16000, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.tile(samples, 16000)[None], format="s16", layout=layout)
+        frame.sample_rate = 16000
+        for piece in (frame, None):
+            container.mux(stream.encode(piece))
+    written = bytearray(path.read_bytes())
+    place = written.index(b"chan") + 8
+    written[place : place + 4] = struct.pack(">I", tag << 16 | len(names))
+    path.write_bytes(written)
+    script = (
+        "import gc, sys\n"
+        "from aai import audio\n"
+        "for _ in range(3):\n"
+        "    sound = audio.load(sys.argv[1])\n"
+        "    gc.collect()\n"
+        "print(*sound.layout, *(sound.waveform[:, 0] * 32768).round().int().tolist())\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-500:]
+    assert ran.stdout.split() == [*names, *(str(1000 * (i + 1)) for i in range(len(names)))]
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_channels_are_written_in_ffmpegs_order(tmp_path, suffix):
+    levels = torch.tensor([0.1, 0.2, 0.3])
+    audio.save(Sound(levels[:, None].repeat(1, 8000), 16000, ("FC", "FL", "FR")), tmp_path / f"a{suffix}")
+    read = audio.load(tmp_path / f"a{suffix}")
+    assert read.layout == ("FL", "FR", "FC")
+    torch.testing.assert_close(read.waveform[:, 100], levels[[1, 2, 0]], atol=1e-3, rtol=0)
