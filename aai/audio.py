@@ -369,13 +369,20 @@ SHORTEST = 0.1
 """Seconds below which a sound is refused: three frames of a filter bank tell nothing."""
 
 
+PAUSE = 20.0
+"""Decibels below the loudest window from which on a window is a pause: as many say what a room sounds like."""
+
+
 def windows(sound: Sound, rate: int, seconds: float, samples: int = 0) -> list[Tensor]:
     """A sound as consecutive mono waveforms [up to rate * seconds] at `rate`; each overlaps the next up to
     `samples`, where that is more. The last one is left out when it is shorter than a quarter of a whole one
-    and not alone."""
+    and not alone; so are pauses, whose embeddings would count as much as the sound's."""
     waveform = sound.mono().resample(rate).waveform[0]
     size = round(seconds * rate)
     begins = range(0, len(waveform), size)
     if len(begins) > 1 and len(waveform) - begins[-1] < size // 4:
         begins = begins[:-1]
-    return [waveform[begin : begin + max(size, samples)] for begin in begins]
+    parts = [waveform[begin : begin + max(size, samples)] for begin in begins]
+    powers = [float(part.square().mean()) for part in parts]
+    least = max(powers) * 10 ** (-PAUSE / 10)
+    return [part for part, power in zip(parts, powers) if power >= least]

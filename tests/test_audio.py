@@ -397,3 +397,13 @@ def test_channels_are_written_in_ffmpegs_order(tmp_path, suffix):
     read = audio.load(tmp_path / f"a{suffix}")
     assert read.layout == ("FL", "FR", "FC")
     torch.testing.assert_close(read.waveform[:, 100], levels[[1, 2, 0]], atol=1e-3, rtol=0)
+
+
+def test_pauses_are_no_windows(make_noise):
+    loud, quiet = make_noise(2, seed=1).waveform * 0.3, make_noise(2, seed=2).waveform
+    parts = [loud, torch.zeros_like(loud), quiet * 0.3 * 10 ** (-18 / 20), quiet * 0.3 * 10 ** (-26 / 20)]
+    rate = make_noise(2).rate
+    kept = audio.windows(Sound(torch.cat(parts, dim=1), rate), rate, 2)
+    assert len(kept) == 2
+    torch.testing.assert_close(kept[1], parts[2].mean(0))
+    assert len(audio.windows(Sound(torch.zeros(1, 6 * rate), rate), rate, 2)) == 3

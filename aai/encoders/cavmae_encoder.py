@@ -125,11 +125,10 @@ class CAVMAEEncoder:
         return [F.pad(part, (0, size - len(part))) for part in parts]
 
     @torch.no_grad()
-    def embed(self, sounds: list[Sound], first_window: bool = False, *, own_length: bool = False) -> Tensor:
-        """Sounds of any rate, channel count and length to [B, dim] of length one; `first_window` takes only
-        their first `seconds`, as CAV-MAE does. With `own_length` they are as long as their windows'
-        features are on average."""
-        windows = [self.windows(sound)[: 1 if first_window else None] for sound in sounds]
+    def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:
+        """Sounds of any rate, channel count and length to [B, dim] of length one. With `own_length` they are
+        as long as their windows' features are on average."""
+        windows = [self.windows(sound) for sound in sounds]
         if not windows:
             return torch.zeros(0, self.dim)
         features = self._features([part for rows in windows for part in rows])

@@ -61,13 +61,6 @@ def test_a_long_sound_is_the_mean_of_its_windows(encoder):
     torch.testing.assert_close(encoder.embed([sound])[0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_first_window_alone_can_be_heard(encoder):
-    sound = noise(2.88)
-    first = encoder.embed([sound], first_window=True)
-    torch.testing.assert_close(first, encoder.embed([sound.cut(0, 0.96)]), rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(first, encoder.embed([sound]), atol=1e-3)
-
-
 def cavmae_fbank(sound, config):
     """What CAV-MAE's towers are given of a sound (`src/dataloader.py`): the filter bank of all of it, padded
     with zeros or cut, then normalised."""
@@ -149,3 +142,14 @@ def test_pictures_are_resized_and_cut_as_by_torchvision(encoder, height, width):
     pictures = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     (found,) = encoder.image_batches(pictures)
     torch.testing.assert_close(found, resized(pictures), rtol=0, atol=1e-5)
+
+
+def test_a_pause_behind_a_sound_says_nothing():
+    from aai.encoders.base import encode_sound, nearest_words
+    from aai.soundworld.loaders import load_sound_encoder
+    from aai.soundworld.sounds import unseen_sound
+
+    ears, rain = load_sound_encoder(), unseen_sound("rain", 40)
+    waveform = torch.cat([rain.waveform, torch.zeros(1, 15 * rain.rate)], dim=1)
+    heard = encode_sound(ears, Sound(waveform, rain.rate))
+    assert nearest_words(ears, heard.f_a[None], 1)[0].words[0][0] == "rain" and heard.is_known
