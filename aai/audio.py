@@ -370,7 +370,7 @@ SHORTEST = 0.1
 
 
 PAUSE = 20.0
-"""Decibels below the loudest window from which on a window is a pause: as many say what a room sounds like."""
+"""Decibels below the loudest window from which on a window is a pause: it says what the room sounds like."""
 
 
 def windows(sound: Sound, rate: int, seconds: float, samples: int = 0) -> list[Tensor]:
