@@ -207,8 +207,8 @@ class TrainSoundToken(Node):
                 provenance=tokens.provenance_of(embedding, licence.strip()),
             )
         curve, shown = draw_curve(result.losses, settings.steps, progress.begun)
-        if result.note:
-            shown["text"] = [result.note]
+        # Core joins what the items of a list show by the keys of the first.
+        shown["text"] = [result.note] if result.note else []
         return io.NodeOutput(result.token, curve, ui=shown)
 
 

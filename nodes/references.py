@@ -108,7 +108,8 @@ class RetrieveReferenceImages(Node):
         ]
         if note:
             log.warning("%s", note)
-        shown = {"references": rows, **({"text": [note]} if note else {})}
+        # Core joins what the items of a list show by the keys of the first.
+        shown = {"references": rows, "text": [note] if note else []}
         return io.NodeOutput(images, "\n".join(lines), ui=shown)
 
 

@@ -385,7 +385,7 @@ def test_channels_in_another_order_than_ffmpegs_are_read(tmp_path, layout, tag):
         "    gc.collect()\n"
         "print(*sound.layout, *(sound.waveform[:, 0] * 32768).round().int().tolist())\n"
     )
-    ran = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, encoding="utf-8")
     assert ran.returncode == 0, ran.stderr[-500:]
     assert ran.stdout.split() == [*names, *(str(1000 * (i + 1)) for i in range(len(names)))]
 
