@@ -4,6 +4,7 @@ is interrupted, and with this the next run of the same graph samples only what i
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import time
@@ -25,6 +26,8 @@ log = logger(__name__)
 EDIT, JOIN = "AAI_PromptToPromptEdit", "AAI_JoinFrames"
 FORGOTTEN = 7 * 24 * 3600
 """Seconds after which what was kept for a film that was never joined is removed."""
+DEEPEST = 8
+"""How far what a sampling depends on is looked into: a function may hold what holds it."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +38,27 @@ class KeptFilm:
     graph: str
 
     def chunk(
-        self, edit: Edit, conds: dict, sigmas: Tensor, noise: Tensor, latent: Tensor | None = None, mask=None,
-        *rest,
+        self, edit: Edit, guider, sampler, extra_args: Mapping, sigmas: Tensor, noise: Tensor,
+        latent: Tensor | None = None, mask=None, *rest,
     ) -> KeptChunk | None:  # fmt: skip
         """The place of one sampling's latents; None where they cannot be kept."""
         if len(noise) != edit.rows:
             return None
-        given = {
-            "graph": self.graph,
-            **{name: _digest(value) for name, value in (("conds", conds), ("sigmas", sigmas))},
-            **{name: _digest(value) for name, value in (("latent", latent), ("mask", mask))},
-            "noise": _digest(noise[:1]),
+        depends_on = {
+            "conds": guider.conds,
+            # The graph may have several samplings of this edit, and models of their own behind it.
+            "guider": [type(guider).__name__, {k: v for k, v in vars(guider).items() if _is_plain(v)}],
+            "sampler": [type(sampler).__name__, vars(sampler)],
+            "seed": extra_args.get("seed"),
+            "model": [guider.model_patcher.patches, sorted(guider.model_patcher.object_patches)],
+            "patches": {k: v for k, v in extra_args["model_options"].items() if k != "transformer_options"},
+            "attention": extra_args["model_options"]["transformer_options"].get("patches", {}),
+            "sigmas": sigmas,
+            "latent": latent,
+            "mask": mask,
+            "noise": noise[:1],
         }
+        given = {"graph": self.graph, **{name: _digest(value) for name, value in depends_on.items()}}
         try:
             store = FrameStore(self.folder, given)
         except (InputError, OSError) as error:
@@ -190,25 +202,35 @@ def _digest(value: object) -> str:
     return digest.hexdigest()[:32]
 
 
-def _feed(digest, value: object) -> None:
+def _feed(digest, value: object, depth: int = 0) -> None:
     if isinstance(value, Tensor):
         digest.update(f"{tuple(value.shape)}{value.dtype}".encode())
         digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    elif _is_plain(value):
+        digest.update(repr(value).encode(errors="replace"))
+    elif depth > DEEPEST:
+        digest.update(type(value).__name__.encode())
     elif isinstance(value, Mapping):
         for key in sorted(value, key=str):
             # Core numbers its conditionings anew in every run.
             if key != "uuid":
                 digest.update(str(key).encode(errors="replace"))
-                _feed(digest, value[key])
+                _feed(digest, value[key], depth + 1)
     elif isinstance(value, (list, tuple)):
         digest.update(str(len(value)).encode())
         for part in value:
-            _feed(digest, part)
-    elif isinstance(value, (str, int, float, bool, type(None))):
-        digest.update(repr(value).encode(errors="replace"))
+            _feed(digest, part, depth + 1)
+    elif inspect.isfunction(value):
+        # What a node's function closes over are the widgets that it was made with.
+        digest.update(value.__qualname__.encode())
+        _feed(digest, inspect.getclosurevars(value).nonlocals, depth + 1)
     else:
         digest.update(type(value).__name__.encode())
-        _feed(digest, getattr(value, "cond", None))
+        _feed(digest, [getattr(value, "cond", None), getattr(value, "weights", None)], depth + 1)
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, (str, int, float, bool, type(None)))
 
 
 def _forget() -> None:

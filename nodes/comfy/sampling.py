@@ -50,7 +50,9 @@ def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **nam
         edit, token_ids, negative, heatmap, prompts, retained=retained, batch=len(noise)
     )
     sampled = executor if isinstance(injection, Reweight) else partial(_pairs, executor, edit)
-    kept = attachment.kept and attachment.kept.chunk(injection, guider.conds, sigmas, noise, *rest)
+    kept = attachment.kept and attachment.kept.chunk(
+        injection, guider, sampler, extra_args, sigmas, noise, *rest
+    )
     before = kept and kept.load()
     if before is not None:
         return before.to(noise.device)

@@ -132,6 +132,24 @@ def test_what_a_frame_depends_on_is_drawn_anew(film, count, root, comfy):
     path.unlink()
 
 
+def test_another_sampling_of_one_edit_is_drawn_for_itself(film, count, root):
+    from comfy_extras.nodes_freelunch import FreeU
+
+    def freed(strength):
+        model, *rest = film()[0]
+        free = FreeU.execute if hasattr(FreeU, "execute") else FreeU().patch
+        (patched, *_) = getattr(given := free(model, strength, 1.2, 0.9, 0.2), "args", given)
+        return patched, *rest
+
+    drawn, _ = count(*film()[0])
+    for settings in ({"cfg": 7.0}, {"sampler": "dpmpp_2m"}):
+        found, calls = count(*film()[0], **settings)
+        assert calls > 0 and not torch.equal(found, drawn), settings
+        assert count(*film()[0], **settings)[1] == 0, settings
+    for strength in (1.3, 1.1):
+        assert count(*freed(strength))[1] > 0 and count(*freed(strength))[1] == 0
+
+
 def test_a_joined_film_leaves_nothing(pack, film, count, pictures, timeline, root):
     chunks = [pictures(count(*chunk)[0]) for chunk in film()]
     assert list(root.rglob("*.safetensors"))
