@@ -78,9 +78,10 @@ class SoundTokenConditioning(Node):
         if not token_names([(token_ids,)]):
             # Not refused: a dynamic prompt may leave the sound out now and then.
             log.warning("The prompt '%s' names no sound token: write * or <name> for the sound.", prompt)
-        made = clip.encode_from_tokens_scheduled(pairs, add_dict={PROMPTS: Written(clip, (written,))})
+        made = clip.encode_from_tokens_scheduled(pairs)
         for cross, options in made:
             options[TOKEN_IDS] = (placed(clip, token_ids, cross.shape[1]),)
+            options[PROMPTS] = Written(clip, (written,), cross)
         return io.NodeOutput(made)
 
 
@@ -238,12 +239,13 @@ class PromptToPromptEdit(Node):
         from ..aai.prompt import Prompt
         from .comfy import film as films
         from .comfy import patch
-        from .comfy.clip import Written, as_core
+        from .comfy.clip import as_written, check_unscheduled
         from .comfy.clip import encode as encode_with
         from .comfy.kept import film_of
         from .comfy.latent import paired, trajectory_of
 
         patch.check_blend(model, blend_words)
+        check_unscheduled(clip)
         chosen = WINDOWS[windows]
         if chosen == "own":
             settings |= {"cross_window": (0.0, cross_end), "self_window": (0.0, self_end)}
@@ -260,7 +262,7 @@ class PromptToPromptEdit(Node):
             )
             prepared = patch.attach(model, edit, kept=kept)
             cond = encode(encode_prompt, edit, patch.stack_of(prepared))
-            positive = as_core(cond, Written(clip, (edit.source, *edit.edited)))
+            positive = as_written(cond, clip, (edit.source, *edit.edited))
             return prepared, positive, paired(latent, edit.rows)
 
         if timeline is not None:

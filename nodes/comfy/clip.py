@@ -26,11 +26,16 @@ PROMPTS = "aai_prompts"
 
 @dataclass(frozen=True)
 class Written:
-    """The prompts of a CONDITIONING's rows, and the CLIP that they were encoded with: what a prompt without
-    one of its words is encoded with again."""
+    """The prompts of a CONDITIONING's rows, the CLIP that they were encoded with, with which a prompt without
+    one of its words is encoded again, and what it gave, [B, n, d]."""
 
     clip: object
     prompts: tuple[Prompt, ...]
+    cross: Tensor | None = None
+
+    def is_of(self, cross: Tensor) -> bool:
+        """Whether a CONDITIONING still begins with what the CLIP gave."""
+        return self.cross is None or torch.equal(cross[:, : self.cross.shape[1]], self.cross)
 
     def __deepcopy__(self, memo: dict) -> Written:
         # Other packs copy a CONDITIONING whole, and a text encoder is gigabytes.
@@ -100,10 +105,24 @@ def placed(clip, token_ids: TokenIds, length: int) -> TokenIds:
     return token_ids[cut : cut + length]
 
 
-def as_core(cond: Conditioning, written: Written | None = None) -> list:
-    """A Conditioning as core's CONDITIONING, which carries its token ids, and what it was written with."""
-    options = {**cond.extra, "pooled_output": cond.pooled, TOKEN_IDS: cond.token_ids}
-    return [[cond.cross, options if written is None else {**options, PROMPTS: written}]]
+def as_core(cond: Conditioning) -> list:
+    """A Conditioning as core's CONDITIONING, which carries its token ids."""
+    return [[cond.cross, {**cond.extra, "pooled_output": cond.pooled, TOKEN_IDS: cond.token_ids}]]
+
+
+def as_written(cond: Conditioning, clip, prompts: Sequence[Prompt]) -> list:
+    """A Conditioning as core's CONDITIONING, which carries what it was written with, and the CLIP's hooks."""
+    (cross, options), *_ = as_core(cond)
+    return [[cross, clip.add_hooks_to_dict({**options, PROMPTS: Written(clip, tuple(prompts), cross)})]]
+
+
+def check_unscheduled(clip) -> None:
+    """Raises InputError for a CLIP whose weights change in the course of sampling."""
+    if getattr(clip, "use_clip_schedule", False) and clip.patcher.forced_hooks is not None:
+        raise InputError(
+            "This CLIP's LoRA changes in the course of sampling, and here a prompt is encoded once: turn "
+            "schedule_clip of Set CLIP Hooks off."
+        )
 
 
 def token_ids_of(conditioning: list) -> list[tuple[TokenIds, ...]]:

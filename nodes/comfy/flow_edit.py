@@ -71,6 +71,11 @@ def sample_flow_edit(
     mask = extra_args.get("denoise_mask")
     conds = guider.conds.get(SOURCE) or _prepared(guider, latent, source, mask, seed)
     negative = guider.conds.get("negative")
+    if negative is None and source_cfg != 1:
+        raise InputError(
+            f"The guider has no negative prompt, which a source_cfg of {source_cfg:g} is measured against: set "
+            "source_cfg to 1, or take CFGGuider."
+        )
 
     def velocities(noisy: Tensor, noisy_edited: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         times = noisy.new_full((len(noisy),), sigma)

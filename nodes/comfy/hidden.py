@@ -60,7 +60,7 @@ def with_rows(x, t, c_concat, c_crossattn: Tensor, control, named: dict, hidden:
             if without is None:
                 continue
             at = size + number * len(part.rows) + i
-            context[at] = _fitted(without.cross, without, context, part.left)[0]
+            context[at] = _replaced(context[at], part.token_ids[i % len(part.token_ids)], without, part.left)
             mask = torch.ones(1, without.cross.shape[1])
             for key, value in {"attention_mask": mask, **without.extra}.items():
                 there = named.get(ARGUMENTS.get(key, key))
@@ -81,6 +81,17 @@ def _share_pooled(named: dict, without: Conditioning, part: Hidden, row: int, at
         other, own = without.pooled[0].to(there), part.rows[row]
         named["y"] = there = there.clone()
         there[at], there[own] = other, torch.lerp(other, there[own], part.scale(row))
+
+
+def _replaced(context: Tensor, token_ids: TokenIds, without: Conditioning, left: bool) -> Tensor:
+    """A row's context [L, d] with another prompt in the place of its own. What stands behind that, as
+    Conditioning Concat puts it there, stands behind the other."""
+    made = _fitted(without.cross, without, context[None], left)[0]
+    own = without.cross.shape[1]
+    behind = context[len(token_ids) :][: len(made) - own]
+    if not left:
+        made[own : own + len(behind)] = behind
+    return made
 
 
 def _fitted(value: Tensor, without: Conditioning, context: Tensor, left: bool) -> Tensor:

@@ -17,7 +17,7 @@ from ...aai.picture.model import Conditioning, fingerprint, padded, stacked
 from ...aai.prompt import token_names
 from ...aai.token import SoundToken
 from . import attention, families, sampling, transformer
-from .clip import PROMPTS, TOKEN_IDS, token_ids_of
+from .clip import PROMPTS, TOKEN_IDS, check_unscheduled, token_ids_of
 from .clip import encode as clip_encode
 from .kept import KeptFilm
 from .state import KEY, Attachment
@@ -138,10 +138,15 @@ def with_scales(
 def _without(conditioning: list, words: list[str], encode: bool, known: list[str]) -> dict:
     """{token ids: the conditioning of a prompt without the words} of a CONDITIONING's prompts that have them;
     none where they need not be encoded. Raises InputError for a word that no prompt has."""
+    told = [(cross, options, options[PROMPTS]) for cross, options in conditioning if PROMPTS in options]
+    if not all(written.is_of(cross) for cross, _, written in told):
+        raise InputError(
+            "The conditioning is no longer its prompt's own, as after Conditioning Average, so no word can be "
+            "taken out of it: take that node out, or take Loudness Reweight out."
+        )
     rows = [
         (written.clip, prompt, ids)
-        for _, options in conditioning
-        if (written := options.get(PROMPTS)) is not None
+        for _, options, written in told
         for prompt, ids in list(zip(written.prompts, options[TOKEN_IDS]))[len(written.prompts) > 1 :]
     ]
     if not rows:
@@ -160,6 +165,7 @@ def _without(conditioning: list, words: list[str], encode: bool, known: list[str
         shorter, has = without_words(prompt, words)
         found |= has
         if has and encode and ids not in without:
+            check_unscheduled(clip)
             without[ids] = clip_encode(clip, shorter)
     check_words(found, words, known)
     return without

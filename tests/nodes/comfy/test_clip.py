@@ -116,3 +116,13 @@ def test_a_deep_copy_of_a_conditioning_copies_no_text_encoder(small, pack):
     prompt = pack.part("aai.prompt").Prompt("rain")
     written = clip.Written(small.clip, (prompt,))
     assert copy.deepcopy({clip.PROMPTS: written})[clip.PROMPTS].clip is small.clip
+
+
+def test_an_edits_conditioning_keeps_its_clips_hooks(small, edit, pack):
+    clip = small.clip.clone()
+    clip.apply_hooks_to_conds = hooks = object()
+    assert edit(clip=clip)[1][0][1]["hooks"] is hooks
+    clip.use_clip_schedule = True
+    clip.patcher.forced_hooks = hooks
+    with pytest.raises(pack.part("aai.errors").InputError, match="schedule_clip"):
+        edit(clip=clip)

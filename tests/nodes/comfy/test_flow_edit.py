@@ -112,3 +112,23 @@ def test_a_model_that_cannot_be_trained_is_not_told_so(pack, comfy):
 def test_a_unet_is_refused(pack, run, small, encoded):
     with pytest.raises(pack.part("aai.errors").InputError, match="take Invert Image"):
         run("AAI_FlowEdit", model=small.model, source=encoded("a city"), source_cfg=1.0, strength=1.0)
+
+
+def test_a_guider_without_a_negative_prompt_takes_a_source_cfg_of_1(flow, edit, encode, pack):
+    import comfy.sample
+    from comfy_extras.nodes_custom_sampler import Guider_Basic
+
+    guider = Guider_Basic(flow.model)
+    guider.set_conds(encode("a city under rain"))
+    latent = flow.latents[:1]
+    sigmas = torch.linspace(1, 0, 5)
+    noise = comfy.sample.prepare_noise(latent, 3)
+
+    def sample(source_cfg):
+        _, sampler = edit(encode("a city"), source_cfg=source_cfg)
+        with torch.inference_mode():
+            return guider.sample(noise, latent, sampler, sigmas, seed=3)
+
+    assert torch.isfinite(sample(1.0)).all()
+    with pytest.raises(pack.part("aai.errors").InputError, match="set source_cfg to 1"):
+        sample(3.0)

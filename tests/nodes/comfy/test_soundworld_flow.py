@@ -173,3 +173,30 @@ def test_it_is_loaded_by_its_name_from_a_file(both, pack, tmp_path, monkeypatch,
     with torch.inference_mode():
         cross, _ = clip.encode_from_tokens(clip.tokenize("a city"), return_pooled=True)
     assert cross.shape == (1, 24, encoder.dim) and vae.latent_channels == 32
+
+
+def test_a_word_goes_out_of_its_prompt_and_what_was_added_stays(both, run, core, pack, make_token):
+    def conditioned(text):
+        with torch.inference_mode():
+            return run("AAI_SoundTokenConditioning", clip=both.clip, token=make_token(), prompt=text)[0]
+
+    def sampled(model, positive):
+        with torch.inference_mode():
+            (made,) = core.common_ksampler(
+                model, 3, 3, 3.0, "euler", "simple", positive, conditioned(""),
+                {"samples": torch.zeros(1, 4, 16, 16)},
+            )  # fmt: skip
+        return made["samples"]
+
+    def weighed(positive, scale="0"):
+        given = dict(model=both.model, conditioning=positive, tokens="heavy", reference=-23.0)
+        return run("AAI_LoudnessReweight", **given, scale=scale)[0]
+
+    told, shorter, other = (conditioned(t) for t in ("a city in heavy rain", "a city in rain", "a dog"))
+    (added,), (wanted,) = (core.ConditioningConcat().concat(first, other) for first in (told, shorter))
+    made = sampled(weighed(added), added)
+    assert_close(made, sampled(both.model, wanted), atol=1e-4, rtol=0)
+    assert not torch.allclose(made, sampled(both.model, shorter), atol=1e-3)
+    (mean,) = core.ConditioningAverage().addWeighted(told, other, 0.5)
+    with pytest.raises(pack.part("aai.errors").InputError, match="Conditioning Average"):
+        weighed(mean)
