@@ -73,8 +73,8 @@ def sample_flow_edit(
     negative = guider.conds.get("negative")
     if negative is None and source_cfg != 1:
         raise InputError(
-            f"The guider has no negative prompt, which a source_cfg of {source_cfg:g} is measured against: set "
-            "source_cfg to 1, or take CFGGuider."
+            f"The guider has no negative prompt, against which a source_cfg of {source_cfg:g} is measured: "
+            "set source_cfg to 1, or take CFGGuider."
         )
 
     def velocities(noisy: Tensor, noisy_edited: Tensor, sigma: float) -> tuple[Tensor, Tensor]:

@@ -141,8 +141,8 @@ def _without(conditioning: list, words: list[str], encode: bool, known: list[str
     told = [(cross, options, options[PROMPTS]) for cross, options in conditioning if PROMPTS in options]
     if not all(written.is_of(cross) for cross, _, written in told):
         raise InputError(
-            "The conditioning is no longer its prompt's own, as after Conditioning Average, so no word can be "
-            "taken out of it: take that node out, or take Loudness Reweight out."
+            "The conditioning is no longer its prompt's own, as after Conditioning Average, so no word can "
+            "be taken out of it: take that node out, or take Loudness Reweight out."
         )
     rows = [
         (written.clip, prompt, ids)
