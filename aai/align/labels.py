@@ -126,7 +126,7 @@ def read(path: str | os.PathLike) -> list[str]:
     """
     path = Path(path)
     try:
-        lines = read_text(path).splitlines()
+        lines = read_text(path, "utf-8-sig").splitlines()
     except Unreadable as error:
         raise InputError(
             f"'{path}' cannot be read as captions ({error}): give a text file in UTF-8."

@@ -14,7 +14,7 @@ import stat
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO
@@ -115,7 +115,7 @@ def scan(folder: str | os.PathLike, split: str | None = None, *, pictures: bool 
     elif is_plain(folder / UNFINISHED):
         raise InputError(f"'{folder}' is not finished: prepare it again with the same settings.")
     elif shards := shards or sorted(folder.glob("*.tar")):
-        clips = [clip for shard in shards for clip in shard_clips(shard, pictures)]
+        clips = shard_clips(*shards, pictures=pictures)
     else:
         clips = list(_classes(folder, pictures))
     if split is not None:
@@ -241,7 +241,7 @@ def read_rows(path: Path) -> list[dict]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line.decode()))
+            rows.append(json.loads(line.decode("utf-8-sig")))
         except (ValueError, RecursionError) as error:
             raise refusal(number, error)
     for number, row in enumerate(rows, 1):
@@ -257,12 +257,27 @@ def _listed(folder: Path) -> Iterator[Clip]:
         yield from_row(row, folder)
 
 
-def shard_clips(shard: Path, needed: bool = True) -> list[Clip]:
-    """The clips of one WebDataset tar: members share the name before the first dot; a sound, pictures, and
-    the label in a .json ("label", "split") or a .txt. Where pictures are not `needed`, clips may have none.
+def shard_clips(*shards: Path, pictures: bool = True) -> list[Clip]:
+    """The clips of a data set's WebDataset tars: members share the name before the first dot; a sound,
+    pictures, and the label in a .json ("label", "split") or a .txt. Where no `pictures` are needed, clips may
+    have none.
 
+    That name is the id; where several have it, with its folder, and where that is not enough, with its tar.
     Raises InputError for a file that is not a tar, or holds no clip.
     """
+    keyed = [entry for shard in shards for entry in _members(shard, pictures)]
+    names, paths = Counter(clip.id for _, clip in keyed), Counter(path for path, _ in keyed)
+
+    def distinct(path: str, clip: Clip) -> Clip:
+        if names[clip.id] == 1:
+            return clip
+        return replace(clip, id=path if paths[path] == 1 else f"{clip.sound.path.name}/{path}")
+
+    return [distinct(path, clip) for path, clip in keyed]
+
+
+def _members(shard: Path, needed: bool) -> list[tuple[str, Clip]]:
+    """The clips of one tar, called by their names, each with its path in there."""
     members: dict[tuple[str, str], list[File]] = {}
     if not is_plain(shard):
         raise InputError(f"There is no shard '{shard}': make it again.")
@@ -277,12 +292,13 @@ def shard_clips(shard: Path, needed: bool = True) -> list[Clip]:
     except Exception as error:
         raise InputError(f"'{shard}' cannot be read as a shard ({first_line(error)}): make it again.")
     clips = []
-    for (_, key), files in members.items():
+    for (folder, key), files in members.items():
         labelled = _label(files)
         sounds = [file for file in files if Path(file.name).suffix.lower() in SUFFIXES]
         pictures = tuple(file for file in files if Path(file.name).suffix.lower() in PICTURES)
         if labelled and sounds and (pictures or not needed):
-            clips.append(Clip(key, labelled[0], sounds[0], pictures, labelled[1]))
+            clip = Clip(key, labelled[0], sounds[0], pictures, labelled[1])
+            clips.append((f"{folder}/{key}" if folder else key, clip))
     if not clips:
         raise InputError(f"'{shard}' holds no clips: each needs a sound, pictures, and a .json with 'label'.")
     return clips
@@ -291,13 +307,14 @@ def shard_clips(shard: Path, needed: bool = True) -> list[Clip]:
 def _label(files: list[File]) -> tuple[str, str] | None:
     """The label and the split of a shard's clip; None where it has none."""
     for file in files:
-        content = file.open().read() if Path(file.name).suffix.lower() in (".json", ".txt") else b""
+        suffix = Path(file.name).suffix.lower()
+        content = file.open().read() if suffix in (".json", ".txt") else b""
         try:
-            if file.name.endswith(".json"):
+            if suffix == ".json":
                 row = json.loads(content)
                 return str(row["label"]), str(row.get("split", ""))
             if content:
-                return content.decode().strip(), ""
+                return content.decode("utf-8-sig").strip(), ""
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return None

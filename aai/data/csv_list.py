@@ -29,19 +29,22 @@ COLUMNS = {
 }
 LONGEST = 1e9
 """Seconds, some thirty years."""
+CLOCK = re.compile(r"(?:(\d{1,6}):(?=[0-5]\d:))?(\d{1,6}):([0-5]\d(?:\.\d*)?)")
+"""m:ss and h:mm:ss."""
 CUT_ALREADY = "slice file name"
 """A column of UrbanSound8K: there, `start` and `end` are where a file was cut out of a longer recording."""
 
 
 class ListedClip(NamedTuple):
     """A line of a list: what it calls the clip, the seconds at which it starts and ends (None: not given),
-    its label and its split."""
+    its label and its split. `why` says why no clip can be made of it."""
 
     name: str
     start: float | None
     label: str
     split: str
     end: float | None = None
+    why: str = ""
 
 
 def read_csv(path: Path) -> list[list[str]]:
@@ -93,9 +96,19 @@ def read_list(path: Path) -> list[ListedClip]:
             label=cell(row, "label"),
             split=cell(row, "split"),
             end=_seconds(cell(row, "end")),
+            why=_not_seconds("start", cell(row, "start")) or _not_seconds("end", cell(row, "end")),
         )
         for row in rows
     ]
+
+
+def read_labels(path: Path) -> set[str]:
+    """The labels of a file: its lines, which may hold commas, and what stands first in each as in a csv.
+
+    Raises InputError as `read_csv` does.
+    """
+    cells = {row[0].strip() for row in read_csv(path)}
+    return cells | {line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()}
 
 
 def _columns(row: list[str]) -> dict[str, list[int]]:
@@ -108,9 +121,16 @@ def _columns(row: list[str]) -> dict[str, list[int]]:
 
 
 def _seconds(text: str) -> float | None:
-    """None for text that is not a number of seconds within a file."""
+    """The seconds that a text gives, as a number, m:ss or h:mm:ss; None where it gives none within a file."""
+    clock = CLOCK.fullmatch(text)
     try:
-        value = float(text)
+        value = float(clock[3] if clock else text)
     except ValueError:
         return None
+    if clock:
+        value += 3600 * int(clock[1] or 0) + 60 * int(clock[2])
     return value if abs(value) < LONGEST else None
+
+
+def _not_seconds(what: str, text: str) -> str:
+    return f"its {what} '{text}' is no number of seconds" if text and _seconds(text) is None else ""

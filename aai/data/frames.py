@@ -57,7 +57,13 @@ def _pick(container, stream, count: int, start: float, seconds: float) -> list[I
     if shown is None:
         raise InputError(f"'{container.name}' shows nothing from {start:g} s on: start earlier.")
     chosen += [shown] * (len(chosen) < count)
-    return [frame.to_image() for frame in dict.fromkeys(chosen)]
+    return [_upright(frame) for frame in dict.fromkeys(chosen)]
+
+
+def _upright(frame) -> Image.Image:
+    """A frame as players show it: phones write what their sensor sees, and how far to turn it."""
+    # Older versions of PyAV do not tell it.
+    return frame.to_image().rotate(getattr(frame, "rotation", 0), expand=True)
 
 
 def evenly(there: int, keep: int) -> list[int]:

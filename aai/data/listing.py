@@ -28,7 +28,7 @@ from ..audio import VIDEOS
 from ..errors import InputError
 from ..files import is_dir, is_reserved
 from .class_folders import class_folders, pictures_by_sound
-from .csv_list import read_csv, read_list
+from .csv_list import read_labels, read_list
 from .frame_folders import group_frames
 from .matching import FileIndex, ListedName, Match, SourceFile, listed_name, parent, possible_files, walk
 
@@ -60,23 +60,21 @@ def find(source: Path, listed: Path | None = None, labels: Path | None = None) -
     """
     if not is_dir(source):
         raise InputError(f"There is no folder '{source}': give the folder that holds the videos or sounds.")
-    if listed is None:
-        lists = sorted(path for path in source.glob("*.csv") if path.name[0] != ".")
-        listed = lists[0] if len(lists) == 1 else None
+    listed = list_of(source, listed)
     found = _from_list(source, listed) if listed else _from_classes(source)
     if not found:
         raise InputError(
             f"'{listed or source}' names no clips: give folders of classes that hold videos or sounds, or a "
             "csv that lists them."
         )
-    allowed = None if labels is None else {row[0].strip() for row in read_csv(labels) if row}
+    allowed = None if labels is None else read_labels(labels)
     checked, seen = [], Counter()
     for number, (item, id) in enumerate(zip([item for item, _ in found], _ids(found)), 1):
         why, own = item.why, _identity(item)
         if not id:
             id, why = f"#{number}", "it has no id"
         elif seen[own]:
-            id, why = f"{id}#{seen[own] + 1}", "its id stands in the list before"
+            id, why = f"{id}#{seen[own] + 1}", why or "its id stands in the list before"
         elif not item.label:
             why = "it has no label"
         elif allowed is not None and item.label not in allowed:
@@ -84,6 +82,15 @@ def find(source: Path, listed: Path | None = None, labels: Path | None = None) -
         seen[own] += 1
         checked.append(replace(item, id=id, why=why))
     return checked
+
+
+def list_of(source: Path, listed: Path | None = None) -> Path | None:
+    """The list that `find` goes by: the one that is given, or the only csv in the source; None where the
+    source's folders are the classes."""
+    if listed is None:
+        lists = sorted(path for path in source.glob("*.csv") if path.name[0] != ".")
+        return lists[0] if len(lists) == 1 else None
+    return listed
 
 
 def _identity(item: Item) -> tuple:
@@ -154,7 +161,7 @@ def _from_list(source: Path, listed: Path) -> list[tuple[Item, str]]:
                 seconds = row.end - (match.start if row.start is None else row.start)
                 why = why or ("" if seconds > 0 else f"it ends at {row.end:g} s, where it has not begun")
                 item = replace(item, seconds=seconds, why=why)
-        items.append((item, f"{row.name}@{row.start}"))
+        items.append((replace(item, why=row.why or item.why), f"{row.name}@{row.start}"))
     return items
 
 

@@ -2,12 +2,13 @@
 
     OUT/clips.jsonl        the clips, a line each: what `clips.scan` reads
     OUT/bad.csv            what could not be used, and why
-    OUT/dataset.json       the settings
+    OUT/dataset.json       the settings, and the source's place
     OUT/clips/ID/          sound.flac, 0.jpg ... 9.jpg; or OUT/shard-000000.tar ...
 
 Clips are made in parallel, each in a work folder that is moved into place when it is whole, and noted in a
 journal (progress.jsonl). So a run that was stopped, in whatever way, resumes, and ends with the same files.
-Where the list has changed since, clips follow it; a clip whose source is gone stays.
+Where the list or the files have changed since, clips follow them; a clip whose source is gone stays, in a
+shard until that has to be made again.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from .. import files
-from ..errors import InputError
+from ..errors import InputError, encodable
 from .clip_writer import WORK, Outcome, PrepareSettings, Unit, full, make_unit
 from .clips import MANIFEST, UNFINISHED, from_row, is_plain, read_rows
-from .listing import MISSING, Item, find
+from .csv_list import read_labels
+from .listing import MISSING, Item, find, list_of
+from .stamps import stamp, with_gone
 
 SETTINGS, BAD = "dataset.json", "bad.csv"
 
@@ -59,18 +62,21 @@ def prepare(
 
     `workers` processes; `retry` tries what was bad before once more; `callback(done, total, bad)`, in clips,
     may raise to stop. Raises InputError for a source that names nothing, an `out` that holds something
-    else or was begun with other settings, a CLIP that cannot be loaded, and a disk that does not take it:
-    finished clips stay, and the next run resumes. So it is where not one clip can be used.
+    else or was begun with other settings or another source, a CLIP that cannot be loaded, and a disk that
+    does not take it: finished clips stay, and the next run resumes. So it is where not one clip can be used.
     """
     source, out, settings = Path(source), Path(out), settings or PrepareSettings()
     items = find(source, listed and Path(listed), labels and Path(labels))
     if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
         raise InputError(f"'{out}' lies within its own source: choose a folder outside of '{source}'.")
-    _begin(out, asdict(settings))
+    _begin(out, source, asdict(settings))
     rows, bad = _done(out, retry)
-    _rename(items, rows, settings)
+    stamps = {item.id: stamp(item, source, settings.frames) for item in items}
+    if not list_of(source, listed and Path(listed)):
+        items = with_gone(items, rows, stamps, labels and read_labels(Path(labels)))
+    _update(items, rows, stamps, settings)
     units = _units(items, settings)
-    left = [unit for unit in units if not _is_done(unit, rows, bad, settings)]
+    left = [unit for unit in units if not _is_done(unit, rows, bad, stamps, settings)]
     total, done = len(items), len(items) - sum(len(unit.items) for unit in left)
     if left:
         _restart_journal(out, rows, bad)
@@ -78,10 +84,13 @@ def prepare(
             for unit, outcome in _make_all(left, out, settings, workers, device):
                 if outcome.error:
                     raise InputError(outcome.error)
+                outcome = replace(outcome, rows=[_stamped(row, stamps) for row in outcome.rows])
+                made = {row["id"]: row for row in outcome.rows}
                 for item in unit.items:
-                    rows.pop(item.id, None)
                     bad.pop(item.id, None)
-                rows.update({row["id"]: row for row in outcome.rows})
+                    if item.id not in made:
+                        rows.pop(item.id, None)
+                rows.update(made)
                 bad.update({row[0]: row for row in outcome.bad})
                 _note(journal, outcome, out)
                 done += len(unit.items)
@@ -97,16 +106,17 @@ def prepare(
     return made
 
 
-def _begin(out: Path, settings: dict[str, object]) -> None:
-    """Makes the folder, or checks that it is a dataset begun with the same settings."""
+def _begin(out: Path, source: Path, settings: dict[str, object]) -> None:
+    """Makes the folder, or checks that it is a dataset begun with the same settings, of the same source."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         there = sorted(path.name for path in out.iterdir())
     except OSError as error:
         raise InputError(f"'{out}' cannot be made ({error.strerror}): choose another folder.")
+    place = _place(source, out)
     if is_plain(out / SETTINGS):
         try:
-            before = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+            before = json.loads((out / SETTINGS).read_text(encoding="utf-8-sig"))
         except (ValueError, RecursionError):
             before = {}
         if not isinstance(before, dict):
@@ -117,21 +127,39 @@ def _begin(out: Path, settings: dict[str, object]) -> None:
                 f"'{out}' was begun with {changed} {before.get(changed)!r}, not {settings[changed]!r}: "
                 "choose another folder, or the same settings."
             )
+        # Earlier versions did not keep it.
+        if before.get("source", place) != place:
+            raise InputError(
+                f"'{out}' was begun with the source {before['source']!r}, seen from there, not {place!r}: "
+                f"choose another folder, or write where a source that was moved is now into '{SETTINGS}'."
+            )
     elif [name for name in there if not name.startswith(".")]:
         raise InputError(f"'{out}' holds other files ({there[0]}): choose a folder that is new or empty.")
-    files.write(out / SETTINGS, json.dumps(settings, indent=1).encode(), "The dataset's settings")
+    content = json.dumps({**settings, "source": place}, indent=1).encode()
+    files.write(out / SETTINGS, content, "The dataset's settings")
     shutil.rmtree(out / WORK, ignore_errors=True)
     (out / WORK).mkdir(exist_ok=True)
+
+
+def _place(source: Path, out: Path) -> str:
+    """Where the source is, from the dataset: both may be moved together."""
+    there, here = os.path.realpath(source), os.path.realpath(out)
+    try:
+        there = os.path.relpath(there, here)
+    except ValueError:  # Another drive.
+        pass
+    return encodable(Path(there).as_posix())
 
 
 def _done(out: Path, retry: bool) -> tuple[dict[str, dict], dict[str, list[str]]]:
     """Rows and bad clips by id, of a finished run and of one that was stopped."""
     rows, bad = {}, {}
-    if is_plain(out / MANIFEST):
+    # A journal begins with the rows that its run went on with.
+    if is_plain(out / MANIFEST) and not is_plain(out / UNFINISHED):
         rows = {row["id"]: row for row in read_rows(out / MANIFEST)}
     if is_plain(out / BAD):
         try:
-            with (out / BAD).open(newline="", encoding="utf-8") as file:
+            with (out / BAD).open(newline="", encoding="utf-8-sig") as file:
                 bad = {row[0]: _bad(row) for row in list(csv.reader(file))[1:]}
         except (ValueError, IndexError, csv.Error) as error:
             raise InputError(
@@ -198,16 +226,28 @@ def _units(items: list[Item], settings: PrepareSettings) -> list[Unit]:
     return [Unit(f"shard-{number:06d}.tar", tuple(part)) for number, part in enumerate(parts)]
 
 
-def _rename(items: list[Item], rows: dict[str, dict], settings: PrepareSettings) -> None:
-    """Updates the rows' labels and splits from the list where nothing else of a clip depends on them."""
-    for item in () if settings.shard else items:
+def _update(
+    items: list[Item], rows: dict[str, dict], stamps: dict[str, str], settings: PrepareSettings
+) -> None:
+    """Updates the rows' labels and splits from the list where nothing else of a clip depends on them, and
+    stamps the rows of versions that did not."""
+    for item in items:
         row = rows.get(item.id)
-        # With a CLIP, the label has chosen the frames.
-        if row and item.why in ("", MISSING) and (not settings.clip or row["label"] == item.label):
-            rows[item.id] = {**row, "label": item.label, "split": item.split}
+        if not row:
+            continue
+        # With a CLIP, the label has chosen the frames; a shard holds its clips' labels.
+        free = not settings.shard and (not settings.clip or row["label"] == item.label)
+        if free and item.why in ("", MISSING):
+            row = {**row, "label": item.label, "split": item.split}
+        rows[item.id] = row if "source" in row else _stamped(row, stamps)
 
 
-def _is_done(unit: Unit, rows: dict, bad: dict, settings: PrepareSettings) -> bool:
+def _stamped(row: dict, stamps: dict[str, str]) -> dict:
+    own = stamps.get(row["id"])
+    return {**row, "source": own} if own else row
+
+
+def _is_done(unit: Unit, rows: dict, bad: dict, stamps: dict[str, str], settings: PrepareSettings) -> bool:
     for item in unit.items:
         row, failed = rows.get(item.id), bad.get(item.id)
         # A list that has changed may want the clip in another shard, called otherwise, or not at all.
@@ -215,6 +255,9 @@ def _is_done(unit: Unit, rows: dict, bad: dict, settings: PrepareSettings) -> bo
             if settings.shard and row["sound"][0] != unit.name:
                 return False
             if (row["label"], row["split"]) != (item.label, item.split) or item.why not in ("", MISSING):
+                return False
+            own = stamps.get(item.id)
+            if own and row.get("source", own) != own:
                 return False
         elif not failed or failed[1] != item.label or item.why not in ("", failed[2]):
             return False

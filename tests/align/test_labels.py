@@ -22,6 +22,14 @@ def test_own_captions_are_read_once_each(tmp_path):
         read(path)
 
 
+def test_captions_of_windows_begin_with_a_mark(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_bytes(b"\xef\xbb\xbfa dog\r\na cat\r\n")
+    assert read(path) == ["a dog", "a cat"]
+    path.write_bytes(b"\xef\xbb\xbf# of my garden\r\na dog\r\n")
+    assert read(path) == ["a dog"]
+
+
 def test_our_labels_are_clean():
     assert len(LABELS) > 300 and len(set(LABELS)) == len(LABELS)
     assert all(label == " ".join(label.split()) and label for label in LABELS)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from aai import audio
-from aai.data.clips import MANIFEST, scan
+from aai.data.clips import MANIFEST, scan, shard_clips
 from aai.errors import InputError
 
 
@@ -65,6 +65,47 @@ def test_webdataset_shards_of_other_makers(files, tmp_path):
     assert rain.load_sound().waveform.shape == (1, 1600)
     assert torch.equal(dog.load_picture(1), torch.tensor([1.0, 0, 0]).view(3, 1, 1).expand(3, 4, 6))
     assert dog.middle == 1
+
+
+def test_labels_are_read_as_windows_writes_them(files, tmp_path):
+    """A mark of UTF-8 before the text, endings in capitals."""
+    sound, picture = files
+    mark = b"\xef\xbb\xbf"
+    told = {
+        "0.txt": mark + b"cat",
+        "1.TXT": b"rain",
+        "2.JSON": b'{"label": "dog"}',
+        "3.json": mark + b'{"label": "sea"}',
+    }
+    members = [
+        (f"{name[0]}{end}", data) for name in told for end, data in ((".wav", sound), (".png", picture))
+    ]
+    write_shard(tmp_path / "a.tar", {**told, **dict(members)})
+    assert [clip.label for clip in scan(tmp_path)] == ["cat", "rain", "dog", "sea"]
+
+
+def test_a_manifest_may_begin_with_a_mark(tmp_path):
+    rows = [GOOD, GOOD | {"id": "2", "label": "cat"}]
+    (tmp_path / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8-sig")
+    assert [clip.label for clip in scan(tmp_path)] == ["dog", "cat"]
+
+
+def test_clips_of_shards_have_ids_of_their_own(files, tmp_path):
+    sound, picture = files
+
+    def shard(name, *keys):
+        ends = {".txt": None, ".wav": sound, ".png": picture}
+        parts = {f"{key}{end}": data or key[::-1].encode() for key in keys for end, data in ends.items()}
+        write_shard(tmp_path / name, parts)
+
+    shard("a.tar", "train/1", "test/1", "train/2", "3", "5")
+    assert [clip.id for clip in scan(tmp_path)] == ["train/1", "test/1", "2", "3", "5"]
+    assert [clip.id for clip in shard_clips(tmp_path / "a.tar")] == ["train/1", "test/1", "2", "3", "5"]
+    shard("b.tar", "train/1", "3", "4", "val/5")
+    assert [clip.id for clip in scan(tmp_path)] == [
+        *("a.tar/train/1", "test/1", "2", "a.tar/3", "5"),
+        *("b.tar/train/1", "b.tar/3", "4", "val/5"),
+    ]
 
 
 def test_what_cannot_be_read_is_told(files, tmp_path):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from aai.data.csv_list import ListedClip, read_list
+from aai.data.csv_list import ListedClip, read_labels, read_list
+from aai.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -38,8 +39,35 @@ def test_an_end_is_read_where_the_start_is_the_files_own(tmp_path, head):
     assert read_list(tmp_path / "list.csv") == [ListedClip("7061-6-0-0.wav", None, "gun_shot", "")]
 
 
-def test_a_start_that_is_no_second_of_a_file_is_none(tmp_path):
-    (tmp_path / "list.csv").write_text(
-        "id,start,label\na,nan,rain\nb,inf,rain\nc,soon,rain\nd,2.5,rain\ne,1e306,rain\n", encoding="utf-8"
+@pytest.mark.parametrize(
+    "start", ["nan", "inf", "soon", "1e306", "12 s", "1:5", "1:60", "1:60:00", ":30", "1:-5"]
+)
+def test_a_start_that_is_no_second_of_a_file_is_told(tmp_path, start):
+    (tmp_path / "list.csv").write_text(f"id,start,label\na,{start},rain\nb,,rain\n", encoding="utf-8")
+    told, plain = read_list(tmp_path / "list.csv")
+    assert (told.start, told.why) == (None, f"its start '{start}' is no number of seconds")
+    assert (plain.start, plain.why) == (None, "")
+    (tmp_path / "list.csv").write_text(f"id,start,end,label\na,2,{start},rain\n", encoding="utf-8")
+    assert read_list(tmp_path / "list.csv")[0].why == f"its end '{start}' is no number of seconds"
+
+
+@pytest.mark.parametrize(
+    "text, seconds",
+    [("2.5", 2.5), ("0:30", 30), ("1:30", 90), ("01:30.5", 90.5), ("90:00", 5400), ("1:02:03", 3723)],
+)
+def test_times_may_have_minutes_and_hours(tmp_path, text, seconds):
+    (tmp_path / "list.csv").write_text(f"id,start,end,label\na,{text},{text},rain\n", encoding="utf-8")
+    assert read_list(tmp_path / "list.csv") == [ListedClip("a", seconds, "rain", "", seconds)]
+    # VGGSound's way, without a first line.
+    (tmp_path / "list.csv").write_text(f"a,{text},rain,train\n", encoding="utf-8")
+    assert read_list(tmp_path / "list.csv") == [ListedClip("a", seconds, "rain", "train")]
+
+
+def test_labels_are_lines_or_the_first_of_each(tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_bytes(
+        b'\xef\xbb\xbfmale speech, man speaking\r\n"wind, howling",3\r\n dog \r\n\r\nrain,1050\r\n'
     )
-    assert [row.start for row in read_list(tmp_path / "list.csv")] == [None, None, None, 2.5, None]
+    assert {"male speech, man speaking", "wind, howling", "dog", "rain"} <= read_labels(labels)
+    with pytest.raises(InputError, match="no file"):
+        read_labels(tmp_path / "nowhere.txt")

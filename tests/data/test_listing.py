@@ -1,7 +1,12 @@
 """The clips of a data set: each has its own sound, its own pictures and its own name."""
 
-import pytest
+import math
 
+import pytest
+import torch
+from PIL import Image
+
+from aai import audio
 from aai.data.clip_writer import PrepareSettings
 from aai.data.clips import scan
 from aai.data.listing import find
@@ -73,3 +78,30 @@ def test_folders_of_splits_are_splits(tmp_path, lay, lay_real, pitch):
         source = lay(tmp_path / kind, *(f"{name}/1.wav" for name in names))
         with pytest.raises(InputError, match=f"is a {kind} and no class"):
             find(source)
+
+
+def test_a_start_in_minutes_is_where_the_clip_begins_and_one_that_is_none_is_told(tmp_path, pitch):
+    """Second k of the recording is a tone of 100 + 10 k Hz."""
+    source = tmp_path / "source"
+    source.mkdir()
+    hertz = (100 + 10 * torch.arange(100)).repeat_interleave(8000)
+    wave = 0.4 * torch.sin(2 * math.pi * hertz * torch.arange(800_000) / 8000)[None]
+    audio.save(audio.Sound(wave, 8000), source / "a.wav")
+    Image.new("RGB", (8, 8)).save(source / "a.png")
+    listed = "id,start,end,label\na,1:30,,late\na,abc,,dog\na,def,,cat\na,2,ghi,end\na,0,1,first\n"
+    (source / "list.csv").write_text(listed, encoding="utf-8")
+    made = prepare(source, tmp_path / "set", SHORT)
+    assert [reason for _, _, reason in made.bad] == [
+        "its start 'abc' is no number of seconds",
+        "its start 'def' is no number of seconds",
+        "its end 'ghi' is no number of seconds",
+    ]
+    assert {clip.label: pitch(clip) for clip in scan(tmp_path / "set")} == {"late": 1000, "first": 100}
+
+
+def test_labels_with_commas_are_allowed_a_line_each(tmp_path, lay_real):
+    source = lay_real(tmp_path / "source", {"male speech, man speaking/1": 500, "dog/1": 600, "cat/1": 700})
+    (tmp_path / "labels.txt").write_text("male speech, man speaking\ndog\n", encoding="utf-8")
+    made = prepare(source, tmp_path / "set", SHORT, labels=tmp_path / "labels.txt")
+    assert made.labels == {"dog": 1, "male speech, man speaking": 1}
+    assert [reason for _, _, reason in made.bad] == ["its label is not in 'labels.txt'"]

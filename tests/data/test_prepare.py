@@ -1,6 +1,8 @@
 """Videos, and sounds with frames, become a dataset; killed and full disks included."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import time
 
 import pytest
 import torch
+from PIL import Image
 
 from aai import audio, cli
 from aai.data.clip_writer import PrepareSettings
@@ -217,6 +220,118 @@ def test_a_list_that_has_changed_is_followed(videos, tmp_path, shard):
     assert follows(changed, tmp_path / "labels.csv") == renamed[:2]
     (source / "a_000012.mp4").unlink()
     assert prepare(source, out, settings, labels=tmp_path / "labels.csv").clips == 2
+
+
+def test_another_source_is_refused_and_a_moved_one_can_be_named(tmp_path, capsys, lay_real, pitch):
+    source = lay_real(tmp_path / "source", {"dog/1": 500, "cat/1": 600})
+    other = lay_real(tmp_path / "other", {"dog/1": 1500, "rain/1": 1600})
+    out = tmp_path / "set"
+    prepare(source, out, SHORT)
+    with pytest.raises(
+        InputError, match="begun with the source '../source', seen from there, not '../other'"
+    ):
+        prepare(other, out, SHORT)
+    assert {clip.id: pitch(clip) for clip in scan(out)} == {"cat_1": 600, "dog_1": 500}
+    source = source.rename(tmp_path / "moved")
+    settings = (out / "dataset.json").read_text(encoding="utf-8")
+    # Windows Notepad's mark.
+    (out / "dataset.json").write_text(settings.replace("../source", "../moved"), encoding="utf-8-sig")
+    made = []
+    prepare(source, out, SHORT, callback=lambda *figures: made.append(figures))
+    assert not made and len(scan(out)) == 2
+
+
+@pytest.mark.parametrize("shard", [0, 2])
+def test_files_that_have_changed_are_followed_and_clips_of_gone_ones_stay(
+    tmp_path, shard, lay_real, pitch, greys
+):
+    names = {"cat/1": 500, "cat/2": 600, "dog/1": 700, "dog/2": 800, "rain/1": 900}
+    source, out = lay_real(tmp_path / "source", names), tmp_path / "set"
+    settings = PrepareSettings(**{**vars(SHORT), "shard": shard})
+    made = []
+
+    def clips():
+        made.clear()
+        prepared = prepare(source, out, settings, callback=lambda done, total, bad: made.append(done))
+        found = scan(out)
+        assert prepared.clips == len(found)
+        return {clip.id: (pitch(clip), round(greys(clip)[0], -1)) for clip in found}
+
+    clips()
+    lay_real(source, {"dog/1": 1500})
+    wanted = {name.replace("/", "_"): (hertz, hertz // 10) for name, hertz in names.items()}
+    wanted["dog_1"] = (1500, 150)
+    assert clips() == wanted and len(made) == 1
+    Image.new("RGB", (32, 24), (200,) * 3).save(source / "rain" / "1.jpg")
+    wanted["rain_1"] = (900, 200)
+    assert clips() == wanted and len(made) == 1
+    for gone in ("cat/1.wav", "dog/2.wav", "dog/2.jpg", "cat/2.jpg", "cat/1.jpg"):
+        (source / gone).unlink()
+    shutil.rmtree(source / "rain")
+    assert clips() == wanted and list(clips()) == list(wanted) and not made
+    # What comes back is what it was, or is new.
+    lay_real(source, {"rain/1": 1000})
+    wanted["rain_1"] = (1000, 100)
+    assert clips() == wanted and len(made) == 1
+
+
+def test_a_gone_clip_leaves_with_its_shard(tmp_path, lay_real, pitch):
+    source = lay_real(tmp_path / "source", {"cat/1": 500, "cat/2": 600, "dog/1": 700, "dog/2": 800})
+    settings = PrepareSettings(**{**vars(SHORT), "shard": 2})
+    prepare(source, tmp_path / "set", settings)
+    (source / "cat" / "2.wav").unlink()
+    lay_real(source, {"cat/1": 1500})
+    made = prepare(source, tmp_path / "set", settings)
+    assert made.bad == [("cat_2", "cat", "there is no sound or video of this id")]
+    found = {clip.id: pitch(clip) for clip in scan(tmp_path / "set")}
+    assert found == {"cat_1": 1500, "dog_1": 700, "dog_2": 800}
+
+
+def test_a_folder_of_another_name_does_not_leave_its_clips_twice(tmp_path, lay_real):
+    source, out = lay_real(tmp_path / "source", {"cat/1": 500, "dgo/1": 700, "dgo/2": 800}), tmp_path / "set"
+    prepare(source, out, SHORT)
+    (source / "dgo").rename(source / "dog")
+
+    def stop(done, total, bad):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, out, SHORT, callback=stop)
+    assert prepare(source, out, SHORT).labels == {"cat": 1, "dog": 2}
+    assert [clip.id for clip in scan(out)] == ["cat_1", "dog_1", "dog_2"]
+    lay_real(source, {"cat/1": 900})
+    (source / "cat" / "1.mp3").write_bytes((source / "cat" / "1.wav").read_bytes())
+    # Now each is called by its ending too.
+    assert prepare(source, out, SHORT).labels == {"cat": 2, "dog": 2}
+    (tmp_path / "labels.txt").write_text("cat\n", encoding="utf-8")
+    shutil.rmtree(source / "dog")
+    (source / "cat" / "1.mp3").unlink()
+    assert set(prepare(source, out, SHORT, labels=tmp_path / "labels.txt").labels) == {"cat"}
+
+
+@pytest.mark.parametrize("shard", [0, 2])
+def test_what_an_earlier_version_prepared_is_taken_as_it_is(tmp_path, shard, lay_real, pitch, tree):
+    names = {"cat/1": 500, "cat/2": 600, "dog/1": 700}
+    source, out = lay_real(tmp_path / "source", names), tmp_path / "set"
+    settings = PrepareSettings(**{**vars(SHORT), "shard": shard})
+    prepare(source, out, settings)
+    whole = tree(out)
+
+    def without_source(path, lines):
+        rows = [{key: value for key, value in row.items() if key != "source"} for row in lines]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    rows = [json.loads(line) for line in (out / "clips.jsonl").read_text(encoding="utf-8").splitlines()]
+    without_source(out / "clips.jsonl", rows)
+    without_source(out / "dataset.json", [json.loads((out / "dataset.json").read_text(encoding="utf-8"))])
+    assert len(scan(out)) == 3
+    made = []
+    prepare(source, out, settings, callback=lambda *figures: made.append(figures))
+    assert not made and tree(out) == whole
+    # From then on it is as any other.
+    lay_real(source, {"dog/1": 1500})
+    prepare(source, out, settings)
+    assert {clip.id: pitch(clip) for clip in scan(out)} == {"cat_1": 500, "cat_2": 600, "dog_1": 1500}
 
 
 def test_what_cannot_be_prepared_is_refused(videos, classes, tmp_path):
