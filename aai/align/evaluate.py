@@ -56,14 +56,22 @@ SUBSETS = {"5 a class": 5, "10 a class": 10, "all": None}
 
 
 def retrieval_tables(
-    f_a: Tensor, f_v: Tensor | None, f_t: Tensor | None, labels: Tensor, seed: int = 0
+    f_a: Tensor,
+    f_v: Tensor | None,
+    f_t: Tensor | None,
+    labels: Tensor,
+    seed: int = 0,
+    pictures: Tensor | None = None,
 ) -> list[dict]:
-    """Table 1's protocol, both directions: sounds and pictures [N, D] of N clips, label vectors [L, D].
+    """Table 1's protocol, both directions: N sounds [N, D], P pictures [P, D], label vectors [L, D].
 
-    The right picture for a sound is its own clip's; the right text is its label, among all labels; the right
-    sound for a label is any clip of it. One dict for each of SUBSETS that differs: the first that takes all
-    clips is "all", and the last.
+    `pictures` [N] is the number of each clip's picture, where clips share some; without it, every clip has
+    its own, in order. A picture is in the gallery once however many clips have it: the right picture for a
+    sound is its own clip's, the right sound for a picture any clip that has it. The right text is a sound's
+    label, among all labels; the right sound for a label is any clip of it. One dict for each of SUBSETS that
+    differs: the first that takes all clips is "all", and the last.
     """
+    pictures = torch.arange(len(labels)) if pictures is None else pictures
     tables = []
     for name, count in SUBSETS.items():
         rows = per_class(labels, count, seed)
@@ -75,8 +83,10 @@ def retrieval_tables(
             "classes": len(numbers.unique()),
         }
         if f_v is not None:
-            table["sound to picture"] = retrieval(sounds, f_v[rows])
-            table["picture to sound"] = retrieval(f_v[rows], sounds)
+            own, shown = pictures[rows], pictures[rows].unique()
+            table["pictures"] = len(shown)
+            table["sound to picture"] = retrieval(sounds, f_v[shown], own, shown)
+            table["picture to sound"] = retrieval(f_v[shown], sounds, shown, own)
         if f_t is not None:
             words = numbers.unique()
             table["sound to text"] = retrieval(sounds, f_t, numbers, torch.arange(len(f_t)))

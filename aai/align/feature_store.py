@@ -24,20 +24,39 @@ from ..data.clips import File
 from ..errors import InputError
 
 FLOATS = {torch.float16: np.float16, torch.float32: np.float32}
+TOLD = 315_705_600
+"""The 3rd of January 1980: archives write an earlier time, 0 or the 1st, where they keep none."""
+BEGINNING = 2**20
+"""Bytes."""
 Entry = tuple[str, Tensor]
 """A file as `stamp` names it, and the rows [n, ...] that it gave."""
 
 
 def stamp(file: File, folder: Path | None = None) -> str:
-    """Names a file, or a member of a shard, in its present version: by its path, size and time. The path is
-    relative to `folder`, where one is given, so that a copy of that folder with the same times has the same
-    names. Raises InputError for a file that is missing."""
+    """Names a file, or a member of a shard, in its present version: by its path, size and time, and by its
+    first BEGINNING where an archive has kept no time. The path is relative to `folder`, where one is given,
+    so that a copy of that folder with the same times has the same names. Raises InputError for a file that is
+    missing."""
     try:
         state = file.path.stat()
     except OSError as error:
         raise InputError(f"'{file}' cannot be read ({error.strerror}): prepare the data again.") from error
     path = Path(os.path.relpath(file.path, folder)) if folder else file.path.resolve()
-    return f"{path.as_posix()} {file.offset} {file.size} {state.st_size} {state.st_mtime_ns}"
+    version = f"{state.st_size} {state.st_mtime_ns}"
+    if state.st_mtime < TOLD:
+        version += f" {_content(file)}"
+    return f"{path.as_posix()} {file.offset} {file.size} {version}"
+
+
+def _content(file: File) -> str:
+    """A digest of a file's beginning."""
+    try:
+        with file.path.open("rb") as opened:
+            opened.seek(file.offset)
+            beginning = opened.read(BEGINNING if file.size is None else min(file.size, BEGINNING))
+    except OSError as error:
+        raise InputError(f"'{file}' cannot be read ({error.strerror}): prepare the data again.") from error
+    return hashlib.blake2b(beginning, digest_size=8).hexdigest()
 
 
 def _lines(journal: Path) -> list[bytes]:

@@ -64,5 +64,8 @@ def _truncate(lines: BinaryIO, step: int) -> None:
                 break
         except ValueError:
             break
+        except (KeyError, TypeError):
+            # Somebody else's line, of no step.
+            pass
         kept += len(line)
     lines.truncate(kept)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,24 +26,45 @@ from .calibrate import calibrate
 from .checkpoint import Checkpoint
 from .evaluate import label_accuracy
 from .features import Features, encode
+from .recordings import groups_of
 from .settings import AlignSettings
 from .train import AlignResult, align
 
 
 def hold_out(clips: list[Clip], share: float = 0.2, seed: int = 0) -> tuple[list[Clip], list[Clip]]:
-    """Clips to train on and `share` of every class held out; a class keeps at least one clip to train on."""
+    """Clips to train on and `share` of every class held out; a class keeps at least one clip to train on.
+
+    Groups (`groups_of`) are held out whole, so that no recording is on both sides; a class's share is then as
+    near to the asked one as its groups, met in random order, bring it.
+    """
     if not share:
         return clips, []
     generator = torch.Generator().manual_seed(seed)
+    classes: dict[str, list[int]] = {}
+    groups = groups_of(clips)
+    sizes: dict[Hashable, Counter[str]] = {}
+    for number, (clip, group) in enumerate(zip(clips, groups)):
+        classes.setdefault(clip.label, []).append(number)
+        sizes.setdefault(group, Counter())[clip.label] += 1
+    wanted = {label: min(round(share * len(own)), len(own) - 1) for label, own in classes.items()}
+    held, is_held = dict.fromkeys(classes, 0), {}
+
+    def off(counts: Mapping[str, int], labels: Iterable[str]) -> int:
+        return sum(abs(counts[label] - wanted[label]) for label in labels)
+
     train, held_out = [], []
-    classes: dict[str, list[Clip]] = {}
-    for clip in clips:
-        classes.setdefault(clip.label, []).append(clip)
     for _, members in sorted(classes.items()):
-        order = torch.randperm(len(members), generator=generator).tolist()
-        count = min(round(share * len(members)), len(members) - 1)
-        held_out += [members[i] for i in sorted(order[:count])]
-        train += [members[i] for i in sorted(order[count:])]
+        for i in torch.randperm(len(members), generator=generator).tolist():
+            group = groups[members[i]]
+            if group in is_held:
+                continue
+            after = {label: held[label] + count for label, count in sizes[group].items()}
+            leaves_one = all(count < len(classes[label]) for label, count in after.items())
+            is_held[group] = leaves_one and off(after, after) <= off(held, after)
+            if is_held[group]:
+                held.update(after)
+        for number in members:
+            (held_out if is_held[groups[number]] else train).append(clips[number])
     return train, held_out
 
 

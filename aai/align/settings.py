@@ -71,6 +71,11 @@ class AlignSettings:
                 f"{self.steps} steps of {self.batch} sounds teach nothing: take at least 1 step and 2 "
                 "sounds, since a sound is told from the others of its batch."
             )
+        if not (self.audio_visual or self.audio_text):
+            raise InputError(
+                "With neither L_c(A, V) nor L_c(A, T) there is nothing to train: keep audio_visual or "
+                "audio_text."
+            )
         for name in ("accumulate", "warmup", "twin_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)} must be 1 or more: 1 does without.")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from . import align_train, bridge
 from .arguments import add_force_argument
 from .outputs import check_encoder_file
@@ -49,12 +50,21 @@ def convert(options: argparse.Namespace) -> None:
     from ..encoders.published import read_tensors
 
     check_encoder_file(options.output, options.force)
+    if options.captions and not options.text:
+        raise InputError(
+            "--captions are words for a CLIP to read: name it with --text, or leave --captions out."
+        )
     tensors, name = read_tensors(options.file), Path(options.file).name
     precision = torch.float16 if options.half else torch.float32
     if (encoder := rival_of(tensors, name)) is not None:
         report, said = _named(options, encoder)
     else:
         published = cavmae_checkpoint.of_tensors(tensors, name)
+        if options.text:
+            raise InputError(
+                f"'{name}' is a CAV-MAE, which learns its words by aai align train --text: leave --text out "
+                "here."
+            )
         encoder = cavmae_checkpoint.encoder_of(published)
         report = {"layout": published.layout, "parts": published.parts}
         said = (

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -61,7 +60,8 @@ def add(align: Commands) -> None:
     sub.add_argument("--split", metavar="NAME", help="a split of prepared data (train, where there is one)")
     sub.add_argument(
         "--held-out", type=float, default=0.0, metavar="SHARE",
-        help="a share of every class to measure on; the best weights are kept (%(default)s)",
+        help="a share of every class to measure on, in whole recordings where names or folds tell them; the "
+        "best weights are kept (%(default)s)",
     )  # fmt: skip
     sub.add_argument("--measure-every", type=positive, metavar="N", help="steps between two (one epoch)")
     sub.add_argument(
@@ -138,6 +138,11 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
     from ..align.pipeline import Callbacks, align_clips
 
     check_encoder_file(options.output, options.force)
+    if options.template != "label" and not options.text:
+        raise InputError(
+            f"--template {options.template} is for a text encoder, which reads it: name one with --text, or "
+            "leave --template out."
+        )
     # Before the clips are encoded, which may take a day.
     distributed.check(options.batch)
     notify = (lambda text: None) if distributed.rank else say(options)
@@ -205,13 +210,12 @@ def _data(options: argparse.Namespace, notify: Callable[[str], None]) -> AlignDa
     if options.held_out:
         if not held_out:
             raise InputError(
-                f"No class of '{options.data}' has clips enough to hold out {options.held_out:.0%}: add "
-                "clips, hold out more, or leave --held-out away."
+                f"No class of '{options.data}' has clips enough, and recordings enough, to hold out "
+                f"{options.held_out:.0%}: add some, hold out more, or leave --held-out away."
             )
-        counts = Counter(clip.label for clip in clips)
-        single = sorted(label for label, count in counts.items() if count == 1)
-        if single:
-            notify(f"only one clip, which is trained on and not measured: {', '.join(single)}")
+        unmeasured = sorted({clip.label for clip in train} - {clip.label for clip in held_out})
+        if unmeasured:
+            notify(f"trained on and not measured, for too few clips or recordings: {', '.join(unmeasured)}")
     path = Path(options.data)
     folder = path if is_dir(path) else path.parent
     return AlignData(train, held_out, folder=folder, outside=examples)

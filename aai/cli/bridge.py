@@ -6,10 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..errors import InputError
 from .arguments import add_force_argument
 from .models import SOUNDWORLD, load_text_tower
 from .outputs import check_encoder_file
 from .terminal import Commands, positive, print_report, progress
+
+MOST = 40
 
 
 def add(align: Commands) -> None:
@@ -39,9 +42,7 @@ def add(align: Commands) -> None:
         metavar="DIR",
         help="some sounds of many kinds, without labels: they tell where CLAP's sounds lie",
     )
-    sub.add_argument(
-        "--most", type=positive, default=40, metavar="N", help="of these, how many are heard (%(default)s)"
-    )
+    sub.add_argument("--most", type=positive, metavar="N", help=f"of these, how many are heard ({MOST})")
     sub.add_argument("--captions", metavar="FILE", help="more labels than our own: a text file, one a line")
     sub.add_argument(
         "--kind",
@@ -59,10 +60,12 @@ def bridge(options: argparse.Namespace) -> None:
     from ..encoders.loaders import save
 
     check_encoder_file(options.output, options.force)
+    if options.most and options.sounds is None:
+        raise InputError("--most counts the sounds of a folder: name it with --sounds, or leave --most out.")
     if options.kind == "mlp":
         print("The bridge's network (--kind mlp) is no longer fitted: this is the ridge.", file=sys.stderr)
     labels = [*LABELS, *(read(options.captions) if options.captions else [])]
-    sounds = None if options.sounds is None else load_sounds(options.sounds, options.most)
+    sounds = None if options.sounds is None else load_sounds(options.sounds, options.most or MOST)
     clap, clap_text = load_folder(options.clap)
     with progress("words", 100, options.json) as tick:
         encoder, report = bridge_clap(

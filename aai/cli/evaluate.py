@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..audio import Sound
-    from ..data.clips import Clip
+    from ..data.clips import Clip, File
     from ..encoders.base import SoundEncoder
     from ..library.towers import VisualTower
     from ..metrics import Share
@@ -93,13 +93,22 @@ def retrieval(options: argparse.Namespace) -> None:
     _check_output(options)
     clips, split = _clips(options)
     words, numbers = _labels(clips)
+    shown: dict[File, Clip] = {}
+    for clip in clips:
+        shown.setdefault(clip.pictures[clip.middle], clip)
+    places = {file: place for place, file in enumerate(shown)}
+    pictures = torch.tensor([places[clip.pictures[clip.middle]] for clip in clips])
     rows, lines, notes = [], [], [NO_TARGETS["retrieval"]]
+    if len(shown) < len(clips):
+        notes.append(
+            f"The {len(clips)} clips have {len(shown)} pictures; those that share one share a target."
+        )
     for name, encoder in _encoders(options):
         f_a, f_v, f_t = _embeddings(options, encoder, [clip.load_sound for clip in clips]), None, None
         notes += _origin(name, encoder)
         if tower := _visual_tower(options, encoder):
-            with progress("seeing", len(clips), options.json) as tick:
-                f_v = embed_pictures(tower, (clip.load_picture(clip.middle) for clip in clips), tick)
+            with progress("seeing", len(shown), options.json) as tick:
+                f_v = embed_pictures(tower, (clip.load_picture(clip.middle) for clip in shown.values()), tick)
         else:
             notes.append(f"{name} has no visual tower, so it finds no pictures.")
         try:
@@ -108,7 +117,7 @@ def retrieval(options: argparse.Namespace) -> None:
             if options.text or f_v is None:
                 raise
             notes.append(f"{name}: no text. {error}")
-        tables = retrieval_tables(f_a, f_v, f_t, torch.tensor(numbers), options.seed)
+        tables = retrieval_tables(f_a, f_v, f_t, torch.tensor(numbers), options.seed, pictures)
         rows.append({"encoder": name, "subsets": tables})
         for table in tables:
             for direction in (direction for direction in DIRECTIONS if direction in table):

@@ -47,12 +47,18 @@ def read_recordings(
     only the ten classes of ESC-10 within ESC-50.
 
     Raises InputError for a folder of another kind, a list without the columns it should have, a recording
-    that is missing, folds that hold nothing, folds or splits without classes, and a single class.
+    that is missing, a fold that there is not, ESC-10 of another set than ESC-50, folds or splits without
+    classes, and a single class.
     """
     folder = Path(folder)
     if not is_dir(folder):
         raise InputError(f"There is no folder '{folder}': give ESC-50's, UrbanSound8K's, or one of classes.")
     listed = _published(folder)
+    if esc10 and (listed is None or listed.name != Path(ESC50).name):
+        raise InputError(
+            f"ESC-10 is a part of ESC-50, which '{folder}' is not: give ESC-50's folder, or take all classes "
+            "of this one."
+        )
     if listed is None:
         name, recordings = folder.name, _classes(folder)
     elif listed.name == Path(ESC50).name:
@@ -61,9 +67,11 @@ def read_recordings(
         name, recordings = "UrbanSound8K", _urbansound(listed)
     if folds is not None:
         there = sorted({r.fold for r in recordings})
+        missing = [fold for fold in folds if fold not in there]
+        if missing:
+            has = "no folds" if there == [0] else f"the folds {', '.join(map(str, there))}"
+            raise InputError(f"'{folder}' has no fold {missing[0]}: it has {has}, so name others or none.")
         recordings = [r for r in recordings if r.fold in folds]
-        if not recordings:
-            raise InputError(f"'{folder}' has no recordings of folds {folds}: it has folds {there}.")
     classes = len({r.label for r in recordings})
     if classes < 2:
         raise InputError(

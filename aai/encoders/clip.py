@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError, refused
 from ..files import Unreadable, is_dir, read_json, variants_of
+from ..image import middle_square
 from .fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -68,10 +69,9 @@ class CLIP:
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [0, 1], their middle squares, to [B, dim] of length one."""
         weight = self.model.visual_projection.weight
-        size = (self.image_size, self.image_size)
-        if images.shape[-2:] != size:
-            images = F.interpolate(images.float(), size, mode="bicubic", antialias=True).clamp(0, 1)
+        images = middle_square(images, self.image_size)
         mean, std = torch.tensor(CLIP_MEAN).view(3, 1, 1), torch.tensor(CLIP_STD).view(3, 1, 1)
         pooled = self.model.vision_model(((images.cpu() - mean) / std).to(weight)).pooler_output
         return F.normalize(self.model.visual_projection(pooled).float().cpu(), dim=-1)

@@ -38,6 +38,28 @@ def test_tables_of_the_subsets_that_differ():
     assert whole["text to sound"]["R@1"] == 1 and whole["sound to text"]["R@1"] == pytest.approx(3 / 21)
 
 
+def test_a_picture_that_clips_share_is_one_target():
+    labels = torch.arange(3).repeat_interleave(4)
+    f_v, f_a = torch.eye(3), torch.eye(3)[labels]
+    (table,) = retrieval_tables(f_a, f_v, None, labels, pictures=labels)
+    assert (table["clips"], table["pictures"]) == (12, 3)
+    assert table["sound to picture"]["R@1"] == table["picture to sound"]["R@1"] == 1
+    # All sounds alike are no better than chance: ties count against them.
+    (table,) = retrieval_tables(torch.eye(3)[[0] * 12], f_v, None, labels, pictures=labels)
+    assert table["sound to picture"]["R@1"] == pytest.approx(1 / 3) and table["picture to sound"]["R@1"] == 0
+
+
+def test_pictures_of_ones_own_are_measured_as_ever():
+    generator = torch.Generator().manual_seed(0)
+    f_a, f_v = torch.randn(21, 6, generator=generator), torch.randn(21, 6, generator=generator)
+    labels = torch.arange(3).repeat_interleave(7)
+    rows = per_class(labels, 5)
+    tables = retrieval_tables(f_a, f_v, None, labels)
+    assert tables[0]["sound to picture"] == retrieval(f_a[rows], f_v[rows])
+    assert tables[0]["picture to sound"] == retrieval(f_v[rows], f_a[rows])
+    assert tables == retrieval_tables(f_a, f_v, None, labels, pictures=torch.arange(21))
+
+
 def test_a_long_clip_is_measured_in_parts():
     """An hour of sound is hundreds of windows, too many for one pass."""
     sizes = []

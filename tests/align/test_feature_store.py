@@ -83,6 +83,22 @@ def test_a_copied_folder_is_the_same_one(tmp_path):
     assert stamp(File(file), scratch) != kept
 
 
+@pytest.mark.parametrize("time", [0, 315_532_800])
+def test_files_without_a_time_are_told_by_their_content(tmp_path, time):
+    """Archives may keep no times: two data sets, of names and sizes alike, may share a store."""
+    for name, content in (("one", b"aaa"), ("other", b"abb"), ("copy", b"aaa")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.wav").write_bytes(content)
+        os.utime(tmp_path / name / "0.wav", (time, time))
+
+    def named(name, *member):
+        return stamp(File(tmp_path / name / "0.wav", *member), tmp_path / name)
+
+    assert named("one") == named("copy") != named("other")
+    assert named("one", 0, 1, "a") == named("other", 0, 1, "a")
+    assert named("one", 1, 2, "a") != named("other", 1, 2, "a")
+
+
 def test_other_settings_and_weights_have_other_names():
     names = {digest(1, "a"), digest(1, "b"), digest(torch.zeros(2)), digest(torch.ones(2))}
     assert len(names) == 4 and digest(torch.ones(2)) in names

@@ -30,6 +30,21 @@ def test_a_resumed_log_has_each_step_once(tmp_path):
     ]
 
 
+def test_a_line_of_no_step_stays(tmp_path):
+    write(tmp_path, (1,), 0.5)
+    with (tmp_path / LOG).open("a", encoding="utf-8") as file:
+        file.write('{"note": "mine"}\n[2]\n{"step": "two"}\n')
+    write(tmp_path, (2, 3), 0.25)
+    write(tmp_path, (3,), 0.125)
+    kept = lines(tmp_path)
+    assert kept[1:4] == [{"note": "mine"}, [2], {"step": "two"}]
+    assert [(line["step"], line["loss"]) for line in (kept[0], *kept[4:])] == [
+        (1, 0.5),
+        (2, 0.25),
+        (3, 0.125),
+    ]
+
+
 def test_other_processes_write_nothing(tmp_path):
     with figures_log(tmp_path, Distributed(1, 2)) as log:
         log(1, {"loss": 1.0})

@@ -1,5 +1,7 @@
 """Clips become features, and features an encoder that knows its classes."""
 
+from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +23,7 @@ from aai.align.pipeline import (
 )
 from aai.align.settings import AlignSettings
 from aai.audio import save
-from aai.data.clips import scan, train_split
+from aai.data.clips import Clip, File, scan, train_split
 from aai.errors import InputError
 
 
@@ -39,6 +41,60 @@ def test_held_out_clips_are_apart_and_every_class_keeps_one(folder):
     assert set(train).isdisjoint(held_out) and set(train) | set(held_out) == set(clips)
     train, _ = hold_out(clips, 1.0)
     assert len(train) == 2
+
+
+def named(label, *ids, split=""):
+    return [Clip(f"{label}/{id}", label, File(Path(id)), (), split) for id in ids]
+
+
+def recording(clip):
+    return clip.id.split("/")[1].split("-")[0]
+
+
+def test_a_recording_is_never_on_both_sides():
+    """UrbanSound8K's slices; recording 3 has slices of two classes."""
+    clips = [
+        clip
+        for label, kind in (("cat", 2), ("dog", 3))
+        for n in range(20)
+        for clip in named(label, *(f"{n if kind == 2 or n == 3 else 100 + n}-{kind}-0-{i}" for i in range(5)))
+    ]
+    train, held_out = hold_out(clips, 0.2)
+    assert not {recording(clip) for clip in train} & {recording(clip) for clip in held_out}
+    assert set(train) | set(held_out) == set(clips) and len(train) + len(held_out) == len(clips)
+    assert Counter(clip.label for clip in held_out) == {"cat": 20, "dog": 20}
+    assert (train, held_out) == hold_out(clips, 0.2) != hold_out(clips, 0.2, seed=1)
+
+
+def test_recordings_of_unlike_sizes_come_near_to_the_share():
+    clips = named("dog", *(f"{n}-3-0-{i}" for n in range(30) for i in range(1 + n % 7)))
+    clips += named("cat", *(f"{n}-2-0-{i}" for n in range(100, 102) for i in range(10)))
+    for seed in range(5):
+        train, held_out = hold_out(clips, 0.2, seed)
+        assert not {recording(clip) for clip in train} & {recording(clip) for clip in held_out}
+        counts = Counter(clip.label for clip in held_out)
+        # A half of the cats is farther from a fifth than none.
+        assert abs(counts["dog"] - 0.2 * 115) <= 3 and counts["cat"] == 0
+        assert len({recording(clip) for clip in train if clip.label == "dog"}) > 15
+
+
+def test_whole_folds_are_held_out():
+    clips = [
+        clip
+        for fold in range(1, 11)
+        for label in ("cat", "dog")
+        for clip in named(label, *map(str, range(4)), split=f"fold{fold}")
+    ]
+    train, held_out = hold_out(clips, 0.2)
+    assert len({clip.split for clip in held_out}) == 2 and len(held_out) == 16
+    assert not {clip.split for clip in train} & {clip.split for clip in held_out}
+
+
+def test_clips_that_are_their_own_groups_are_held_out_as_ever():
+    """A training that was stopped goes on with the same clips: what 0.1.0 held out."""
+    clips = named("dog", *map(str, range(9))) + named("cat", *map(str, range(6)))
+    _, held_out = hold_out(clips, 0.3, 5)
+    assert [clip.id for clip in held_out] == ["cat/0", "cat/5", "dog/1", "dog/5", "dog/7"]
 
 
 def test_folders_that_teach_nothing_are_refused(folder, tmp_path, tone):

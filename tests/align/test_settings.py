@@ -36,6 +36,11 @@ def test_numbers_that_cannot_train_are_named(name, values):
             AlignSettings(**{name: value})
 
 
+def test_no_loss_at_all_is_refused():
+    with pytest.raises(InputError, match="there is nothing to train: keep audio_visual or audio_text"):
+        AlignSettings(audio_visual=False, audio_text=False)
+
+
 def test_an_unknown_momentum_is_refused():
     with pytest.raises(InputError, match="fast"):
         AlignSettings(momentum="fast")

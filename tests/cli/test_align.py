@@ -67,6 +67,17 @@ def test_a_rival_is_converted_with_the_words_of_its_clip(aai, tmp_path, make_tok
     assert code == 0 and "no words" in out and loaders.load(tmp_path / "t.safetensors").labels == []
 
 
+def test_words_that_nothing_reads_are_refused(convert, tmp_path):
+    (tmp_path / "more.txt").write_text("dog and fire\n", encoding="utf-8")
+    for options, says in (
+        (("--captions", "more.txt"), "a CLIP to read: name it with --text"),
+        (("--text", "clip", "--captions", "more.txt"), "'public.pth' is a CAV-MAE, which learns its words"),
+    ):
+        code, out, err = convert("start.safetensors", *options)
+        assert code == 2 and not out and says in err and err.count("\n") == 1
+        assert not (tmp_path / "start.safetensors").exists()
+
+
 def test_a_converted_file_needs_an_encoders_name(convert, tmp_path):
     (tmp_path / "data").mkdir()
     for output, says in (("start.pth", "end in .safetensors"), ("data", "is a folder")):

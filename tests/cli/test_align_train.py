@@ -304,7 +304,7 @@ def test_a_class_with_one_clip_is_trained_on_and_not_measured(aai, folder, tmp_p
         "1",
     )
     code, out, _ = aai(*arguments, "--held-out", "0.4", "--batch", "2")
-    assert code == 0 and "only one clip, which is trained on and not measured: rain" in out
+    assert code == 0 and "not measured, for too few clips or recordings: rain\n" in out
     for i in (1, 2):
         (tmp_path / "few" / "dog" / f"{i}.wav").unlink()
     code, _, err = aai(*arguments, "--held-out", "0.4")
@@ -329,6 +329,8 @@ def test_a_class_with_one_clip_is_trained_on_and_not_measured(aai, folder, tmp_p
         (("-o", "data"), "'data' is a folder"),
         (("--work", "tiny.safetensors/x"), "cannot be kept"),
         (("--tau", "nan"), "A tau of nan cannot train"),
+        (("--template", "both"), "--template both is for a text encoder"),
+        (("--no-audio-visual", "--no-audio-text"), "there is nothing to train"),
     ],
 )
 def test_bad_input_gets_a_sentence(aai, monkeypatch, arguments, says):

@@ -74,6 +74,21 @@ def test_retrieval_of_two_encoders_beside_table_1(aai, data):
     assert report["paper"]["CAVT-MAE"]["all"] == [8.86, 23.46, 32.83]
 
 
+def test_clips_of_one_picture_have_one_target(aai, data, tmp_path):
+    """A folder of classes whose sounds share the pictures of their class."""
+    for event in EVENTS:
+        (tmp_path / event).mkdir()
+        for name in ("0.wav", "1.wav"):
+            (tmp_path / event / name).symlink_to(data / "classes" / event / name)
+        (tmp_path / event / "picture.png").symlink_to(data / "classes" / event / "0.png")
+    code, out, _ = aai("retrieval", str(tmp_path), "--json")
+    report = json.loads(out)
+    (table,) = report["encoders"][0]["subsets"]
+    assert code == 0 and (table["clips"], table["pictures"]) == (6, 3)
+    assert table["sound to picture"]["R@1"] >= 5 / 6 and table["picture to sound"]["R@1"] == 1
+    assert "The 6 clips have 3 pictures; those that share one share a target." in report["notes"]
+
+
 def test_zero_shot_with_raw_labels_and_the_template(aai):
     code, out, _ = aai("zeroshot", "esc", "--text", "soundworld", "--json")
     report = json.loads(out)
@@ -165,6 +180,8 @@ def test_a_rivals_words_need_the_clip_of_its_space(aai, rival):
         (("audiotext", "classes", "--encoder", "small.safetensors"), "no vector of the label 'fire'"),
         (("audiotext", "classes", "--encoder", "small.safetensors", "--text", "soundworld"), "192"),
         (("zeroshot", "esc", "--folds", "one"), "names no folds"),
+        (("zeroshot", "esc", "--folds", "1,7"), "no fold 7: it has the folds 1, 2,"),
+        (("zeroshot", "classes", "--esc10"), "ESC-10 is a part of ESC-50, which 'classes' is not"),
         (("zeroshot", "classes", "--encoder", "nothing.safetensors"), "nothing.safetensors"),
         (("zeroshot", "classes", "--text", "nowhere"), "no CLIP"),
         (("zeroshot", "classes", "--text", "soundworld", "--device", "cuda:63"), "no device 'cuda:63'"),

@@ -124,9 +124,20 @@ def test_folders_of_splits_and_of_folds_are_no_classes(tmp_path):
             read_recordings(tmp_path / kind)
 
 
+def test_esc10_is_asked_of_esc50_alone(tmp_path):
+    write(tmp_path / "a", "notes.txt", "", ["dog/1.wav", "cat/2.wav"])
+    write(tmp_path / "b", "UrbanSound8K.csv", URBAN, ["100032-3-0-0.wav", "100263-2-0-117.wav"])
+    for folder in ("a", "b"):
+        with pytest.raises(InputError, match=f"ESC-10 is a part of ESC-50, which '.*{folder}' is not"):
+            read_recordings(tmp_path / folder, esc10=True)
+    with pytest.raises(InputError, match="no fold 1: it has no folds"):
+        read_recordings(tmp_path / "a", (1,))
+
+
 def test_lists_of_other_kinds_are_refused(esc50, tmp_path_factory):
-    with pytest.raises(InputError, match=r"folds \(4,\).*\[1, 2, 5\]"):
-        read_recordings(esc50, (4,))
+    for folds in ((4,), (1, 4)):
+        with pytest.raises(InputError, match="no fold 4: it has the folds 1, 2, 5, so"):
+            read_recordings(esc50, folds)
     with pytest.raises(InputError, match="1 classes"):
         read_recordings(esc50, (5,))
     (esc50 / "meta" / "esc50.csv").write_text("file,label\na,b\n", encoding="utf-8")

@@ -84,6 +84,25 @@ def test_clip_sees_and_hears_as_transformers_does(clip, clip_folder):
         tower.query(torch.ones(30))
 
 
+def test_clip_sees_the_middle_square_as_its_own_processor_does(clip, clip_folder):
+    from PIL import Image
+    from transformers import CLIPImageProcessor
+
+    tower = load_clip(clip_folder)
+    pixels = torch.zeros(64, 128, 3, dtype=torch.uint8)
+    pixels[:, 32:96, 0], pixels[:32, 40:60, 1], pixels[:, :20, 2] = 255, 200, 255
+    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32)
+    for turned in (pixels, pixels.transpose(0, 1).contiguous()):
+        given = processor(images=Image.fromarray(turned.numpy()), return_tensors="pt")["pixel_values"]
+        with torch.no_grad():
+            seen = F.normalize(clip.visual_projection(clip.vision_model(given).pooler_output), dim=-1)
+        ours = tower.embed_images(turned.permute(2, 0, 1)[None].float() / 255)
+        assert_close(ours, seen, atol=5e-3, rtol=0)
+    # What is cut off to the left and right is not seen.
+    picture = torch.rand(1, 3, 32, 32)
+    assert_close(tower.embed_images(F.pad(picture, (30, 30))), tower.embed_images(picture))
+
+
 def test_a_deaf_tower_and_wrong_folders_get_a_sentence(tmp_path, clip, clip_folder):
     blind = SimpleNamespace(name="CLAP", sees=False)
     with pytest.raises(InputError, match="CLAP cannot see pictures"):

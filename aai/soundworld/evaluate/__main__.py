@@ -25,6 +25,7 @@ import argparse
 import json
 from pathlib import Path
 
+from ... import files
 from ...adapt.settings import NORMS, TrainSettings
 from ...metrics import Share
 from ..world import EVENTS
@@ -70,18 +71,23 @@ def main() -> None:
         parser.error("--fold-4 needs --recordings and --left-out.")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     chosen = {"steps": arguments.steps, "rho": arguments.rho, "seeds": arguments.seeds}
-    for name, usual in (("norm", TrainSettings.norm), ("model", "unet")):
-        chosen |= {name: given} if (given := getattr(arguments, name)) != usual else {}
-    figures = (
-        json.loads(arguments.output.read_text(encoding="utf-8"))
-        if arguments.output.exists()
-        else {"settings": chosen}
-    )
-    if figures.get("settings") != chosen:
-        parser.error(
-            f"{arguments.output} holds figures of other settings ({figures.get('settings')}): take "
-            "another --output."
-        )
+    arguments.events = tuple(event for event in EVENTS if event in arguments.events)
+    for name in ("norm", "model", "events", "stories", "films", "fps"):
+        chosen |= {name: given} if (given := getattr(arguments, name)) != parser.get_default(name) else {}
+    # As a file has them: lists, not tuples.
+    chosen = json.loads(json.dumps(chosen))
+    figures = {"settings": chosen}
+    if arguments.output.exists():
+        try:
+            figures = files.read_json(arguments.output)
+        except files.Unreadable as error:
+            parser.error(f"{arguments.output} cannot be read ({error}): take it away, or another --output.")
+        kept = figures.get("settings") if isinstance(figures, dict) else None
+        if kept != chosen:
+            parser.error(
+                f"{arguments.output} holds figures of other settings ({kept}, not {chosen}): take another "
+                "--output."
+            )
 
     def note(what: str, value: Share | float) -> None:
         figures[what] = (
@@ -90,7 +96,7 @@ def main() -> None:
             else value
         )
         print(f"{what}: {value if isinstance(value, Share) else round(value, 3)}", flush=True)
-        arguments.output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        files.write(arguments.output, json.dumps(figures, indent=1).encode(), "The figures")
 
     run = Run(arguments, note)
     for name, part in PARTS.items():
