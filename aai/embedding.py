@@ -31,7 +31,7 @@ MOST_ENCODERS = 4
 """The text encoders of a token at most; HiDream has as many."""
 
 NAME = re.compile(r"\w[\w .+-]{0,99}")
-"""A token's name: no path, and none of a prompt's marks."""
+"""A token's name, `as_name`: no path, and none of a prompt's marks."""
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 BUNDLED = "bundle_emb."
@@ -51,9 +51,15 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: CLIPS.index(name) if name in CLIPS else len(CLIPS))
 
 
+def as_name(text: str) -> str:
+    """A name as tokens have it and prompts look for it: without space around it, and each letter with its
+    accents as one character, however it was typed."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
 def name_of(text: str, otherwise: str = "embedding") -> str:
     """A text, such as a file's stem, as a token's name, with - for whatever a name may not contain."""
-    text = unicodedata.normalize("NFC", text).strip()
+    text = as_name(text)
     if not NAME.fullmatch(text):
         text = re.sub(r"[^\w.+-]+", "-", text).strip("-.+")[:100].rstrip("-.+")
     return text or otherwise

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .embedding import as_name
 from .errors import InputError, encodable, logger
 from .token import SoundToken
 
@@ -151,7 +152,7 @@ class Prompt:
             if text:
                 pieces.append(text)
                 text = ""
-            pieces.append(self.tokens[0] if star else self._token_named(name.strip()))
+            pieces.append(self.tokens[0] if star else self._token_named(as_name(name)))
         text += self.text[last:]
         return [*pieces, text] if text else pieces
 

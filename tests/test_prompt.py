@@ -153,3 +153,12 @@ def test_a_full_width_star_is_a_star(make_token):
     assert Prompt("\u591c\u306e\uff0a", (rain,)).pieces() == ["\u591c\u306e", rain]
     assert Prompt("\\\uff0a and *", (rain,)).pieces() == ["\uff0a and ", rain]
     assert Prompt("\uff0a").pieces() == ["\uff0a"]
+
+
+@pytest.mark.parametrize("name", ["caf\u00e9 noir", "cafe\u0301 noir", " caf\u00e9 noir "])
+def test_a_token_is_found_however_its_name_was_typed(make_token, name):
+    cafe = make_token("caf\u00e9 noir")
+    assert Prompt(f"a <{name}>", (cafe,)).pieces() == ["a ", cafe]
+    assert Prompt("a <cafe\u0301 noir>", (make_token(name),)).used()
+    with pytest.raises(InputError, match="caf"):
+        Prompt("*", (cafe, make_token(name)))

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import resource
+import unicodedata
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch.testing import assert_close
 
 from aai import token
 from aai.errors import InputError
+from aai.prompt import Prompt
 from aai.token import SoundToken
 
 
@@ -194,7 +196,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, make_token):
         make_token().save(tmp_path / "no" / "folder" / "t.safetensors")
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "<rain>", "*", "a\nb", "x" * 101, " rain"])
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "<rain>", "*", "a\nb", "x" * 101, " ", "-rain"])
 def test_names_that_no_prompt_or_file_can_hold_are_refused(name):
     with pytest.raises(InputError, match="cannot name a sound token"):
         SoundToken(name, {"clip_l": torch.randn(1, 8)})
@@ -213,3 +215,16 @@ def test_names_that_no_prompt_or_file_can_hold_are_refused(name):
 def test_vectors_of_other_shapes_are_refused(vectors):
     with pytest.raises(InputError, match="'x' needs"):
         SoundToken("x", vectors)
+
+
+@pytest.mark.parametrize("name", ["rain ", " rain", "cafe\u0301 noir", "rain\u00a0"])
+def test_a_name_is_what_a_prompt_can_say(tmp_path, name):
+    """Also of a file that an older version wrote, which kept what was typed."""
+    made = SoundToken(name, {"clip_l": torch.randn(1, 8)})
+    assert made.name == unicodedata.normalize("NFC", name).strip()
+    assert Prompt(f"a <{name}>", (made,)).used() == Prompt(f"a < {made.name} >", (made,)).used() == [made]
+    object.__setattr__(made, "name", name)
+    made.save(tmp_path / "old.safetensors")
+    read = token.load(tmp_path / "old.safetensors")
+    assert read.name == SoundToken(name, made.vectors).name
+    assert Prompt(f"a <{name}>", (read,)).used() == [read]

@@ -10,13 +10,21 @@ FAMILIES = {
     (("clip_l", 768), ("clip_g", 1280)): "Stable Diffusion XL",
     (("clip_g", 1280),): "Stable Diffusion XL Refiner",
 }
+UNNAMED = "a model"
+"""What a family without a name is called."""
 
 
 def base_of(model: PictureModel) -> str:
     """The name of a picture model's family: fine-tuned and quantised models share it."""
     widths = tuple(model.widths.items())
     read = ", ".join(f"{key} of {width}" for key, width in widths)
-    return FAMILIES.get(widths) or f"{model.family or 'a model'} that reads {read}"
+    return FAMILIES.get(widths) or f"{model.family or UNNAMED} that reads {read}"
+
+
+def is_other_base(base: str, model: PictureModel) -> bool:
+    """Whether a base, as `base_of` calls it, is another than a model's; not where either has no name of its
+    own."""
+    return base != base_of(model) and is_named(model) and not base.startswith(f"{UNNAMED} ")
 
 
 def is_named(model: PictureModel) -> bool:

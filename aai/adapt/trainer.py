@@ -13,6 +13,7 @@ from ..optim import LossScale
 from ..picture.model import Conditioning, PictureModel, TextEncoderInfo
 from ..prompt import Prompt
 from ..token import SoundToken, Translation, word_vectors
+from .base import base_of, is_other_base
 from .direction import DirectionalDescent
 from .gradients import word_gradients
 from .sampling import at, picture_rows, timesteps
@@ -50,6 +51,8 @@ class TokenTrainer:
     ):
         self.model, self.f_a, self.latents, self.settings, self.name = model, f_a, latents, settings, name
         self.translation = dict(translation)
+        if resume is not None:
+            check_resumable(resume, model)
         generator = torch.Generator().manual_seed(settings.seed % 2**63)
         self.sounds: dict[str, Tensor] = {}
         self.scale: dict[str, float | None] = {}
@@ -301,8 +304,9 @@ class TokenTrainer:
                 f"The token '{token.name}' was trained for another sound: give the same sound, or begin "
                 "without it (Rebind Sound Token puts another sound into a trained token)."
             )
-        for key, scale in token.scale.items():
-            if (scale is None) != (self.scale[key] is None):
+        for key, asked in self.scale.items():
+            scale = token.scale.get(key)
+            if (scale is None) != (asked is None):
                 was = "raw" if scale is None else "vocabulary"
                 raise InputError(
                     f"The token '{token.name}' was begun with the scale '{was}': go on with that, or begin "
@@ -316,6 +320,24 @@ class TokenTrainer:
         self.measured_at, self.waited = int(token.measured["step"]), int(token.measured["waited"])
 
 
+def check_resumable(token: SoundToken, model: PictureModel) -> None:
+    """Raises InputError where the token's words are another text encoder's than the model's, or both say that
+    they are of another family."""
+    trained = {key: rows.shape[1] for key, rows in token.vectors.items()}
+    read = {key: vocabulary.dim for key, vocabulary in model.text_encoders.items()}
+    if trained != read:
+        raise InputError(
+            f"The token '{token.name}' was trained for {_widths(trained)}; this model reads {_widths(read)}: "
+            "go on with the model that it was trained with, or begin anew."
+        )
+    base = token.provenance.get("base")
+    if base is not None and is_other_base(base, model):
+        raise InputError(
+            f"The token '{token.name}' was trained with {base}, and this is {base_of(model)}: go on with the "
+            "model that it was trained with, or begin anew."
+        )
+
+
 def check_prompts(prompts: Sequence[Prompt], template: str) -> None:
     """Raises InputError for training prompts of which one has no place for the sound, or none at all."""
     without = next((p.text for p in prompts if not p.used()), None)
@@ -324,6 +346,10 @@ def check_prompts(prompts: Sequence[Prompt], template: str) -> None:
             f"The training prompt '{template if without is None else without}' has no * for the "
             "sound: write one, as in a photo of *."
         )
+
+
+def _widths(encoders: Mapping[str, int]) -> str:
+    return ", ".join(f"{key} of {width}" for key, width in encoders.items())
 
 
 def _pace(encoder: str, vocabulary: TextEncoderInfo) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 
@@ -19,15 +20,24 @@ class Codec:
 
 
 def codec_of(vae: nn.Module) -> Codec:
-    """The codec of diffusers' AutoencoderKL (the mean latent, scaled), or of a module with `encode`,
-    `decode` and `downscale` whose latents are scaled already."""
+    """The codec of diffusers' AutoencoderKL (the mean latent, shifted and scaled as its configuration says),
+    or of a module with `encode`, `decode` and `downscale` whose latents are scaled already."""
     config = getattr(vae, "config", None)
     scaling = getattr(config, "scaling_factor", None)
     if scaling is None:
         return Codec(vae.encode, vae.decode, getattr(vae, "downscale", 8))
-    shift = getattr(config, "shift_factor", None) or 0.0
+    mean, deviation = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+    if mean is None or deviation is None:
+        # Of one alone diffusers' pipelines take neither.
+        mean, deviation = [getattr(config, "shift_factor", None) or 0.0], [1.0]
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in (mean, deviation))
+
+    def encode(x: Tensor) -> Tensor:
+        latents = vae.encode(x).latent_dist.mode()
+        return (latents - mean.to(latents)) * scaling / deviation.to(latents)
+
     return Codec(
-        encode=lambda x: (vae.encode(x).latent_dist.mode() - shift) * scaling,
-        decode=lambda z: vae.decode(z / scaling + shift).sample,
+        encode=encode,
+        decode=lambda z: vae.decode(z * deviation.to(z) / scaling + mean.to(z)).sample,
         downscale=2 ** (len(config.block_out_channels) - 1),
     )

@@ -3,16 +3,18 @@
 A model knows these protocols alone; edits and loudness, which keep to them, are in `aai/inject`. Once a
 sampling, a model has a Control `begin` a ControlRun and takes its `initial_noise`. At every step it calls
 `before_model`, `injection` and `unconditional`, runs with these (each cross-attention layer calls `observe`
-first), calls `after_model`, and adds its guidance.
+first), calls `after_model`, and adds its guidance. Whoever samples refuses what it does not follow of it: a
+flow transformer asks for `worded_injection` and `after_model` alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from torch import Tensor
 
+from ..errors import InputError
 from ..prompt import TokenIds
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -110,8 +112,31 @@ class ControlRun(Protocol):
         `prompted` is the index of the prompt's own among them; None where it is not there."""
 
 
+class WeighedWords(Protocol):
+    """Words of a prompt and their weight."""
+
+    @property
+    def words(self) -> Sequence[str]: ...
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to do."""
+
+
 class Control(Protocol):
     """What steers the samplings of a picture model."""
+
+    @property
+    def scales(self) -> Sequence[Mapping[str, float]]:
+        """{sound token's name: its scale} for each picture that is not another's source."""
+
+    @property
+    def words(self) -> Sequence[WeighedWords]:
+        """Other words' weights."""
+
+    @property
+    def film(self) -> object | None:
+        """What each latent frame of a clip reads; None for pictures."""
 
     @property
     def rows(self) -> int:
@@ -127,3 +152,38 @@ class Control(Protocol):
     def begin(self, size: Sequence[int], steps: int | None, guidance: float | None) -> ControlRun:
         """A sampling of latents of `size` (C, h, w), in so many steps and at this guidance, None where they
         are not known. Raises InputError for latents of another size than `latent_size`."""
+
+
+def check_no_film(control: Control) -> None:
+    """Raises InputError for a control of a clip's latent frames, where a model draws pictures."""
+    if control.film is not None:
+        raise InputError(
+            "What each latent frame reads is for a video model, and this one draws pictures: leave the film "
+            "out, or draw the clip in ComfyUI."
+        )
+
+
+def check_no_words(control: Control) -> None:
+    """Raises InputError for words' weights, where sound tokens alone have some."""
+    word = next((word for word in control.words if word.changes), None)
+    if word is not None:
+        raise InputError(
+            f"The weight of '{', '.join(word.words)}' does nothing in a U-Net here: scale a sound token, or "
+            "weigh words in ComfyUI (Loudness Reweight) or with a flow transformer."
+        )
+
+
+def check_beside_sources(control: Control, family: str) -> None:
+    """Raises InputError for sound tokens' scales in pictures without a source, or an inverted picture as the
+    source, neither of which joint attention follows."""
+    scaled = any(scale != 1.0 for scales in control.scales for scale in scales.values())
+    if scaled and len(control.scales) == control.rows:
+        raise InputError(
+            f"The scale of a sound token alone does nothing in the attention of {family}: scale it in an "
+            "edit of a source, or weigh it as a word (WordScale)."
+        )
+    if control.latent_size is not None:
+        raise InputError(
+            f"{family} edits a picture without inverting it: give the picture to `aai edit` with --picture, "
+            "or its latents to edit_picture."
+        )

@@ -12,17 +12,18 @@ from torch.nn import functional as F
 
 from ..embedding import WIDTHS
 from ..errors import InputError, refused
-from ..files import variants_of
+from ..files import read_safetensors, variants_of
 from ..prompt import Prompt
 from . import schedule
 from .attention import injecting
 from .checkpointing import checkpointing
-from .control import Control
+from .control import Control, check_no_film, check_no_words
 from .flow import FlowPictureModel, computed_in
 from .flow_families import flow_model
 from .frozen import FrozenModel, repeated
 from .model import Conditioning, Vectors
 from .text_encoder import TextEncoder
+from .unet_folder import check_unet_folder
 from .velocity import FAMILIES
 
 PARTS = "unet", "transformer", "vae", "text_encoder", "text_encoder_2"
@@ -61,8 +62,14 @@ def load(
             raise InputError(
                 f"The {name} of '{path_or_id}' has '{length}' as its model_max_length: download it again."
             )
-    if flows:
-        return flow_model(parts)
+    model = flow_model(parts) if flows else _unet_model(parts)
+    first = _written(model.denoiser) if model.dtype == torch.bfloat16 else None
+    if first is not None:
+        model.known_by(first)
+    return model
+
+
+def _unet_model(parts: Mapping[str, object]) -> DiffusersPictureModel:
     return DiffusersPictureModel(
         unet=parts["unet"],
         text_encoder=parts["text_encoder"],
@@ -74,9 +81,21 @@ def load(
     )
 
 
+def _written(denoiser: nn.Module) -> Tensor | None:
+    """A denoiser's first weights as they stand in the file that it was loaded from; None where that is a
+    pickle."""
+    folder, (name, _) = Path(denoiser.config._name_or_path), next(denoiser.named_parameters())
+    # Where a folder has variants too, its own weights are loaded, and their names are the shortest.
+    for path in sorted(folder.glob("*.safetensors"), key=lambda path: len(path.name)):
+        tensors, _ = read_safetensors(path, select=lambda names: [n for n in names if n == name])
+        if tensors:
+            return tensors[name]
+    return None
+
+
 def _is_flow(index: Mapping[str, object], path_or_id: str | Path) -> bool:
-    """Whether a model_index.json is of a flow transformer that can be loaded, and not of a U-Net; nothing of
-    the model has been read yet. Raises InputError where it is of neither."""
+    """Whether a model_index.json is of a flow transformer that can be loaded, and not of a U-Net; no weights
+    have been read yet. Raises InputError where it is of neither."""
     import diffusers
 
     kind = index.get("_class_name")
@@ -88,11 +107,7 @@ def _is_flow(index: Mapping[str, object], path_or_id: str | Path) -> bool:
                 f"'{path_or_id}' is: install a newer one (pip install -U diffusers)."
             )
         return True
-    if not {"unet", "vae", "text_encoder", "tokenizer", "scheduler"} <= set(index):
-        raise InputError(
-            f"'{path_or_id}' is a {kind}, which is not known here: load Stable Diffusion 1, 2 or XL, Flux.1 "
-            "or Z-Image, or use it in ComfyUI, whose models all take sounds as words."
-        )
+    check_unet_folder(index, path_or_id)
     return False
 
 
@@ -214,7 +229,10 @@ class DiffusersPictureModel(FrozenModel):
         edit: Control | None = None,
     ) -> Tensor:
         """Euler on the "normal" schedule, as ComfyUI's `euler` and `normal`: one picture a seed; with an
-        edit, a source and its edited pictures a seed."""
+        edit, a source and its edited pictures a seed.
+
+        Raises InputError for an edit with words' weights, or of a film, which it does not follow.
+        """
         step = self.codec.downscale
         shape = [
             self.unet.config.out_channels,
@@ -223,6 +241,8 @@ class DiffusersPictureModel(FrozenModel):
         ]
         run = None
         if edit is not None:
+            check_no_film(edit)
+            check_no_words(edit)
             edit.check_model(self.fingerprint)
             shape[1:] = (edit.latent_size or shape)[1:]
             run = edit.begin(shape, steps, guidance)

@@ -14,7 +14,7 @@ from ..prompt import Prompt
 from . import schedule
 from .beside import with_rows
 from .checkpointing import checkpointing
-from .control import Control, ControlRun
+from .control import Control, ControlRun, check_beside_sources, check_no_film
 from .frozen import Encoder, FrozenModel, repeated
 from .joint_attention import injected
 from .model import Conditioning, Vectors
@@ -110,10 +110,13 @@ class FlowPictureModel(FrozenModel):
         """Euler on the "simple" schedule, as ComfyUI's `euler` and `simple`: one picture a seed; with an
         edit, a source and its edited pictures a seed.
 
-        Raises InputError for an edit where none reaches the transformer's attention.
+        Raises InputError for an edit where none reaches the transformer's attention, and for what it does
+        not follow of one: scales without a source, an inverted picture, a film.
         """
         if edit is not None:
             self.check_editable()
+            check_no_film(edit)
+            check_beside_sources(edit, self.family)
         step = self.codec.downscale * self.square
         sides = [
             side // step * self.square for side in (height or self.native_size, width or self.native_size)

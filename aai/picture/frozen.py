@@ -32,6 +32,7 @@ class FrozenModel:
 
     def __init__(self, denoiser: nn.Module, encoders: Mapping[str, Encoder], vae: nn.Module):
         self.denoiser, self.vae = denoiser, vae
+        self._fingerprint: str | None = None
         self.codec = codec_of(vae)
         self._text_encoders = dict(encoders)
         for module in (denoiser, vae, *(t.model for t in self._text_encoders.values())):
@@ -58,10 +59,18 @@ class FrozenModel:
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint(self.denoiser)
+        """What tells its denoiser from another (`model.fingerprint`), in any dtype."""
+        return self._fingerprint or fingerprint(self.denoiser)
+
+    def known_by(self, first: Tensor) -> None:
+        """Takes the denoiser's first weights as they were before a dtype rounded them."""
+        self._fingerprint = fingerprint(self.denoiser, first)
 
     def to(self, *place: torch.device | torch.dtype | str):
         """Moves all modules to a device, and all but the autoencoder to a dtype."""
+        if torch.bfloat16 in place:
+            # It rounds more than float16 does, and the weights could not be told any more.
+            self._fingerprint = self.fingerprint
         for module in (self.denoiser, *(t.model for t in self._text_encoders.values())):
             # diffusers' own `to` warns of a dtype at every call, and does the same.
             nn.Module.to(module, *place)

@@ -141,7 +141,8 @@ def lengthened(x: Tensor, own: int, length: int, left: bool = False) -> Tensor:
 
 def fingerprint(denoiser: nn.Module, first: Tensor | None = None) -> str:
     """A denoiser's name by its layout and its first weights: the same in float16 and in float32, wherever it
-    was loaded from. `first` stands in for the first weights, where patches lie on its own."""
+    was loaded from. `first` stands in for the first weights, where patches lie on its own or bfloat16 has
+    rounded them."""
     shapes = [(name, tuple(p.shape)) for name, p in denoiser.named_parameters()]
     first = (next(denoiser.parameters()) if first is None else first).detach().to("cpu", torch.float16)
     return hashlib.sha256(repr(shapes).encode() + first.numpy().tobytes()).hexdigest()[:16]

@@ -17,12 +17,29 @@ TIMESTEPS = 1000
 
 
 def alphas_cumprod(config: Mapping[str, object]) -> Tensor:
-    """The signal's share of the variance at each timestep [T], from a diffusers scheduler's configuration."""
+    """The signal's share of the variance at each timestep [T], from a diffusers scheduler's configuration.
+
+    Raises InputError for a schedule that betas do not make.
+    """
+    check_betas(config)
     from diffusers import DDPMScheduler
 
     values = DDPMScheduler.from_config(dict(config)).alphas_cumprod
     # A schedule that ends in pure noise has no finite last sigma; this is the value that ComfyUI gives it.
     return values.clamp(min=4.8973451890853435e-08)
+
+
+def check_betas(config: Mapping[str, object]) -> None:
+    """Raises InputError for a diffusers scheduler's configuration that is not of noise added by betas, at
+    whole timesteps: EDM's, a flow's, or one that does not say its betas."""
+    name = str(config.get("_class_name", "a scheduler"))
+    betas = config.get("trained_betas") is not None or {"beta_start", "beta_end"} <= set(config)
+    others = "sigma_data" in config or config.get("use_flow_sigmas") or name.startswith(("EDM", "FlowMatch"))
+    if others or not betas or config.get("timestep_type", "discrete") != "discrete":
+        raise InputError(
+            f"The noise schedule of this model ({name}) is not made of betas, as Stable Diffusion's is: load "
+            "another model, or use this one in ComfyUI."
+        )
 
 
 def is_v_prediction(config: Mapping[str, object]) -> bool:

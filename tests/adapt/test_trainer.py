@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from aai import token
 from aai.adapt.settings import TrainSettings
 from aai.adapt.train import train_token
+from aai.adapt.trainer import TokenTrainer
 from aai.errors import InputError
 from aai.picture.diffusers import DiffusersPictureModel
 from aai.picture.preview import preview
@@ -136,6 +137,38 @@ def test_a_stopped_run_goes_on_to_the_same_token(model, f_a, images, tmp_path):
         train_token(model, rounded, images, longer, "x", resume=licensed).token.provenance["licence"]
         == "CC-BY 4.0"
     )
+
+
+@pytest.mark.parametrize("steps", ["0", "4"])
+def test_a_token_of_other_text_encoders_does_not_go_on(model, make_sdxl_parts, f_a, images, steps):
+    xl = DiffusersPictureModel(**vars(make_sdxl_parts()))
+    vectors = {key: torch.randn(1, width) for key, width in xl.widths.items()}
+    scale = dict.fromkeys(vectors, 0.1)
+    held = token.SoundToken("x", vectors, f_a, vectors, scale, provenance={"steps": steps})
+    says = "'x' was trained for clip_l of 32, clip_g of 64; this model reads clip_l of 32: go on with"
+    with pytest.raises(InputError, match=says):
+        train_token(model, f_a, images, TrainSettings(steps=9), "x", resume=held)
+    small = {"clip_l": vectors["clip_l"]}
+    held = replace(held, vectors=small, f_adapter=small)
+    with pytest.raises(InputError, match="for clip_l of 32; this model reads clip_l of 32, clip_g of 64"):
+        TokenTrainer(xl, f_a, {}, torch.zeros(1, 4, 8, 8), TrainSettings(steps=9), "x", held)
+
+
+def test_a_token_of_another_base_does_not_go_on(model, f_a, images):
+    settings = TrainSettings(steps=1, rate=0.05)
+    model.family = "SoundWorld"
+    held = train_token(model, f_a, images, settings, "x").token
+    more = replace(settings, steps=2)
+    assert train_token(model, f_a, images, more, "x", resume=held).losses
+    # An older version gave it no name.
+    unnamed = replace(held, provenance={**held.provenance, "base": "a model that reads clip_l of 32"})
+    assert train_token(model, f_a, images, more, "x", resume=unnamed).losses
+    model.family = "Flux"
+    says = "'x' was trained with SoundWorld that reads clip_l of 32, and this is Flux that reads"
+    with pytest.raises(InputError, match=says):
+        train_token(model, f_a, images, more, "x", resume=held)
+    model.family = ""
+    assert train_token(model, f_a, images, more, "x", resume=held).losses
 
 
 def stopped_after(steps, model, f_a, images, settings, path):

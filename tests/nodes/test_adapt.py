@@ -149,7 +149,7 @@ def test_a_resumed_curve_begins_where_its_run_did(trained, pack, monkeypatch):
 
 
 def test_what_training_has_to_say_is_shown(trained, pack, monkeypatch):
-    assert "text" not in trained().ui
+    assert trained().ui["text"] == []
     monkeypatch.setattr(pack.part("aai.adapt.trainer").TokenTrainer, "validate", lambda self: 1.0)
     (note,) = trained(validate=1, patience=1).ui["text"]
     assert note.startswith("Stopped at step 1: the validation loss had not fallen")

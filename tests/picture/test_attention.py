@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from aai.errors import InputError
 from aai.inject.edit import Edit, blended, encode
 from aai.inject.loudness import Reweight
+from aai.inject.words import WordScale
 from aai.picture.attention import injecting
 from aai.picture.diffusers import DiffusersPictureModel
 from aai.prompt import Prompt
@@ -114,6 +115,15 @@ def test_loudness_without_an_edit(model, make_token):
     assert_close(each[1], plain(model, prompt)[0], rtol=0, atol=1e-4)
     assert_close(each[2], plain(model, prompt, edit=Reweight(({"dog": 2.0},)))[0], rtol=0, atol=1e-4)
     assert (each[0] - each[2]).abs().mean() > 1e-3
+
+
+def test_words_weights_are_refused(model, edit_of):
+    edit = edit_of()
+    without = {model.encode_prompt(edit.edited[0]).token_ids[0]: model.encode_prompt(Prompt("a photo"))}
+    with pytest.raises(InputError, match="weight of 'rain' does nothing in a U-Net"):
+        drawn(model, replace(edit, words=(WordScale(("rain",), (0.5,), without),)))
+    untouched = replace(edit, words=(WordScale(("rain",), (1.0,), without),))
+    assert torch.equal(drawn(model, untouched), drawn(model, edit))
 
 
 def test_a_conditioning_of_another_edit_is_refused(model, edit_of):

@@ -19,6 +19,7 @@ class Pairs:
 
     rows = 2
     latent_size = None
+    scales, words, film = (), (), None
 
     def __init__(self, null=None):
         self.calls: list[str] = []
@@ -126,6 +127,11 @@ def test_a_control_may_refuse_a_model_or_a_size(model):
     class OfItsOwnSize(Pairs):
         latent_size = (4, 8, 16)
 
+    class OfAFilm(Pairs):
+        film = object()
+
     with pytest.raises(InputError, match="another model"):
         drawn(model, Refusing(), 4.0)
     assert drawn(model, OfItsOwnSize(), 4.0).shape == (2, 4, 8, 16)
+    with pytest.raises(InputError, match="is for a video model"):
+        drawn(model, OfAFilm(), 4.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -192,6 +194,24 @@ def test_pictures_to_latents_and_back(model, parts):
         model.encode_images(torch.rand(1, 3, 9, 1))
 
 
+def test_an_autoencoders_latents_are_spread_as_the_pipelines_of_xl_do(make_parts):
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    mean, deviation = torch.randn(4, 1, 1), torch.rand(4, 1, 1) + 0.5
+    config = make_parts().vae.config
+    given = dict(scaling_factor=0.5, latents_mean=mean.flatten().tolist())
+    whole = AutoencoderKL(**{**config, **given, "latents_std": deviation.flatten().tolist()}).eval()
+    x = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        own = whole.encode(x).latent_dist.mode()
+        latents, codec = (own - mean) * 0.5 / deviation, codec_of(whole)
+        assert_close(codec.encode(x), latents)
+        assert_close(codec.decode(latents), whole.decode(latents * deviation / 0.5 + mean).sample)
+        half = AutoencoderKL(**{**config, **given}).eval()
+        assert_close(codec_of(half).encode(x), half.encode(x).latent_dist.mode() * 0.5)
+
+
 def test_a_plain_autoencoder_is_a_codec():
     class Halves(nn.Module):
         downscale = 2
@@ -291,6 +311,68 @@ def test_damaged_folders_give_a_sentence(parts, tmp_path, damage, capsys):
 class Trap:
     def __reduce__(self):
         return (print, ("executed",))
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "says"),
+    [
+        ("", {"text_encoder": [None, None]}, "which has no text_encoder: load"),
+        ("", {"text_encoder": ["transformers", "T5EncoderModel"]}, "whose text_encoder is a T5EncoderModel"),
+        ("", {"unet": ["diffusers", "UNetMotionModel"]}, "whose unet is a UNetMotionModel: load"),
+        ("", {"vae": ["diffusers", "AutoencoderTiny"]}, "whose vae is a AutoencoderTiny: load"),
+        ("", {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}, "has no tokenizer_2: load"),
+        ("unet", {"class_embed_type": "projection"}, "more than a prompt .class_embed_type: projection"),
+        ("unet", {"num_class_embeds": 1000}, "more than a prompt .num_class_embeds: 1000"),
+        ("unet", {"addition_embed_type": "text_time"}, "more than a prompt .addition_embed_type: text_time"),
+        ("scheduler", {"sigma_data": 0.5}, "EulerDiscreteScheduler. is not made of betas"),
+        ("scheduler", {"prediction_type": "sample"}, "predict 'sample'"),
+    ],
+)
+def test_other_models_are_refused_before_their_weights_are_read(parts, tmp_path, part, changes, says):
+    pipeline_of(parts).save_pretrained(tmp_path)
+    for weights in tmp_path.rglob("*.safetensors"):
+        weights.unlink()
+    names = {"": "model_index.json", "scheduler": "scheduler/scheduler_config.json"}
+    config = tmp_path / names.get(part, f"{part}/config.json")
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps({**settings, **changes}), encoding="utf-8")
+    with pytest.raises(InputError, match=says) as refused:
+        load(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["EDMDPMSolverMultistepScheduler", "FlowMatchEulerDiscreteScheduler"])
+def test_folders_of_another_noise_are_refused(parts, tmp_path, kind):
+    import diffusers
+
+    pipeline = pipeline_of(parts)
+    pipeline.register_modules(scheduler=getattr(diffusers, kind)())
+    pipeline.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=f"{kind}. is not made of betas"):
+        load(tmp_path)
+
+
+def test_xl_loads(make_sdxl_parts, tmp_path):
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+
+    parts = vars(make_sdxl_parts())
+    scheduler = EulerDiscreteScheduler.from_config(parts.pop("scheduler_config"))
+    StableDiffusionXLPipeline(**parts, scheduler=scheduler).save_pretrained(tmp_path)
+    assert list(load(tmp_path).text_encoders) == ["clip_l", "clip_g"]
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_a_model_is_the_same_in_bfloat16(parts, model, tmp_path, variant):
+    pipeline_of(parts).save_pretrained(tmp_path, variant=variant)
+    read = load(tmp_path, torch.bfloat16)
+    assert read.dtype == torch.bfloat16 and read.fingerprint == model.fingerprint
+
+
+def test_the_diffusers_that_is_installed_takes_dtype():
+    """0.40 is the first whose pipelines do; those before it leave it unread, and load in float32."""
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    ((major, minor),) = re.findall(r'"diffusers>=(\d+)\.(\d+)"', project)
+    assert (int(major), int(minor)) >= (0, 40)
 
 
 def test_folders_without_a_model_are_refused(tmp_path):

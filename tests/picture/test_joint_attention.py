@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -10,6 +12,8 @@ from torch.testing import assert_close
 from aai.errors import InputError
 from aai.inject.edit import Edit, encode, stack_of, windows
 from aai.inject.flow_edit import edit_picture
+from aai.inject.invert import Trajectory
+from aai.inject.latent_frames import LatentFilm, Take
 from aai.inject.loudness import Reweight
 from aai.inject.words import WordScale
 from aai.picture.flow_families import flow_model
@@ -150,3 +154,19 @@ def test_a_photograph_is_edited_without_inversion(model, token):
     longer = model.encode_prompt(Prompt("a city under * and a city under *", (token,)))
     beside = edit_picture(model, latents, source, [edited, longer], uncond, **given)
     assert_close(beside[:1], made, rtol=0, atol=1e-6)
+
+
+def test_what_joint_attention_does_not_follow_is_refused(model, draw, token):
+    prompt = Prompt("a city under *", (token,))
+    cond = model.encode_prompt(prompt)
+    draw(cond, Reweight(({"rain": 1.0},)))
+    with pytest.raises(InputError, match="a sound token alone does nothing in the attention of Flux"):
+        draw(cond, Reweight(({"rain": 0.5},)))
+    trajectory = Trajectory(torch.tensor([1.0, 0.0]), torch.zeros(2, 16, 16, 16))
+    edit = Edit(Prompt("a city", (token,)), (prompt,), trajectory=trajectory)
+    cond = encode(model.encode_prompt, edit, stack_of(model))
+    with pytest.raises(InputError, match="Flux edits a picture without inverting it"):
+        draw(cond, edit)
+    film = LatentFilm((0,), (Take(0),), (), cond.token_ids)
+    with pytest.raises(InputError, match="is for a video model"):
+        draw(cond, replace(edit, trajectory=None, film=film))

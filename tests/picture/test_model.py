@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -72,3 +74,12 @@ def test_words_are_read_where_there_is_no_float64(model, parts):
         lambda ids: table(ids).as_subclass(WithoutFloat64), table.num_embeddings, torch.device("cpu")
     )
     assert found == model.text_encoders["clip_l"]
+
+
+def test_a_model_keeps_its_fingerprint_where_bfloat16_rounds_its_weights(model, make_parts):
+    name = model.fingerprint
+    assert fingerprint(copy.deepcopy(model.unet).to(torch.bfloat16)) != name
+    assert model.to(torch.bfloat16).fingerprint == name == copy.deepcopy(model).fingerprint
+    # Its numbers stay rounded, and it is the same model.
+    assert model.to("cpu", torch.float32).fingerprint == name
+    assert DiffusersPictureModel(**vars(make_parts(seed=1))).to(torch.bfloat16).fingerprint != name

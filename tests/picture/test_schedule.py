@@ -101,3 +101,25 @@ def test_other_predictions_are_refused():
     assert schedule.is_v_prediction({"prediction_type": "v_prediction"}) and not schedule.is_v_prediction({})
     with pytest.raises(InputError, match="'sample'"):
         schedule.is_v_prediction({"prediction_type": "sample"})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"_class_name": "EDMDPMSolverMultistepScheduler", "sigma_data": 0.5, "prediction_type": "epsilon"},
+        {"_class_name": "EDMEulerScheduler", **SD1},
+        {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0},
+        {"_class_name": "CMStochasticIterativeScheduler", "sigma_min": 0.002},
+        {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True, **SD1},
+        {"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous", **SD1},
+        {"num_train_timesteps": 1000},
+    ],
+)
+def test_schedules_that_betas_do_not_make_are_refused(config):
+    with pytest.raises(InputError, match=f"{config.get('_class_name', 'a scheduler')}.*not made of betas"):
+        schedule.alphas_cumprod(config)
+
+
+def test_betas_may_be_given_one_by_one():
+    found = schedule.alphas_cumprod({"num_train_timesteps": 4, "trained_betas": [0.1, 0.2, 0.3, 0.4]})
+    assert_close(found, torch.tensor([0.9, 0.72, 0.504, 0.3024]))
