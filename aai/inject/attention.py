@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -42,8 +43,8 @@ class ValueMix:
 
 @dataclass(frozen=True)
 class Injection:
-    """What one step of the sampler injects: a mix for each edited row of a group, and whether its
-    self-attention is borrowed, in layers `self_downscale` coarser than the latent, or more."""
+    """What one step of the sampler injects: a mix for each edited row, of a group or of several in turn, and
+    whether its self-attention is borrowed, in layers `self_downscale` coarser than the latent, or more."""
 
     mixes: tuple[ValueMix, ...]
     borrows_self: bool = False
@@ -95,7 +96,8 @@ class Injection:
         return [row for _, row, mix in self._pairs(groups) if (mix.gives or mix.kept) and mix.owns]
 
     def _pairs(self, groups: Groups) -> list[tuple[int, int, ValueMix]]:
-        return [(source, row, mix) for source, *edited in groups for row, mix in zip(edited, self.mixes)]
+        pairs = ((source, row) for source, *edited in groups for row in edited)
+        return [(source, row, mix) for (source, row), mix in zip(pairs, cycle(self.mixes))]
 
     def to(self, like: Tensor) -> Injection:
         """With its tensors on a tensor's device and of its dtype, so that no layer has to move them."""

@@ -106,15 +106,18 @@ class BlendRun:
         self.layer = tuple(math.ceil(side / coarse) for side in size)
         self.gathered: Tensor | None = None
         self.changed: Tensor | None = None
-        self.saw_other_sizes = False
+        self.saw_other_sizes = self.saw_other_layers = False
 
     def observe(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups, size: tuple[int, int]) -> None:
         """Gathers where the words attend in a layer of q [B, heads, N, d], k [B, heads, L, d], in a call for
         latents of `size`. Only layers of one size are gathered, and only of the whole picture."""
         if not self.blend.words:
             return
-        if tuple(size) != self.size or q.shape[-2] != math.prod(self.layer):
+        if tuple(size) != self.size:
             self.saw_other_sizes = True
+            return
+        if q.shape[-2] != math.prod(self.layer):
+            self.saw_other_layers = True
             return
         rows = [row for group in groups for row in group]
         # A position's values say whether a word stands there, so any one channel of the output is the map.
@@ -138,6 +141,12 @@ class BlendRun:
             given = F.interpolate(given[:, None], self.size, mode="area")
             masks.append(given.expand(self.rows - 1, -1, -1, -1)[None])
         if progress >= self.blend.start:
+            if self.gathered is None and self.saw_other_layers:
+                height, width = self.size
+                raise InputError(
+                    "No layer of this model shows where the blend words look in latents of "
+                    f"{width} x {height}: draw a larger picture, or use a mask in place of words."
+                )
             if self.gathered is None and self.saw_other_sizes:
                 raise InputError(
                     "Where the blend words look is known of a conditioning of the whole picture only: use "

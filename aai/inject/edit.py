@@ -51,7 +51,8 @@ class Edit:
     attention is causal.
     source_pooled: SDXL's pooled embedding is the source's in every row, which keeps the composition.
     blend: where the edited pictures may differ at all; None for everywhere.
-    trajectory: the source's, where it is a given picture (`invert`).
+    trajectory: the source's, where it is a given picture (`invert`). With `full`, edited pictures below scale
+    1 keep to it in part, and at 0 are the given picture.
     words: other words' weights in the edited pictures.
     film: what each latent frame of an edited clip reads; None for the edited prompt throughout.
 
@@ -166,6 +167,18 @@ class Edit:
         """The scale of words in a row of the batch: the sources keep theirs."""
         picture = row % self.rows
         return word.of(picture - 1) if picture else 1.0
+
+    def source_share(self, row: int) -> float:
+        """How much of its source a row of the batch still is: all at scale 0, nothing from 1 on. `literal`
+        scales say nothing of the source."""
+        number = self.mix_of(row)
+        if number < 0:
+            return 1.0
+        if self.silence == "literal":
+            return 0.0
+        scales = self.scales[number]
+        loudest = max(scales.get(token.name, 1.0) for token in self.edited[number].used())
+        return max(0.0, 1.0 - loudest)
 
     def mix_of(self, row: int) -> int:
         """Which mix of an injection is a batch row's; -1 for a source."""

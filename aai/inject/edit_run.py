@@ -38,6 +38,9 @@ class InjectionPlan(Protocol):
 
     def word_scale(self, word: WordScale, row: int) -> float: ...
 
+    def source_share(self, row: int) -> float:
+        """How much of its source a batch row still is, in [0, 1]."""
+
     def mix_of(self, row: int) -> int:
         """Which mix of an injection is a batch row's; below 0 for a source, which has none."""
 
@@ -137,7 +140,7 @@ class EditRun:
 
     def before_model(self, x: Tensor, sigma: float) -> Tensor:
         """Every source on its trajectory."""
-        return x if self.trajectory is None else self.trajectory.with_noisy_sources(x, sigma, self.rows)
+        return x if self.trajectory is None else self._led(x, self.trajectory.at(sigma))
 
     def observe(self, attend: Attend, q: Tensor, k: Tensor, groups: Groups, size: tuple[int, int]) -> None:
         if self.blending is not None:
@@ -151,7 +154,7 @@ class EditRun:
     def after_model(self, predictions: list[Tensor], prompted: int | None, progress: float) -> list[Tensor]:
         """Every source as the picture's own latents, and the edited rows kept to where they may differ."""
         if self.trajectory is not None:
-            predictions = [self.trajectory.with_clean_sources(clean, self.rows) for clean in predictions]
+            predictions = [self._led(clean, self.trajectory.clean) for clean in predictions]
         if self.blending is None:
             return predictions
         if prompted is not None:
@@ -162,8 +165,21 @@ class EditRun:
         """A guider's prediction [B, C, h, w] without what other guidance (SAG, PAG) has added to the source's
         trajectory, or where nothing may change."""
         if self.trajectory is not None:
-            clean = self.trajectory.with_clean_sources(clean, self.rows)
+            clean = self._led(clean, self.trajectory.clean)
         return clean if self.blending is None else self.blending.restored(clean, progress)
+
+    def _led(self, latents: Tensor, source: Tensor) -> Tensor:
+        """Latents [B, C, h, w] with every source as `source` [C, h, w], and the edited rows moved as far as
+        they still are their source by what that has moved it."""
+        led, source = latents.clone(), source.to(latents)
+        for row in range(self.rows):
+            share = self.plan.source_share(row)
+            # Nothing rounds where a row is its source, or is not at all.
+            if share == 1:
+                led[row :: self.rows] = source
+            elif share:
+                led[row :: self.rows] += share * (source - latents[:: self.rows])
+        return led
 
 
 def _instead(token_ids: Sequence[TokenIds], row: int, other: TokenIds) -> tuple[TokenIds, ...]:

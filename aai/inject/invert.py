@@ -110,12 +110,6 @@ class Trajectory:
                     given,
                 )
 
-    def with_noisy_sources(self, x: Tensor, sigma: float, rows: int) -> Tensor:
-        """Noisy latents [B, C, h, w] of groups of `rows`, every source the trajectory's at sigma."""
-        x = x.clone()
-        x[::rows] = self.at(sigma).to(x)
-        return x
-
     def save(self, path: str | os.PathLike, prompt: str) -> None:
         """Writes the trajectory, and the prompt that describes the picture, in one move.
 
@@ -127,12 +121,6 @@ class Trajectory:
         if self.guidance is not None:
             metadata[GUIDANCE] = repr(float(self.guidance))
         files.write_safetensors(path, tensors, metadata, "The inverted picture")
-
-    def with_clean_sources(self, clean: Tensor, rows: int) -> Tensor:
-        """Predicted clean latents [B, C, h, w] of groups of `rows`, every source as the picture's own."""
-        clean = clean.clone()
-        clean[::rows] = self.clean.to(clean)
-        return clean
 
 
 def load(path: str | os.PathLike) -> tuple[Trajectory, str]:
@@ -182,15 +170,19 @@ def invert(
     """The trajectory of a picture's latents [1, C, h, w] into noise, under the prompt that describes it.
 
     The noise of each step is predicted from the latents before it at the timestep after it
-    (google/prompt-to-prompt's `ddim_loop`). `callback(step, steps)` may raise to stop. Raises InputError for
-    more pictures than one, or less than one step.
+    (google/prompt-to-prompt's `ddim_loop`); the last step always goes to the last timestep.
+    `callback(step, steps)` may raise to stop. Raises InputError for more pictures than one, or less than one
+    step.
     """
     if len(latents) != 1:
         raise InputError(f"{len(latents)} pictures were given to invert: give one.")
-    if not 1 <= steps <= len(model.sigmas):
-        raise InputError(f"A picture cannot be inverted in {steps} steps: take 1 to {len(model.sigmas)}.")
-    times = torch.linspace(0, len(model.sigmas) - 1, steps).round().long()
-    rising = [0.0, *(float(model.sigmas[t]) for t in times)]
+    sigmas = model.sigmas
+    if not 1 <= steps <= len(sigmas):
+        raise InputError(f"A picture cannot be inverted in {steps} steps: take 1 to {len(sigmas)}.")
+    last = len(sigmas) - 1
+    # One number alone would be the first, from which no noise is reached.
+    times = torch.linspace(0 if steps > 1 else last, last, steps).round().long()
+    rising = [0.0, *(float(sigmas[t]) for t in times)]
     x = latents.float()
     trajectory = [x]
     with torch.no_grad():

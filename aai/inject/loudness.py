@@ -120,6 +120,10 @@ class Reweight:
         """The scale of words in a row of the batch."""
         return word.of(row)
 
+    def source_share(self, row: int) -> float:
+        """There is no source."""
+        return 0.0
+
     def mix_of(self, row: int) -> int:
         """Which mix of an injection is a batch row's."""
         return row % self.rows
@@ -129,7 +133,14 @@ class Reweight:
         return JointInjection(())
 
     def at(self, progress: float, steps: int, token_ids: Sequence[TokenIds], length: int) -> Injection:
-        """The same at every step. `token_ids` are those of one prompt for all pictures, or of each one's."""
-        each = list(token_ids) * self.rows if len(token_ids) == 1 else list(token_ids)
-        weights = (value_weights(ids, scales) for ids, scales in zip(each, self.scales))
+        """The same at every step. `token_ids` are those of one prompt for all pictures, or of each one's,
+        which pictures take in turn. Raises InputError for prompts that are not as many as the scales."""
+        count = max(len(token_ids), self.rows)
+        if {len(token_ids), self.rows} - {1, count}:
+            raise InputError(
+                f"{self.rows} loudness scales were given for {len(token_ids)} prompts: give one, or one for "
+                "each."
+            )
+        each, all_scales = list(token_ids) * (count // len(token_ids)), self.scales * (count // self.rows)
+        weights = (value_weights(ids, scales) for ids, scales in zip(each, all_scales))
         return Injection(tuple(weighted(row, length) for row in weights))

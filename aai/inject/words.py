@@ -47,9 +47,10 @@ class WordScale:
 
 
 def without_words(prompt: Prompt, words: Sequence[str]) -> tuple[Prompt, set[str]]:
-    """The prompt without words, phrases or sound tokens of these names, and which of them it has. Capitals do
-    not count, and no part of another word is taken."""
-    found, text = set(), ""
+    """The prompt without words, phrases or sound tokens of these names, and which of them it has. A token's
+    name is the token alone, though the plain word may stand there too. Capitals do not count, and no part of
+    another word is taken."""
+    found, text, names = set(), "", {token.name for token in prompt.used()}
     for piece in prompt.pieces():
         if not isinstance(piece, str):
             if piece.name in words:
@@ -59,7 +60,7 @@ def without_words(prompt: Prompt, words: Sequence[str]) -> tuple[Prompt, set[str
                 text += f"<{piece.name}>"
             continue
         for word in words:
-            if word:
+            if word and word not in names:
                 piece, count = re.subn(_pattern(word), "", piece, flags=re.IGNORECASE)
                 if count:
                     found.add(word)

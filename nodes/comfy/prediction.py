@@ -27,7 +27,8 @@ class Diffusion:
     @property
     def ratios(self) -> Tensor:
         """Noise over signal at each timestep [T], ascending."""
-        return self.sampling.sigmas
+        # Not `sampling.sigmas`, which need not have an entry for each: LCM's are 50.
+        return self.sigma(torch.arange(TIMESTEPS))
 
     def sigma(self, t: Tensor) -> Tensor:
         """ComfyUI's sigma at timesteps t [B]."""
@@ -104,7 +105,9 @@ def prediction(model) -> Diffusion | Flow:
     discrete = isinstance(sampling, ModelSamplingDiscrete) and not isinstance(sampling, DiscreteEDM)
     if discrete and isinstance(sampling, EPS) and not isinstance(sampling, (EDM, X0)) and not pictures:
         _check_channels(model)
-        return Diffusion(sampling, isinstance(sampling, V_PREDICTION))
+        diffusion = Diffusion(sampling, isinstance(sampling, V_PREDICTION))
+        _check_timesteps(model, diffusion.ratios)
+        return diffusion
     check_backward(model)
     raise InputError(
         f"{type(model.model).__name__} predicts neither noise, v nor a flow, so no word can be trained with "
@@ -119,6 +122,15 @@ def check_backward(model) -> None:
         raise InputError(
             f"{name} has no backward pass in ComfyUI, so no word can be trained with it: use Encode Sound's "
             "nearest words as its prompt."
+        )
+
+
+def _check_timesteps(model, ratios: Tensor) -> None:
+    # LCM's first ones are equal.
+    if not (ratios.diff() >= 0).all():
+        raise InputError(
+            f"{type(model.model).__name__} does not count its noise in {TIMESTEPS} timesteps, so no word can "
+            "be trained with it: load Stable Diffusion, Flux, Z-Image, Qwen-Image or another such model."
         )
 
 

@@ -51,6 +51,16 @@ def test_an_area_does_not_tell_where_the_whole_pictures_words_look():
     assert run.mask(0.2) is not None
 
 
+def test_a_picture_too_small_for_the_models_layers_is_told_apart_from_an_area():
+    """As in SDXL below 128 pixels, whose finest attention is at half the latent's side."""
+    run = BlendRun(Blend(((1,), (1,))), 2, (10, 14))
+    q, k = torch.randn(2, 1, 35, 8), torch.randn(2, 1, 12, 8)
+    run.observe(F.scaled_dot_product_attention, q, k, [[0, 1]], (10, 14))
+    assert run.mask(0.1) is None
+    with pytest.raises(InputError, match="in latents of 14 x 10: draw a larger picture, or use a mask"):
+        run.mask(0.2)
+
+
 def test_gathered_maps_are_the_words_columns():
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(4, 2, 64, 8, generator=generator)

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from aai.errors import InputError
-from aai.inject.edit import Edit, encode
+from aai.inject.edit import Edit, encode, sweep
+from aai.inject.film import Shot, chunk_edit
 from aai.inject.invert import Trajectory, invert, load, null_text, reduced
 from aai.picture.diffusers import DiffusersPictureModel
 from aai.picture.model import Conditioning
@@ -55,6 +56,14 @@ def test_the_way_is_that_of_the_ideal_model(latents):
     assert torch.equal(trajectory.clean, latents[0])
     expected = latents * (1 + trajectory.sigmas**2).sqrt()[:, None, None, None]
     assert_close(trajectory.latents, expected, rtol=0.07, atol=1e-3)
+
+
+def test_a_single_step_goes_all_the_way(latents):
+    trajectory = invert(StandardNormal(), latents, None, 1)
+    assert_close(trajectory.sigmas, torch.tensor([StandardNormal.sigmas[-1], 0.0]))
+    # As far away as the noise is that the model starts from: not a few times as far.
+    end = trajectory.at(float(StandardNormal.sigmas[-1])).std() / latents.std()
+    assert 0.9 < end / (1 + StandardNormal.sigmas[-1] ** 2).sqrt() < 1.1
 
 
 def reference_way(model, latents, cond, steps):
@@ -144,6 +153,54 @@ def test_the_source_of_an_edit_is_the_picture_itself(model, latents, make_token,
         )
     assert_close(source, latents[0], rtol=0, atol=1e-5)
     assert (edited - source).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10])
+@pytest.mark.parametrize("guidance", [1.0, 7.5])
+def test_an_edit_of_a_picture_begins_at_the_picture_itself(model, latents, make_token, steps, guidance):
+    """Scales from 0 on lead away from it, of several pictures and in each group."""
+    told, empty = model.encode_prompt(Prompt("a photo of rain")), model.encode_prompt(Prompt(""))
+    edited = Prompt("a photo of rain, *", (make_token("dog"),))
+    prompts, scales = sweep([edited], [0.0, 0.01, 0.5, 1.0])
+    edit = Edit(
+        Prompt("a photo of rain"),
+        prompts,
+        scales=scales,
+        self_downscale=1,
+        trajectory=invert(model, latents, told, steps),
+    )
+
+    def drawn(edit, **given):
+        return model.sample(
+            encode(model.encode_prompt, edit), empty, steps=6, guidance=guidance, edit=edit, **given
+        )
+
+    found = drawn(edit, seeds=[1, 2])
+    for group in found.split(edit.rows):
+        assert_close(group[:2], latents.expand(2, -1, -1, -1), rtol=0, atol=1e-5)
+        far = (group[1:] - latents).abs().mean((1, 2, 3))
+        assert (far.diff() > 0).all() and far[1] < 0.1 * far[3]
+    # The edit itself is what it is without other scales beside it.
+    alone = drawn(replace(edit, edited=(edited,), scales=()), seeds=[1])
+    assert_close(found[4], alone[1], rtol=0, atol=1e-3)
+
+
+def test_a_film_of_a_picture_begins_at_the_picture_itself(model, latents, make_token):
+    told, empty = model.encode_prompt(Prompt("a photo of rain")), model.encode_prompt(Prompt(""))
+    shots, token = [Shot(-1, 0.0), Shot(0, 0.01), Shot(0, 1.0)], make_token("dog")
+    edit = chunk_edit(
+        "a photo of rain",
+        "a photo of rain, *",
+        shots,
+        lambda stretch: token,
+        self_downscale=1,
+        trajectory=invert(model, latents, told, 4),
+    )
+    found = model.sample(
+        encode(model.encode_prompt, edit), empty, seeds=[1], steps=6, guidance=5.0, edit=edit
+    )
+    nothing, little, whole = (found[1:] - latents).abs().mean((1, 2, 3))
+    assert nothing < 1e-5 and little < 0.1 * whole
 
 
 def test_null_text_makes_guidance_follow_the_way(model, latents, make_token):

@@ -33,6 +33,21 @@ def test_a_prompt_without_words(tokens, text, words, left, found):
     assert without_words(shorter, words)[1] == set()
 
 
+@pytest.mark.parametrize(
+    "text, words, left, found",
+    [
+        ("a city in rain, *", ["rain"], "a city in rain,", {"rain"}),
+        ("rain, <dog> and *", ["rain"], "rain, <dog> and", {"rain"}),
+        ("rain, <dog>", ["rain"], ", <dog>", {"rain"}),
+        ("heavy rain, *", ["heavy rain", "rain"], ",", {"heavy rain", "rain"}),
+    ],
+)
+def test_a_tokens_name_is_not_the_plain_word(tokens, text, words, left, found):
+    """Where the prompt has no token of that name, it is."""
+    shorter, has = without_words(Prompt(text, tokens), words)
+    assert (shorter.text, has) == (left, found)
+
+
 def test_a_word_that_no_prompt_has_is_named():
     with pytest.raises(
         InputError, match="neither a sound token <sea> \\(there is <rain>\\) nor the word 'sea'"

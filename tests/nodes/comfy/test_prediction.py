@@ -10,6 +10,85 @@ from torch.testing import assert_close
 
 
 @pytest.fixture(scope="module")
+def predicted(pack, comfy):
+    """predicted(sampling) -> what a MODEL of this sampling predicts."""
+
+    def predict(sampling):
+        inner = SimpleNamespace(diffusion_model=None)
+        return pack.part("nodes.comfy.prediction").prediction(
+            SimpleNamespace(model=inner, get_model_object={"model_sampling": sampling}.get)
+        )
+
+    return predict
+
+
+@pytest.fixture(scope="module")
+def lcm(core):
+    """Core's sampling of a distilled model: 50 sigmas of 1000 timesteps."""
+    from comfy_extras.nodes_model_advanced import LCM, ModelSamplingDiscreteDistilled
+
+    return type("Distilled", (ModelSamplingDiscreteDistilled, LCM), {})()
+
+
+@pytest.fixture(scope="module")
+def plain(comfy):
+    from comfy.model_sampling import EPS, ModelSamplingDiscrete
+
+    return type("Plain", (ModelSamplingDiscrete, EPS), {})()
+
+
+@pytest.fixture(params=["plain", "lcm"])
+def diffusion(request, predicted):
+    return predicted(request.getfixturevalue(request.param))
+
+
+def test_there_is_a_ratio_for_each_timestep(diffusion):
+    """A model is called at timesteps, and its noise is read off at the same ones."""
+    t = torch.tensor([0, 20, 500, 999])
+    assert diffusion.ratios.shape == (1000,) and diffusion.ratios.dtype == torch.float32
+    assert torch.equal(diffusion.ratios[t], diffusion.sigma(t))
+    assert_close(diffusion.ratios[-1], diffusion.sampling.sigma_max)
+    assert_close(diffusion.ratios[0], diffusion.sampling.sigma_min)
+
+
+class Watched:
+    """A picture model of no weights that keeps the sigmas at which it is called."""
+
+    device, fingerprint = torch.device("cpu"), "watched"
+
+    def __init__(self, diffusion):
+        self.diffusion, self.seen = diffusion, []
+
+    @property
+    def sigmas(self):
+        return self.diffusion.ratios
+
+    def predict_noise(self, latents, t, cond):
+        self.seen.append(float(self.diffusion.sigma(t)))
+        return torch.zeros_like(latents)
+
+
+def test_inversions_and_previews_call_a_model_at_its_own_sigmas(diffusion, pack):
+    model, latents = Watched(diffusion), torch.zeros(1, 4, 8, 8)
+    trajectory = pack.part("aai.inject.invert").invert(model, latents, None, 5)
+    assert model.seen == trajectory.sigmas.flip(0)[1:].tolist() and len(set(model.seen)) == 5
+    model.seen = []
+    pack.part("aai.picture.preview").preview(model, None, None, latents, steps=4, guidance=1)
+    sigmas = pack.part("aai.picture.schedule").normal(diffusion.ratios, 4)
+    assert model.seen == pytest.approx(sigmas[:-1].tolist(), rel=0.01)
+
+
+@pytest.mark.parametrize("shift", [1.0, 2.0])
+def test_noise_that_is_counted_otherwise_is_refused(predicted, pack, shift):
+    from comfy.model_sampling import EPS, StableCascadeSampling
+
+    cascade = type("Cascade", (StableCascadeSampling, EPS), {})()
+    cascade.set_parameters(shift)
+    with pytest.raises(pack.part("aai.errors").InputError, match="does not count its noise in 1000"):
+        predicted(cascade)
+
+
+@pytest.fixture(scope="module")
 def flow(pack, comfy):
     from comfy.model_base import ModelType, model_sampling
 
