@@ -24,6 +24,12 @@ from ..picture.model import Conditioning
 from ..prompt import Prompt, TokenIds, index_projection
 
 
+EMBEDDING = re.compile(r"(embedding:\S+)", re.IGNORECASE)
+"""How a prompt in ComfyUI names an embedding."""
+EMPTY = re.compile(r"\s*(?<!\\)\(\s*(?::\s*[\d.]+\s*)?\)")
+"""A weight of no words."""
+
+
 @dataclass(frozen=True)
 class WordScale:
     """Words, or sound tokens by their names, and their weight.
@@ -49,7 +55,7 @@ class WordScale:
 def without_words(prompt: Prompt, words: Sequence[str]) -> tuple[Prompt, set[str]]:
     """The prompt without words, phrases or sound tokens of these names, and which of them it has. A token's
     name is the token alone, though the plain word may stand there too. Capitals do not count, and no part of
-    another word is taken."""
+    another word, or of an embedding's name, is taken. A weight that then has no words, "(:1.3)", goes too."""
     found, text, names = set(), "", {token.name for token in prompt.used()}
     for piece in prompt.pieces():
         if not isinstance(piece, str):
@@ -61,10 +67,13 @@ def without_words(prompt: Prompt, words: Sequence[str]) -> tuple[Prompt, set[str
             continue
         for word in words:
             if word and word not in names:
-                piece, count = re.subn(_pattern(word), "", piece, flags=re.IGNORECASE)
-                if count:
+                shorter = _without_word(piece, word)
+                if shorter != piece:
+                    piece = shorter
                     found.add(word)
         text += re.sub("([*\uff0a<])", r"\\\1", piece)
+    while (fewer := EMPTY.sub("", text)) != text:
+        text = fewer
     return Prompt(text.strip() if found else prompt.text, prompt.tokens), found
 
 
@@ -107,6 +116,13 @@ def aligned(source: TokenIds, edited: TokenIds) -> tuple[int, ...]:
             before += 1
             projection[j] = before
     return tuple(projection)
+
+
+def _without_word(text: str, word: str) -> str:
+    parts = re.split(EMBEDDING, text) if EMBEDDING.fullmatch(word) is None else [text]
+    # Every other part is an embedding's name.
+    parts[::2] = [re.sub(_pattern(word), "", part, flags=re.IGNORECASE) for part in parts[::2]]
+    return "".join(parts)
 
 
 def _pattern(word: str) -> str:

@@ -24,7 +24,7 @@ def tokens(make_token):
         ("a city under * and <dog>", ["dog", "city"], "a under <rain> and", {"dog", "city"}),
         (r"5 \* 4 \< 30 rain", ["30"], r"5 \* 4 \< rain", {"30"}),
         ("\u591c\u306e\u96e8\u306e\u8857", ["\u96e8\u306e"], "\u591c\u306e\u8857", {"\u96e8\u306e"}),
-        ("(heavy:1.2) rain", ["heavy"], "(:1.2) rain", {"heavy"}),
+        ("(heavy:1.2) rain", ["heavy"], "rain", {"heavy"}),
     ],
 )
 def test_a_prompt_without_words(tokens, text, words, left, found):
@@ -94,3 +94,23 @@ def test_padding_that_the_other_does_not_have_stays(token_ids):
     own, other = torch.ones(8, 1), torch.full((8, 1), 3.0)
     found = values_at(0.0, token_ids(*"ab", length=8), token_ids(*"abcd", length=8), own, other)
     assert found[:, 0].tolist() == [3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "shorter"),
+    [
+        ("a city with (heavy:1.3) fire", ["heavy"], "a city with fire"),
+        ("a city with (*:1.3)", ["rain"], "a city with"),
+        ("a ((heavy rain)) city", ["heavy", "rain"], "a city"),
+        ("a (heavy:1.3, cold:1.1) city", ["heavy"], "a (:1.3, cold:1.1) city"),
+        (r"a city \(\) with (fire:0.5)", ["fire"], r"a city \(\) with"),
+        ("embedding:heavy_rain over a city, rain", ["rain"], "embedding:heavy_rain over a city,"),
+        ("embedding:rain over a city", ["rain"], None),
+        ("embedding:rain over a city", ["embedding:rain"], "over a city"),
+    ],
+)
+def test_no_weight_without_words_and_no_half_of_an_embedding_is_left(make_token, text, words, shorter):
+    tokens = (make_token("rain"),) if "*" in text else ()
+    found = without_words(Prompt(text, tokens), words)
+    assert found[0].text == (text if shorter is None else shorter)
+    assert found[1] == (set() if shorter is None else set(words))
