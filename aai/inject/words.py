@@ -23,7 +23,6 @@ from ..errors import InputError
 from ..picture.model import Conditioning
 from ..prompt import Prompt, TokenIds, index_projection
 
-
 EMBEDDING = re.compile(r"(embedding:\S+)", re.IGNORECASE)
 """How a prompt in ComfyUI names an embedding."""
 EMPTY = re.compile(r"\s*(?<!\\)\(\s*(?::\s*[\d.]+\s*)?\)")

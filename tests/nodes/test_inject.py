@@ -124,6 +124,11 @@ def test_an_inverted_picture_is_the_source(pack, run, small, edit, sampled, samp
     pair = sampled(model, positive, latent, sampler, cfg)
     assert_same(pair[:1], inverted["samples"])
     assert (pair[1] - pair[0]).abs().max() > 1e-3
+    sweep = sampled(*edit(latent=inverted, scale="0, 0.01, 1"), sampler, cfg)
+    assert_same(sweep[1:2], inverted["samples"])
+    assert_same(sweep[3:], pair[1:])
+    # What is hardly heard hardly changes the photograph.
+    assert (sweep[2] - sweep[1]).abs().max() < (sweep[3] - sweep[1]).abs().max() / 10
     twice = {**inverted, "samples": inverted["samples"].repeat(2, 1, 1, 1)}
     with pytest.raises(pack.part("aai.errors").InputError, match="repeated, cut or resized"):
         edit(latent=twice)
