@@ -126,7 +126,8 @@ class BlendRun:
             ones[row, :, list(places)] = 1
         maps = attend(q[rows], k[rows], ones.repeat(len(groups), 1, 1, 1))[..., 0].mean(1).float()
         maps = maps.unflatten(-1, self.layer).unflatten(0, (-1, self.rows))
-        self.gathered = maps if self.gathered is None else self.gathered + maps
+        # Core may run the parts of a batch on devices of their own.
+        self.gathered = maps if self.gathered is None else self.gathered + maps.to(self.gathered.device)
 
     def mask(self, progress: float) -> Tensor | None:
         """Where the edited rows may differ now, [groups, edited, 1, h, w] in [0, 1], or by frame

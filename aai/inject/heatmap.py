@@ -125,7 +125,9 @@ class Heatmap:
         # Each layer counts alike, however much of its attention the word has.
         maps = (maps / shares.clamp(min=1e-12)).flatten(1, 2)
         grid = layer[-2:]
-        self._maps[grid] = maps if grid not in self._maps else self._maps[grid] + maps
+        # Core may run the parts of a batch on devices of their own.
+        before = self._maps.get(grid)
+        self._maps[grid] = maps if before is None else before + maps.to(before.device)
         self._shares = self._shares.to(shares) + shares[..., 0, 0, 0]
         self._calls += 1
 

@@ -149,7 +149,8 @@ def _scan(folder: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
         place = waiting.pop() if waiting else linked.pop(0)
         try:
             stat = os.stat(place)
-            if (stat.st_dev, stat.st_ino) in visited:
+            # Some network drives number nothing.
+            if stat.st_ino and (stat.st_dev, stat.st_ino) in visited:
                 continue
             visited.add((stat.st_dev, stat.st_ino))
             with os.scandir(place) as opened:
