@@ -11,9 +11,10 @@ from .settings import check, templates_of
 class AdapterSettings:
     """How a universal adapter is trained.
 
-    steps, rate (Adam's), batch (sounds in a step, over all processes), seed; rho, vectors and template as a
-    token's (`TrainSettings`). chunk: how many sounds of a batch pass the picture model at a time; 0: all.
-    checkpointing: whether its activations are computed again in the backward pass. Less memory with both.
+    steps, rate (Adam's at first; it falls along a cosine), batch (sounds in a step, over all processes),
+    seed; rho, vectors and template as a token's (`TrainSettings`). chunk: how many sounds of a batch pass the
+    picture model at a time; 0: all. checkpointing: whether its activations are computed again in the backward
+    pass. Less memory with both.
     """
 
     steps: int = 300

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ..distributed import ALONE, Distributed
 from ..errors import InputError, is_out_of_memory, logged
-from ..optim import LossScale
+from ..optim import LossScale, set_rate
 from ..picture.model import Conditioning, PictureModel, stacked
 from ..prompt import Prompt
 from ..token import SoundToken, word_vectors
@@ -103,6 +103,8 @@ class AdapterTrainer:
     def step(self) -> float:
         """One step of Adam; returns the loss. Raises Diverged where it is no number."""
         settings, distributed = self.run.settings, self.run.distributed
+        # At a rate that stays, words of sounds that were not heard are as noisy as the last steps.
+        set_rate(self.optimizer, settings.rate, self.steps, settings.steps, warmup=1)
         own = distributed.share(settings.batch)
         # A step's own numbers, so that a resumed training need not draw all those before it.
         random = torch.Generator().manual_seed((settings.seed * 1_000_003 + self.steps) % 2**63)

@@ -17,7 +17,7 @@ from aai.adapt.settings import TrainSettings
 from aai.adapt.train import train_token
 from aai.adapt.universal import WIDTH, Adapter, unknown
 from aai.adapt.universal_settings import AdapterSettings
-from aai.adapt.universal_train import AdapterRun, train_adapter
+from aai.adapt.universal_train import AdapterRun, AdapterTrainer, train_adapter
 from aai.encoders.base import SoundEmbedding
 from aai.errors import InputError
 from aai.picture.diffusers import DiffusersPictureModel
@@ -124,6 +124,15 @@ def test_a_stopped_training_goes_on_on_the_same_curve(run, tmp_path):
     assert rest.losses == whole.losses
     for name, value in whole.g.state_dict().items():
         assert torch.equal(rest.g.state_dict()[name], value), name
+
+
+def test_the_rate_falls(run):
+    trainer, rates = AdapterTrainer(run(steps=4, rate=0.5)), []
+    with torch.enable_grad():
+        for _ in range(4):
+            trainer.step()
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates[0] == 0.5 and rates == sorted(rates, reverse=True) and rates[-1] < 0.1
 
 
 def test_memory_is_spared_and_the_adapter_is_the_same(run):
@@ -269,8 +278,17 @@ def test_another_rate_goes_on_with_its_licence(run, adapter):
 
 
 def test_what_was_trained_before_a_loss_that_is_no_number_is_kept(model, run):
-    kept, whole, losses = [], train_adapter(run(steps=3)), [0]
+    kept, losses = [], [0]
     inner = model.denoising_loss
+
+    def stop(step, *_):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_adapter(run(steps=9), callback=stop, on_stop=kept.append)
+    (whole,) = kept
+    kept.clear()
 
     def broken(*given):
         losses[0] += 1
