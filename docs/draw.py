@@ -42,7 +42,7 @@ CAPTIONS = {
     "edit": ("a forest", "a forest with *"),
     "edit_flow": ("a forest", "a forest with *"),
     "stylize": ("a village", "in the style of *"),
-    "photograph": ("the photograph", "a beach under *"),
+    "photograph": ("the photograph", "a beach with *"),
     "loudness_sweep": ("source", "0", "0.5", "1", "1.5", "2"),
     "word_weight": ("0", "0.4", "0.8", "1.2", "1.6", "2"),
     "share_token": ("embedding:sounds/my_fireworks",),

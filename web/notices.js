@@ -29,9 +29,10 @@ function say(node, sentence, isOfConnection = false) {
     const box = element("div", { class: "aai-told" }, element("p", { role: "alert" }, sentence), close);
     const root = viewElement("notice", t("what went wrong"), box);
     const lines = Math.ceil((sentence.length * 6.5) / Math.max(node.size[0] - 80, 100)) + 1;
-    // Where there is no room below, the notice lies over what is above it in the node.
+    // Where there is no room below, the notice lies over what is above it in the node. The canvas takes a height of 0
+    // for one that is not told.
     const room = roomBelow(node) - GAP;
-    const widget = addView(node, "notice", root, { height: Math.max(Math.min(24 + 17 * Math.min(lines, 9), room), 0) });
+    const widget = addView(node, "notice", root, { height: Math.max(Math.min(24 + 17 * Math.min(lines, 9), room), 1) });
     const before = node.size[1];
     widget.isOfConnection = isOfConnection;
     NOTICES.set(node, widget);

@@ -1,4 +1,4 @@
-"""A server that goes away while a token trains."""
+"""What went wrong, on the node where it did: a server that goes away, and the pack's own sentences."""
 
 from __future__ import annotations
 
@@ -48,3 +48,24 @@ def test_a_server_that_goes_away_is_told_on_the_node(tab, server, renderer):
     page.page.locator(".aai-told").wait_for(state="detached", timeout=30000)
     assert page.wait()["status"]["status_str"] == "success"
     assert page.complaints == []
+
+
+def test_a_sentence_covers_no_other_node_where_there_is_no_room(tab, renderer):
+    page = tab(renderer)
+    page.load(page.template("word_weight"))
+    page.set("AAI_LoudnessReweight", tokens="sea")
+    page.show("AAI_LoudnessReweight", "EmptyLatentImage")
+    page.run()
+    notice = page.page.locator(".aai-told")
+    notice.wait_for(timeout=60000)
+    assert "nor the word 'sea'" in notice.inner_text()
+    page.shot("no-room")
+    below = page.page.evaluate(
+        """() => {
+            const node = app.graph._nodes.find((n) => n.type === "EmptyLatentImage"), ds = app.canvas.ds;
+            const top = (node.pos[1] - LiteGraph.NODE_TITLE_HEIGHT + ds.offset[1]) * ds.scale;
+            return top + app.canvas.canvas.getBoundingClientRect().top;
+        }"""
+    )
+    box = notice.bounding_box()
+    assert 20 < box["height"] and box["y"] + box["height"] <= below
