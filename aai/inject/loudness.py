@@ -134,9 +134,10 @@ class Reweight:
 
     def at(self, progress: float, steps: int, token_ids: Sequence[TokenIds], length: int) -> Injection:
         """The same at every step. `token_ids` are those of one prompt for all pictures, or of each one's,
-        which pictures take in turn. Raises InputError for prompts that are not as many as the scales."""
+        which pictures take in turn, as groups of pictures take the scales. Raises InputError where neither
+        goes into the other."""
         count = max(len(token_ids), self.rows)
-        if {len(token_ids), self.rows} - {1, count}:
+        if count % len(token_ids) or count % self.rows:
             raise InputError(
                 f"{self.rows} loudness scales were given for {len(token_ids)} prompts: give one, or one for "
                 "each."

@@ -156,6 +156,15 @@ def test_one_scale_is_for_every_prompt_of_a_batch():
     assert values[..., 0].tolist() == [[1, 0, 1], [1, 1, 0]] * 2
 
 
+def test_groups_of_pictures_take_the_scales_in_turn():
+    """As a batch of several seeds has them."""
+    run = Reweight(({"rain": 0.0}, {"rain": 2.0})).begin(SIZE, None, None)
+    injection, groups = run.injection(0.0, 10, [(1, ("rain", 0), 2)] * 4, 3), run.groups(range(4))
+    values = torch.ones(4, 3, 1)
+    injection.cross_attention(lambda q, k, v: v, values.clone(), values.clone(), values, groups)
+    assert values[..., 0].tolist() == [[1, 0, 1], [1, 2, 1]] * 2
+
+
 def test_scales_that_are_not_as_many_as_the_prompts_are_refused():
     run = Reweight(({"rain": 0.0}, {"rain": 2.0})).begin(SIZE, None, None)
     prompts = [(1, ("rain", 0), 2)] * 3
