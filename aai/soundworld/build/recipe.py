@@ -189,9 +189,8 @@ class Build:
             write_weights(folder, name, tensors, {"made_by": "python -m aai.soundworld.build"})
         self.sound_encoder().export(folder / "sound_encoder.safetensors")
         # On the weights as they are shipped, whose fingerprints it keeps.
-        sounds = adapter.library(recordings=self.sources.recordings)
         for name in ("unet", "flow"):
-            adapter.write(name, load_picture_model(folder, name), folder, sounds)
+            adapter.write(name, load_picture_model(folder, name), folder)
         presence.write(folder)
         events_oracle.write(folder)
         print(f"exported to {folder}", flush=True)
