@@ -129,7 +129,7 @@ def _through_comfyui(
             say(f"{sound.event}: {prompt} ({result.seconds:.0f} s)")
             yield Drawn(sound, prompt, name, images, seeds, result.seconds)
     for name, sound in _edits_of(sounds):
-        graph = server.prompt(example(name))
+        graph = server.prompt(example(name), awake=True)
         _node(graph, "AAI_LoadAudio")["audio"] = server.upload(sound.file)
         _node(graph, "AAI_TrainSoundToken").update(name=sound.file.stem, steps=steps)
         _node(graph, "KSampler")["seed"] = SEED

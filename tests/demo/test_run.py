@@ -32,7 +32,8 @@ def check(folder: Path, report: dict, engine: str) -> None:
         assert sheet.width > 1000 and sheet.height > 300
     page = (folder / "index.html").read_text(encoding="utf-8")
     edits = report["edits"]
-    assert [row["example"] for row in edits] == ["edit"] * 2 + ["loudness_sweep"] * 6 + ["stylize"] * 2
+    counts = {"edit": 2, "loudness_sweep": 6, "stylize": 2, "photograph": 2}
+    assert [row["example"] for row in edits] == [name for name, count in counts.items() for _ in range(count)]
     assert all((folder / row["file"]).is_file() and row["file"] in page for row in edits)
     assert page.count("<audio") == len(EVENTS) and page.count("<img") == len(rows) + len(edits)
     assert all(row["file"] in page and row["sound"] in page for row in rows)
@@ -42,7 +43,7 @@ def test_through_diffusers(tmp_path):
     said = []
     report = run.run(tmp_path, "diffusers", say=said.append, events=EVENTS, steps=3)
     check(tmp_path, report, "diffusers")
-    assert len(said) == 2 * len(EVENTS) + 4
+    assert len(said) == 2 * len(EVENTS) + 5
     assert sorted(p.name for p in (tmp_path / "tokens").iterdir()) == [
         "fire.safetensors",
         "thunder.safetensors",

@@ -31,16 +31,16 @@ def examples(tiny, pack, table):
 
 @pytest.fixture
 def train(pack, picture, examples):
-    """train(**settings) -> a SoundAdapter."""
+    """train(**settings) -> a SoundAdapter; `stopping` is train_adapter's callback and on_stop."""
     universal = pack.part("aai.adapt.universal_train")
 
-    def run(resume=None, given=None, **changes):
+    def run(resume=None, given=None, stopping=None, **changes):
         settings = pack.part("aai.adapt.universal_settings").AdapterSettings(
             **{**dict(steps=3, batch=4, seed=3, rate=5e-3), **changes}
         )
         with torch.inference_mode(), picture.training() as trainable:
             run = universal.AdapterRun(trainable, given or examples, settings)
-            return universal.train_adapter(run, resume=resume)
+            return universal.train_adapter(run, resume=resume, **(stopping or {}))
 
     return run
 
@@ -70,8 +70,15 @@ def test_training_lowers_the_loss_and_changes_nothing_else(tiny, train, picture,
 
 def test_a_stopped_training_goes_on_on_the_same_curve_from_its_file(train, pack, tmp_path):
     files = pack.part("aai.adapt.universal_file")
-    whole = train(steps=4)
-    files.save(train(steps=2), tmp_path / "half.safetensors", training=True)
+    whole, kept = train(steps=4), []
+
+    def stop(step, *_):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(steps=4, stopping={"callback": stop, "on_stop": kept.append})
+    files.save(kept[0], tmp_path / "half.safetensors", training=True)
     rest = train(files.load(tmp_path / "half.safetensors"), steps=4)
     assert rest.losses == whole.losses
     for name, value in whole.g.state_dict().items():
