@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..picture.model import PictureModel
 
 FAMILIES = {
@@ -16,9 +18,13 @@ UNNAMED = "a model"
 
 def base_of(model: PictureModel) -> str:
     """The name of a picture model's family: fine-tuned and quantised models share it."""
-    widths = tuple(model.widths.items())
-    read = ", ".join(f"{key} of {width}" for key, width in widths)
-    return FAMILIES.get(widths) or f"{model.family or UNNAMED} that reads {read}"
+    known = FAMILIES.get(tuple(model.widths.items()))
+    return known or f"{model.family or UNNAMED} that reads {in_words(model.widths)}"
+
+
+def in_words(widths: Mapping[str, int]) -> str:
+    """Text encoders and the widths of their words, to be read: "clip_l of 768, clip_g of 1280"."""
+    return ", ".join(f"{key} of {width}" for key, width in widths.items())
 
 
 def is_other_base(base: str, model: PictureModel) -> bool:

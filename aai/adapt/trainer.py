@@ -13,7 +13,7 @@ from ..optim import LossScale
 from ..picture.model import Conditioning, PictureModel, TextEncoderInfo
 from ..prompt import Prompt
 from ..token import SoundToken, Translation, word_vectors
-from .base import base_of, is_other_base
+from .base import base_of, in_words, is_other_base
 from .direction import DirectionalDescent
 from .gradients import word_gradients
 from .sampling import at, picture_rows, timesteps
@@ -327,8 +327,8 @@ def check_resumable(token: SoundToken, model: PictureModel) -> None:
     read = {key: vocabulary.dim for key, vocabulary in model.text_encoders.items()}
     if trained != read:
         raise InputError(
-            f"The token '{token.name}' was trained for {_widths(trained)}; this model reads {_widths(read)}: "
-            "go on with the model that it was trained with, or begin anew."
+            f"The token '{token.name}' was trained for {in_words(trained)}; this model reads "
+            f"{in_words(read)}: go on with the model that it was trained with, or begin anew."
         )
     base = token.provenance.get("base")
     if base is not None and is_other_base(base, model):
@@ -346,10 +346,6 @@ def check_prompts(prompts: Sequence[Prompt], template: str) -> None:
             f"The training prompt '{template if without is None else without}' has no * for the "
             "sound: write one, as in a photo of *."
         )
-
-
-def _widths(encoders: Mapping[str, int]) -> str:
-    return ", ".join(f"{key} of {width}" for key, width in encoders.items())
 
 
 def _pace(encoder: str, vocabulary: TextEncoderInfo) -> float:
