@@ -22,15 +22,32 @@ const VIEWS = {
     AAI_CompareImages: { name: "compare", label: () => t("source and edited picture"), make: compare, height: 300, grows: true },
 };
 
+const ROOTS = new WeakMap();
+
+/** Whether a person sees a view: not in APP mode, not within a closed subgraph. */
+function isSeen(root) {
+    const { left, top, width, height } = root?.getBoundingClientRect() ?? {};
+    return root?.isConnected && document.elementsFromPoint(left + width / 2, top + height / 2).includes(root);
+}
+
 app.registerExtension({
     name: "aaisoundtokens.Results",
     setup() {
         api.addEventListener("aai.curve", ({ detail }) => showOutput(nodeAt(detail.node), detail));
+        api.addEventListener("executed", ({ detail }) => {
+            if (detail.output?.known?.[0] !== false || isSeen(ROOTS.get(nodeAt(detail.node)))) return;
+            const nearest = detail.output.words.find(({ unknown }) => !unknown)?.word;
+            app.extensionManager?.toast?.add({
+                severity: "warn", life: 12000, summary: t("outside of what this encoder knows"),
+                detail: nearest && t("Nearest to it is {word}: the picture may show that, or nothing clear.", { word: nearest }),
+            });
+        });
     },
     nodeCreated(node) {
         const view = VIEWS[node.comfyClass];
         if (!view) return;
         const root = viewElement(view.name, view.label());
+        ROOTS.set(node, root);
         const show = view.make(root);
         addView(node, view.name, root, view);
         onOutput(node, show);

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from aai import audio
 from aai.demo.comfy_server import Result
+from aai.soundworld.outside import synthesize_outside
 
 ITEMS = "[data-testid=app-mode-widget-item]"
 BLUEPRINTS = ("Sound to picture", "Sound edits a picture", "Sound to film")
@@ -42,6 +44,28 @@ def test_a_template_runs_in_app_mode(tab, server, newest):
     shown = page.page.locator('[data-testid="linear-center-panel"] img[src*="sound_to_picture"]')
     shown.first.wait_for()
     page.shot("app")
+    assert page.complaints == []
+
+
+@pytest.mark.usefixtures("has_apps")
+def test_app_mode_says_that_a_sound_is_not_known(tab, server, newest):
+    page = tab(newest)
+    audio.save(synthesize_outside("strings", 77), server.input / "quartet.wav")
+    page.load(page.template("sound_to_picture"))
+    page.set("AAI_LoadAudio", audio="quartet.wav")
+    page.set("KSampler", steps=1)
+    page.set("EmptyLatentImage", batch_size=1)
+    told = page.page.locator(".p-toast-message", has_text="outside of what this encoder knows")
+    page.show("AAI_EncodeSound")
+    page.run()
+    page.wait()
+    assert page.page.locator(".aai-outside").is_visible()
+    assert told.count() == 0
+    enter_app(page)
+    page.run()
+    page.wait()
+    told.get_by_text("the picture may show that, or nothing clear").wait_for()
+    page.shot("app-unknown")
     assert page.complaints == []
 
 
