@@ -1,8 +1,19 @@
-"""The templates' sounds and picture, as the pack places them in the input folder."""
+"""The templates: their size, and their sounds and picture, which the pack places in the input folder."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
+
+TEMPLATES = sorted((Path(__file__).parents[2] / "example_workflows").glob("*.json"))
+LAPTOP, DESKTOP = (1600, 900), (1920, 1080)
+FITTED = 0.75
+"""The share of the window that a template fills as the front end opens it."""
+READABLE = 8 / 14
+"""The scale below which its canvas leaves text out."""
+TITLE = 30
 
 
 @pytest.fixture
@@ -29,3 +40,16 @@ def test_an_input_folder_that_takes_nothing_does_not_stop_the_pack(examples, tmp
     (tmp_path / "input").write_bytes(b"a file where the folder belongs")
     examples.place()
     assert "was not placed in the input folder" in caplog.text
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_a_template_can_be_read_as_it_opens(path):
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    boxes = [
+        (x, y - TITLE, w, h + TITLE) for (x, y), (w, h) in ((n["pos"], n["size"]) for n in workflow["nodes"])
+    ]
+    boxes += [tuple(group["bounding"]) for group in workflow["groups"]]
+    width = max(x + w for x, _, w, _ in boxes) - min(x for x, *_ in boxes)
+    height = max(y + h for _, y, _, h in boxes) - min(y for _, y, *_ in boxes)
+    window = DESKTOP if path.stem == "sound_film_wan" else LAPTOP
+    assert FITTED * min(window[0] / width, window[1] / height) >= READABLE
