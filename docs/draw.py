@@ -39,8 +39,8 @@ GAP, MARGIN, RADIUS = 10, 18, 12
 SEED = 1
 
 CAPTIONS = {
-    "edit": ("a forest", "a forest with *"),
-    "edit_flow": ("a forest", "a forest with *"),
+    "sound_edit": ("a forest", "a forest with *"),
+    "sound_edit_flow": ("a forest", "a forest with *"),
     "stylize": ("a village", "in the style of *"),
     "photograph": ("the photograph", "a beach with *"),
     "loudness_sweep": ("source", "0", "0.5", "1", "1.5", "2"),
@@ -55,7 +55,7 @@ NODES = {
     "words": ("sound_to_picture", "AAI_EncodeSound"),
     "references": ("sound_to_picture", "AAI_RetrieveReferenceImages"),
     "train": ("sound_to_picture", "AAI_TrainSoundToken"),
-    "compare": ("edit", "AAI_CompareImages"),
+    "compare": ("sound_edit", "AAI_CompareImages"),
 }
 BANNER = [(1000, 64, 1300, 249), (1318, 64, 1618, 249), (1000, 267, 1300, 452), (1318, 267, 1618, 452),
           (1000, 470, 1300, 655), (1318, 470, 1618, 655)]  # fmt: skip
@@ -76,9 +76,9 @@ def main() -> None:
             if asked(name):
                 pictures = saved(server, server.run(server.prompt(example(name))))
                 save(card(pictures, captions, sounds_of(name)), EXAMPLES / f"{name}.jpg")
-                if name in ("edit", "photograph", "loudness_sweep"):
+                if name in ("sound_edit", "photograph", "loudness_sweep"):
                     shown = list(zip(pictures, captions))[name == "loudness_sweep" :]
-                    file = "loudness" if name == "loudness_sweep" else name
+                    file = {"loudness_sweep": "loudness", "sound_edit": "edit"}.get(name, name)
                     save(strip(shown, 150 if file == "loudness" else 238), HELP / f"{file}.jpg")
         if asked("align_encoder", "align"):
             result = server.run(server.prompt(example("align_encoder")))

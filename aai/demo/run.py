@@ -30,7 +30,7 @@ from .page import DemoSound, Drawn, Edited, contact_sheet, page
 PACK = Path(__file__).parents[2]
 EXAMPLES = PACK / "example_workflows"
 EDITS = {
-    "edit": "A sound changes a picture",
+    "sound_edit": "A sound changes a picture",
     "loudness_sweep": "Louder, step by step",
     "stylize": "A sound as a style",
     "photograph": "A picture of one's own",

@@ -38,7 +38,7 @@ KINDS = ("AAI_LoudnessReweight", "AAI_AttentionHeatmap", "AAI_DrawHeatmap", "AAI
 def page(tab, renderer):
     """The edit template with the nodes that look, run. The second renderer's run is cached."""
     page = tab(renderer, "light" if renderer == "vue" else "dark")
-    page.load(page.template("edit"))
+    page.load(page.template("sound_edit"))
     page.page.evaluate(GRAPH)
     page.set("AAI_TrainSoundToken", steps=8)
     page.set("AAI_SaveSoundToken", overwrite=True)

@@ -32,7 +32,7 @@ def check(folder: Path, report: dict, engine: str) -> None:
         assert sheet.width > 1000 and sheet.height > 300
     page = (folder / "index.html").read_text(encoding="utf-8")
     edits = report["edits"]
-    counts = {"edit": 2, "loudness_sweep": 6, "stylize": 2, "photograph": 2}
+    counts = {"sound_edit": 2, "loudness_sweep": 6, "stylize": 2, "photograph": 2}
     assert [row["example"] for row in edits] == [name for name, count in counts.items() for _ in range(count)]
     assert all((folder / row["file"]).is_file() and row["file"] in page for row in edits)
     assert page.count("<audio") == len(EVENTS) and page.count("<img") == len(rows) + len(edits)

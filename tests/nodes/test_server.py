@@ -140,8 +140,8 @@ def quick(server, name: str) -> dict:
 @pytest.mark.parametrize(
     ("name", "count"),
     [
-        ("edit", 2),
-        ("edit_flow", 2),
+        ("sound_edit", 2),
+        ("sound_edit_flow", 2),
         ("word_weight", 6),
         ("stylize", 2),
         ("loudness_sweep", 6),
