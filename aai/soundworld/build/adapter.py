@@ -1,15 +1,15 @@
 """`python -m aai.soundworld.build.adapter`: SoundWorld's universal adapters, from its finished weights.
 
-600 synthesized sounds, as many of each event, with two rendered pictures each of the event at the sound's own
-intensity, in any scene. Every other sound is cut to its loudest 1.5 to 5 seconds, so that a part of a sound
-means what the whole does.
+600 synthesized sounds, as many of each event, and the recordings that the encoder was tuned on, with two
+rendered pictures each of the event at the sound's own intensity, in any scene. Half of the sounds are cut to
+their loudest 1.5 to 5 seconds, so that a part of a sound means what the whole does.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +21,24 @@ from ...adapt.universal import SoundAdapter
 from ...adapt.universal_file import save
 from ...adapt.universal_settings import AdapterSettings
 from ...adapt.universal_train import AdapterRun, train_adapter
-from ...audio import Sound
+from ...audio import Sound, loudness
+from ...audio import load as load_sound
 from ...encoders.base import SoundEncoder
-from ...encoders.fingerprint import encoder_fingerprint
+from ...encoders.fingerprint import digest, encoder_fingerprint
 from ...encoders.loaders import load as load_encoder
 from ...picture.model import PictureModel
+from .. import esc10
 from ..loaders import WEIGHTS, load_picture_model, load_sound_encoder
 from ..pictures import render
-from ..sounds import synthesize
-from ..world import EVENTS, SCENES
+from ..sounds import intensity_of, synthesize
+from ..world import EVENTS, FOLDS, SCENES
 
 SEEDS = 3_000_000
 """Where the sounds' seeds begin: no encoder was trained on these."""
+SYNTHESIZED = 600
 SHORTEST = 1.5
+RECORDED, PICTURED = 1, 2
+"""What numbers are drawn for, beside the synthesized sounds' own."""
 SETTINGS = AdapterSettings(steps=600, batch=8)
 
 
@@ -47,50 +52,90 @@ def loudest(sound: Sound, seconds: float) -> Sound:
     return replace(sound, waveform=sound.waveform[:, begin : begin + size * hop])
 
 
-def examples(
-    model: PictureModel,
-    encoder: SoundEncoder,
-    events: Sequence[str] = EVENTS,
-    count: int = 600,
-    each: int = 2,
-) -> Examples:
-    """`count` sounds of `events` in turn, each with `each` pictures."""
-    f_a: dict[int, Tensor] = {}
-    latents: dict[tuple[int, int], Tensor] = {}
-    labels = [events[i % len(events)] for i in range(count)]
-    for i, event in enumerate(labels):
-        rng = np.random.default_rng([SEEDS, i])
+@dataclass(frozen=True)
+class Told:
+    """A sound of the library, the event that it is of, and how intense its pictures show that."""
+
+    sound: Sound
+    event: str
+    intensity: float
+
+
+def synthesized(events: Sequence[str], count: int) -> list[Told]:
+    """`count` sounds of `events` in turn, every other round of them cut."""
+    made = []
+    for i in range(count):
+        event, rng = events[i % len(events)], np.random.default_rng([SEEDS, i])
         intensity = float(rng.uniform(0.05, 1))
         sound = synthesize(event, intensity, SEEDS + i)
         if (i // len(events)) % 2:
             sound = loudest(sound, float(rng.uniform(SHORTEST, sound.seconds)))
-        f_a[i] = encoder.embed([sound])[0]
-        scenes = [str(rng.choice(SCENES)) for _ in range(each)]
-        drawn = np.stack([render(s, event, intensity, SEEDS + each * i + j) for j, s in enumerate(scenes)])
-        pictures = torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255
+        made.append(Told(sound, event, intensity))
+    return made
+
+
+def recorded(folder: Path, folds: Sequence[int], events: Sequence[str]) -> list[Told]:
+    """ESC-10's recordings of some folds, each whole and cut; how loud it is says how intense."""
+    made = []
+    for i, (event, path) in enumerate(esc10.recordings(folder, folds)):
+        if event in events:
+            sound, rng = load_sound(path), np.random.default_rng([SEEDS, RECORDED, i])
+            intensity = max(intensity_of(loudness(sound)), 0.05)
+            cut = loudest(sound, float(rng.uniform(SHORTEST, sound.seconds)))
+            made += [Told(sound, event, intensity), Told(cut, event, intensity)]
+    return made
+
+
+def library(
+    events: Sequence[str] = EVENTS, recordings: Path | None = None, folds: Sequence[int] = FOLDS
+) -> list[Told]:
+    """All that an adapter is trained on; `recordings` is ESC-10's folder of classes, if there is one."""
+    return [
+        *synthesized(events, SYNTHESIZED),
+        *(recorded(recordings, folds, events) if recordings else []),
+    ]
+
+
+def examples(
+    model: PictureModel,
+    encoder: SoundEncoder,
+    library: Sequence[Told],
+    each: int = 2,
+) -> Examples:
+    """A library of sounds, each with `each` pictures of its event in any scene."""
+    f_a: dict[int, Tensor] = {}
+    latents: dict[tuple[int, int], Tensor] = {}
+    for i, told in enumerate(library):
+        f_a[i] = encoder.embed([told.sound])[0]
+        rng = np.random.default_rng([SEEDS, PICTURED, i])
+        drawn = [
+            render(str(rng.choice(SCENES)), told.event, told.intensity, SEEDS + each * i + j)
+            for j in range(each)
+        ]
+        pictures = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() / 255
         latents |= {(i, j): latent for j, latent in enumerate(model.encode_images(pictures).cpu())}
     return Examples(
-        labels,
-        [each] * count,
+        [told.event for told in library],
+        [each] * len(library),
         f_a,
         latents,
         encoder_fingerprint(encoder.family, encoder.state()[0]),
         encoder.name,
         (list(encoder.labels), encoder.label_vectors.float()),
         "SoundWorld",
-        f"{SEEDS} {count} {each} {', '.join(events)}",
+        digest(*(told.event for told in library), *f_a.values()),
     )
 
 
 def make(
     model: PictureModel,
     encoder: SoundEncoder,
-    events: Sequence[str] = EVENTS,
+    library: Sequence[Told],
     settings: AdapterSettings = SETTINGS,
     report: Callable[[int, int, float], None] | None = None,
 ) -> SoundAdapter:
-    """An adapter for a picture model of SoundWorld's, trained on these events."""
-    run = AdapterRun(model, examples(model, encoder, events), settings)
+    """An adapter for a picture model of SoundWorld's, trained on a library."""
+    run = AdapterRun(model, examples(model, encoder, library), settings)
     return train_adapter(run, "SoundWorld", callback=report, provenance={"made by": "aai.soundworld.build"})
 
 
@@ -98,7 +143,7 @@ def write(
     name: str,
     model: PictureModel,
     folder: Path,
-    events: Sequence[str] = EVENTS,
+    library: Sequence[Told],
     encoder: SoundEncoder | None = None,
     output: Path | None = None,
 ) -> Path:
@@ -110,7 +155,7 @@ def write(
             print(f"adapter {name} {step}: {loss:.4f}", flush=True)
 
     path = (output or folder) / f"adapter_{name}.safetensors"
-    save(make(model, encoder or load_sound_encoder(folder), events, report=report), path, torch.float16)
+    save(make(model, encoder or load_sound_encoder(folder), library, report=report), path, torch.float16)
     return path
 
 
@@ -118,15 +163,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m aai.soundworld.build.adapter", description=__doc__)
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the folder of weights (%(default)s)")
     parser.add_argument(
+        "--recordings", type=Path, help="ESC-10's folder of classes; without it, synthesized sounds alone"
+    )
+    parser.add_argument(
         "--models", nargs="+", choices=("unet", "flow"), default=("unet", "flow"), help="for which (both)"
     )
     parser.add_argument(
         "--without", nargs="+", choices=EVENTS, default=(), help="events that it is not to hear"
     )
+    parser.add_argument(
+        "--folds", nargs="+", type=int, choices=FOLDS, default=FOLDS, help="of the recordings (all)"
+    )
     parser.add_argument("--encoder", type=Path, help="the file of another encoder of SoundWorld's")
-    parser.add_argument("--output", type=Path, help="another folder, which these two need")
+    parser.add_argument("--output", type=Path, help="another folder, which these three need")
     arguments = parser.parse_args()
-    if (arguments.without or arguments.encoder) and not arguments.output:
+    fewer = arguments.without or arguments.encoder or len(arguments.folds) < len(FOLDS)
+    if fewer and not arguments.output:
         parser.error(
             "such an adapter is made to be measured, not to be shipped: give a folder with --output."
         )
@@ -134,9 +186,10 @@ def main() -> None:
     events = [event for event in EVENTS if event not in arguments.without]
     if arguments.output:
         arguments.output.mkdir(parents=True, exist_ok=True)
+    sounds = library(events, arguments.recordings, arguments.folds)
     for name in arguments.models:
         model = load_picture_model(arguments.weights, name)
-        print(write(name, model, arguments.weights, events, encoder, arguments.output))
+        print(write(name, model, arguments.weights, sounds, encoder, arguments.output))
 
 
 if __name__ == "__main__":

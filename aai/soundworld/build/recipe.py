@@ -170,7 +170,7 @@ class Build:
         return oracle.eval().requires_grad_(False)
 
     def export(self, folder: Path) -> None:
-        """Writes every finished part as float16 safetensors, and trains the adapter on them; the encoder that
+        """Writes every finished part as float16 safetensors, and trains the adapters on them; the encoder that
         fold 4 measures stays in the work folder."""
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(self.work / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
@@ -189,8 +189,9 @@ class Build:
             write_weights(folder, name, tensors, {"made_by": "python -m aai.soundworld.build"})
         self.sound_encoder().export(folder / "sound_encoder.safetensors")
         # On the weights as they are shipped, whose fingerprints it keeps.
+        sounds = adapter.library(recordings=self.sources.recordings)
         for name in ("unet", "flow"):
-            adapter.write(name, load_picture_model(folder, name), folder)
+            adapter.write(name, load_picture_model(folder, name), folder, sounds)
         presence.write(folder)
         events_oracle.write(folder)
         print(f"exported to {folder}", flush=True)

@@ -48,9 +48,10 @@ def both(
     adapter: SoundAdapter,
     count: int = 60,
 ) -> Figures:
-    """Of mixtures of two unseen events 0 to 12 dB apart, the pictures that show both; those where each word
-    draws a part of the picture, for pairs of which one event is above and one below; the same with the
-    events' phrases in place of the sounds' words; and rendered pictures, which is the oracle's own share."""
+    """Of mixtures of two unseen events 0 to 12 dB apart, the pictures that show both; for pairs of which one
+    event is above and one below, those where each word draws its part of one picture, and where it draws a
+    picture of its own, which is the most that one may show; the same as the first with the events' phrases in
+    place of the sounds' words; and rendered pictures, which is the oracle's own share."""
     rng = np.random.default_rng(UNSEEN + SEEDS)
     pairs = [tuple(str(event) for event in rng.choice(EVENTS, 2, replace=False)) for _ in range(count)]
     scenes = [SCENES[i % len(SCENES)] for i in range(count)]
@@ -84,6 +85,10 @@ def both(
         yield from shares(what, list(shown.values()), [pairs[i] for i in rows])
         if right := [i for i in rows if named[i]]:
             yield from shares(f"{what}, both heard", [shown[i] for i in right], [pairs[i] for i in right])
+    single = [prompt for i in placeable for prompt in halves[i]]
+    apart = oracle.events(draw_each(model, single, [i for i in placeable for _ in range(2)]))
+    either = [upper | lower for upper, lower in zip(apart[::2], apart[1::2])]
+    yield from shares("the same pairs, a picture of each", either, [pairs[i] for i in placeable])
     yield from shares("phrases", oracle.events(draw_each(model, spoken, range(count))), pairs)
     rendered = [
         render_events(scene, dict.fromkeys(pair, INTENSITY), SEEDS + i)

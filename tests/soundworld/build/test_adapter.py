@@ -7,9 +7,11 @@ import torch
 
 from aai.adapt.universal_settings import AdapterSettings
 from aai.audio import Sound
+from aai.audio import save as save_sound
 from aai.errors import InputError
 from aai.soundworld.build import adapter
 from aai.soundworld.loaders import WEIGHTS, load_adapter, load_picture_model, load_sound_encoder
+from aai.soundworld.sounds import synthesize
 from aai.soundworld.world import EVENTS
 
 
@@ -22,15 +24,31 @@ def test_the_loudest_part_of_a_sound_is_found():
     assert torch.equal(whole.waveform, waveform)
 
 
+def test_recordings_come_whole_and_cut_at_their_own_intensity(tmp_path):
+    for fold, gain in ((1, 0.9), (2, 0.05)):
+        (tmp_path / "dog_bark").mkdir(exist_ok=True)
+        sound = synthesize("dog", 0.9, 3)
+        path = tmp_path / "dog_bark" / "made.wav"
+        save_sound(Sound(sound.waveform * gain, sound.rate), path)
+        path.rename(path.with_name(f"{fold}-1-A.ogg"))
+    whole, cut = adapter.recorded(tmp_path, (1,), EVENTS)
+    assert whole.event == cut.event == "dog" and cut.sound.seconds < whole.sound.seconds
+    quiet, _ = adapter.recorded(tmp_path, (2,), EVENTS)
+    assert quiet.intensity < whole.intensity == cut.intensity
+    assert adapter.recorded(tmp_path, (1, 2), ["rain"]) == []
+
+
 def test_an_adapter_is_made_kept_and_found_again(tmp_path, monkeypatch):
     model, ears = load_picture_model(), load_sound_encoder()
-    few = adapter.examples(model, ears, ("dog", "rain"), count=4, each=2)
+    sounds = adapter.synthesized(("dog", "rain"), 4)
+    few = adapter.examples(model, ears, sounds)
     assert few.labels == ["dog", "rain"] * 2 and few.pictures == [2] * 4
     assert set(few.latents) == {(i, j) for i in range(4) for j in range(2)}
     # The third and fourth are cut.
+    assert sounds[2].sound.seconds < sounds[0].sound.seconds
     assert not torch.allclose(few.f_a[0], few.f_a[2])
     monkeypatch.setattr(adapter, "examples", lambda *given: few)
-    made = adapter.make(model, ears, settings=AdapterSettings(steps=1, batch=2))
+    made = adapter.make(model, ears, sounds, settings=AdapterSettings(steps=1, batch=2))
     assert made.base == "SoundWorld's U-Net that reads clip_l of 192" and made.steps == 1
     with pytest.raises(InputError, match="no sound adapter for this model .*aai adapt train"):
         load_adapter(model, tmp_path)
@@ -40,7 +58,6 @@ def test_an_adapter_is_made_kept_and_found_again(tmp_path, monkeypatch):
 
 def test_the_shipped_adapter_goes_with_the_shipped_models():
     from aai.encoders.base import encode_sound
-    from aai.soundworld.sounds import synthesize
 
     model = load_picture_model()
     shipped = load_adapter(model)
@@ -61,11 +78,12 @@ def test_one_to_be_measured_is_not_written_over_the_shipped_one(monkeypatch, cap
 def test_one_without_an_event_for_another_encoder_has_a_folder_of_its_own(tmp_path, monkeypatch):
     asked = []
 
-    def make(model, encoder, events, report):
-        asked.append((encoder, events))
+    def make(model, encoder, library, report):
+        asked.append((encoder, {told.event for told in library}))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(adapter, "make", make)
+    monkeypatch.setattr(adapter, "SYNTHESIZED", 16)
     words = ["--without", "dog", "fire", "--encoder", str(WEIGHTS / "sound_encoder.safetensors")]
     monkeypatch.setattr("sys.argv", ["adapter", *words, "--output", str(tmp_path / "held")])
     with pytest.raises(KeyboardInterrupt):

@@ -13,8 +13,12 @@ def test_a_mixtures_words_stand_in_one_prompt_beside_phrases_and_rendered_pictur
     assert all(
         share.count == 4
         for what, share in figures.items()
-        if "both heard:" not in what and "above" not in what
+        if "both heard:" not in what and "above" not in what and "same pairs" not in what
     )
+    placed = [
+        share for what, share in figures.items() if "below: both" in what or "picture of each: both" in what
+    ]
+    assert len({share.count for share in placed}) == 1 and placed[0].count > 0
     assert figures["rendered: both shown"].hits >= 3
     assert figures["words of the sounds: one shown"].hits >= figures["words of the sounds: both shown"].hits
 
