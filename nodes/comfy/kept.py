@@ -28,6 +28,9 @@ FORGOTTEN = 7 * 24 * 3600
 """Seconds after which what was kept for a film that was never joined is removed."""
 DEEPEST = 8
 """How far what a sampling depends on is looked into: a function may hold what holds it."""
+SAMPLED = 4096
+"""How many numbers of each tensor that patches a model tell it from others: a LoRA has a hundred million, and
+is asked for every chunk."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,6 @@ class KeptFilm:
             "guider": [type(guider).__name__, {k: v for k, v in vars(guider).items() if _is_plain(v)}],
             "sampler": [type(sampler).__name__, vars(sampler)],
             "seed": extra_args.get("seed"),
-            "model": [guider.model_patcher.patches, sorted(guider.model_patcher.object_patches)],
             "patches": {k: v for k, v in extra_args["model_options"].items() if k != "transformer_options"},
             "attention": extra_args["model_options"]["transformer_options"].get("patches", {}),
             "sigmas": sigmas,
@@ -59,6 +61,7 @@ class KeptFilm:
             "noise": noise[:1],
         }
         given = {"graph": self.graph, **{name: _digest(value) for name, value in depends_on.items()}}
+        given["model"] = _digest(_thinned(guider.model_patcher))
         try:
             store = FrameStore(self.folder, given)
         except (InputError, OSError) as error:
@@ -200,6 +203,22 @@ def _digest(value: object) -> str:
     digest = hashlib.sha256()
     _feed(digest, value)
     return digest.hexdigest()[:32]
+
+
+def _thinned(patcher) -> list:
+    """What a model is patched with, by SAMPLED numbers of each tensor."""
+
+    def thin(value: object) -> object:
+        if isinstance(value, Tensor):
+            return [str(value.shape), value.detach().flatten()[:: max(value.numel() // SAMPLED, 1)]]
+        if isinstance(value, Mapping):
+            return {key: thin(part) for key, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [thin(part) for part in value]
+        weights = getattr(value, "weights", None)
+        return value if weights is None else [type(value).__name__, thin(weights)]
+
+    return [thin(patcher.patches), sorted(patcher.object_patches)]
 
 
 def _feed(digest, value: object, depth: int = 0) -> None:
