@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 STALE = 3600.0
 """Seconds without a write after which an unfinished file is taken for abandoned."""
+PAUSES = (0.05, 0.1, 0.2, 0.3, 0.4)
+"""Seconds between attempts to put a file in its place."""
+REPLACES_MAPPED = os.name != "nt"
+"""Whether a file can be replaced while a process has it mapped."""
 
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}\.part", re.DOTALL)
 _swept: dict[Path, float] = {}
@@ -116,7 +120,7 @@ def writing(path: str | os.PathLike, what: str) -> Iterator[Path]:
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         unfinished.chmod(mode)
-        os.replace(unfinished, target)
+        replace(unfinished, target)
     except SafetensorError as error:
         raise InputError(
             f"{what} cannot be saved as '{path}' ({error}): check the folder and the free space."
@@ -129,6 +133,18 @@ def writing(path: str | os.PathLike, what: str) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def replace(source: Path, target: Path) -> None:
+    """`os.replace`, tried again for a second where it is refused: on Windows, whatever looks at each new file
+    (a scanner for viruses, an indexer) holds it for a moment. Raises OSError as that does."""
+    for pause in PAUSES:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(source, target)
 
 
 def _sweep(folder: Path) -> None:

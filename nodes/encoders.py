@@ -36,9 +36,8 @@ def names() -> list[str]:
 
 def find(name: str) -> Path | None:
     """The path of a file or folder of models/audio_encoders, None where there is none."""
-    if not folders.is_inside(name):
-        return None
-    paths = [Path(base) / name for base in folder_paths.get_folder_paths(KIND)]
+    bases = folder_paths.get_folder_paths(KIND)
+    paths = (Path(base) / one for one in folders.spellings(name) for base in bases)
     return next((path for path in paths if path.exists()), None)
 
 

@@ -119,7 +119,13 @@ def path_of(kind: str, name: str, what: str, forbidden: str = "") -> Path:
 def file_of(kind: str, name: str) -> str | None:
     """The path of a file in one of the folders of models of a kind; None where there is none, or the name
     leads out of them."""
-    return folder_paths.get_full_path(kind, name) if is_inside(name) else None
+    return next(filter(None, (folder_paths.get_full_path(kind, one) for one in spellings(name))), None)
+
+
+def spellings(name: str) -> list[str]:
+    """How a file or folder of a name that leads nowhere else may be called here: a workflow that was saved on
+    Windows says "mine\\rain"."""
+    return [one for one in dict.fromkeys((name, name.replace("\\", "/"))) if is_inside(one)]
 
 
 def saving_stamp(overwrite: bool) -> float:

@@ -213,3 +213,26 @@ def test_pipes_and_devices_are_never_read(tmp_path):
         for read in (clip.load_clip, clap.load_folder):
             with pytest.raises(InputError, match="model"):
                 read(folder)
+
+
+@pytest.mark.parametrize("refusals", [2, 100])
+def test_a_file_that_is_held_for_a_moment_is_replaced(tmp_path, monkeypatch, refusals):
+    """As a scanner for viruses holds each new file on Windows."""
+    move, tries = os.replace, []
+
+    def held(source, target):
+        tries.append(target)
+        if len(tries) <= refusals:
+            raise PermissionError(13, "Access is denied")
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", held)
+    monkeypatch.setattr(files, "PAUSES", (0.0, 0.0, 0.0))
+    path = tmp_path / "rain.safetensors"
+    if refusals == 2:
+        files.write_safetensors(path, {"x": torch.ones(2)}, {}, "The token")
+        assert path.is_file() and len(tries) == 3
+    else:
+        with pytest.raises(InputError, match="The token cannot be saved .*Access is denied"):
+            files.write_safetensors(path, {"x": torch.ones(2)}, {}, "The token")
+        assert len(tries) == 4 and not list(tmp_path.iterdir())

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
+from aai import files
 from aai.align import checkpoint
 from aai.encoders import loaders
 from aai.files import is_reserved
 from aai.inject import invert
+from aai.library.index import index
+from aai.library.towers import OwnTower
 from aai.soundworld import pictures
-from aai.soundworld.loaders import WEIGHTS
+from aai.soundworld.loaders import WEIGHTS, load_sound_encoder
 from aai.token import load as load_token
 
 MAPS = Path("/proc/self/maps")
@@ -77,6 +81,17 @@ def test_a_loaded_token_does_not_hold_its_file(tmp_path, make_token):
     held = load_token(tmp_path / "rain.safetensors")
     assert str(tmp_path / "rain.safetensors") not in MAPS.read_text(encoding="utf-8")
     assert held.name == "rain"
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="this system does not list what a process has mapped")
+def test_a_library_does_not_hold_its_index(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "REPLACES_MAPPED", False)
+    tower = OwnTower(load_sound_encoder())
+    for name in ("red", "blue"):
+        Image.new("RGB", (32, 32), name).save(tmp_path / f"{name}.png")
+    held = index(tmp_path, tower)
+    assert held.file is not None and held.file.is_file()
+    assert str(held.file) not in MAPS.read_text(encoding="utf-8")
 
 
 def test_pictures_are_drawn_by_other_processes_without_fork(monkeypatch):

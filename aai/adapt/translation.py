@@ -83,7 +83,7 @@ def fit(vectors: Tensor, states: Tensor, rank: int = RANK) -> Translation:
         raise InputError(
             f"{len(vectors)} labels are too few to translate a sound by: use a sound encoder that knows more."
         )
-    x, y = (F.normalize(t.detach().double().cpu(), dim=-1) for t in (vectors, states))
+    x, y = (F.normalize(t.detach().cpu().double(), dim=-1) for t in (vectors, states))
     whole = ridge(x[:, None], y, STRONGEST)
     fitted = (x.float() - whole.mean_x) @ whole.weight.T
     directions = torch.linalg.svd(fitted, full_matrices=False).Vh[: min(rank, len(x) - 1)]

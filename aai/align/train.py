@@ -51,6 +51,16 @@ class AlignResult:
     measured: float | None = None
 
 
+def _precision(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager:
+    """Autocast to bfloat16, or nothing: some devices (DirectML) have no autocast to be switched off. Raises
+    InputError for bfloat16 on one of these."""
+    if not bf16:
+        return contextlib.nullcontext()
+    if not torch.amp.is_autocast_available(device.type):
+        raise InputError(f"'{device.type}' devices have no bfloat16 training: leave bf16 out.")
+    return torch.autocast(device.type, torch.bfloat16)
+
+
 class _AudioBranch(nn.Module):
     """The audio branch as a module of its own, which is what torch averages gradients for."""
 
@@ -82,7 +92,7 @@ def eq1(
     tau = settings.tau if tau is None else tau
 
     def embed(branch: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
-        with torch.autocast(pairs.fbanks.device.type, torch.bfloat16, enabled=settings.bf16):
+        with _precision(pairs.fbanks.device, settings.bf16):
             features = branch(pairs.fbanks, keep)
         return distributed.gather(features.float())
 

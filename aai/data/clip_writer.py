@@ -11,6 +11,7 @@ from .. import audio
 from ..audio import SHORTEST
 from ..encoders.clip import fetch_clip
 from ..errors import InputError
+from ..files import replace
 from .clips import Clip, File, as_row, is_plain, shard_clips
 from .frames import best, evenly, video_frames
 from .listing import Item
@@ -64,10 +65,11 @@ class Outcome:
 
 
 def full(out: Path, error: Exception) -> str:
-    """Error text for a full disk."""
+    """Error text for a full disk, or one that may not be written to."""
     reason = getattr(error, "strerror", None) or error
+    what = "allow it" if isinstance(error, PermissionError) else "make room"
     return (
-        f"'{out}' does not take more ({reason}): make room, then run the same again; it resumes where it "
+        f"'{out}' does not take more ({reason}): {what}, then run the same again; it resumes where it "
         "stopped."
     )
 
@@ -166,12 +168,12 @@ def _place(unit: Unit, made: list[Clip], work: Path, out: Path, settings: Prepar
     final = out / unit.name
     if settings.shard:
         pack(made, work / "shard.tar")
-        os.replace(work / "shard.tar", final)
+        replace(work / "shard.tar", final)
         return [as_row(clip, out) for clip in shard_clips(final)]
     final.parent.mkdir(exist_ok=True)
     # An older folder is not in the journal, or is to be replaced.
     shutil.rmtree(final, ignore_errors=True)
-    os.replace(work / made[0].id, final)
+    replace(work / made[0].id, final)
     (clip,) = made
     moved = [File(final / file.path.name) for file in (clip.sound, *clip.pictures)]
     return [as_row(Clip(clip.id, clip.label, moved[0], tuple(moved[1:]), clip.split), out)]

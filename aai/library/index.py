@@ -1,7 +1,8 @@
 """A library's index: the features of a folder's pictures in one file, and the list of the pictures with their
 sizes and times, so that only what has changed is embedded again.
 
-The features are mapped, not read. The file lies beside the pictures, one for each visual tower, or anywhere.
+The features are mapped, not read, but on Windows, where a mapped file cannot be replaced. The file lies
+beside the pictures, one for each visual tower, or anywhere.
 """
 
 from __future__ import annotations
@@ -305,10 +306,10 @@ def _names_of(listed: Tensor) -> list[str]:
 
 
 def _read(place: Path, tower: VisualTower, folder: Path | None) -> _Index | None:
-    """An index, its features mapped; None, with a warning, where the file is damaged. Raises InputError for
-    another tower's or folder's."""
+    """An index, its features mapped where that lets others replace it; None, with a warning, where the file
+    is damaged. Raises InputError for another tower's or folder's."""
     try:
-        tensors, notes = files.read_safetensors(place, mapped=True)
+        tensors, notes = files.read_safetensors(place, mapped=files.REPLACES_MAPPED)
         if notes.get("format") != FORMAT:
             raise ValueError("another format")
         features, stamps, names = _checked(tensors)

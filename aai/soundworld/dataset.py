@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..files import replace
 from .captions import LEVELS, phrase
 from .world import EVENTS, SCENES
 
@@ -59,7 +60,7 @@ def write(
                 Image.fromarray(render(scene, event, intensity, number)).save(group / f"{i}.jpg", quality=92)
             if callback:
                 callback(done + 1, len(classes))
-        os.replace(unfinished, folder)
+        replace(unfinished, folder)
     except OSError as error:
         raise InputError(
             f"SoundWorld's examples cannot be written to '{folder}' ({error.strerror or error}): check the "

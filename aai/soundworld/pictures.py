@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -103,7 +104,8 @@ def draw_all(scenes: Scenes, workers: int = 2) -> Tensor:
         # A server of many threads must not be forked.
         pictures = np.stack([render(*row) for row in rows])
     else:
-        start = "fork" if "fork" in get_all_start_methods() else "spawn"
+        # macOS has fork, but not for a process in which Accelerate has begun threads.
+        start = "fork" if "fork" in get_all_start_methods() and sys.platform != "darwin" else "spawn"
         with get_context(start).Pool(workers) as pool:
             pictures = np.stack(pool.starmap(render, rows, chunksize=64))
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()

@@ -93,7 +93,8 @@ class FilmCall:
     def with_texts(self, context: Tensor, named: dict, texts: Tensor) -> tuple[Tensor, dict]:
         """The conditioning [B, L, D] and a call's other arguments with the frames' texts [n * L, D] behind
         the batch's own."""
-        context = torch.cat([context, texts.expand(len(context), -1, -1)], 1)
+        # Kept by the run, which several devices may share.
+        context = torch.cat([context, texts.to(context).expand(len(context), -1, -1)], 1)
         mask = named.get("attention_mask")
         if isinstance(mask, Tensor) and mask.ndim == 2:
             others = (_mask_of(text, self.length).to(mask).expand(len(mask), -1) for text in self.film.texts)

@@ -65,7 +65,7 @@ class Flow:
         return s / (1 - s)
 
     def sigma(self, t: Tensor) -> Tensor:
-        shares = (t.double().cpu() + 0.5) / TIMESTEPS
+        shares = (t.cpu().double() + 0.5) / TIMESTEPS
         # Core counts from all noise (0) to none (1).
         values = [float(self.sampling.percent_to_sigma(1 - share)) for share in shares.tolist()]
         return torch.tensor(values, device=t.device)

@@ -59,3 +59,14 @@ def test_a_name_that_no_file_can_have_is_refused(pack, folders, name):
 def test_a_digest_tells_listings_apart_and_names_no_file(folders):
     first, second = folders.digest([("rain.png", 1)]), folders.digest([("rain.png", 2)])
     assert first != second and first == folders.digest(iter([("rain.png", 1)])) and "rain" not in first
+
+
+def test_a_name_that_windows_has_saved_is_found(pack, folders, comfy):
+    (comfy / "models" / "embeddings" / "mine").mkdir()
+    (comfy / "models" / "embeddings" / "mine" / "rain.safetensors").touch()
+    found = folders.file_of("embeddings", "mine/rain.safetensors")
+    assert found and os.path.samefile(folders.file_of("embeddings", "mine\\rain.safetensors"), found)
+    assert folders.file_of("embeddings", "..\\rain.safetensors") is None
+    encoders = pack.part("nodes.encoders")
+    (comfy / "models" / encoders.KIND / "my" / "ears").mkdir(parents=True)
+    assert encoders.find("my\\ears") == encoders.find("my/ears") is not None

@@ -170,8 +170,8 @@ class Build:
         return oracle.eval().requires_grad_(False)
 
     def export(self, folder: Path) -> None:
-        """Writes every finished part as float16 safetensors, and trains the adapters on them; the encoder that
-        fold 4 measures stays in the work folder."""
+        """Writes every finished part as float16 safetensors, and trains the adapters on them; the encoder
+        that fold 4 measures stays in the work folder."""
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(self.work / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
         text = {

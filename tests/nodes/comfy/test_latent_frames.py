@@ -81,3 +81,11 @@ def test_a_row_s_padding_is_that_of_the_text_it_reads(part, pack, film):
     assert call.padding(padding, {}) is padding
     found = call.padding(padding, {1: 2})
     assert found.lengths == [2, 2, 4] and found.own == 4
+
+
+def test_the_texts_that_one_device_has_made_are_read_on_another(part, film):
+    """Core's work on several GPUs shares one run among them."""
+    call = part.FilmCall(film, LENGTH, [0, 1], 0, EACH, [0], [[], []], [])
+    context = torch.zeros(2, LENGTH, 4, device="meta")
+    longer, _ = call.with_texts(context, {}, torch.zeros(2 * LENGTH, 4))
+    assert longer.device == context.device and longer.shape == (2, 3 * LENGTH, 4)
