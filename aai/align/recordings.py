@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 
-from ..data.class_folders import FOLD
 from ..data.clips import Clip
+from ..data.names import FOLD
 
 NAMES = (
     # UrbanSound8K: recording-class-occurrence-slice. A class has one digit, so that dates are none of these.
@@ -25,16 +25,24 @@ NAMES = (
 """How the names of clips begin with their recording's in public sets; prepared clips have a path before."""
 
 
+APART = re.compile(r"-[0-9a-f]{8}$")
+"""What `data.listing` adds to ids that would be one file on some system."""
+
+
 def recording_of(id: str) -> str | None:
     """The recording of a clip, by the clip's id; None where that does not tell."""
-    return next((match[1] for name in NAMES if (match := name.search(id))), None)
+    ids = (id, APART.sub("", id))
+    return next((match[1] for name in NAMES for one in ids if (match := name.search(one))), None)
 
 
 def groups_of(clips: Sequence[Clip]) -> list[Hashable]:
     """Each clip's group; clips of two groups share no recording. It is the clip's fold where the clips are of
-    several, else its recording; where neither is known, it is the clip's own."""
+    several, else its recording, by its name or by the file that it was cut from; where neither is known, it
+    is the clip's own."""
     several = len({clip.split for clip in clips}) > 1
     return [
-        clip.split if several and FOLD.fullmatch(clip.split) else recording_of(clip.id) or number
+        clip.split
+        if several and FOLD.fullmatch(clip.split)
+        else recording_of(clip.id) or clip.recording or number
         for number, clip in enumerate(clips)
     ]

@@ -20,11 +20,11 @@ from pathlib import Path
 from .. import audio
 from ..errors import InputError
 from ..files import Unreadable, is_dir, is_file, read_text
-from .class_folders import FOLD as FOLDER
 from .class_folders import class_folders
+from .names import FOLD, label_of
 
 ESC50, URBANSOUND = "meta/esc50.csv", "metadata/UrbanSound8K.csv"
-FOLD = re.compile(r"(\d{1,2})-")
+IN_NAME = re.compile(r"(\d{1,2})-")
 
 
 @dataclass(frozen=True)
@@ -131,14 +131,14 @@ def _recordings(listed: Path, rows: list[tuple[str, str, str]], published: str) 
         if not is_file(path):
             there = _by_name(set_of) if there is None else there
             path = _nearest(there.get(name, []), number, path, listed)
-        recordings.append(Recording(path, label.replace("_", " "), number))
+        recordings.append(Recording(path, label_of(label), number))
     return recordings
 
 
 def _nearest(paths: list[Path], fold: int, published: Path, listed: Path) -> Path:
     """The recording of that name in no other fold's folder; of copies, the one with the fewest folders above
     it (a mirror of ESC-50 keeps some at other rates in deeper ones)."""
-    folds = [FOLDER.fullmatch(path.parent.name) for path in paths]
+    folds = [FOLD.fullmatch(path.parent.name) for path in paths]
     paths = [path for path, own in zip(paths, folds) if not own or int(own[1]) == fold]
     if not paths:
         raise InputError(f"'{published}' is missing, which '{listed.name}' lists: unpack the set again.")
@@ -172,9 +172,9 @@ def _urbansound(listed: Path) -> list[Recording]:
 
 def _classes(folder: Path) -> list[Recording]:
     files = [(path, group) for group in class_folders(folder) for path in group.sounds]
-    folds = [FOLD.match(path.name) for path, _ in files]
-    if files and all(FOLDER.fullmatch(group.split) for _, group in files):
-        folds = [FOLDER.fullmatch(group.split) for _, group in files]
+    folds = [IN_NAME.match(path.name) for path, _ in files]
+    if files and all(FOLD.fullmatch(group.split) for _, group in files):
+        folds = [FOLD.fullmatch(group.split) for _, group in files]
     numbered = all(folds)
     return [
         Recording(path, group.label, int(fold[1]) if numbered else 0)

@@ -6,30 +6,28 @@ A picture called like a sound belongs to it (`pictures_by_sound`).
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import image
 from ..audio import SUFFIXES
 from ..errors import InputError
 from ..files import is_dir, is_file
+from .names import FOLD, SPLITS, label_of
 
 PICTURES = image.suffixes()
-SPLITS = {name: name for name in ("train", "test", "val", "valid", "validation", "dev", "eval", "evaluation")}
-SPLITS |= {"training": "train", "testing": "test"}
-"""{name of a folder in small letters: name of the split}."""
-FOLD = re.compile(r"fold[ _-]?(\d{1,2})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A folder with the sounds of one class; `split` is "" where it lies in no split's folder."""
+    """A folder with the sounds of one class, or with a part of them, as of one day, within the class's own
+    folder `above`; `split` is "" where it lies in no split's folder."""
 
     path: Path
     label: str
     split: str = ""
+    above: Path | None = None
 
     @property
     def sounds(self) -> list[Path]:
@@ -38,16 +36,17 @@ class ClassFolder:
 
     @property
     def pictures(self) -> list[Path]:
-        """The picture files directly in it, by name."""
-        return _files(self.path, PICTURES)
+        """The picture files directly in it, by name; where it has none, those of the folder above."""
+        return _files(self.path, PICTURES) or (_files(self.above, PICTURES) if self.above else [])
 
 
 def class_folders(folder: Path) -> list[ClassFolder]:
     """The folders of classes within a folder, in the order of their names.
 
     `train/`, `test/` and the like (SPLITS), and `fold1/` ..., are not classes: they contain classes, or lie
-    within them. Only "train" beside other classes is one, the sound of a train. Raises InputError for a split
-    or a fold with sounds directly in it, and a folder that cannot be read.
+    within them. Only "train" beside other classes is one, the sound of a train. Folders within a class that
+    has sounds, as of days, belong to it. Raises InputError for a split or a fold with sounds directly in it,
+    a folder without sounds whose own folders have some and are no splits, and a folder that cannot be read.
     """
     groups = [(path, _holds_sounds(path), _subfolders(path)) for path in _subfolders(folder)]
     plain = any(direct and not _split(path) for path, direct, _ in groups)
@@ -64,14 +63,41 @@ def class_folders(folder: Path) -> list[ClassFolder]:
                 f"'{path}' is a {kind} and no class, but has sounds directly in it: make a subfolder of it "
                 f"for each class{keep}."
             )
-        if direct:
-            classes.append(ClassFolder(path, _label_of(path)))
-        for part in filter(_holds_sounds, inner):
-            if split and not direct:
-                classes.append(ClassFolder(part, _label_of(part), split))
-            elif not split and _split(part):
-                classes.append(ClassFolder(part, _label_of(path), _split(part)))
+        if split and not direct:
+            for part in inner:
+                classes += _class(part, None, split)
+            continue
+        classes += _class(path, [part for part in inner if not _split(part)])
+        for part in inner:
+            if _split(part):
+                classes += [replace(one, label=_label_of(path)) for one in _class(part, None, _split(part))]
     return classes
+
+
+def _class(path: Path, within: list[Path] | None, split: str = "") -> Iterator[ClassFolder]:
+    """A class's folder, if it has sounds, and those of its folders (all, else `within`) that have. Raises
+    InputError where only these have."""
+    parts = [part for top in (_subfolders(path) if within is None else within) for part in _parts(top)]
+    if not _holds_sounds(path):
+        if parts:
+            raise InputError(
+                f"'{path}' has sounds in '{parts[0].name}' and none directly in it: put them into it if it "
+                "is a class, or give it as the data set if its folders are."
+            )
+        return
+    yield ClassFolder(path, _label_of(path), split)
+    for part in parts:
+        yield ClassFolder(part, _label_of(path), split, path)
+
+
+def _parts(folder: Path) -> Iterator[Path]:
+    """A folder and those within it, those that have sounds."""
+    if _holds_sounds(folder):
+        yield folder
+    # A link may lead back to where it is.
+    for part in _subfolders(folder):
+        if not part.is_symlink():
+            yield from _parts(part)
 
 
 def _split(folder: Path) -> str:
@@ -81,7 +107,7 @@ def _split(folder: Path) -> str:
 
 def _label_of(folder: Path) -> str:
     """A folder's name as words; bytes that are not UTF-8 are replaced."""
-    return os.fsencode(folder.name).decode(errors="replace").replace("_", " ")
+    return label_of(os.fsencode(folder.name).decode(errors="replace"))
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from ..audio import SUFFIXES
 from ..errors import InputError, first_line
 from ..files import is_dir, is_file
 from .class_folders import PICTURES, class_folders, pictures_by_sound
+from .names import check_alike, label_of, split_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,7 +73,8 @@ class Clip:
     """A sound, its label, and the pictures that belong with it.
 
     `id` is unique among the clips of one `scan`; `split` is "train", "test" or whatever its list calls it, ""
-    where there is none. The pictures of a video are in order of time.
+    where there is none. The pictures of a video are in order of time. `recording` is the longer recording
+    that it was cut from, "" where that is not known.
     """
 
     id: str
@@ -80,6 +82,7 @@ class Clip:
     sound: File
     pictures: tuple[File, ...]
     split: str = ""
+    recording: str = ""
 
     def load_sound(self) -> audio.Sound:
         """The whole sound as it is stored. Raises InputError where it cannot be read."""
@@ -103,10 +106,10 @@ def scan(folder: str | os.PathLike, split: str | None = None, *, pictures: bool 
     Of a folder of classes, a subfolder's name, underscores read as spaces, is the label (`class_folders`),
     and a clip's pictures are those called like it (`7.wav`: `7.jpg`, `7_*.jpg`), else all of its class.
     `split` takes only the clips of "train" or "test". Where no `pictures` are needed, a class may have none.
-    Raises InputError for a missing folder, one without clips or with a single class, a class that has sounds
-    but no pictures, a split without classes, and a list that cannot be read.
+    Raises InputError for a missing folder, one without clips or with a single class, classes whose names are
+    alike, a class that has sounds but no pictures, a split without classes, and a list that cannot be read.
     """
-    folder = Path(folder)
+    folder, split = Path(folder), None if split is None else split_of(split)
     shards = [folder] if folder.suffix == ".tar" and is_file(folder) else []
     if not shards and not is_dir(folder):
         raise InputError(f"There is no folder '{folder}': give a folder with one subfolder for each class.")
@@ -132,6 +135,7 @@ def scan(folder: str | os.PathLike, split: str | None = None, *, pictures: bool 
             f"'{folder}' holds {len(labels)} classes with sounds: make a subfolder for each of at least two, "
             "since sounds are told from one another."
         )
+    check_alike(labels, folder)
     return clips
 
 
@@ -199,8 +203,15 @@ def from_row(row: object, folder: Path) -> Clip:
     if not isinstance(row["pictures"], list):
         raise ValueError("its pictures are no list")
     pictures = tuple(map(file, row["pictures"]))
-    words = (text(row["id"], "id"), text(row["label"], "label"))
-    return Clip(*words, file(row["sound"]), pictures, text(row.get("split", ""), "split"))
+    id, label = text(row["id"], "id"), label_of(text(row["label"], "label"))
+    split = split_of(text(row.get("split", ""), "split"))
+    return Clip(id, label, file(row["sound"]), pictures, split, place_of(row.get("source", "")))
+
+
+def place_of(stamp: object) -> str:
+    """The path, below its source, of the file that a clip was made of, by the row's "source"
+    (`stamps.stamp`); "" where it has none."""
+    return stamp.rsplit(" ", 3)[0] if isinstance(stamp, str) else ""
 
 
 @lru_cache(maxsize=1024)
@@ -312,9 +323,9 @@ def _label(files: list[File]) -> tuple[str, str] | None:
         try:
             if suffix == ".json":
                 row = json.loads(content)
-                return str(row["label"]), str(row.get("split", ""))
+                return label_of(str(row["label"])), split_of(str(row.get("split", "")))
             if content:
-                return content.decode("utf-8-sig").strip(), ""
+                return label_of(content.decode("utf-8-sig")), ""
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return None

@@ -31,6 +31,7 @@ from .class_folders import class_folders, pictures_by_sound
 from .csv_list import read_labels, read_list
 from .frame_folders import group_frames
 from .matching import FileIndex, ListedName, Match, SourceFile, listed_name, parent, possible_files, walk
+from .names import check_alike
 
 MISSING = "there is no sound or video of this id"
 
@@ -56,7 +57,8 @@ def find(source: Path, listed: Path | None = None, labels: Path | None = None) -
 
     `labels` is a file that names every label that may come (one a line, or VGGSound's stat.csv). A clip that
     cannot be made (no file, a label that is not in the list, an id that came before) has a `why`. Raises
-    InputError for a missing source, a list with other columns, and one that names nothing.
+    InputError for a missing source, a list with other columns, one that names nothing, and labels that differ
+    in capitals alone.
     """
     if not is_dir(source):
         raise InputError(f"There is no folder '{source}': give the folder that holds the videos or sounds.")
@@ -67,6 +69,7 @@ def find(source: Path, listed: Path | None = None, labels: Path | None = None) -
             f"'{listed or source}' names no clips: give folders of classes that hold videos or sounds, or a "
             "csv that lists them."
         )
+    check_alike((item.label for item, _ in found), listed or source)
     allowed = None if labels is None else read_labels(labels)
     checked, seen = [], Counter()
     for number, (item, id) in enumerate(zip([item for item, _ in found], _ids(found)), 1):

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ..audio import VIDEOS
 from ..errors import encodable
+from .clips import place_of
 from .frames import evenly
 from .listing import MISSING, Item
 
@@ -34,10 +35,6 @@ def _version(path: Path, source: Path) -> str:
     return f"{encodable(place)} {state.st_size} {state.st_mtime_ns}"
 
 
-def _place(stamp: str) -> str:
-    return stamp.rsplit(" ", 3)[0]
-
-
 def _file(stamp: str) -> tuple[str, ...]:
     """What is the same after a file was moved: its name, size and time."""
     place, *version = stamp.rsplit(" ", 3)
@@ -53,7 +50,7 @@ def with_gone(
     `rows`: their file was moved, and its clip is called otherwise now, or their label is none of `labels`.
     """
     ids, folders = {item.id for item in items}, {item.id.casefold() for item in items}
-    places = {_place(own) for own in stamps.values() if own}
+    places = {place_of(own) for own in stamps.values() if own}
     # Files of one name, size and time may be many: only one that is new can be where another was moved to.
     moved = {_file(own) for id, own in stamps.items() if own and id not in rows}
     gone: dict[str, list[Item]] = defaultdict(list)
@@ -62,7 +59,7 @@ def with_gone(
         own = str(row.get("source", ""))
         if id in ids:
             before = id
-        elif id.casefold() in folders or _place(own) in places or _file(own) in moved:
+        elif id.casefold() in folders or place_of(own) in places or _file(own) in moved:
             del rows[id]
         elif labels is not None and row["label"] not in labels:
             del rows[id]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aai.align.recordings import groups_of, recording_of
-from aai.data.clips import Clip, File
+from aai.data.clips import Clip, File, from_row
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ from aai.data.clips import Clip, File
         ("dog/mysound_dog_12", None),
         ("dog/MyRecording_12", None),
         ("dog/1-2", None),
+        ("AbcdEfGhijk_000012-1a2b3c4d", "AbcdEfGhijk"),
     ],
 )
 def test_names_of_public_sets_begin_with_the_recording(id, recording):
@@ -44,3 +45,16 @@ def test_folds_are_groups_where_there_are_several():
     names = [clip(f"dog/{i}", split) for i in range(2) for split in ("train", "test")]
     assert len(set(groups_of(names))) == 4
     assert groups_of([clip("dog/5-3-0-1"), clip("cat/5-2-0-1"), clip("dog/6-3-0-1")]) == ["5", "5", "6"]
+
+
+def test_what_was_cut_from_one_file_is_of_one_recording():
+    """As `data prepare` cuts it, and notes it in the manifest."""
+    row = {"id": "field_000018", "label": "dog", "split": "", "sound": "1.flac", "pictures": ["1.jpg"]}
+    cut = [
+        from_row({**row, "id": f"{name}_{n}", "source": f"{name} 1.wav 100 17 abcd"}, Path())
+        for name in ("field", "street")
+        for n in range(2)
+    ]
+    assert [clip.recording for clip in cut] == ["field 1.wav"] * 2 + ["street 1.wav"] * 2
+    assert groups_of(cut) == ["field 1.wav"] * 2 + ["street 1.wav"] * 2
+    assert from_row(row, Path()).recording == ""

@@ -14,7 +14,7 @@ def test_folders_of_splits_are_splits_and_no_labels(tmp_path, train, test, lay):
     )
     lay(folder, f"{test}/dog/2.wav", "meta/notes.txt")
     clips = scan(folder)
-    other = {"testing": "test", "Validation": "validation"}.get(test, test)
+    other = {"testing": "test", "Validation": "val"}.get(test, test)
     assert sorted((clip.split, clip.label) for clip in clips) == sorted(
         [("train", "dog"), ("train", "sea waves"), (other, "dog"), (other, "dog"), (other, "sea waves")]
     )
@@ -50,4 +50,37 @@ def test_splits_and_folds_without_classes_are_refused(tmp_path, names, lay):
     lay(tmp_path, *(f"{name}/1.{e}" for name in names.split() for e in ("wav", "jpg")))
     kind = "fold" if "fold" in names else "split"
     with pytest.raises(InputError, match=f"is a {kind} and no class"):
+        scan(tmp_path)
+
+
+def test_folders_within_a_class_belong_to_it(tmp_path, lay):
+    """As of days; a part without pictures of its own has the class's."""
+    names = [
+        "rain/1.wav",
+        "rain/1.jpg",
+        "rain/day 2/1.wav",
+        "rain/day 2/evening/2.wav",
+        "rain/day 2/evening/2.jpg",
+    ]
+    lay(tmp_path, *names, "wind/1.wav", "wind/1.jpg", "notes/read me.txt")
+    clips = scan(tmp_path)
+    assert [(clip.id, clip.label) for clip in clips] == [
+        ("rain/1", "rain"),
+        ("rain/day 2/1", "rain"),
+        ("rain/day 2/evening/2", "rain"),
+        ("wind/1", "wind"),
+    ]
+    assert [clip.pictures[0].path.parent.name for clip in clips] == ["rain", "rain", "evening", "wind"]
+
+
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_a_folder_without_sounds_whose_folders_have_some_is_told(tmp_path, lay, above):
+    lay(tmp_path, *(f"{above}{name}/1.{e}" for name in ("rain", "animals/dog") for e in ("wav", "jpg")))
+    with pytest.raises(InputError, match="animals' has sounds in 'dog' and none directly in it: put them"):
+        scan(tmp_path)
+
+
+def test_labels_that_differ_in_capitals_alone_are_told(tmp_path, lay):
+    lay(tmp_path, *(f"{name}/1.{e}" for name in ("a_dog", "A dog", "rain") for e in ("wav", "jpg")))
+    with pytest.raises(InputError, match="the labels 'A dog' and 'a dog', which are one to a text encoder"):
         scan(tmp_path)

@@ -41,7 +41,7 @@ def test_every_clip_keeps_a_folder_of_its_own(tmp_path, lay):
     names = ["dog/001", "dog_001", "abc", "ABC", f"{long}1", f"{long}2", "con", "plain"]
     source = lay(tmp_path / "list", *(f"{name}.wav" for name in names))
     (source / "list.csv").write_text(
-        "path,label\n" + "".join(f"{name}.wav,{name}\n" for name in names), encoding="utf-8"
+        "path,label\n" + "".join(f"{name}.wav,{n}\n" for n, name in enumerate(names)), encoding="utf-8"
     )
     items = find(source)
     assert [item.why for item in items] == [""] * len(names)

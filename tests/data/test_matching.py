@@ -66,7 +66,7 @@ def test_urbansounds_files_are_cut_already(tmp_path, lay):
     )
     (source / "UrbanSound8K.csv").write_text(listed, encoding="utf-8")
     assert [(item.media.parent.name, item.start, item.label, item.why) for item in find(source)] == [
-        ("fold1", 0, "dog_bark", ""),
+        ("fold1", 0, "dog bark", ""),
         ("fold2", 0, "siren", ""),
     ]
 

@@ -41,7 +41,7 @@ def test_videos_become_clips_and_the_bad_ones_are_listed(videos, tmp_path, greys
     assert (b.id, b.label, b.split) == ("b_000001", "rain", "test")
     with pytest.raises(InputError, match="1 classes"):
         scan(tmp_path / "set", "test")
-    with pytest.raises(InputError, match="'valid': choose one of test, train"):
+    with pytest.raises(InputError, match="'val': choose one of test, train"):
         scan(tmp_path / "set", "valid")
     sound = a.load_sound()
     assert sound.rate == 16000 and sound.waveform.shape == (1, 16000)
