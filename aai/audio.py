@@ -23,8 +23,10 @@ from torch import Tensor
 
 from . import files
 from .decode import LATEST, Piece, pieces
-from .errors import InputError
+from .errors import InputError, logger
 from .files import is_file, local
+
+log = logger(__name__)
 
 SILENCE_LUFS = -math.inf
 LOWEST_RATE = 1000
@@ -250,7 +252,8 @@ def _some(decoded: Iterator[Piece], start: float, name: str) -> Iterator[Piece]:
 
 
 def save(sound: Sound, path: str | os.PathLike) -> None:
-    """Writes a 16-bit wav or flac file in one move.
+    """Writes a 16-bit wav or flac file in one move; a wav is of floats where the sound is beyond full scale
+    (`is_beyond_full_scale`), and a flac is cut off there, with a warning.
 
     Raises InputError for another kind of file, or where the disk does not take it.
     """
@@ -262,12 +265,19 @@ def save(sound: Sound, path: str | os.PathLike) -> None:
         raise InputError(f"'{path.name}' is no .wav or .flac name: give it one of these endings.")
     channels = len(sound.waveform)
     waveform, layout = laid_out(sound)
-    samples = (waveform.cpu().clamp(-1, 1) * 32767).round().to(torch.int16).T.reshape(1, -1).numpy()
+    samples, form = waveform.detach().cpu().float(), "s16"
+    if is_beyond_full_scale(sound) and codec == "flac":
+        log.warning("'%s' is louder than a flac can be, and is cut off: save it as .wav.", path.name)
+    elif is_beyond_full_scale(sound):
+        codec, form = "pcm_f32le", "flt"
+    if form == "s16":
+        samples = (samples.clamp(-1, 1) * 32767).round().to(torch.int16)
+    samples = samples.T.reshape(1, -1).numpy()
     with files.writing(path, "The sound") as unfinished:
         try:
             with av.open(local(unfinished), "w", format=path.suffix[1:].lower()) as container:
                 stream = container.add_stream(codec, rate=sound.rate, layout=layout)
-                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="s16", layout=layout)
+                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format=form, layout=layout)
                 frame.sample_rate = sound.rate
                 for piece in (frame, None):
                     container.mux(stream.encode(piece))
@@ -276,6 +286,15 @@ def save(sound: Sound, path: str | os.PathLike) -> None:
         # FFmpeg names no layout of so many.
         except ValueError as error:
             raise InputError(f"A sound of {channels} channels cannot be written: mix it to fewer.") from error
+
+
+OVERSHOOT = 2**0.5
+"""The amplitude, 3 dB beyond full scale, that a lossy codec or a resampling may make of a loud recording."""
+
+
+def is_beyond_full_scale(sound: Sound) -> bool:
+    """Whether samples lie so far beyond 1 as a recorder of floats brings them, and no codec or resampling."""
+    return bool(sound.waveform.numel()) and float(sound.waveform.abs().max()) > OVERSHOOT
 
 
 def laid_out(sound: Sound) -> tuple[Tensor, str]:
@@ -383,6 +402,7 @@ def windows(sound: Sound, rate: int, seconds: float, samples: int = 0) -> list[T
     if len(begins) > 1 and len(waveform) - begins[-1] < size // 4:
         begins = begins[:-1]
     parts = [waveform[begin : begin + max(size, samples)] for begin in begins]
-    powers = [float(part.square().mean()) for part in parts]
+    # Of what is heard: a recorder's offset would be as loud in a pause.
+    powers = [float((part - part.mean()).square().mean()) for part in parts]
     least = max(powers) * 10 ** (-PAUSE / 10)
     return [part for part, power in zip(parts, powers) if power >= least]

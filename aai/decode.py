@@ -13,6 +13,10 @@ LATEST = 1e9
 """Seconds, thirty years: no sound lasts that long."""
 JITTER = 0.05
 """Seconds by which a track's time stamps may err: nobody sees sound and picture that far apart."""
+SOUGHT = {"wav", "w64", "aiff", "flac"}
+"""Formats in which a place is found to the sample by its time."""
+NEARER = 5.0
+"""Seconds up to which it is as well to decode what comes before."""
 DISCONTINUOUS = 0x0200
 """ffmpeg's AVFMT_TS_DISCONT: formats whose time stamps may jump, as in joined pieces of television."""
 
@@ -41,6 +45,9 @@ def pieces(
     position, rate, channels, layout, epoch = 0, 0, 0, None, origin(container)
     length = container.duration / 1e6 if container.duration else math.inf
     longest_hole = 10.0 if container.format.flags & DISCONTINUOUS else LATEST
+    if start > NEARER and container.format.name in SOUGHT and start < length:
+        # What is left out is taken for a track that begins late.
+        container.seek(int((epoch + start - 1) * 1e6))
 
     def wanted(samples: np.ndarray) -> Iterator[Piece]:
         """The wanted part of the samples that come next."""

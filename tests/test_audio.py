@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from aai import audio
+from aai import audio, decode
 from aai.audio import Sound
 from aai.data.frames import video_frames
 from aai.errors import InputError
@@ -407,3 +407,59 @@ def test_pauses_are_no_windows(make_noise):
     assert len(kept) == 2
     torch.testing.assert_close(kept[1], parts[2].mean(0))
     assert len(audio.windows(Sound(torch.zeros(1, 6 * rate), rate), rate, 2)) == 3
+
+
+def test_an_offset_does_not_make_a_sound_of_a_pause(make_noise):
+    noise = make_noise(2, seed=1, channels=1)
+    parts = [noise.waveform * 0.1, noise.waveform * 0.001]
+    for offset in (0.0, 0.05):
+        sound = Sound(torch.cat(parts, dim=1) + offset, noise.rate)
+        assert len(audio.windows(sound, noise.rate, 2)) == 1
+
+
+def test_what_is_beyond_full_scale_is_kept_where_it_can_be(tmp_path, make_tone, caplog):
+    """As recorders of 32-bit floats make it; what a codec overshoots is cut off as ever."""
+    tone = make_tone(-6, 0.5, 16000, channels=1, hertz=440)
+    loud, over = (Sound(tone.waveform * peak / tone.waveform.abs().max(), 16000) for peak in (4.0, 1.3))
+    audio.save(loud, tmp_path / "loud.wav")
+    torch.testing.assert_close(audio.load(tmp_path / "loud.wav").waveform, loud.waveform, rtol=0, atol=1e-6)
+    audio.save(over, tmp_path / "over.wav")
+    assert audio.load(tmp_path / "over.wav").waveform.abs().max() <= 1 and not caplog.text
+    audio.save(loud, tmp_path / "loud.flac")
+    assert audio.load(tmp_path / "loud.flac").waveform.abs().max() <= 1
+    assert "'loud.flac' is louder than a flac can be" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.wav", "pcm_s16le"), ("a.flac", "flac"), ("a.aiff", "pcm_s16be")]
+)
+def test_a_part_late_in_a_file_is_found_to_the_sample_without_reading_what_is_before(
+    tmp_path, monkeypatch, name, codec
+):
+    rate = 16000
+    noise = (torch.rand(1, 40 * rate, generator=torch.Generator().manual_seed(0)) - 0.5) * 65535
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        for piece in noise.to(torch.int16).split(4096, 1):
+            frame = av.AudioFrame.from_ndarray(piece.contiguous().numpy(), format="s16", layout="mono")
+            frame.sample_rate = rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    whole = audio.load(tmp_path / name).waveform
+    for start in (5.5, 17.12345, 30.0, 39.9):
+        first = round(start * rate)
+        part = audio.load(tmp_path / name, start, 2.0).waveform
+        assert torch.equal(part, whole[:, first : first + 2 * rate]), start
+    decoded = []
+    frames = decode._float_frames
+
+    def counted(container, stream):
+        for time, piece in frames(container, stream):
+            decoded.append(piece.samples)
+            yield time, piece
+
+    monkeypatch.setattr(decode, "_float_frames", counted)
+    audio.load(tmp_path / name, 30.0, 1.0)
+    assert sum(decoded) < 4 * rate
+    with pytest.raises(InputError, match="Nothing is left"):
+        audio.load(tmp_path / name, 41.0)

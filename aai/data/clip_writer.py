@@ -152,7 +152,8 @@ def _reduce(picture, size: int):
 
 def _write(item: Item, sound: audio.Sound, pictures: list, folder: Path, settings: PrepareSettings) -> Clip:
     folder.mkdir(parents=True)
-    path = folder / f"sound.{settings.sound}"
+    kind = "wav" if audio.is_beyond_full_scale(sound) else settings.sound
+    path = folder / f"sound.{kind}"
     try:
         audio.save(sound, path)
     except InputError as error:

@@ -85,8 +85,15 @@ class Clip:
     recording: str = ""
 
     def load_sound(self) -> audio.Sound:
-        """The whole sound as it is stored. Raises InputError where it cannot be read."""
-        return audio.load(self.sound.open(), name=str(self.sound))
+        """The whole sound as it is stored. Raises InputError where it cannot be read, or is too long for a
+        clip."""
+        try:
+            return audio.load(self.sound.open(), name=str(self.sound))
+        except audio.TooLong as error:
+            raise InputError(
+                f"'{self.sound}' is too long for a clip: cut it, or list its parts for aai data prepare, "
+                "each with its start and its end."
+            ) from error
 
     def load_picture(self, i: int, size: int | None = None) -> Tensor:
         """Picture i as [3, H, W] in [0, 1]; `size` takes its middle square. Raises InputError where it

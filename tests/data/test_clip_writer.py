@@ -124,3 +124,24 @@ def test_a_pipe_among_pictures_costs_its_clip_alone(tmp_path, lay_real):
     (source / "list.csv").write_text("id,label\na,low\nb,high\n", encoding="utf-8")
     made = prepare(source, tmp_path / "set", SHORT)
     assert made.labels == {"high": 1} and "a.jpg' is no file" in made.bad[0][2]
+
+
+def test_a_recording_of_floats_keeps_how_loud_it_is(tmp_path, make_tone):
+    tone = make_tone(-6, 1.0, 16000, channels=1, hertz=440)
+    for label, gain in (("near", 8.0), ("far", 0.1)):
+        (tmp_path / "source" / label).mkdir(parents=True)
+        audio.save(audio.Sound(tone.waveform * gain, 16000), tmp_path / "source" / label / "1.wav")
+        Image.new("RGB", (32, 32), "grey").save(tmp_path / "source" / label / "1.jpg")
+    prepare(tmp_path / "source", tmp_path / "set", SHORT)
+    far, near = scan(tmp_path / "set")
+    assert (far.sound.name, near.sound.name) == ("sound.flac", "sound.wav")
+    louder = audio.loudness(near.load_sound()) - audio.loudness(far.load_sound())
+    assert louder == pytest.approx(38.06, abs=0.1)
+
+
+def test_a_clip_that_is_too_long_says_what_to_do(tmp_path, monkeypatch, lay_real):
+    folder = lay_real(tmp_path, {"cat/001": 500, "dog/001": 1500})
+    clip = scan(folder)[0]
+    monkeypatch.setattr(audio, "MOST_SAMPLES", 10)
+    with pytest.raises(InputError, match="001.wav' is too long for a clip: cut it"):
+        clip.load_sound()
