@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -48,7 +49,9 @@ def encode(
     if store is None and distributed.count > 1:
         raise InputError("Several processes share their work through a store: name a folder for it.")
     stores = _open_stores(encoder, store, keep_tokens, distributed)
-    stamps = {file: stamp(file, folder) for clip in clips for file in (clip.sound, *clip.pictures)}
+    lists = _picture_lists(clips)
+    files = dict.fromkeys(chain((clip.sound for clip in clips), *lists))
+    stamps = {file: stamp(file, folder) for file in files}
     jobs = _jobs(clips, stamps, stores)
     done = len(clips) - len(jobs)
     for chunk in _prefetched(encoder, jobs[distributed.rank :: distributed.count]):
@@ -69,7 +72,8 @@ def encode(
         return stored
 
     def picture_rows(array: MemoryStore | DiskStore) -> tuple[tuple[int, ...], ...]:
-        return tuple(tuple(rows(array, file)[0] for file in clip.pictures) for clip in clips)
+        shared = {id(files): tuple(rows(array, file)[0] for file in files) for files in lists}
+        return tuple(shared[id(clip.pictures)] for clip in clips)
 
     return Features(
         fbanks,
@@ -82,6 +86,11 @@ def encode(
         tokens_v,
         () if stores.tokens is None else picture_rows(stores.tokens),
     )
+
+
+def _picture_lists(clips: list[Clip]) -> list[tuple[File, ...]]:
+    """The clips' tuples of pictures, once where clips share one: a class's clips may all have thousands."""
+    return list({id(clip.pictures): clip.pictures for clip in clips}.values())
 
 
 def _label_table(
@@ -128,11 +137,14 @@ def _open_stores(
 def _jobs(clips: list[Clip], stamps: dict[File, str], stores: _Stores) -> list[_Job]:
     """What is not stored yet, each file once."""
     planned: set[File] = set()
+    met: set[int] = set()
     jobs = []
     for clip in clips:
         sound = clip.sound not in planned and stores.sounds.find(stamps[clip.sound]) is None
         numbers = []
-        for i, file in enumerate(clip.pictures):
+        pictures = () if id(clip.pictures) in met else clip.pictures
+        met.add(id(clip.pictures))
+        for i, file in enumerate(pictures):
             if file not in planned and not stores.has_picture(stamps[file]):
                 planned.add(file)
                 numbers.append(i)

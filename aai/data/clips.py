@@ -160,10 +160,13 @@ def _classes(folder: Path, needed: bool) -> Iterator[Clip]:
             raise InputError(
                 f"'{group.path}' holds sounds but no pictures: add some, or take the folder out."
             )
+        # One tuple for all sounds without pictures of their own: each with its own would be as many files as
+        # there are pairs of both.
+        shared = tuple(map(File, pictures))
         names = Counter(sound.stem for sound in sounds)
         place = group.path.relative_to(folder).as_posix()
         for sound, own in pictures_by_sound(sounds, pictures):
-            kept = tuple(File(path) for path in own or pictures)
+            kept = tuple(map(File, own)) or shared
             name = sound.stem if names[sound.stem] == 1 else sound.name
             yield Clip(f"{place}/{name}", group.label, File(sound), kept, group.split)
 

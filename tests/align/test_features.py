@@ -1,6 +1,8 @@
 """Clips through the frozen towers, in memory and in a store."""
 
 import shutil
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,3 +78,23 @@ def test_a_store_keeps_the_paddings_apart(folder, tmp_path, make_encoder, tone, 
     torch.testing.assert_close(first[-1], zeros, rtol=0, atol=1e-3)
     assert len(list((tmp_path / "store").glob("sounds-*"))) == 2
     assert len(list((tmp_path / "store").glob("pictures-*"))) == 1
+
+
+def test_clips_that_share_pictures_share_their_rows_and_each_file_is_looked_up_once(
+    folder, tmp_path, make_encoder, monkeypatch
+):
+    encoder, clips = make_encoder(), scan(folder)
+    encode(encoder, clips, store=tmp_path, keep_tokens=True, folder=folder)
+    looked_up = Counter()
+    stat = Path.stat
+
+    def counted(path, **options):
+        looked_up[path] += 1
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", counted)
+    features = encode(encoder, clips, store=tmp_path, keep_tokens=True, folder=folder)
+    pictures = [path for path in looked_up if path.suffix in (".png", ".jpg")]
+    assert len(pictures) == 4 and {looked_up[path] for path in pictures} == {1}
+    for rows in (features.pictures, features.token_rows):
+        assert rows[1] is rows[2] is rows[3] and rows[0] is not rows[1]

@@ -32,6 +32,8 @@ def test_clips_find_their_label_and_pictures(folder):
     assert [clip.label for clip in clips] == ["high whistle"] * 4 + ["low hum"] * 4
     assert [path.name for path in clips[0].pictures] == ["0_first.jpg"]
     assert [path.name for path in clips[1].pictures] == ["0_first.jpg", "view.png"]
+    # Ten thousand sounds and as many pictures of a class are not a hundred million files.
+    assert clips[1].pictures is clips[2].pictures is clips[3].pictures
 
 
 def test_held_out_clips_are_apart_and_every_class_keeps_one(folder):
