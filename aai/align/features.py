@@ -85,12 +85,20 @@ def encode(
         f_t,
         tokens_v,
         () if stores.tokens is None else picture_rows(stores.tokens),
+        _source(clips, stamps),
     )
 
 
 def _picture_lists(clips: list[Clip]) -> list[tuple[File, ...]]:
     """The clips' tuples of pictures, once where clips share one: a class's clips may all have thousands."""
     return list({id(clip.pictures): clip.pictures for clip in clips}.values())
+
+
+def _source(clips: list[Clip], stamps: dict[File, str]) -> str:
+    """Identifies clips by their labels and files, in their present versions and this order."""
+    pictures = {id(files): digest([stamps[file] for file in files]) for files in _picture_lists(clips)}
+    rows = ((clip.id, clip.label, stamps[clip.sound], pictures[id(clip.pictures)]) for clip in clips)
+    return digest(*rows)
 
 
 def _label_table(
@@ -204,7 +212,7 @@ class Features:
     `windows` and `pictures`: each clip's rows in them; `labels` [N]: each clip's index in `words`, whose
     vectors are `f_t` [L, D]. For momentum "literal_shared", `tokens_v` [P, n, D], float16, are the pictures'
     tokens and `token_rows` each clip's rows in them. The arrays are tensors or `DiskStore`s: both are indexed
-    by a list of row numbers.
+    by a list of row numbers. `source` identifies the clips' labels and files, in the versions that were read.
     """
 
     fbanks: Tensor | DiskStore
@@ -216,6 +224,7 @@ class Features:
     f_t: Tensor
     tokens_v: Tensor | DiskStore | None = None
     token_rows: tuple[Sequence[int], ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def align_clips(
     clips', its space the text encoder's. For momentum "literal_shared" its model is replaced by one with a
     shared block. It trains on the device of `distributed` and is then back on its own. `store` is a folder
     for the features. With a `checkpoint` (whose `about` and `f_t` are filled in here) a stopped training
-    resumes. Raises InputError as `encode`, `align_encoder` and `align` do.
+    resumes, with the same files on both sides. Raises InputError as `encode`, `align_encoder` and `align` do.
     """
     callbacks = callbacks or Callbacks()
     shared = settings.momentum == "literal_shared"
@@ -126,8 +126,6 @@ def align_clips(
     if data.tower:
         encoder.space = data.tower.name
     vectors = data.vectors()
-    if checkpoint:
-        checkpoint = replace(checkpoint, about=_about(encoder, data, augment))
     clips, device = len(data.train) + len(data.held_out), encoder.device
     encoder.model.to(distributed.device)
 
@@ -139,7 +137,8 @@ def align_clips(
         train = features(data.train, shared, 0)
         held_out = features(data.held_out, False, len(data.train)) if data.held_out else None
         if checkpoint:
-            checkpoint = replace(checkpoint, f_t=train.f_t)
+            about = _about(encoder, train, held_out, augment)
+            checkpoint = replace(checkpoint, about=about, f_t=train.f_t)
         before = None
         if held_out and data.compare:
             before = label_accuracy(encoder.model, _among_labels_of(train, held_out))
@@ -209,13 +208,14 @@ def _among_labels_of(train: Features, held_out: Features) -> Features:
     return replace(held_out, words=train.words, f_t=train.f_t, labels=index[held_out.labels])
 
 
-def _about(encoder: CAVMAEEncoder, data: AlignData, augment: Augment | None) -> str:
-    """What a checkpoint's training starts from and learns."""
-    clips = [(clip.id, clip.label) for clip in (*data.train, *data.held_out)]
+def _about(
+    encoder: CAVMAEEncoder, train: Features, held_out: Features | None, augment: Augment | None
+) -> str:
+    """What a checkpoint's training starts from and learns: the weights, and the files of both sides in their
+    versions. The states of 0.1.0 named the clips alone; they are refused."""
+    sides = train.source, held_out.source if held_out else ""
     name, gain = (augment.name, augment.gain) if augment else ("none", 0.0)
-    # Checkpoints from before there was a choice of padding resume where theirs is kept.
-    padding = [encoder.padding] if encoder.padding != "waveform" else []
-    return digest(digest(*encoder.model.parameters(), clips, *padding), name, gain)
+    return digest(*encoder.model.parameters(), *sides, encoder.padding, name, gain)
 
 
 @dataclass(frozen=True)

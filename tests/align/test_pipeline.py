@@ -1,5 +1,6 @@
 """Clips become features, and features an encoder that knows its classes."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -205,26 +206,59 @@ def test_a_copy_keeps_its_starts_padding(make_encoder):
 
 
 def test_a_checkpoint_resumes_only_the_same_data(folder, make_encoder, tmp_path):
-    clips, settings = scan(folder), AlignSettings(steps=4, batch=6)
+    clips, settings = scan(folder), AlignSettings(steps=4, batch=4)
     checkpoint = Checkpoint(tmp_path / "state", every=1, restart="--anew")
 
-    def train(clips, stop=None, augment=None):
+    def train(clips, held_out=(), stop=None, augment=None, folder=folder):
         def step(step, total, figures):
             if step == stop:
                 raise KeyboardInterrupt
 
-        data = AlignData(clips, tower=Words(), folder=folder)
+        data = AlignData(list(clips), list(held_out), tower=Words(), folder=folder)
         options = dict(store=tmp_path / "store", checkpoint=checkpoint)
         return align_clips(make_encoder(), data, settings, augment, Callbacks(step=step), **options)
 
+    sides = clips[:3] + clips[4:7], [clips[3], clips[7]]
     with pytest.raises(KeyboardInterrupt):
-        train(clips, stop=2)
-    for other, augment in ((clips[:-1], None), (clips, Augment.named("hide"))):
+        train(*sides, stop=2)
+    swapped = [clips[3], *clips[1:3], *clips[4:7]], [clips[0], clips[7]]
+    for other, augment in (((clips[:3] + clips[4:6], sides[1]), None), (swapped, None), (sides, "hide")):
         with pytest.raises(InputError, match=r"other data: go on with the same, or begin anew \(--anew\)"):
-            train(other, augment=augment)
-    losses = train(clips).losses
+            train(*other, augment=augment and Augment.named(augment))
+    losses = train(*sides).losses
     checkpoint.path.unlink()
-    assert losses == train(clips).losses
+    assert losses == train(*sides).losses
+
+
+@pytest.mark.parametrize("other", ["low_hum/1.wav", "low_hum/3.wav", "low_hum/view.png", "low_hum/1_new.png"])
+def test_a_checkpoint_does_not_resume_with_other_files_of_the_same_names(
+    folder, make_encoder, tmp_path, tone, other
+):
+    data = Path(shutil.copytree(folder, tmp_path / "data"))
+
+    def train(folder, stop=None):
+        def step(step, total, figures):
+            if step == stop:
+                raise KeyboardInterrupt
+
+        clips = scan(folder)
+        held_out = [clips[3], clips[7]]
+        sides = AlignData(clips[:3] + clips[4:7], held_out, tower=Words(), folder=folder)
+        options = dict(store=tmp_path / "store", checkpoint=Checkpoint(tmp_path / "state", every=1))
+        return align_clips(
+            make_encoder(), sides, AlignSettings(steps=3, batch=6), None, Callbacks(step=step), **options
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        train(data, stop=2)
+    copied = Path(shutil.copytree(data, tmp_path / "copied"))
+    if other.endswith(".wav"):
+        save(tone(900, 0.7, 1), data / other)
+    else:
+        Image.new("RGB", (9, 9), "green").save(data / other)
+    with pytest.raises(InputError, match="other data"):
+        train(data)
+    assert len(train(copied).losses) == 3
 
 
 def test_only_a_cavmae_of_the_text_encoders_width_is_tuned(make_encoder):
