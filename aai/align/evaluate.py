@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..encoders.base import Inaudible, audible_loudness
+from ..errors import InputError
 from ..metrics import Share, nearest_label, retrieval
 
 if TYPE_CHECKING:
@@ -97,20 +100,48 @@ def retrieval_tables(
     return tables
 
 
+@dataclass(frozen=True)
+class Heard:
+    """K of N sounds: their embeddings [K, dim], their numbers, and why the others were left out."""
+
+    f_a: Tensor
+    rows: list[int]
+    refusals: list[InputError]
+
+
 def embed_sounds(
     encoder: SoundEncoder,
-    sounds: Iterable[Sound],
+    sounds: Iterable[tuple[str, Callable[[], Sound]]],
     callback: Callable[[int], None] | None = None,
     batch: int = 16,
-) -> Tensor:
-    """Sounds, read as they are needed, to [N, dim]; `callback(done)` may raise to stop."""
-    sounds, parts, done = iter(sounds), [], 0
-    while part := list(islice(sounds, batch)):
+) -> Heard:
+    """Named sounds, read as they are needed; `callback(done)` may raise to stop.
+
+    Those without anything to hear (`audible_loudness`) are left out. Raises InputError where that is all of
+    them.
+    """
+    rows: list[int] = []
+    refusals: list[InputError] = []
+
+    def heard() -> Iterator[Sound]:
+        for number, (name, load) in enumerate(sounds):
+            sound = load()
+            try:
+                audible_loudness(sound, name)
+            except Inaudible as refusal:
+                refusals.append(refusal)
+                continue
+            rows.append(number)
+            yield sound
+
+    parts, found = [], heard()
+    while part := list(islice(found, batch)):
         parts.append(encoder.embed(part).float().cpu())
-        done += len(part)
         if callback:
-            callback(done)
-    return torch.cat(parts)
+            callback(len(rows) + len(refusals))
+    if not rows:
+        raise InputError(f"None of the {len(refusals)} sounds can be measured. {refusals[0]}")
+    return Heard(torch.cat(parts), rows, refusals)
 
 
 def embed_pictures(

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..audio import SHORTEST
 from ..data.clips import Clip, File
 from ..distributed import ALONE, Distributed
+from ..encoders.base import Inaudible, audible_loudness
 from ..encoders.cavmae import pool
 from ..encoders.cavmae_encoder import CAVMAEEncoder
 from ..encoders.fingerprint import digest
@@ -42,10 +44,10 @@ def encode(
     `keep_tokens` keeps what momentum "literal_shared" needs. `callback(clips done, clips)` may raise to stop.
     With a `store`, a folder that all processes see, they share the work and its results are kept: a file that
     has not changed is not encoded again, and `folder`, where the data is, may be a copy of the one that it
-    was encoded from. Raises InputError for a file that cannot be read, a label without a vector, and a full
-    disk.
+    was encoded from. Clips without anything to hear (`audible_loudness`) are left out. Raises InputError for
+    a file that cannot be read, a label without a vector, clips of which none can be heard, and a full disk.
     """
-    words, f_t = _label_table(encoder, clips, vectors)
+    _label_table(encoder, clips, vectors)
     if store is None and distributed.count > 1:
         raise InputError("Several processes share their work through a store: name a folder for it.")
     stores = _open_stores(encoder, store, keep_tokens, distributed)
@@ -63,7 +65,6 @@ def encode(
     distributed.wait()
     fbanks, f_v = stores.sounds.reopen(), stores.pictures.reopen()
     tokens_v = None if stores.tokens is None else stores.tokens.reopen()
-    index = {word: i for i, word in enumerate(words)}
 
     def rows(array: MemoryStore | DiskStore, file: File) -> range:
         stored = array.find(stamps[file])
@@ -71,21 +72,43 @@ def encode(
             raise InputError(f"'{store}' does not hold '{file}': name a folder that all processes see.")
         return stored
 
+    silent = {clip.sound for clip in clips if not rows(stores.sounds, clip.sound)}
+    heard = [clip for clip in clips if clip.sound not in silent]
+    left_out = tuple(clip for clip in clips if clip.sound in silent)
+    if not heard:
+        raise InputError(
+            f"None of the {len(clips)} clips from '{clips[0].sound}' on can be heard (silent, or less than "
+            f"{SHORTEST:g} s): give sounds in which there is something."
+        )
+    words, f_t = _label_table(encoder, heard, vectors)
+    index = {word: i for i, word in enumerate(words)}
+
     def picture_rows(array: MemoryStore | DiskStore) -> tuple[tuple[int, ...], ...]:
         shared = {id(files): tuple(rows(array, file)[0] for file in files) for files in lists}
-        return tuple(shared[id(clip.pictures)] for clip in clips)
+        return tuple(shared[id(clip.pictures)] for clip in heard)
 
     return Features(
         fbanks,
-        tuple(rows(stores.sounds, clip.sound) for clip in clips),
+        tuple(rows(stores.sounds, clip.sound) for clip in heard),
         f_v,
         picture_rows(stores.pictures),
-        torch.tensor([index[clip.label] for clip in clips]),
+        torch.tensor([index[clip.label] for clip in heard]),
         words,
         f_t,
         tokens_v,
         () if stores.tokens is None else picture_rows(stores.tokens),
         _source(clips, stamps),
+        left_out,
+    )
+
+
+def left_out_note(clips: Sequence[Clip], total: int) -> str:
+    """Says how many of so many clips were left out, and which is the first of them; "" for none."""
+    if not clips:
+        return ""
+    return (
+        f"{len(clips)} of {total} clips left out, which are silent, cancel out when their channels are mixed "
+        f"or last less than {SHORTEST:g} s; the first is '{clips[0].sound}'."
     )
 
 
@@ -131,7 +154,8 @@ def _open_stores(
         return _Stores(MemoryStore(), MemoryStore(), MemoryStore() if keep_tokens else None)
     c = encoder.model.config
     sound_settings = (c.rate, c.seconds, c.mel_bins, c.frames, c.fbank_mean, c.fbank_std, encoder.padding)
-    fbank_digest = digest(*sound_settings)
+    # Older stores hold rows of sounds in which there is nothing to hear.
+    fbank_digest = digest(*sound_settings, "audible")
     visual_digest = digest(astuple(c), *encoder.model.visual_parameters())
     sounds = DiskStore(store / f"sounds-{fbank_digest}", (c.frames, c.mel_bins), torch.float16)
     pictures = DiskStore(store / f"pictures-{visual_digest}", (c.dim,), torch.float32)
@@ -166,7 +190,7 @@ def _prefetched(encoder: CAVMAEEncoder, jobs: list[_Job]) -> Iterator[list[_Load
     """The jobs in chunks, their files read and resampled in threads, one chunk ahead of the towers."""
 
     def load(job: _Job) -> _Loaded:
-        waveforms = encoder.windows(job.clip.load_sound()) if job.sound else None
+        waveforms = _windows(encoder, job.clip) if job.sound else None
         images = [next(encoder.image_batches(job.clip.load_picture(i)[None])) for i in job.pictures]
         return _Loaded(job, waveforms, images)
 
@@ -180,15 +204,28 @@ def _prefetched(encoder: CAVMAEEncoder, jobs: list[_Job]) -> Iterator[list[_Load
             yield [future.result() for future in chunk]
 
 
+def _windows(encoder: CAVMAEEncoder, clip: Clip) -> list[Tensor]:
+    """The windows of a clip's sound as `fbanks` takes them; none where there is nothing to hear."""
+    sound = clip.load_sound()
+    try:
+        audible_loudness(sound)
+    except Inaudible:
+        return []
+    return encoder.windows(sound)
+
+
 def _encode_chunk(
     encoder: CAVMAEEncoder, chunk: list[_Loaded], stamps: dict[File, str], stores: _Stores
 ) -> None:
     """Runs the frozen towers on a chunk and stores what they give."""
+    c = encoder.model.config
     fbanks, images = [], []
     for loaded in chunk:
         clip = loaded.job.clip
         if loaded.waveforms is not None:
-            windows = encoder.fbanks(loaded.waveforms)
+            # No rows say that there is nothing to hear, to a later training too.
+            nothing = torch.zeros(0, c.frames, c.mel_bins)
+            windows = encoder.fbanks(loaded.waveforms) if loaded.waveforms else nothing
             fbanks.append((stamps[clip.sound], windows.half().cpu()))
         names = (stamps[clip.pictures[i]] for i in loaded.job.pictures)
         images += zip(names, loaded.images)
@@ -212,7 +249,8 @@ class Features:
     `windows` and `pictures`: each clip's rows in them; `labels` [N]: each clip's index in `words`, whose
     vectors are `f_t` [L, D]. For momentum "literal_shared", `tokens_v` [P, n, D], float16, are the pictures'
     tokens and `token_rows` each clip's rows in them. The arrays are tensors or `DiskStore`s: both are indexed
-    by a list of row numbers. `source` identifies the clips' labels and files, in the versions that were read.
+    by a list of row numbers. `source` identifies the clips' labels and files, in the versions that were read;
+    `left_out` are the clips besides these N that cannot be heard.
     """
 
     fbanks: Tensor | DiskStore
@@ -225,6 +263,7 @@ class Features:
     tokens_v: Tensor | DiskStore | None = None
     token_rows: tuple[Sequence[int], ...] = ()
     source: str = ""
+    left_out: tuple[Clip, ...] = ()
 
 
 @dataclass(frozen=True)

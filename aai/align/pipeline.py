@@ -25,7 +25,7 @@ from .batches import Batches
 from .calibrate import calibrate
 from .checkpoint import Checkpoint
 from .evaluate import label_accuracy
-from .features import Features, encode
+from .features import Features, encode, left_out_note
 from .recordings import groups_of
 from .settings import AlignSettings
 from .train import AlignResult, align
@@ -136,6 +136,11 @@ def align_clips(
     try:
         train = features(data.train, shared, 0)
         held_out = features(data.held_out, False, len(data.train)) if data.held_out else None
+        measured, left_out = len(held_out.labels) if held_out else 0, train.left_out
+        if held_out:
+            left_out += held_out.left_out
+        if callbacks.encoded:
+            callbacks.encoded(measured, left_out_note(left_out, clips))
         if checkpoint:
             about = _about(encoder, train, held_out, augment)
             checkpoint = replace(checkpoint, about=about, f_t=train.f_t)
@@ -157,7 +162,7 @@ def align_clips(
         encoder.known = calibrate(encoder, train, held_out, data.outside()) if data.outside else None
     finally:
         encoder.model.to(device)
-    return Aligned(result, len(data.train), len(train.words), len(data.held_out), before)
+    return Aligned(result, len(train.labels), len(train.words), measured, before, left_out)
 
 
 def align_encoder(
@@ -245,23 +250,27 @@ class AlignData:
 @dataclass(frozen=True)
 class Callbacks:
     """`encoding(clips done, clips)` and `step(step, steps, figures)` may raise to stop; `stopped(result)` is
-    called where the training ends early after a step or more: the encoder has the best weights so far."""
+    called where the training ends early after a step or more: the encoder has the best weights so far.
+    `encoded(held-out clips, note)` is told before the first step how many are measured, and which clips were
+    left out, since they cannot be heard; "" for none."""
 
     encoding: Callable[[int, int], None] | None = None
     step: Callable[[int, int, dict], None] | None = None
     stopped: Callable[[AlignResult], None] | None = None
+    encoded: Callable[[int, str], None] | None = None
 
 
 @dataclass(frozen=True)
 class Aligned:
     """The training's result, on how many clips of how many labels; how many clips were held out and, where it
-    was measured, how many of them were named right before."""
+    was measured, how many of them were named right before. `left_out` are the clips that cannot be heard."""
 
     result: AlignResult
     clips: int
     labels: int
     held_out: int = 0
     before: Share | None = None
+    left_out: tuple[Clip, ...] = ()
 
     @property
     def losses(self) -> list[float]:
@@ -276,9 +285,10 @@ class Aligned:
 
     def __str__(self) -> str:
         text = f"{len(self.losses)} steps on {self.clips} clips of {self.labels} labels"
-        if self.after is None or self.before is None:
-            return text
-        return (
-            f"{text}; held-out clips named right: {self.before} before, {self.after} after "
-            f"(step {self.result.step})"
-        )
+        if self.after is not None and self.before is not None:
+            text += (
+                f"; held-out clips named right: {self.before} before, {self.after} after "
+                f"(step {self.result.step})"
+            )
+        note = left_out_note(self.left_out, self.clips + self.held_out + len(self.left_out))
+        return f"{text}. {note}" if note else text

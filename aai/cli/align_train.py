@@ -165,7 +165,7 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
         print(f"Training stopped; the encoder so far is {path}.", file=sys.stderr)
 
     quiet = options.json or distributed.rank > 0
-    shown = _Progress(data, settings.steps, quiet, notify)
+    shown = _Progress(settings.steps, quiet, notify)
     with shown, figures_log(work, distributed) as log:
 
         def step(step: int, total: int, figures: dict) -> None:
@@ -178,7 +178,7 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
                 data,
                 settings,
                 Augment.named(options.augment, options.gain),
-                Callbacks(shown.encoding, step, keep if distributed.rank == 0 else None),
+                Callbacks(shown.encoding, step, keep if distributed.rank == 0 else None, shown.encoded),
                 measure_every=options.measure_every or _epoch(options, len(data.train)),
                 store=options.store or work / "towers",
                 checkpoint=Checkpoint(state, options.save_every, restart="--restart"),
@@ -318,6 +318,7 @@ def _report(options: argparse.Namespace, aligned: Aligned) -> None:
         "tau": result.tau,
         "held_out": aligned.held_out,
         "measured": result.measured,
+        "left_out": [str(clip.sound) for clip in aligned.left_out],
     }
     text = (
         f"{options.output}: {steps} steps on {aligned.clips} clips of {aligned.labels} labels, loss "
@@ -331,10 +332,10 @@ def _report(options: argparse.Namespace, aligned: Aligned) -> None:
 class _Progress(contextlib.ExitStack):
     """The bars of a training, one after the other, and a line for each measurement."""
 
-    def __init__(self, data: AlignData, steps: int, quiet: bool, notify: Callable[[str], None]):
+    def __init__(self, steps: int, quiet: bool, notify: Callable[[str], None]):
         super().__init__()
         self.steps, self.quiet, self.notify = steps, quiet, notify
-        self.held_out = len(data.held_out)
+        self.held_out = 0
         self.tick: Callable[[int], None] | None = None
         self.last = 0
 
@@ -343,10 +344,15 @@ class _Progress(contextlib.ExitStack):
             self.tick = self.enter_context(progress("encoding", clips, self.quiet))
         self.tick(done)
 
+    def encoded(self, held_out: int, note: str) -> None:
+        # Ends the bar of the encoding.
+        self.close()
+        self.held_out = held_out
+        if note:
+            self.notify(note)
+
     def step(self, step: int, figures: dict) -> None:
         if not self.last:
-            # Ends the bar of the encoding.
-            self.close()
             self.tick = self.enter_context(progress("training", self.steps, self.quiet))
         if step > self.last + 1:
             self.notify(f"goes on from step {step - 1}")

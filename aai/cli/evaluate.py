@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from .terminal import Commands, progress, report_table, say, seed
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..align.evaluate import Heard
     from ..audio import Sound
     from ..data.clips import Clip, File
     from ..encoders.base import SoundEncoder
@@ -104,7 +105,8 @@ def retrieval(options: argparse.Namespace) -> None:
             f"The {len(clips)} clips have {len(shown)} pictures; those that share one share a target."
         )
     for name, encoder in _encoders(options):
-        f_a, f_v, f_t = _embeddings(options, encoder, [clip.load_sound for clip in clips]), None, None
+        heard = _heard(options, encoder, [(str(clip.sound), clip.load_sound) for clip in clips])
+        f_v, f_t = None, None
         notes += _origin(name, encoder)
         if tower := _visual_tower(options, encoder):
             with progress("seeing", len(shown), options.json) as tick:
@@ -117,7 +119,8 @@ def retrieval(options: argparse.Namespace) -> None:
             if options.text or f_v is None:
                 raise
             notes.append(f"{name}: no text. {error}")
-        tables = retrieval_tables(f_a, f_v, f_t, torch.tensor(numbers), options.seed, pictures)
+        truth = torch.tensor(numbers)[heard.rows]
+        tables = retrieval_tables(heard.f_a, f_v, f_t, truth, options.seed, pictures[heard.rows])
         rows.append({"encoder": name, "subsets": tables})
         for table in tables:
             for direction in (direction for direction in DIRECTIONS if direction in table):
@@ -134,7 +137,8 @@ def retrieval(options: argparse.Namespace) -> None:
     lines.sort(key=lambda line: order[line[0]])
     head = ("subset", "encoder", "from, to", "R@1 %", "R@5 %", "R@10 %", "MedR", "set")
     report = {"data": str(options.data), "split": split, "encoders": rows, "paper": RETRIEVAL}
-    report_table(options, report, head, lines, notes)
+    report["left_out"] = list(map(str, heard.refusals))
+    report_table(options, report, head, lines, notes + _left_out(heard.refusals, len(clips)))
 
 
 def zeroshot(options: argparse.Namespace) -> None:
@@ -152,9 +156,10 @@ def zeroshot(options: argparse.Namespace) -> None:
     rows, lines, notes = [], [], [NO_TARGETS["zeroshot"]]
     for name, encoder in _encoders(options):
         notes += _origin(name, encoder)
-        f_a = _embeddings(options, encoder, [r.load_sound for r in recordings])
+        heard = _heard(options, encoder, [(str(r.path), r.load_sound) for r in recordings])
+        truth = torch.tensor(numbers)[heard.rows]
         for template in TEMPLATES["both" if options.text else "label"]:
-            top1 = nearest_label(f_a, _vectors(options, encoder, words, template), torch.tensor(numbers))
+            top1 = nearest_label(heard.f_a, _vectors(options, encoder, words, template), truth)
             rows.append({"encoder": name, "template": template, **_as_json(top1)})
             lines.append((name, template, _percent(top1.value), _interval(top1), name_of_set))
     for name, sets in ZERO_SHOT.items():
@@ -162,10 +167,12 @@ def zeroshot(options: argparse.Namespace) -> None:
             if name_of_set in (name_of, "ESC-10") or name_of_set not in ("ESC-50", "UrbanSound8K"):
                 lines.append((f"paper: {name}", "", f"{value:.2f}", "", name_of))
     notes.append(f"{len(recordings)} recordings of {len(words)} classes.")
+    notes += _left_out(heard.refusals, len(recordings))
     if not options.text:
         notes.append("Without --text only the encoder's own labels: the template was not tried.")
     head = ("encoder", "label as", "top-1 %", "95 % interval", "set")
     report = {"data": str(options.data), "set": name_of_set, "folds": folds, "labels": words}
+    report["left_out"] = list(map(str, heard.refusals))
     report_table(options, {**report, "encoders": rows, "paper": ZERO_SHOT}, head, lines, notes)
 
 
@@ -182,14 +189,15 @@ def audiotext(options: argparse.Namespace) -> None:
     for name, encoder in _encoders(options):
         notes += _origin(name, encoder)
         f_t = _vectors(options, encoder, words)
-        top1 = nearest_label(
-            _embeddings(options, encoder, [clip.load_sound for clip in clips]), f_t, torch.tensor(numbers)
-        )
+        heard = _heard(options, encoder, [(str(clip.sound), clip.load_sound) for clip in clips])
+        top1 = nearest_label(heard.f_a, f_t, torch.tensor(numbers)[heard.rows])
         rows.append({"encoder": name, **_as_json(top1)})
         lines.append((name, _percent(top1.value), _interval(top1), f"{len(words)} labels"))
     lines += [(f"paper: {name}", f"{value:.2f}", "", "VGGSound") for name, value in AUDIO_TEXT.items()]
     head = ("encoder", "top-1 %", "95 % interval", "set")
     report = {"data": str(options.data), "split": split, "labels": words, "encoders": rows}
+    report["left_out"] = list(map(str, heard.refusals))
+    notes += _left_out(heard.refusals, len(clips))
     report_table(options, {**report, "paper": AUDIO_TEXT}, head, lines, notes)
 
 
@@ -224,13 +232,18 @@ def _labels(clips: list) -> tuple[list[str], list[int]]:
     return words, [numbers[clip.label] for clip in clips]
 
 
-def _embeddings(
-    options: argparse.Namespace, encoder: SoundEncoder, loaders: list[Callable[[], Sound]]
-) -> Tensor:
+def _heard(
+    options: argparse.Namespace, encoder: SoundEncoder, sounds: list[tuple[str, Callable[[], Sound]]]
+) -> Heard:
     from ..align.evaluate import embed_sounds
 
-    with progress("hearing", len(loaders), options.json) as tick:
-        return embed_sounds(encoder, (load() for load in loaders), tick)
+    with progress("hearing", len(sounds), options.json) as tick:
+        return embed_sounds(encoder, sounds, tick)
+
+
+def _left_out(refusals: Sequence[InputError], total: int) -> list[str]:
+    """The note on what was not measured, where there is any."""
+    return [f"{len(refusals)} of {total} sounds left out; the first: {refusals[0]}"] if refusals else []
 
 
 def _origin(name: str, encoder: SoundEncoder) -> list[str]:

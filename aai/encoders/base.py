@@ -101,28 +101,38 @@ class VisualEncoder(SoundEncoder, Protocol):
         """The weights that pictures pass: training the audio branch leaves them as they are."""
 
 
-def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEmbedding:
-    """One sound through an encoder, with its loudness.
+class Inaudible(InputError):
+    """A sound in which there is nothing to hear."""
 
-    Raises InputError for silence (no part of it above BS.1770's gate of -70 LUFS) and for less than
-    SHORTEST seconds.
+
+def audible_loudness(sound: Sound, name: str = "") -> float:
+    """The loudness in LUFS of a sound that can be heard.
+
+    Raises Inaudible for silence (no part of it above BS.1770's gate of -70 LUFS), also where the channels
+    leave none when they are mixed, and for less than SHORTEST seconds.
     """
     called = f"'{name}'" if name else "The sound"
     if sound.seconds < SHORTEST:
-        raise InputError(
+        raise Inaudible(
             f"{called} lasts {sound.seconds:.2f} s, too short to hear: take {SHORTEST:g} s or more."
         )
     level = loudness(sound)
     # A constant has an edge where it begins, which passes the gate.
     swing = replace(sound, waveform=sound.waveform - sound.waveform.mean(-1, keepdim=True))
     if SILENCE_LUFS in (level, loudness(swing)):
-        raise InputError(
+        raise Inaudible(
             f"{called} is silent (below -70 LUFS): choose a part with sound in it, or make it louder."
         )
     if len(sound.waveform) > 1 and loudness(sound.mono()) == SILENCE_LUFS:
-        raise InputError(
+        raise Inaudible(
             f"{called} has channels that cancel each other out when they are mixed: take one of them alone."
         )
+    return level
+
+
+def encode_sound(encoder: SoundEncoder, sound: Sound, name: str = "") -> SoundEmbedding:
+    """One sound through an encoder, with its loudness. Raises Inaudible as `audible_loudness` does."""
+    level = audible_loudness(sound, name)
     f_a = encoder.embed([sound], own_length=True)[0].cpu()
     return SoundEmbedding(
         f_a,

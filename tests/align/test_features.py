@@ -9,7 +9,7 @@ import torch
 
 from aai.align.batches import Batches
 from aai.align.features import encode
-from aai.audio import save
+from aai.audio import Sound, save
 from aai.data.clips import scan
 from aai.encoders.cavmae import pool
 from aai.errors import InputError
@@ -98,3 +98,22 @@ def test_clips_that_share_pictures_share_their_rows_and_each_file_is_looked_up_o
     assert len(pictures) == 4 and {looked_up[path] for path in pictures} == {1}
     for rows in (features.pictures, features.token_rows):
         assert rows[1] is rows[2] is rows[3] and rows[0] is not rows[1]
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["memory", "store"])
+def test_clips_without_anything_to_hear_are_left_out(folder, features, tmp_path, make_encoder, tone, kept):
+    data = Path(shutil.copytree(folder, tmp_path / "data"))
+    wave = tone(300, 0.64, 5).waveform
+    for name, unheard in (("a", wave[:, :80]), ("b", torch.cat([wave, -wave])), ("c", 0 * wave)):
+        save(Sound(unheard, 16000), data / "low_hum" / f"{name}.wav")
+    for _ in range(2):
+        found = encode(make_encoder(), scan(data), store=tmp_path / "store" if kept else None)
+        assert [clip.sound.name for clip in found.left_out] == ["a.wav", "b.wav", "c.wav"]
+        assert torch.equal(found.labels, features.labels) and len(found.pictures) == len(found.windows) == 8
+        for ours, theirs in zip(found.windows, features.windows):
+            assert torch.equal(found.fbanks[list(ours)].half(), features.fbanks[list(theirs)])
+    for path in data.rglob("[0-3].wav"):
+        path.unlink()
+    save(Sound(0 * wave, 16000), data / "high_whistle" / "0.wav")
+    with pytest.raises(InputError, match=r"None of the 4 clips from '.*high_whistle/0.wav' on can be heard"):
+        encode(make_encoder(), scan(data))

@@ -1,5 +1,6 @@
 """Clips become features, and features an encoder that knows its classes."""
 
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -196,6 +197,25 @@ def test_one_call_takes_clips_to_an_encoder(folder, make_encoder):
     assert (encoder.space, encoder.labels) == ("words", ["high whistle", "low hum"])
     assert (encoder.notes["made_by"], encoder.notes["start"]) == ("a test", start.name)
     assert all(map(torch.equal, start.model.parameters(), before)) and start.labels[2:] == ["wind"]
+
+
+def test_clips_without_anything_to_hear_are_counted_and_named(folder, make_encoder, tmp_path, tone):
+    data = Path(shutil.copytree(folder, tmp_path / "data"))
+    for label in ("low_hum", "high_whistle"):
+        save(tone(300, 0.005, 5), data / label / "blip.wav")
+    clips, told = scan(data), []
+    blips = [clip for clip in clips if clip.sound.name == "blip.wav"]
+    train = [clip for clip in clips if clip.sound.name in ("0.wav", "1.wav", "2.wav")] + blips[1:]
+    held_out = [clip for clip in clips if clip.sound.name == "3.wav"] + blips[:1]
+    report = align_clips(
+        make_encoder(),
+        AlignData(train, held_out, Words()),
+        AlignSettings(steps=2, batch=6),
+        callbacks=Callbacks(encoded=lambda *said: told.append(said)),
+    )
+    assert (report.clips, report.held_out, report.left_out) == (6, 2, (blips[1], blips[0]))
+    note = f"2 of 10 clips left out, .* the first is '{re.escape(str(blips[1].sound))}'"
+    assert told[0][0] == 2 and re.match(note, told[0][1]) and told[0][1] in str(report)
 
 
 def test_a_copy_keeps_its_starts_padding(make_encoder):

@@ -287,6 +287,19 @@ def test_a_batch_that_cannot_be_shared_is_said_before_the_clips_are_encoded(aai,
     assert not Path("out.training").exists()
 
 
+def test_a_silent_clip_is_left_out_and_said(aai, folder, tmp_path):
+    shutil.copytree(folder / "data", tmp_path / "flawed")
+    save(Sound(torch.zeros(1, 10240), 16000), tmp_path / "flawed" / "rain" / "9.wav")
+    arguments = ("align", "train", "flawed", *TRAIN[3:], "--steps", "2", "--force")
+    code, out, _ = aai(*arguments)
+    said = "1 of 9 clips left out, which are silent, "
+    assert code == 0 and out.startswith(said) and str(Path("flawed", "rain", "9.wav")) in out
+    code, out, err = aai(*arguments, "--json")
+    report = json.loads(out)
+    assert report["clips"] == 8 and report["left_out"] == [str(Path("flawed", "rain", "9.wav"))]
+    assert said in err
+
+
 def test_a_class_with_one_clip_is_trained_on_and_not_measured(aai, folder, tmp_path):
     for label, count in (("dog", 3), ("rain", 1)):
         (tmp_path / "few" / label).mkdir(parents=True)

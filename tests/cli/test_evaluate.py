@@ -1,6 +1,8 @@
 """`aai eval` on SoundWorld: the tables beside the paper's rows, and one sentence for bad input."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -146,6 +148,35 @@ def test_a_rival_has_a_row_by_the_clip_of_its_space(aai, data, rival):
     pictures = torch.stack([clip.load_picture(clip.middle) for clip in clips])
     expected = retrieval(f_a, encoder.clip(clip).embed_images(pictures))
     assert table["sound to picture"] == expected and "sound to text" in table
+
+
+@pytest.fixture
+def flawed(data, tmp_path):
+    """The classes, each with three more sounds, with a picture each: silent, too short, of channels that
+    cancel out."""
+    folder = Path(shutil.copytree(data / "classes", tmp_path / "flawed"))
+    wave = synthesize("rain", 0.7, 500).waveform[:1]
+    for event in EVENTS:
+        for name, unheard in (("a", 0 * wave), ("b", wave[:, :80]), ("c", torch.cat([wave, -wave]))):
+            audio.save(audio.Sound(unheard, 16000), folder / event / f"{name}.wav")
+            shutil.copy(folder / event / "0.png", folder / event / f"{name}.png")
+    return folder
+
+
+@pytest.mark.parametrize("command", ["retrieval", "audiotext", "zeroshot"])
+def test_sounds_without_anything_to_hear_are_not_measured(aai, flawed, command):
+    _, out, _ = aai(command, "classes", "--text", "soundworld", "--json")
+    clean = json.loads(out)
+    code, out, _ = aai(command, str(flawed), "--text", "soundworld", "--json")
+    report = json.loads(out)
+    assert code == 0 and report["encoders"] == clean["encoders"]
+    assert clean["left_out"] == [] and len(report["left_out"]) == 9
+    assert str(flawed / "fire" / "a.wav") in report["left_out"][0] and "silent" in report["left_out"][0]
+    assert f"9 of 15 sounds left out; the first: {report['left_out'][0]}" in report["notes"]
+    for path in flawed.rglob("[01].wav"):
+        path.unlink()
+    code, out, err = aai(command, str(flawed), "--text", "soundworld")
+    assert code == 2 and not out and "None of the 9 sounds can be measured. '" in err.splitlines()[-1]
 
 
 def test_of_split_data_the_test_clips_are_measured(aai, data, tmp_path):
