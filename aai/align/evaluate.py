@@ -134,9 +134,10 @@ def embed_sounds(
             rows.append(number)
             yield sound
 
+    # The encoder takes a batch one by one and keeps what it hears of each: recordings may be of any length.
     parts, found = [], heard()
-    while part := list(islice(found, batch)):
-        parts.append(encoder.embed(part).float().cpu())
+    while len(part := encoder.embed(islice(found, batch))):
+        parts.append(part.float().cpu())
         if callback:
             callback(len(rows) + len(refusals))
     if not rows:

@@ -6,7 +6,7 @@ bridge (`bridged_clap.py`). `loaders.py` saves and loads them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -77,10 +77,10 @@ class SoundEncoder(Protocol):
     presence: Callable[[SoundEncoder, Sound], Tensor] | None
     notes: dict[str, str]
 
-    def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:
+    def embed(self, sounds: Iterable[Sound], *, own_length: bool = False) -> Tensor:
         """Sounds of any rate, channel count and length to [B, dim] of length one; with `own_length` as long
         as the features are before they are normalised, for eq. 6 to the letter. CLAP and a bridge only give
-        length one."""
+        length one. The sounds are taken one by one, and no more of each is kept than its windows."""
 
     def to(self, device: torch.device | str) -> SoundEncoder:
         """Moves the towers to a device; returns the encoder. Embeddings come from there."""

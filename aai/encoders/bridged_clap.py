@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +88,7 @@ class BridgedCLAP:
         self.tau, self.name, self.space, self.notes = tau, name, space, dict(notes or {})
         self.rate, self.seconds, self.dim = clap.rate, clap.seconds, len(bridge.mean_y)
 
-    def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:
+    def embed(self, sounds: Iterable[Sound], *, own_length: bool = False) -> Tensor:
         """Sounds of any rate, channel count and length to [B, dim] of length one, the only one they have
         here."""
         return self.bridge(self.clap.embed(sounds))

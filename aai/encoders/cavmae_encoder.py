@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import torch
@@ -125,7 +125,7 @@ class CAVMAEEncoder:
         return [F.pad(part, (0, size - len(part))) for part in parts]
 
     @torch.no_grad()
-    def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:
+    def embed(self, sounds: Iterable[Sound], *, own_length: bool = False) -> Tensor:
         """Sounds of any rate, channel count and length to [B, dim] of length one. With `own_length` they are
         as long as their windows' features are on average."""
         windows = [self.windows(sound) for sound in sounds]

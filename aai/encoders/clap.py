@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -91,12 +91,12 @@ class CLAPEncoder:
         self.tau, self.space, self.known = 0.05, "clap", None
 
     @torch.no_grad()
-    def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:
+    def embed(self, sounds: Iterable[Sound], *, own_length: bool = False) -> Tensor:
         """Sounds of any rate, channel count and length to [B, dim] of length one, the only one they have
         here."""
-        if not sounds:
-            return torch.zeros(0, self.dim)
         embeddings = [[self._embed_window(w) for w in windows(s, self.rate, self.seconds)] for s in sounds]
+        if not embeddings:
+            return torch.zeros(0, self.dim)
         return F.normalize(torch.stack([torch.cat(parts).mean(0) for parts in embeddings]), dim=-1)
 
     def to(self, device: torch.device | str) -> CLAPEncoder:

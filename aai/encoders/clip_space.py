@@ -8,7 +8,7 @@ with a table of labels that the CLIP has read (`name_words`) their sounds are tr
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +99,7 @@ class CLIPSpaceEncoder:
         return self.tower.state_dict(), {}
 
     @torch.no_grad()
-    def embed(self, sounds: list[Sound], *, own_length: bool = False) -> Tensor:
+    def embed(self, sounds: Iterable[Sound], *, own_length: bool = False) -> Tensor:
         """Sounds of any rate, channel count and length to [B, dim] of length one, the only one they have
         here."""
         rows = [torch.zeros(0, self.dim)]

@@ -1,9 +1,12 @@
+import weakref
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from aai.align.evaluate import label_accuracy, per_class, retrieval_tables
+from aai.align.evaluate import embed_sounds, label_accuracy, per_class, retrieval_tables
 from aai.metrics import retrieval
 
 
@@ -75,3 +78,24 @@ def test_a_long_clip_is_measured_in_parts():
     features = SimpleNamespace(fbanks=fbanks, windows=windows, f_t=torch.eye(2), labels=torch.arange(2))
     found = label_accuracy(model, features)
     assert (found.hits, found.count) == (2, 2) and sum(sizes) == 150 and max(sizes) <= 64
+
+
+@pytest.mark.parametrize("padding", ["waveform", "fbank", "none"])
+def test_recordings_are_let_go_as_they_are_heard(make_encoder, tone, padding):
+    """Sixteen of three minutes at 48 kHz would be two gigabytes."""
+    encoder = make_encoder()
+    encoder.padding = padding
+    alive, most = weakref.WeakSet(), 0
+
+    def load(number):
+        nonlocal most
+        sound = tone(200 + 40 * number, 0.5 + 0.2 * (number % 7), number)
+        alive.add(sound.waveform)
+        most = max(most, len(alive))
+        # Of another rate: what is kept is a sound of its own.
+        return replace(sound, rate=24000)
+
+    found = embed_sounds(encoder, [(str(number), partial(load, number)) for number in range(19)])
+    assert most <= 3 and found.rows == list(range(19)) and not found.refusals
+    assert torch.equal(found.f_a[:16], encoder.embed([load(number) for number in range(16)]))
+    assert torch.equal(found.f_a[16:], encoder.embed([load(number) for number in range(16, 19)]))

@@ -34,6 +34,7 @@ def test_with_a_memory_a_sound_becomes_the_text_that_it_is_nearest_to():
 
 def test_the_encoder_is_kept_whole(clap_folder, tmp_path):
     encoder = BridgedCLAP(load_folder(clap_folder)[0], filled(), ["rain"], torch.randn(1, 10))
+    assert encoder.embed(iter(())).shape == (0, 10)
     assert not encoder.sees and encoder.dim == 10 and encoder.to("cpu") is encoder
     loaders.save(encoder, tmp_path / "clap.safetensors", torch.float32)
     again = loaders.load(tmp_path / "clap.safetensors")

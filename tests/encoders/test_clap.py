@@ -72,6 +72,7 @@ def test_odd_sounds_are_heard(clap):
     together = clap[0].embed(sounds)
     torch.testing.assert_close(together.norm(dim=-1), torch.ones(3))
     torch.testing.assert_close(together[1:2], clap[0].embed(sounds[1:2]))
+    assert torch.equal(clap[0].embed(iter(sounds)), together) and clap[0].embed(iter(())).shape == (0, 24)
     assert clap[0].embed([]).shape == (0, 24) and clap[1].embed([]).shape == (0, 24)
 
 
