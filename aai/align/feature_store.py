@@ -1,9 +1,10 @@
 """The frozen towers' features of files, kept on disk or in memory: an epoch then runs the audio tower only.
 
 A `DiskStore` is a growing array [N, ...] in a folder: raw numbers that are memory-mapped, and a journal that
-says which file gave which rows. A row counts once its line is in the journal, so a process that is killed
-loses a few files' work. Each process writes parts of its own and all read all parts: several trainings may
-share one store, at the same time too.
+says which file gave which rows. A row counts once its line is in the journal and its numbers are there, so a
+process that is killed loses a few files' work, and so does a store that was torn while it was copied. Each
+process writes parts of its own and all read all parts: several trainings may share one store, at the same
+time too.
 """
 
 from __future__ import annotations
@@ -64,6 +65,16 @@ def _lines(journal: Path) -> list[bytes]:
     return journal.read_bytes().split(b"\n")[:-1]
 
 
+def _entry(line: bytes) -> tuple[str, int] | None:
+    """A journal's line: the file and how many rows it gave; None where it is torn."""
+    try:
+        entry = json.loads(line)
+        name, rows = entry["file"], entry["rows"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return (name, rows) if isinstance(name, str) and type(rows) is int and rows >= 0 else None
+
+
 def _key(stamp: str) -> bytes:
     # There may be millions of pictures: their paths would take gigabytes. A path need not be valid Unicode.
     return hashlib.blake2b(stamp.encode(errors="surrogatepass"), digest_size=12).digest()
@@ -113,19 +124,32 @@ class DiskStore:
         self.data, self.journal = part.with_suffix(".bin"), part.with_suffix(".jsonl")
 
     def reopen(self) -> DiskStore:
-        """Reads the journals again, and with them the rows of every process; all rows get new numbers."""
+        """Reads the journals again, and with them the rows of every process; all rows get new numbers.
+
+        What a copy or a power cut has torn does not count, so that its files are encoded again.
+        """
         self.known: dict[bytes, range] = {}
         self.maps: list[np.ndarray] = []
         self.first = [0]
         for journal in sorted(self.folder.glob("*.jsonl")):
-            end = self.first[-1]
-            for line in _lines(journal):
-                row = json.loads(line)
-                self.known[_key(row["file"])] = range(end, end + row["rows"])
-                end += row["rows"]
-            if end > self.first[-1]:
-                shape = (end - self.first[-1], self.width)
-                self.maps.append(np.memmap(journal.with_suffix(".bin"), self.dtype, "r", shape=shape))
+            data = journal.with_suffix(".bin")
+            try:
+                lines = _lines(journal)
+                stored = data.stat().st_size // (self.width * self.dtype.itemsize) if lines else 0
+                rows = np.memmap(data, self.dtype, "r", shape=(stored, self.width)) if stored else None
+            except OSError:
+                continue
+            begin = end = self.first[-1]
+            for line in lines:
+                entry = _entry(line)
+                # Where the rows behind a torn line are, nothing tells.
+                if entry is None or end + entry[1] > begin + stored:
+                    break
+                name, count = entry
+                self.known[_key(name)] = range(end, end + count)
+                end += count
+            if end > begin:
+                self.maps.append(rows)
                 self.first.append(end)
         return self
 
@@ -159,6 +183,8 @@ class DiskStore:
             with self.journal.open("a", encoding="utf-8") as file:
                 for name, rows in entries:
                     file.write(json.dumps({"file": name, "rows": len(rows)}) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             # After a partial write, the next rows would not be where the journal says.
             self._begin_part()

@@ -58,6 +58,48 @@ def test_what_was_being_written_when_it_stopped_does_not_count(tmp_path, journal
         assert torch.equal(again[again.find("rain")], rows(2))
 
 
+LINES = [b'{"file": "rain", "rows": 2}\n', b'{"file": "dog", "rows": 1}\n', b'{"file": "fire", "rows": 3}\n']
+
+
+def cut_to(size):
+    return lambda store: os.truncate(store.data, size)
+
+
+def journal_of(*lines):
+    return lambda store: store.journal.write_bytes(b"".join(lines))
+
+
+@pytest.mark.parametrize(
+    "tear, kept",
+    [
+        (cut_to(3 * 24 + 10), 2),
+        (cut_to(2 * 24), 1),
+        (cut_to(10), 0),
+        (lambda store: store.data.unlink(), 0),
+        (journal_of(*LINES, b"\0" * 20 + b"\n"), 3),
+        (journal_of(LINES[0], b"\0" * 20 + b"\n", LINES[2]), 1),
+        (journal_of(LINES[0], LINES[1].replace(b"rows", b"rws"), LINES[2]), 1),
+        (journal_of(LINES[0], LINES[1].replace(b"1", b"-1"), LINES[2]), 1),
+        (journal_of(b"[]\n", *LINES), 0),
+        (journal_of(b"\xff\n", *LINES), 0),
+    ],
+)
+def test_what_was_torn_does_not_count(tmp_path, tear, kept):
+    """A store that was copied in part, or that a power cut has torn."""
+    store = open_rows(tmp_path)
+    given = {"rain": rows(2), "dog": rows(1, 1), "fire": rows(3, 2)}
+    store.add(list(given.items()))
+    whole = open_rows(tmp_path)
+    whole.add([("wind", rows(2, 3))])
+    tear(store)
+    again = open_rows(tmp_path)
+    assert [name for name in given if again.find(name)] == list(given)[:kept]
+    again.add([(name, values) for name, values in given.items() if again.find(name) is None])
+    for array in (again.reopen(), open_rows(tmp_path)):
+        for name, values in {**given, "wind": rows(2, 3)}.items():
+            assert torch.equal(array[array.find(name)], values)
+
+
 def test_a_changed_file_is_another_one(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(b"one")
