@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..encoders.base import Inaudible, audible_loudness
+from ..encoders.base import audible_loudness
 from ..errors import InputError
 from ..metrics import Share, nearest_label, retrieval
 
@@ -101,12 +101,18 @@ def retrieval_tables(
 
 
 @dataclass(frozen=True)
-class Heard:
-    """K of N sounds: their embeddings [K, dim], their numbers, and why the others were left out."""
+class Embedded:
+    """K of N files: their embeddings [K, dim], their numbers, and why the others were left out."""
 
-    f_a: Tensor
+    features: Tensor
     rows: list[int]
-    refusals: list[InputError]
+    refusals: list[str]
+
+    def places(self, numbers: Tensor) -> Tensor:
+        """Where among `features` the files of these numbers [M] are; -1 for those that were left out."""
+        places = torch.full((len(self.rows) + len(self.refusals),), -1)
+        places[self.rows] = torch.arange(len(self.rows))
+        return places[numbers]
 
 
 def embed_sounds(
@@ -114,22 +120,22 @@ def embed_sounds(
     sounds: Iterable[tuple[str, Callable[[], Sound]]],
     callback: Callable[[int], None] | None = None,
     batch: int = 16,
-) -> Heard:
+) -> Embedded:
     """Named sounds, read as they are needed; `callback(done)` may raise to stop.
 
-    Those without anything to hear (`audible_loudness`) are left out. Raises InputError where that is all of
-    them.
+    Those that cannot be read, or have nothing to hear (`audible_loudness`), are left out. Raises InputError
+    where that is all of them.
     """
     rows: list[int] = []
-    refusals: list[InputError] = []
+    refusals: list[str] = []
 
     def heard() -> Iterator[Sound]:
         for number, (name, load) in enumerate(sounds):
-            sound = load()
             try:
+                sound = load()
                 audible_loudness(sound, name)
-            except Inaudible as refusal:
-                refusals.append(refusal)
+            except InputError as refusal:
+                refusals.append(str(refusal))
                 continue
             rows.append(number)
             yield sound
@@ -140,18 +146,32 @@ def embed_sounds(
         parts.append(part.float().cpu())
         if callback:
             callback(len(rows) + len(refusals))
-    if not rows:
-        raise InputError(f"None of the {len(refusals)} sounds can be measured. {refusals[0]}")
-    return Heard(torch.cat(parts), rows, refusals)
+    return _embedded(parts, rows, refusals, "sounds")
 
 
 def embed_pictures(
-    encoder: SoundEncoder, pictures: Iterable[Tensor], callback: Callable[[int], None] | None = None
-) -> Tensor:
-    """Pictures [3, H, W] in [0, 1], each of its own size, to [N, dim]."""
-    parts = []
-    for done, picture in enumerate(pictures, 1):
-        parts.append(encoder.embed_images(picture[None]).float().cpu())
+    encoder: SoundEncoder,
+    pictures: Iterable[Callable[[], Tensor]],
+    callback: Callable[[int], None] | None = None,
+) -> Embedded:
+    """Pictures [3, H, W] in [0, 1], each of its own size, read as they are needed; as `embed_sounds`."""
+    parts: list[Tensor] = []
+    rows: list[int] = []
+    refusals: list[str] = []
+    for number, load in enumerate(pictures):
+        try:
+            picture = load()
+        except InputError as refusal:
+            refusals.append(str(refusal))
+        else:
+            rows.append(number)
+            parts.append(encoder.embed_images(picture[None]).float().cpu())
         if callback:
-            callback(done)
-    return torch.cat(parts)
+            callback(number + 1)
+    return _embedded(parts, rows, refusals, "pictures")
+
+
+def _embedded(parts: list[Tensor], rows: list[int], refusals: list[str], kind: str) -> Embedded:
+    if not rows:
+        raise InputError(f"None of the {len(refusals)} {kind} can be measured. {refusals[0]}")
+    return Embedded(torch.cat(parts), rows, refusals)

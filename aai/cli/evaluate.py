@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from .terminal import Commands, progress, report_table, say, seed
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..align.evaluate import Heard
+    from ..align.evaluate import Embedded
     from ..audio import Sound
     from ..data.clips import Clip, File
     from ..encoders.base import SoundEncoder
@@ -100,17 +100,21 @@ def retrieval(options: argparse.Namespace) -> None:
     places = {file: place for place, file in enumerate(shown)}
     pictures = torch.tensor([places[clip.pictures[clip.middle]] for clip in clips])
     rows, lines, notes = [], [], [NO_TARGETS["retrieval"]]
+    refusals: list[str] = []
+    left_out = 0
     if len(shown) < len(clips):
         notes.append(
             f"The {len(clips)} clips have {len(shown)} pictures; those that share one share a target."
         )
     for name, encoder in _encoders(options):
         heard = _heard(options, encoder, [(str(clip.sound), clip.load_sound) for clip in clips])
-        f_v, f_t = None, None
+        f_v, f_t, own, refusals = None, None, pictures, [*refusals, *heard.refusals]
         notes += _origin(name, encoder)
         if tower := _visual_tower(options, encoder):
             with progress("seeing", len(shown), options.json) as tick:
-                f_v = embed_pictures(tower, (clip.load_picture(clip.middle) for clip in shown.values()), tick)
+                loaders = [partial(clip.load_picture, clip.middle) for clip in shown.values()]
+                seen = embed_pictures(tower, loaders, tick)
+            f_v, own, refusals = seen.features, seen.places(pictures), [*refusals, *seen.refusals]
         else:
             notes.append(f"{name} has no visual tower, so it finds no pictures.")
         try:
@@ -119,8 +123,13 @@ def retrieval(options: argparse.Namespace) -> None:
             if options.text or f_v is None:
                 raise
             notes.append(f"{name}: no text. {error}")
-        truth = torch.tensor(numbers)[heard.rows]
-        tables = retrieval_tables(heard.f_a, f_v, f_t, truth, options.seed, pictures[heard.rows])
+        whole = own[heard.rows] >= 0
+        if not whole.any():
+            raise InputError(f"None of the {len(clips)} clips can be measured. {refusals[0]}")
+        kept = torch.tensor(heard.rows)[whole]
+        left_out = max(left_out, len(clips) - len(kept))
+        truth = torch.tensor(numbers)[kept]
+        tables = retrieval_tables(heard.features[whole], f_v, f_t, truth, options.seed, own[kept])
         rows.append({"encoder": name, "subsets": tables})
         for table in tables:
             for direction in (direction for direction in DIRECTIONS if direction in table):
@@ -137,8 +146,9 @@ def retrieval(options: argparse.Namespace) -> None:
     lines.sort(key=lambda line: order[line[0]])
     head = ("subset", "encoder", "from, to", "R@1 %", "R@5 %", "R@10 %", "MedR", "set")
     report = {"data": str(options.data), "split": split, "encoders": rows, "paper": RETRIEVAL}
-    report["left_out"] = list(map(str, heard.refusals))
-    report_table(options, report, head, lines, notes + _left_out(heard.refusals, len(clips)))
+    refusals = list(dict.fromkeys(refusals))
+    notes += _left_out(refusals, left_out, len(clips))
+    report_table(options, {**report, "left_out": refusals}, head, lines, notes)
 
 
 def zeroshot(options: argparse.Namespace) -> None:
@@ -159,7 +169,7 @@ def zeroshot(options: argparse.Namespace) -> None:
         heard = _heard(options, encoder, [(str(r.path), r.load_sound) for r in recordings])
         truth = torch.tensor(numbers)[heard.rows]
         for template in TEMPLATES["both" if options.text else "label"]:
-            top1 = nearest_label(heard.f_a, _vectors(options, encoder, words, template), truth)
+            top1 = nearest_label(heard.features, _vectors(options, encoder, words, template), truth)
             rows.append({"encoder": name, "template": template, **_as_json(top1)})
             lines.append((name, template, _percent(top1.value), _interval(top1), name_of_set))
     for name, sets in ZERO_SHOT.items():
@@ -167,13 +177,13 @@ def zeroshot(options: argparse.Namespace) -> None:
             if name_of_set in (name_of, "ESC-10") or name_of_set not in ("ESC-50", "UrbanSound8K"):
                 lines.append((f"paper: {name}", "", f"{value:.2f}", "", name_of))
     notes.append(f"{len(recordings)} recordings of {len(words)} classes.")
-    notes += _left_out(heard.refusals, len(recordings))
+    notes += _left_out(heard.refusals, len(heard.refusals), len(recordings))
     if not options.text:
         notes.append("Without --text only the encoder's own labels: the template was not tried.")
     head = ("encoder", "label as", "top-1 %", "95 % interval", "set")
     report = {"data": str(options.data), "set": name_of_set, "folds": folds, "labels": words}
-    report["left_out"] = list(map(str, heard.refusals))
-    report_table(options, {**report, "encoders": rows, "paper": ZERO_SHOT}, head, lines, notes)
+    report |= {"encoders": rows, "left_out": heard.refusals, "paper": ZERO_SHOT}
+    report_table(options, report, head, lines, notes)
 
 
 def audiotext(options: argparse.Namespace) -> None:
@@ -190,15 +200,15 @@ def audiotext(options: argparse.Namespace) -> None:
         notes += _origin(name, encoder)
         f_t = _vectors(options, encoder, words)
         heard = _heard(options, encoder, [(str(clip.sound), clip.load_sound) for clip in clips])
-        top1 = nearest_label(heard.f_a, f_t, torch.tensor(numbers)[heard.rows])
+        top1 = nearest_label(heard.features, f_t, torch.tensor(numbers)[heard.rows])
         rows.append({"encoder": name, **_as_json(top1)})
         lines.append((name, _percent(top1.value), _interval(top1), f"{len(words)} labels"))
     lines += [(f"paper: {name}", f"{value:.2f}", "", "VGGSound") for name, value in AUDIO_TEXT.items()]
     head = ("encoder", "top-1 %", "95 % interval", "set")
     report = {"data": str(options.data), "split": split, "labels": words, "encoders": rows}
-    report["left_out"] = list(map(str, heard.refusals))
-    notes += _left_out(heard.refusals, len(clips))
-    report_table(options, {**report, "paper": AUDIO_TEXT}, head, lines, notes)
+    report |= {"left_out": heard.refusals, "paper": AUDIO_TEXT}
+    notes += _left_out(heard.refusals, len(heard.refusals), len(clips))
+    report_table(options, report, head, lines, notes)
 
 
 def _check_output(options: argparse.Namespace) -> None:
@@ -234,16 +244,16 @@ def _labels(clips: list) -> tuple[list[str], list[int]]:
 
 def _heard(
     options: argparse.Namespace, encoder: SoundEncoder, sounds: list[tuple[str, Callable[[], Sound]]]
-) -> Heard:
+) -> Embedded:
     from ..align.evaluate import embed_sounds
 
     with progress("hearing", len(sounds), options.json) as tick:
         return embed_sounds(encoder, sounds, tick)
 
 
-def _left_out(refusals: Sequence[InputError], total: int) -> list[str]:
-    """The note on what was not measured, where there is any."""
-    return [f"{len(refusals)} of {total} sounds left out; the first: {refusals[0]}"] if refusals else []
+def _left_out(refusals: list[str], count: int, total: int) -> list[str]:
+    """The note on clips that were not measured, where there are any."""
+    return [f"{count} of {total} clips left out; the first: {refusals[0]}"] if refusals else []
 
 
 def _origin(name: str, encoder: SoundEncoder) -> list[str]:

@@ -97,5 +97,5 @@ def test_recordings_are_let_go_as_they_are_heard(make_encoder, tone, padding):
 
     found = embed_sounds(encoder, [(str(number), partial(load, number)) for number in range(19)])
     assert most <= 3 and found.rows == list(range(19)) and not found.refusals
-    assert torch.equal(found.f_a[:16], encoder.embed([load(number) for number in range(16)]))
-    assert torch.equal(found.f_a[16:], encoder.embed([load(number) for number in range(16, 19)]))
+    assert torch.equal(found.features[:16], encoder.embed([load(number) for number in range(16)]))
+    assert torch.equal(found.features[16:], encoder.embed([load(number) for number in range(16, 19)]))

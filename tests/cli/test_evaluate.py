@@ -152,31 +152,59 @@ def test_a_rival_has_a_row_by_the_clip_of_its_space(aai, data, rival):
 
 @pytest.fixture
 def flawed(data, tmp_path):
-    """The classes, each with three more sounds, with a picture each: silent, too short, of channels that
-    cancel out."""
+    """The classes, each with four more sounds, with a picture each: silent, too short, of channels that
+    cancel out, and torn."""
     folder = Path(shutil.copytree(data / "classes", tmp_path / "flawed"))
     wave = synthesize("rain", 0.7, 500).waveform[:1]
     for event in EVENTS:
         for name, unheard in (("a", 0 * wave), ("b", wave[:, :80]), ("c", torch.cat([wave, -wave]))):
             audio.save(audio.Sound(unheard, 16000), folder / event / f"{name}.wav")
+        (folder / event / "d.wav").write_bytes(b"RIFF torn")
+        for name in "abcd":
             shutil.copy(folder / event / "0.png", folder / event / f"{name}.png")
     return folder
 
 
 @pytest.mark.parametrize("command", ["retrieval", "audiotext", "zeroshot"])
-def test_sounds_without_anything_to_hear_are_not_measured(aai, flawed, command):
-    _, out, _ = aai(command, "classes", "--text", "soundworld", "--json")
-    clean = json.loads(out)
-    code, out, _ = aai(command, str(flawed), "--text", "soundworld", "--json")
+def test_sounds_that_cannot_be_heard_are_not_measured(aai, flawed, command):
+    rest = ("--text", "soundworld", "--json")
+    clean = json.loads(aai(command, "classes", *rest)[1])
+    code, out, _ = aai(command, str(flawed), *rest)
     report = json.loads(out)
     assert code == 0 and report["encoders"] == clean["encoders"]
-    assert clean["left_out"] == [] and len(report["left_out"]) == 9
-    assert str(flawed / "fire" / "a.wav") in report["left_out"][0] and "silent" in report["left_out"][0]
-    assert f"9 of 15 sounds left out; the first: {report['left_out'][0]}" in report["notes"]
+    assert clean["left_out"] == [] and len(report["left_out"]) == 12
+    first, *_, torn = report["left_out"]
+    assert str(flawed / "fire" / "a.wav") in first and "silent" in first
+    assert str(flawed / "rain" / "d.wav") in torn
+    assert f"12 of 18 clips left out; the first: {first}" in report["notes"]
     for path in flawed.rglob("[01].wav"):
         path.unlink()
-    code, out, err = aai(command, str(flawed), "--text", "soundworld")
-    assert code == 2 and not out and "None of the 9 sounds can be measured. '" in err.splitlines()[-1]
+    code, out, err = aai(command, str(flawed), *rest)
+    assert code == 2 and not out and "None of the 12 sounds can be measured. '" in err.splitlines()[-1]
+
+
+def test_clips_whose_picture_cannot_be_read_are_not_measured(aai, data, flawed):
+    for path in flawed.rglob("[a-d].*"):
+        path.unlink()
+    (flawed / "rain" / "1.wav").write_bytes(b"RIFF torn")
+    (flawed / "fire" / "0.png").write_bytes(b"torn")
+    both = ("--encoder", "soundworld", "--encoder", "soundworld", "--text", "soundworld", "--json")
+    code, out, _ = aai("retrieval", str(flawed), *both)
+    report = json.loads(out)
+    assert code == 0 and len(report["left_out"]) == 2
+    assert [name in told for name, told in zip(("1.wav", "0.png"), report["left_out"])] == [True, True]
+    assert f"2 of 6 clips left out; the first: {report['left_out'][0]}" in report["notes"]
+    # As though the two had never been there.
+    shutil.copytree(flawed, flawed.with_name("rest"))
+    for name in ("rain/1", "fire/0"):
+        for suffix in (".wav", ".png"):
+            (flawed.with_name("rest") / name).with_suffix(suffix).unlink()
+    rest = json.loads(aai("retrieval", str(flawed.with_name("rest")), *both)[1])
+    assert report["encoders"] == rest["encoders"]
+    for path in flawed.rglob("*.png"):
+        path.write_bytes(b"torn")
+    code, out, err = aai("retrieval", str(flawed), *both)
+    assert code == 2 and not out and "None of the 6 pictures can be measured. '" in err.splitlines()[-1]
 
 
 def test_of_split_data_the_test_clips_are_measured(aai, data, tmp_path):
