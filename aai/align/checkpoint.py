@@ -52,6 +52,8 @@ def _check(tensors: dict[str, Tensor], facts: dict) -> None:
     best = facts["best"]
     if best is not None and (len(best) != 3 or not all(isinstance(x, int | float | None) for x in best)):
         raise ValueError(f"its best step is {best}")
+    if not isinstance(facts.get("measured"), int | float | None):
+        raise ValueError(f"its last measure is {facts['measured']}")
     curve = tensors["curve"]
     if curve.ndim != 2 or curve.shape[1] != len(FIGURES):
         raise ValueError(f"its curve is {list(curve.shape)}")
@@ -107,8 +109,8 @@ class Best:
 @dataclass
 class TrainingState:
     """What a step of `align` changes: the tuned weights, their twin's, Adam's moments, the temperature, the
-    random numbers and, where the batches have one, their place in the data; the losses of every step, and the
-    weights that measured best so far."""
+    random numbers and, where the batches have one, their place in the data; the losses of every step, the
+    weights that measured best so far, and what was measured last."""
 
     parameters: list[Tensor]
     followers: list[Tensor]
@@ -118,6 +120,7 @@ class TrainingState:
     batches: object
     curve: list[dict[str, float]] = field(default_factory=list)
     best: Best | None = None
+    measured: float | None = None
 
     def save(self, checkpoint: Checkpoint, settings: AlignSettings) -> None:
         """Writes the state in one move. Raises InputError where it cannot be written."""
@@ -137,6 +140,7 @@ class TrainingState:
             "settings": asdict(settings),
             "about": checkpoint.about,
             "best": [self.best.measured, self.best.step, self.best.tau] if self.best else None,
+            "measured": self.measured,
         }
         # Copies: safetensors takes no two names for one memory.
         tensors = {k: v.detach().to("cpu", copy=True) for k, v in tensors.items()}
@@ -199,6 +203,8 @@ class TrainingState:
             place = {k.removeprefix("batches."): v for k, v in tensors.items() if k.startswith("batches.")}
             self.batches.restore(place)
         self.curve = curve_of(tensors)
+        # 0.1.0 kept the best alone.
+        self.measured = facts.get("measured")
         if facts["best"]:
             device = self.parameters[0].device
             measured, step, tau = facts["best"]

@@ -279,16 +279,26 @@ class Aligned:
 
     @property
     def after(self) -> Share | None:
-        """How many held-out clips the kept weights name right."""
-        measured = self.result.measured
+        """How many held-out clips the kept weights name right, which were chosen for it."""
+        return self._share(self.result.measured)
+
+    @property
+    def last(self) -> Share | None:
+        """How many held-out clips the last step's weights name right."""
+        return self._share(self.result.last)
+
+    def _share(self, measured: float | None) -> Share | None:
         return None if measured is None else Share(round(measured * self.held_out), self.held_out)
 
     def __str__(self) -> str:
         text = f"{len(self.losses)} steps on {self.clips} clips of {self.labels} labels"
         if self.after is not None and self.before is not None:
+            # No intervals: those are for clips that have chosen nothing.
             text += (
-                f"; held-out clips named right: {self.before} before, {self.after} after "
-                f"(step {self.result.step})"
+                f"; held-out clips named right: {self.before.hits} of {self.held_out} before, "
+                f"{self.after.hits} after step {self.result.step}, which was chosen on them"
             )
+            if self.last is not None:
+                text += f", {self.last.hits} after the last"
         note = left_out_note(self.left_out, self.clips + self.held_out + len(self.left_out))
         return f"{text}. {note}" if note else text

@@ -43,12 +43,14 @@ class Pairs:
 @dataclass(frozen=True)
 class AlignResult:
     """Every step's losses ("loss", "a_t", "a_v", "l_t"), the temperature at the end, and the step (counted
-    from 1) whose weights the model now has, with what `measure` gave there."""
+    from 1) whose weights the model now has, with what `measure` gave there: the most of all steps that were
+    measured. `last` is what it gave the last time."""
 
     curve: list[dict[str, float]]
     tau: float
     step: int
     measured: float | None = None
+    last: float | None = None
 
 
 def _precision(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager:
@@ -220,7 +222,8 @@ class AlignTrainer:
         if state.best is None:
             return AlignResult(state.curve, state.tau.item(), len(state.curve))
         state.best.put(self.parameters)
-        return AlignResult(state.curve, state.best.tau, state.best.step, state.best.measured)
+        best = state.best
+        return AlignResult(state.curve, best.tau, best.step, best.measured, state.measured)
 
     def _patches_to_keep(self, batch: int) -> Tensor | None:
         """Patchout: the numbers [batch, n] of the patches to encode; None for all."""
@@ -285,7 +288,7 @@ def align(
             if measure and (due or last):
                 with torch.no_grad():
                     quality = distributed.agree(measure(model) if distributed.rank == 0 else 0.0)
-                figures["measured"] = quality
+                figures["measured"] = state.measured = quality
                 if state.best is None or quality > state.best.measured:
                     state.best = trainer.snapshot(quality)
             if checkpoint and distributed.rank == 0 and ((step + 1) % checkpoint.every == 0 or last):

@@ -318,6 +318,7 @@ def _report(options: argparse.Namespace, aligned: Aligned) -> None:
         "tau": result.tau,
         "held_out": aligned.held_out,
         "measured": result.measured,
+        "measured_last": result.last,
         "left_out": [str(clip.sound) for clip in aligned.left_out],
     }
     text = (
@@ -325,7 +326,12 @@ def _report(options: argparse.Namespace, aligned: Aligned) -> None:
         f"{report['loss']:.3f}"
     )
     if result.measured is not None:
-        text += f"; step {result.step} names {result.measured:.1%} of {aligned.held_out} held-out clips"
+        text += (
+            f"; step {result.step} names {result.measured:.1%} of {aligned.held_out} held-out clips, on "
+            "which it was chosen"
+        )
+    if result.last is not None:
+        text += f"; the last step {result.last:.1%}"
     print_report(options, report, text)
 
 

@@ -93,10 +93,11 @@ def test_a_stopped_training_goes_on_to_the_same_curve_and_weights(model, pairs, 
     assert seen[0] == 6
     assert again.curve == whole.curve and again.tau == whole.tau
     assert (again.step, again.measured) == (whole.step, whole.measured) == (4, 0.9)
+    assert again.last == whole.last == 0.7
     for own, other in zip(models[2].parameters(), models[0].parameters()):
         assert torch.equal(own, other)
     finished, seen = run(copy.deepcopy(model), "stopped")
-    assert finished.curve == whole.curve and not seen
+    assert finished.curve == whole.curve and finished.last == 0.7 and not seen
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stopped", "whole"]
 
 

@@ -193,7 +193,12 @@ def test_one_call_takes_clips_to_an_encoder(folder, make_encoder):
     assert encoded == [(i, 8) for i in range(1, 9)] and steps == list(range(1, 41))
     assert report.before.value < 1 == report.after.value and report.after.count == report.held_out == 2
     assert report.result.step <= 40 == len(report.losses)
-    assert str(report).startswith("40 steps on 6 clips of 2 labels; held-out clips named right: ")
+    assert report.last.hits <= 2 == report.last.count
+    assert str(report) == (
+        "40 steps on 6 clips of 2 labels; held-out clips named right: "
+        f"{report.before.hits} of 2 before, 2 after step {report.result.step}, which was chosen on them, "
+        f"{report.last.hits} after the last"
+    )
     assert (encoder.space, encoder.labels) == ("words", ["high whistle", "low hum"])
     assert (encoder.notes["made_by"], encoder.notes["start"]) == ("a test", start.name)
     assert all(map(torch.equal, start.model.parameters(), before)) and start.labels[2:] == ["wind"]

@@ -128,11 +128,12 @@ def test_the_best_measured_weights_stay(model, pairs):
     with pytest.raises(KeyboardInterrupt):
         align(model, lambda *_: pairs, settings, stop, measure, measure_every=2, on_stop=kept.append)
     assert [(result.step, len(result.curve), result.measured) for result in kept] == [(4, 7, 0.9)]
+    assert kept[0].last == 0.7
     assert len(seen) == 3 and not torch.equal(seen[1], seen[2])
     assert torch.equal(model.modality_a, seen[1])
     seen.clear()
     result = align(model, lambda *_: pairs, settings, None, measure, measure_every=2)
-    assert (result.step, result.measured, len(result.curve)) == (4, 0.9, 8)
+    assert (result.step, result.measured, result.last, len(result.curve)) == (4, 0.9, 0.8, 8)
     assert torch.equal(model.modality_a, seen[1])
 
 

@@ -101,7 +101,13 @@ def test_an_encoder_is_trained_kept_and_said(aai):
     assert json.loads(told["settings"])["rate"] == 3e-3 and told["start"] == "tiny.safetensors"
     first, stored = curve(), sorted(p.stat().st_size for p in Path("out.training/towers").rglob("*.bin"))
     code, out, _ = aai(*TRAIN, *rest)
-    assert code == 0 and "30 steps on 6 clips of 2 labels" in out and "of 2 held-out clips" in out
+    assert code == 0 and "30 steps on 6 clips of 2 labels" in out
+    measured = [
+        json.loads(line).get("measured") for line in Path("out.training/log.jsonl").open(encoding="utf-8")
+    ]
+    assert (report["measured"], report["measured_last"]) == (max(filter(None, measured)), measured[-1])
+    said = f"names {report['measured']:.1%} of 2 held-out clips, on which it was chosen; the last step "
+    assert out.endswith(f"{said}{report['measured_last']:.1%}\n")
     assert curve() == first
     code, _, err = aai(*TRAIN, *rest, "--tau", "0.1")
     assert code == 2 and "tau 0.05, not 0.1" in err
