@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -29,18 +29,36 @@ def label_accuracy(model: CAVMAE, features: Features) -> Share:
 
 @torch.no_grad()
 def clip_features(model: CAVMAE, features: Features, clips: list[int] | None = None) -> Tensor:
-    """f_a of clips (None: of all), each the mean of its windows of length one, [N, D]."""
-    windows = features.windows if clips is None else [features.windows[clip] for clip in clips]
+    """f_a of clips (None: of all), each the mean of its windows of length one, [N, D]: of the patches that
+    the encoder embeds, which are those that hold sound where nothing is padded."""
+    clips = range(len(features.windows)) if clips is None else clips
+    windows = [features.windows[clip] for clip in clips]
     rows = torch.tensor([row for clip in windows for row in clip])
     device = model.modality_a.device
-    # An hour of sound is hundreds of windows: they go in parts, whatever clip they are of.
-    f_a = torch.cat(
-        [
-            F.normalize(model.audio_features(features.fbanks[part.tolist()].float().to(device)), dim=-1).cpu()
-            for part in rows.split(64)
-        ]
-    )
+    order, parts = [], []
+    for places, keep in _alike(model, features, clips, len(rows)):
+        # An hour of sound is hundreds of windows: they go in parts, whatever clip they are of.
+        for part in places.split(64):
+            fbanks = features.fbanks[rows[part].tolist()].float().to(device)
+            own = None if keep is None else keep.expand(len(part), -1).to(device)
+            parts.append(F.normalize(model.audio_features(fbanks, own), dim=-1).cpu())
+        order.append(places)
+    f_a = torch.cat(parts)[torch.cat(order).argsort()]
     return torch.stack([part.mean(0) for part in f_a.split([len(clip) for clip in windows])])
+
+
+def _alike(
+    model: CAVMAE, features: Features, clips: Sequence[int], count: int
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Which of the clips' windows fill the same patches, and the numbers [n] of these; None for all."""
+    if features.frames is None:
+        yield torch.arange(count), None
+        return
+    frames = [own for clip in clips for own in features.frames[clip]]
+    patches = {own: model.config.patches_of(own) for own in set(frames)}
+    filled = torch.tensor([len(patches[own]) for own in frames])
+    for keep in {len(keep): keep for keep in patches.values()}.values():
+        yield (filled == len(keep)).nonzero()[:, 0], keep
 
 
 def per_class(labels: Tensor, count: int | None, seed: int = 0) -> Tensor:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -63,6 +63,7 @@ def encode(
             if callback:
                 callback(min(done, len(clips)), len(clips))
     distributed.wait()
+    frames = None if stores.frames is None else stores.frames.reopen()
     fbanks, f_v = stores.sounds.reopen(), stores.pictures.reopen()
     tokens_v = None if stores.tokens is None else stores.tokens.reopen()
 
@@ -99,7 +100,14 @@ def encode(
         () if stores.tokens is None else picture_rows(stores.tokens),
         _source(clips, stamps),
         left_out,
+        None if frames is None else _own_frames(frames, [rows(stores.frames, clip.sound) for clip in heard]),
     )
+
+
+def _own_frames(stored: Tensor | DiskStore, windows: list[range]) -> tuple[tuple[int, ...], ...]:
+    """Every clip's windows' numbers of frames, which are stored in these rows."""
+    counts = iter(stored[[row for rows in windows for row in rows]].int().flatten().tolist())
+    return tuple(tuple(islice(counts, len(rows))) for rows in windows)
 
 
 def left_out_note(clips: Sequence[Clip], total: int) -> str:
@@ -151,19 +159,24 @@ def _open_stores(
     encoder: CAVMAEEncoder, store: Path | None, keep_tokens: bool, distributed: Distributed
 ) -> _Stores:
     if store is None:
-        return _Stores(MemoryStore(), MemoryStore(), MemoryStore() if keep_tokens else None)
+        tokens = MemoryStore() if keep_tokens else None
+        frames = MemoryStore() if encoder.padding == "none" else None
+        return _Stores(MemoryStore(), MemoryStore(), tokens, frames)
     c = encoder.model.config
     sound_settings = (c.rate, c.seconds, c.mel_bins, c.frames, c.fbank_mean, c.fbank_std, encoder.padding)
     # Older stores hold rows of sounds in which there is nothing to hear.
     fbank_digest = digest(*sound_settings, "audible")
     visual_digest = digest(astuple(c), *encoder.model.visual_parameters())
     sounds = DiskStore(store / f"sounds-{fbank_digest}", (c.frames, c.mel_bins), torch.float16)
+    frames = None
+    if encoder.padding == "none":
+        frames = DiskStore(store / f"frames-{fbank_digest}", (1,), torch.float32)
     pictures = DiskStore(store / f"pictures-{visual_digest}", (c.dim,), torch.float32)
     shape = (c.image_tokens, c.dim)
     tokens = DiskStore(store / f"tokens-{visual_digest}", shape, torch.float16) if keep_tokens else None
     # All processes must know the same rows, or they would not share the same work.
     distributed.wait()
-    return _Stores(sounds, pictures, tokens)
+    return _Stores(sounds, pictures, tokens, frames)
 
 
 def _jobs(clips: list[Clip], stamps: dict[File, str], stores: _Stores) -> list[_Job]:
@@ -172,7 +185,7 @@ def _jobs(clips: list[Clip], stamps: dict[File, str], stores: _Stores) -> list[_
     met: set[int] = set()
     jobs = []
     for clip in clips:
-        sound = clip.sound not in planned and stores.sounds.find(stamps[clip.sound]) is None
+        sound = clip.sound not in planned and not stores.has_sound(stamps[clip.sound])
         numbers = []
         pictures = () if id(clip.pictures) in met else clip.pictures
         met.add(id(clip.pictures))
@@ -219,7 +232,7 @@ def _encode_chunk(
 ) -> None:
     """Runs the frozen towers on a chunk and stores what they give."""
     c = encoder.model.config
-    fbanks, images = [], []
+    fbanks, frames, images = [], [], []
     for loaded in chunk:
         clip = loaded.job.clip
         if loaded.waveforms is not None:
@@ -227,6 +240,8 @@ def _encode_chunk(
             nothing = torch.zeros(0, c.frames, c.mel_bins)
             windows = encoder.fbanks(loaded.waveforms) if loaded.waveforms else nothing
             fbanks.append((stamps[clip.sound], windows.half().cpu()))
+            own = [encoder.own_frames(waveform) for waveform in loaded.waveforms]
+            frames.append((stamps[clip.sound], torch.tensor(own, dtype=torch.float32)[:, None]))
         names = (stamps[clip.pictures[i]] for i in loaded.job.pictures)
         images += zip(names, loaded.images)
     features, tokens = [], []
@@ -238,6 +253,8 @@ def _encode_chunk(
     for array, rows in ((stores.pictures, features), (stores.tokens, tokens)):
         if rows:
             array.add(list(zip((name for name, _ in images), torch.cat(rows).split(1))))
+    if stores.frames is not None:
+        stores.frames.add(frames)
     stores.sounds.add(fbanks)
 
 
@@ -250,7 +267,8 @@ class Features:
     vectors are `f_t` [L, D]. For momentum "literal_shared", `tokens_v` [P, n, D], float16, are the pictures'
     tokens and `token_rows` each clip's rows in them. The arrays are tensors or `DiskStore`s: both are indexed
     by a list of row numbers. `source` identifies the clips' labels and files, in the versions that were read;
-    `left_out` are the clips besides these N that cannot be heard.
+    `left_out` are the clips besides these N that cannot be heard. Where nothing is padded, `frames` are the
+    frames of each clip's windows that are not the sound once more; None where all count.
     """
 
     fbanks: Tensor | DiskStore
@@ -264,15 +282,21 @@ class Features:
     token_rows: tuple[Sequence[int], ...] = ()
     source: str = ""
     left_out: tuple[Clip, ...] = ()
+    frames: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
 class _Stores:
-    """Where filter banks, the pictures' features and, for "literal_shared", their tokens are kept."""
+    """Where filter banks, the pictures' features and, for "literal_shared", their tokens are kept; where
+    nothing is padded, the windows' own frames."""
 
     sounds: MemoryStore | DiskStore
     pictures: MemoryStore | DiskStore
     tokens: MemoryStore | DiskStore | None
+    frames: MemoryStore | DiskStore | None
+
+    def has_sound(self, name: str) -> bool:
+        return all(array is None or array.find(name) is not None for array in (self.sounds, self.frames))
 
     def has_picture(self, name: str) -> bool:
         return all(array is None or array.find(name) is not None for array in (self.pictures, self.tokens))

@@ -46,6 +46,12 @@ class CAVMAEConfig:
     def audio_tokens(self) -> int:
         return (self.mel_bins // self.patch) * (self.frames // self.patch)
 
+    def patches_of(self, frames: int) -> Tensor:
+        """The numbers [n] of the patches that so many frames fill, at least one column of them."""
+        columns, rows = self.frames // self.patch, self.mel_bins // self.patch
+        filled = min(columns, max(1, frames // self.patch))
+        return (torch.arange(rows)[:, None] * columns + torch.arange(filled)).flatten()
+
     @property
     def image_tokens(self) -> int:
         return (self.image_size // self.patch) ** 2

@@ -147,12 +147,13 @@ class CAVMAEEncoder:
 
     def _own_patches(self, waveform: Tensor) -> Tensor:
         """A window [T] of any length as the mean over the patches that it fills, [1, dim]."""
+        keep = self.model.config.patches_of(self.own_frames(waveform))
+        return self.model.audio_features(self.fbanks([waveform]), keep[None].to(self.device))
+
+    def own_frames(self, waveform: Tensor) -> int:
+        """How many frames a window [T] has before it is padded, or comes once more."""
         c = self.model.config
-        columns, rows = c.frames // c.patch, c.mel_bins // c.patch
-        frames = 1 + max(0, len(waveform) - samples_of(1, c.rate)) // (c.rate // 100)
-        filled = min(columns, max(1, frames // c.patch))
-        keep = torch.arange(rows)[:, None] * columns + torch.arange(filled)
-        return self.model.audio_features(self.fbanks([waveform]), keep.flatten()[None].to(self.device))
+        return 1 + max(0, len(waveform) - samples_of(1, c.rate)) // (c.rate // 100)
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:

@@ -1,12 +1,23 @@
+import shutil
 import weakref
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from aai.align.evaluate import embed_sounds, label_accuracy, per_class, retrieval_tables
+from aai.align.evaluate import (
+    clip_features,
+    embed_sounds,
+    label_accuracy,
+    per_class,
+    retrieval_tables,
+)
+from aai.align.features import encode
+from aai.audio import save
+from aai.data.clips import scan
 from aai.metrics import retrieval
 
 
@@ -67,7 +78,7 @@ def test_a_long_clip_is_measured_in_parts():
     """An hour of sound is hundreds of windows, too many for one pass."""
     sizes = []
 
-    def audio_features(fbanks):
+    def audio_features(fbanks, keep):
         sizes.append(len(fbanks))
         return fbanks[:, 0, :2]
 
@@ -75,9 +86,33 @@ def test_a_long_clip_is_measured_in_parts():
     fbanks = torch.zeros(150, 1, 2)
     fbanks[:140, 0, 0], fbanks[140:, 0, 1] = 1, 1
     windows = [tuple(range(140)), tuple(range(140, 150))]
-    features = SimpleNamespace(fbanks=fbanks, windows=windows, f_t=torch.eye(2), labels=torch.arange(2))
+    features = SimpleNamespace(
+        fbanks=fbanks, windows=windows, f_t=torch.eye(2), labels=torch.arange(2), frames=None
+    )
     found = label_accuracy(model, features)
     assert (found.hits, found.count) == (2, 2) and sum(sizes) == 150 and max(sizes) <= 64
+
+
+@pytest.mark.parametrize("padding", ["waveform", "fbank", "none"])
+@pytest.mark.parametrize("kept", [False, True], ids=["memory", "store"])
+def test_held_out_clips_are_measured_as_the_encoder_embeds_them(
+    folder, make_encoder, tmp_path, tone, padding, kept
+):
+    """Sounds shorter than a window of 0.64 s, as long and longer."""
+    data = Path(shutil.copytree(folder, tmp_path / "data"))
+    for number, path in enumerate(sorted(data.rglob("[0-2].wav"))):
+        save(tone(300 + 200 * number, 0.15 + 0.12 * number, number), path)
+    encoder, clips = make_encoder(), scan(data)
+    encoder.padding = padding
+    with torch.no_grad():
+        # An encoder that has learned where in time it hears.
+        encoder.model.pos_embed_a += torch.randn(encoder.model.pos_embed_a.shape)
+    features = encode(encoder, clips, store=tmp_path / "store" if kept else None)
+    embedded = encoder.embed([clip.load_sound() for clip in clips])
+    measured = torch.nn.functional.normalize(clip_features(encoder.model, features), dim=-1)
+    torch.testing.assert_close(measured, embedded, rtol=0, atol=2e-3)
+    some = torch.nn.functional.normalize(clip_features(encoder.model, features, [6, 1]), dim=-1)
+    torch.testing.assert_close(some, measured[[6, 1]])
 
 
 @pytest.mark.parametrize("padding", ["waveform", "fbank", "none"])
