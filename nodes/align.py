@@ -164,7 +164,9 @@ class AlignAudioEncoder(Node):
         # The executor's inference mode has no gradients; what is made outside of it is ordinary.
         with room_to_train() as device, torch.inference_mode(False), torch.enable_grad():
             tower = ClipTower(clip)
-            aligned = copy_for(sound_encoder, tower, name, {"made_by": "Align Audio Encoder"})
+            aligned = copy_for(
+                sound_encoder, tower, name, {"made_by": "Align Audio Encoder", "data": dataset}
+            )
             clips = hold_out(train_split(scan(datasets.place_of(dataset))), held_out, settings.seed)
             report = align_clips(
                 aligned,

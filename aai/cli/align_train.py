@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..align.log import LOG, figures_log
-from ..errors import InputError
+from ..errors import InputError, encodable
 from ..files import is_dir
 from .arguments import add_force_argument
 from .models import SOUNDWORLD, load_text_tower
@@ -298,6 +298,7 @@ def _save(
         torch.float16 if options.half else torch.float32,
         made_by="aai align train",
         start=Path(options.encoder).name,
+        data=encodable(Path(options.data).resolve().name),
         text=encoder.space if options.text else "",
         template=options.template,
         settings=json.dumps(asdict(settings)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 
     from ..align.evaluate import Embedded
     from ..audio import Sound
+    from ..data.benchmarks import Recording
     from ..data.clips import Clip, File
     from ..encoders.base import SoundEncoder
     from ..library.towers import VisualTower
     from ..metrics import Share
 
+ESC = re.compile(r"([1-5])-\d+-[A-Z]")
+"""How names of ESC-50's and ESC-10's files begin: with the fold."""
 DIRECTIONS = ("sound to picture", "picture to sound", "sound to text", "text to sound")
 
 
@@ -165,7 +169,7 @@ def zeroshot(options: argparse.Namespace) -> None:
     words, numbers = _labels(recordings)
     rows, lines, notes = [], [], [NO_TARGETS["zeroshot"]]
     for name, encoder in _encoders(options):
-        notes += _origin(name, encoder)
+        notes += _origin(name, encoder) + _learned(name, recordings)
         heard = _heard(options, encoder, [(str(r.path), r.load_sound) for r in recordings])
         truth = torch.tensor(numbers)[heard.rows]
         for template in TEMPLATES["both" if options.text else "label"]:
@@ -224,15 +228,21 @@ def _encoders(options: argparse.Namespace):
 
 
 def _clips(options: argparse.Namespace) -> tuple[list[Clip], str | None]:
-    """The clips to measure on, and their split: "test" unless another is named, as in the paper."""
+    """The clips to measure on, and their split: "test", as in the paper, else what there is to measure on,
+    unless another is named."""
     from ..data.clips import scan
+    from ..data.names import MEASURED, split_of
 
     clips = scan(options.data, options.split)
-    if options.split is not None or not {"test"} < {clip.split for clip in clips}:
-        return clips, options.split
-    clips = [clip for clip in clips if clip.split == "test"]
-    say(options)(f"measuring on the {len(clips)} clips of the split 'test'; --split takes another")
-    return clips, "test"
+    splits = {clip.split for clip in clips}
+    if options.split is not None:
+        return clips, split_of(options.split)
+    split = next((name for name in MEASURED if {name} < splits), None)
+    if split is None:
+        return clips, None
+    clips = [clip for clip in clips if clip.split == split]
+    say(options)(f"measuring on the {len(clips)} clips of the split '{split}'; --split takes another")
+    return clips, split
 
 
 def _labels(clips: list) -> tuple[list[str], list[int]]:
@@ -257,12 +267,28 @@ def _left_out(refusals: list[str], count: int, total: int) -> list[str]:
 
 
 def _origin(name: str, encoder: SoundEncoder) -> list[str]:
-    """What is to be said of an encoder that others published: whose it is, and its licence."""
+    """What is to be said of an encoder that others published, whose it is and its licence, and of one that
+    was tuned: on what."""
     from ..encoders.clip_space import CLIPSpaceEncoder
 
-    if not isinstance(encoder, CLIPSpaceEncoder):
+    if isinstance(encoder, CLIPSpaceEncoder):
+        return [f"{name} is {encoder.title}, licence {encoder.licence}."]
+    if data := encoder.notes.get("data"):
+        return [f"{name} was tuned on '{data}': what it has learned from there is no test."]
+    return []
+
+
+def _learned(name: str, recordings: list[Recording]) -> list[str]:
+    """Says how many recordings SoundWorld's encoder was tuned on, where there are any."""
+    from ..soundworld.world import FOLDS
+
+    learned = sum((fold := ESC.match(r.path.name)) is not None and int(fold[1]) in FOLDS for r in recordings)
+    if name != SOUNDWORLD or not learned:
         return []
-    return [f"{name} is {encoder.title}, licence {encoder.licence}."]
+    return [
+        f"{name} was tuned on folds {FOLDS[0]} to {FOLDS[-1]} of ESC-10, to which up to {learned} of these "
+        "recordings belong: its model card says what encoders without each fold name right."
+    ]
 
 
 def _visual_tower(options: argparse.Namespace, encoder: SoundEncoder) -> VisualTower | None:

@@ -15,6 +15,7 @@ from aai.encoders.cavmae_encoder import CAVMAEEncoder
 from aai.encoders.loaders import load, save
 from aai.encoders.wav2clip import Wav2CLIPTower
 from aai.metrics import nearest_label, retrieval
+from aai.soundworld.loaders import load_sound_encoder
 from aai.soundworld.pictures import render
 from aai.soundworld.sounds import synthesize
 
@@ -207,10 +208,11 @@ def test_clips_whose_picture_cannot_be_read_are_not_measured(aai, data, flawed):
     assert code == 2 and not out and "None of the 6 pictures can be measured. '" in err.splitlines()[-1]
 
 
-def test_of_split_data_the_test_clips_are_measured(aai, data, tmp_path):
+@pytest.mark.parametrize(("written", "split"), [("test", "test"), ("Validation", "val")])
+def test_of_split_data_what_there_is_to_measure_on_is_measured(aai, data, tmp_path, written, split):
     rows = [as_row(clip, data / "classes") for clip in scan(data / "classes")]
     for i, row in enumerate(rows):
-        row["split"] = "train" if i % 2 else "test"
+        row["split"] = "Train" if i % 2 else written
     folder = tmp_path / "prepared"
     folder.mkdir()
     for event in EVENTS:
@@ -218,10 +220,26 @@ def test_of_split_data_the_test_clips_are_measured(aai, data, tmp_path):
     (folder / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     code, out, err = aai("audiotext", str(folder), "--text", "soundworld", "--json")
     report = json.loads(out)
-    assert code == 0 and report["split"] == "test" and report["encoders"][0]["count"] == 3
-    assert "measuring on the 3 clips of the split 'test'" in err
-    code, out, err = aai("audiotext", str(folder), "--text", "soundworld", "--json", "--split", "train")
+    assert code == 0 and report["split"] == split and report["encoders"][0]["count"] == 3
+    assert f"measuring on the 3 clips of the split '{split}'" in err
+    code, out, err = aai("audiotext", str(folder), "--text", "soundworld", "--json", "--split", "TRAIN")
     assert json.loads(out)["split"] == "train" and not err
+
+
+def test_recordings_that_an_encoder_has_learned_from_are_said(aai, data, tmp_path):
+    for number, event in enumerate(EVENTS):
+        (tmp_path / event).mkdir()
+        for i, fold in enumerate((1, 5)):
+            name = f"{fold}-10{number}-A-0.wav"
+            shutil.copy(data / "classes" / event / f"{i}.wav", tmp_path / event / name)
+    code, out, _ = aai("zeroshot", str(tmp_path), "--text", "soundworld")
+    assert code == 0 and "folds 1 to 4 of ESC-10, to which up to 3 of these recordings belong" in out
+    assert "ESC-10, to which" not in aai("zeroshot", "classes", "--text", "soundworld")[1]
+    save(load_sound_encoder(), tmp_path / "tuned.safetensors", data="field recordings")
+    code, out, _ = aai(
+        "zeroshot", "classes", "--encoder", str(tmp_path / "tuned.safetensors"), "--text", "soundworld"
+    )
+    assert code == 0 and "tuned.safetensors was tuned on 'field recordings'" in out
 
 
 def test_a_rivals_words_need_the_clip_of_its_space(aai, rival):
