@@ -48,10 +48,11 @@ class Attention:
 
     joint: modules whose call has the text and the picture in one sequence. cross, own: those that read the
     text alone, and the picture alone, where there are no joint ones. text: those that refine the text before.
-    first: whether the text stands in front of the picture. registers: the parameter whose rows stand in front
-    of the text. beside: the argument whose rows stand twice more behind the text, once as one layer and once
-    as another. filler: the module that embeds the text, the parameter that it is filled up with, and the
-    attribute that says to which multiple. mean: the module that gets the mean of the text's rows.
+    first: whether the text stands in front of the picture. registers: the parameter, and front: the argument,
+    whose rows stand in front of the text. beside: the argument whose rows stand twice more behind the text,
+    once as one layer and once as another. lost: the arguments that move the text where it is not found, and
+    what is said of each. filler: the module that embeds the text, the parameter that it is filled up with,
+    and the attribute that says to which multiple. mean: the module that gets the mean of the text's rows.
     pictures: how many a latent frame is, but the first, which is one.
     """
 
@@ -61,12 +62,22 @@ class Attention:
     text: str = ""
     first: bool = True
     registers: str = ""
+    front: str = ""
     beside: str = ""
     filler: tuple[str, str, str] = ("", "", "")
     mean: str = ""
     pictures: int = 1
+    lost: tuple[tuple[str, str], ...] = ()
 
 
+_QUOTED = (
+    "What stands in quotes is read by an encoder of its own, which no edit knows: write the prompt without "
+    "quotes."
+)
+_CAPTIONED = (
+    "This model puts texts of its references in front of the prompt, where no edit finds its words: take the "
+    "reference latents off the conditioning."
+)
 _STREAMS = r"(double|single)_blocks\.\d+"
 _REFINED = {"joint": r"layers\.\d+\.attn", "text": r"context_refiner\.\d+\.attn"}
 ATTENTION = {
@@ -76,6 +87,8 @@ ATTENTION = {
         joint=_STREAMS,
         text=r"txt_in\.individual_token_refiner\.blocks\.\d+",
         mean="txt_in.c_embedder",
+        front="clip_fea",
+        lost=(("txt_byt5", _QUOTED),),
     ),
     "QwenImageTransformer2DModel": Attention(joint=r"transformer_blocks\.\d+\.attn"),
     "OpenAISignatureMMDITWrapper": Attention(joint=r"joint_blocks\.\d+"),
@@ -83,6 +96,7 @@ ATTENTION = {
         joint=r"layers\.\d+\.attention",
         text=r"context_refiner\.\d+\.attention",
         filler=("cap_embedder", "cap_pad_token", "pad_tokens_multiple"),
+        lost=(("ref_latents", _CAPTIONED),),
     ),
     "OmniGen2Transformer2DModel": Attention(**_REFINED),
     "HiDreamImageTransformer2DModel": Attention(

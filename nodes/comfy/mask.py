@@ -11,8 +11,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Padding:
-    """How long each batch row's text is: `lengths`, of `own` places behind `before` others; `filled` where
-    the model itself puts something there, and nothing is masked."""
+    """How long each batch row's text is: `lengths`, of `own` places behind `before` others of a joint
+    sequence; `filled` where the model itself puts something there, and nothing is masked."""
 
     lengths: Sequence[int]
     own: int
@@ -29,7 +29,7 @@ class Padding:
         in a sequence that is the text alone, or has it at its beginning or end; None for nothing."""
         if self.filled or not self.any:
             return None
-        start = self.before if alone or first else keys - text + self.before
+        start = 0 if alone else self.before if first else keys - text + self.before
         bias = torch.zeros(len(self.lengths), 1, keys, device=like.device, dtype=like.dtype)
         for row, length in zip(bias, self.lengths):
             row[:, start + length : start + self.own] = -torch.finfo(like.dtype).max

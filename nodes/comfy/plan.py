@@ -142,7 +142,9 @@ def film_call(
 
 def _places(layout: families.Attention, transformer: nn.Module, length: int, named: dict) -> tuple[int, int]:
     """How many places stand in front of the prompt's, and how many the whole text has."""
-    before = getattr(transformer, layout.registers).shape[1] if layout.registers else 0
+    front = named.get(layout.front)
+    before = 0 if front is None else front.shape[1]
+    before += getattr(transformer, layout.registers).shape[1] if layout.registers else 0
     multiple = getattr(transformer, layout.filler[2], None) if layout.filler[2] else None
     text = length if not multiple else -(-length // multiple) * multiple
     beside = named.get(layout.beside)

@@ -58,11 +58,10 @@ def injected(executor, x, t, c_concat=None, c_crossattn=None, control=None, tran
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **named)
     transformer = executor.class_obj.diffusion_model
     layout, uuids = attention_of(transformer), transformer_options["uuids"]
-    if named.get("txt_byt5") is not None:
-        raise InputError(
-            "What stands in quotes is read by an encoder of its own, which no edit knows: write the prompt "
-            "without quotes."
-        )
+    for argument, reason in layout.lost:
+        # Core leaves what is not there out, or gives an empty list.
+        if named.get(argument) is not None and len(named[argument]):
+            raise InputError(reason)
     count, length = run.rows_of(x, uuids), c_crossattn.shape[1]
     if len(t) == len(uuids):
         t = t.repeat_interleave(count)
