@@ -121,8 +121,13 @@ ATTENTION = {
 """By a transformer's class: where its attention meets its prompt."""
 SECOND_CALL = ("WanI2VCrossAttention",)
 """Modules that first look at a picture, and then at the text."""
-AHEAD = ("SCAILWanModel",)
-"""Transformers that put all of a reference's frames in front of the film's; others put one or none."""
+AHEAD = {
+    "SCAILWanModel": "reference_latent",
+    "OmniGen2Transformer2DModel": "ref_latents",
+    "HunyuanVideo": "ref_latent",
+}
+"""By a transformer's class: the argument whose latents stand in front of the picture's own. Others put theirs
+behind it, but for Wan's models with a `ref_conv`."""
 PIECEWISE = ("CausalWanModel",)
 """Transformers that draw a film piece by piece, and do not say which piece it is."""
 LEFT = ("Flux2",)

@@ -16,6 +16,7 @@ from ...aai.picture.control import Groups
 from ...aai.picture.model import Conditioning, lengthened
 from . import families
 from .mask import Padding, of_queries
+from .places import patch_of
 
 Cross = list[tuple[Injection, Groups]]
 
@@ -123,10 +124,9 @@ def frames_of(
     named: dict,
     options: dict,
     retained: Sequence[int] = (),
-) -> tuple[list[int | None], int, int]:
-    """The takes of a latent's frames [B, C, T, h, w] in one call, None for those of no film, how many queries
-    stand in front of them, and how many a frame has. `retained` are places of a context window that hold the
-    frame of their own number.
+) -> tuple[list[int | None], int]:
+    """The takes of a latent's frames [B, C, T, h, w] in one call, None for those of no film, and how many
+    queries a frame has. `retained` are places of a context window that hold the frame of their own number.
 
     Raises InputError for a latent that is no clip, or longer than the film.
     """
@@ -141,7 +141,7 @@ def frames_of(
             "give the empty latent of a video its length."
         )
     count, height, width = x.shape[2:]
-    depth, *sides = _patch(transformer)
+    depth, *sides = patch_of(transformer)
     each = -(-height // sides[0]) * -(-width // sides[1])
     keyframes = named.get("keyframe_idxs")
     guides = 0 if keyframes is None else -(-keyframes.shape[2] // each)
@@ -158,26 +158,7 @@ def frames_of(
             "adds frames off this model."
         )
     takes = [*film.of(numbers), *[None] * (count - len(numbers))]
-    return takes[::depth], _ahead(transformer, named) * each, each
-
-
-def _patch(transformer: nn.Module) -> tuple[int, int, int]:
-    """How many latent frames, rows and columns one place of a transformer's sequence is."""
-    spatial = getattr(transformer, "patch_spatial", None)
-    if spatial is not None:
-        return transformer.patch_temporal, spatial, spatial
-    holder = transformer if hasattr(transformer, "patch_size") else transformer.patchifier
-    return tuple(holder.patch_size)
-
-
-def _ahead(transformer: nn.Module, named: dict) -> int:
-    """How many frames of a reference a transformer puts in front of the film's."""
-    reference = named.get("reference_latent")
-    if reference is None:
-        return 0
-    if families.is_one(families.AHEAD, transformer):
-        return reference.shape[2]
-    return int(getattr(transformer, "ref_conv", None) is not None)
+    return takes[::depth], each
 
 
 def _each_row(mask: Tensor, rows: int) -> Tensor:

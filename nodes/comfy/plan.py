@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from ...aai.inject.attention import Injection
@@ -19,6 +19,7 @@ from ...aai.prompt import TokenIds
 from . import families
 from .latent_frames import FilmCall, frames_of
 from .mask import Padding
+from .places import patch_of, places_ahead, text_places
 
 Watcher = Callable[[Tensor, Tensor, "Tensor | None", int], None]
 """Sees queries and keys [rows, heads, n, d], a mask, and the place of the keys where the prompts begin."""
@@ -28,13 +29,15 @@ Watcher = Callable[[Tensor, Tensor, "Tensor | None", int], None]
 class Plan:
     """One call of a transformer: what its attention does in the batch's rows.
 
-    text: how many places the text has in a joint sequence. joint, cross: what is injected in which groups.
-    words: which rows find a share of what they would find in another's text. watched: who sees the queries
-    and the keys of which rows. film: what the latent frames read, each its own.
+    text: how many places the text has in a joint sequence. ahead: how many of references stand in front of
+    the picture's own. joint, cross: what is injected in which groups. words: which rows find a share of what
+    they would find in another's text. watched: who sees the queries and the keys of which rows. film: what
+    the latent frames read, each its own.
     """
 
     layout: families.Attention
     text: int
+    ahead: int
     joint: list[tuple[JointInjection, Groups]]
     cross: list[tuple[Injection, Groups]]
     words: list[Word]
@@ -65,7 +68,7 @@ def plan_of(run, layout, transformer, options, uuids, count, length, named, hidd
     rows, size = len(x), tuple(x.shape[2:])
     sigma, sigmas = float(options["sigmas"][0]), options["sample_sigmas"].tolist()
     share, steps = progress(sigma, sigmas), max(len(sigmas) - 1, 1)
-    before, text = _places(layout, transformer, length, named)
+    before, text = text_places(layout, transformer, length, named)
     joint, cross, words, watched = [], [], [], []
     lengths, own = [length] * (rows + len(hidden) * count), length
     for chunk, uid in enumerate(uuids):
@@ -81,7 +84,7 @@ def plan_of(run, layout, transformer, options, uuids, count, length, named, hidd
         if layout.cross:
             cross.append((run.edit.injection(share, steps, ids, length), groups))
         if run.heatmap is not None and run.observing and uid in run.prompted:
-            watched.append((chunk_rows, partial(_watch, run.heatmap, ids, size, _patch_of(transformer))))
+            watched.append((chunk_rows, partial(_watch, run.heatmap, ids, size, patch_of(transformer)[-1])))
     for number, part in enumerate(hidden):
         ids = tuple(_lengthened(i, length, left) for i in part.token_ids)
         for i, row in enumerate(part.rows):
@@ -98,7 +101,8 @@ def plan_of(run, layout, transformer, options, uuids, count, length, named, hidd
             if layout.cross:
                 cross.append((run.edit.injection_beside(share, steps, ids, length, i, other), group))
     filled = bool(layout.filler[0] and getattr(transformer, layout.filler[2], None))
-    return Plan(layout, text, joint, cross, words, Padding(lengths, own, before, filled), watched)
+    padding, ahead = Padding(lengths, own, before, filled), places_ahead(transformer, named)
+    return Plan(layout, text, ahead, joint, cross, words, padding, watched)
 
 
 def _watch(heatmap: Heatmap, token_ids, size, patch: int, q: Tensor, k: Tensor, mask, first: int) -> None:
@@ -106,13 +110,6 @@ def _watch(heatmap: Heatmap, token_ids, size, patch: int, q: Tensor, k: Tensor, 
         return scaled_dot_product_attention(q, k, v, mask)
 
     heatmap.observe_patches(attend, q, k, token_ids, first, size, patch)
-
-
-def _patch_of(transformer: nn.Module) -> int:
-    """The side of the latents that are one place of the picture."""
-    transformer = getattr(transformer, "_orig_mod", transformer)
-    patch = getattr(transformer, "patch_size", getattr(transformer, "patch_spatial", 1))
-    return patch if isinstance(patch, int) else patch[-1]
 
 
 def film_call(
@@ -136,19 +133,8 @@ def film_call(
                 injected_here.append((take.plan.at(share, steps, ids, length), groups))
     if not rows:
         return None
-    takes, ahead, each = frames_of(film, transformer, x, named, options, run.retained)
-    return FilmCall(film, length, takes, ahead, each, rows, injections, plan.cross)
-
-
-def _places(layout: families.Attention, transformer: nn.Module, length: int, named: dict) -> tuple[int, int]:
-    """How many places stand in front of the prompt's, and how many the whole text has."""
-    front = named.get(layout.front)
-    before = 0 if front is None else front.shape[1]
-    before += getattr(transformer, layout.registers).shape[1] if layout.registers else 0
-    multiple = getattr(transformer, layout.filler[2], None) if layout.filler[2] else None
-    text = length if not multiple else -(-length // multiple) * multiple
-    beside = named.get(layout.beside)
-    return before, before + text + (0 if beside is None else 2 * beside.shape[-2])
+    takes, each = frames_of(film, transformer, x, named, options, run.retained)
+    return FilmCall(film, length, takes, plan.ahead, each, rows, injections, plan.cross)
 
 
 def _lengthened(token_ids: TokenIds, length: int, left: bool) -> TokenIds:

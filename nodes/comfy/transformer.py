@@ -235,18 +235,19 @@ def _override(plan: Plan, mark: Mark, other: Callable | None) -> Callable:
 
 
 def _observe(plan: Plan, kind: str, q: Tensor, k: Tensor, mask: Tensor | None) -> None:
-    """Shows a marked call's q and k [B, heads, S, d] to those who watch."""
-    length, first = k.shape[-2], plan.padding.before
-    queries = slice(0, q.shape[-2])
+    """Shows a marked call's k [B, heads, S, d], and the q of the picture's own places, to those who watch."""
+    length, first = q.shape[-2], plan.padding.before
+    image = slice(0, length)
     if kind == JOINT:
         if length <= plan.text:
             return
-        queries = image_of(plan.text_of(length), length)
+        image = image_of(plan.text_of(length), length)
         first += plan.text_of(length).start
+    queries = slice(image.start + plan.ahead, image.stop)
     if k.shape[1] != q.shape[1]:
         k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
     for rows, watch in plan.watched:
-        own = of_queries(of_rows(mask, rows), queries, length) if kind == JOINT else of_rows(mask, rows)
+        own = of_queries(of_rows(mask, rows), queries, length)
         own = own[:, None] if own is not None and own.ndim == 3 else own
         watch(*(x[rows.start : rows.stop] for x in (q[..., queries, :], k)), own, first)
 

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from bench import tiny_models
 
-HUNYUAN = tiny_models.FAMILIES["HunyuanVideo"]
+HUNYUAN, WAN = (tiny_models.FAMILIES[name] for name in ("HunyuanVideo", "Wan 2.x"))
 FAMILIES = {
     "HunyuanVideo 1.5": replace(
         HUNYUAN,
@@ -22,7 +22,9 @@ FAMILIES = {
             "guidance_embed": False, "vision_in_dim": 32, "use_cond_type_embedding": True,
         },
     ),
-    "Z-Image": tiny_models.FAMILIES["Z-Image"],
+    "Wan with a reference": replace(WAN, unet={**WAN.unet, "in_dim_ref_conv": 16}),
+    "HunyuanVideo": HUNYUAN,
+    **{name: tiny_models.FAMILIES[name] for name in ("Omnigen2", "Z-Image", "Flux.1")},
 }  # fmt: skip
 NOTHING = dict(windows="as set below", cross_end=0.0, self_end=0.0)
 
@@ -98,3 +100,45 @@ def test_texts_of_references_in_front_of_the_prompt_are_refused(family, put, edi
     referring = put(positive, reference_latents=[drawn(1, *tiny.latents.shape[1:])])
     with pytest.raises(pack.part("aai.errors").InputError, match="take the reference latents off"):
         draw(model, referring, latent)
+
+
+def test_a_heat_map_is_of_the_picture_s_own_places(
+    tiny, put, run, token, empty, text, core, pack, monkeypatch
+):
+    """References stand in front of them, or behind (Flux)."""
+    width, side, count = tiny.latents.shape[1], 8, 3 if tiny.name.startswith("Wan") else 1
+    places = count * (side // 2) ** 2
+    reference = drawn(1, width, *[1] * (tiny.latents.ndim - 4), 8, 6 if tiny.name == "Omnigen2" else 8)
+    given = {"Z-Image": {}, "HunyuanVideo 1.5": {}, "HunyuanVideo": {"ref_latent": reference}}
+    given = given.get(tiny.name, {"reference_latents": [reference]})
+    positive = run("AAI_SoundTokenConditioning", clip=tiny.clip, token=token, prompt="a photo of *")[0]
+    model, maps = run("AAI_AttentionHeatmap", model=tiny.model, conditioning=positive)
+    model, asked, seen = model.clone(), [], []
+
+    def recorded(function, q, k, v, heads, *rest, **named):
+        asked.append(q if named.get("skip_reshape") else q.unflatten(-1, (heads, -1)).movedim(-2, 1))
+        return function(q, k, v, heads, *rest, **named)
+
+    heatmap = pack.part("aai.inject.heatmap").Heatmap
+    observe = heatmap.observe_patches
+
+    def observed(self, attend, q, *rest):
+        seen.append(q)
+        return observe(self, attend, q, *rest)
+
+    monkeypatch.setattr(heatmap, "observe_patches", observed)
+    model.model_options["transformer_options"]["optimized_attention_override"] = recorded
+    shape = list(empty()["samples"].shape)
+    if count > 1:
+        shape[2] = count
+    positive, negative = put(positive, **given), put(text("blurry"), **given)
+    with torch.inference_mode():
+        core.common_ksampler(
+            model, 7, 1, 1.0, "euler", "simple", positive, negative, {"samples": torch.zeros(shape)}
+        )
+    assert seen and maps.maps().mean().item() == pytest.approx(1.0, abs=1e-4)
+    # Behind the picture Flux has its reference, and Z-Image fills up to 32 places.
+    behind = {"Flux.1": places, "Z-Image": 32 - places}.get(tiny.name, 0)
+    assert {q.shape[-2] for q in seen} == {places + behind}
+    for q in seen:
+        assert any(torch.equal(whole[..., -q.shape[-2] :, :], q) for whole in asked)
