@@ -28,7 +28,8 @@ class FilmCall:
     length: how many places each text has. takes: the number of each latent frame's, None where it is no frame
     of the film. ahead: how many queries stand in front of the frames', and each: how many a frame has.
     rows: the batch's rows that read their frame's text. injections: what each take injects, and rest: what is
-    injected where no frame of the film stands.
+    injected where no frame of the film stands. pictured: whether the keys of a picture stand in front of the
+    texts'.
     """
 
     film: LatentFilm
@@ -39,6 +40,7 @@ class FilmCall:
     rows: Sequence[int]
     injections: Sequence[Cross]
     rest: Cross
+    pictured: bool = False
 
     def to(self, like: Tensor) -> FilmCall:
         """With its tensors on a tensor's device and of its dtype."""
@@ -62,6 +64,11 @@ class FilmCall:
             # References and guides behind the film.
             whole.append((whole[-1][1], count, None))
         return torch.cat([self._part(cross, q, k, v, mask, *part) for part in whole if part[0] < count], -2)
+
+    def first_keys(self, x: Tensor) -> Tensor:
+        """The keys or values [B, ..., S, d] of the call that looks at a picture before the text. Without a
+        picture core looks at all of the text there, which the frames' texts are no part of."""
+        return x if self.pictured else x.narrow(-2, 0, self.length)
 
     def _part(self, cross, q, k, v, mask, begin: int, end: int, number: int | None) -> Tensor:
         part = q if end - begin == q.shape[-2] else q[..., begin:end, :]

@@ -134,7 +134,8 @@ def film_call(
     if not rows:
         return None
     takes, each = frames_of(film, transformer, x, named, options, run.retained)
-    return FilmCall(film, length, takes, plan.ahead, each, rows, injections, plan.cross)
+    pictured = named.get("clip_fea") is not None
+    return FilmCall(film, length, takes, plan.ahead, each, rows, injections, plan.cross, pictured)
 
 
 def _lengthened(token_ids: TokenIds, length: int, left: bool) -> TokenIds:

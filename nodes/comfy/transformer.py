@@ -30,7 +30,7 @@ from .plan import Plan, film_call, plan_of
 from .state import RUN, SamplingRun
 
 OVERRIDE = "optimized_attention_override"
-JOINT, CROSS, OWN, TEXT = "joint", "cross", "own", "text"
+JOINT, CROSS, OWN, TEXT, FIRST = "joint", "cross", "own", "text", "first"
 
 
 def attention_of(transformer: nn.Module) -> families.Attention:
@@ -111,8 +111,8 @@ def injected(executor, x, t, c_concat=None, c_crossattn=None, control=None, tran
 
 @dataclass
 class Mark:
-    """Which attention call comes next: its kind, and how many others come before it. `lost`: modules have
-    marked their calls, and none has come."""
+    """Which attention call comes next: its kind, and how many others, FIRST, come before it. `lost`: modules
+    have marked their calls, and none has come."""
 
     kind: str | None = None
     skip: int = 0
@@ -125,7 +125,7 @@ class Mark:
             return None
         if self.skip:
             self.skip -= 1
-            return None
+            return FIRST
         kind, self.kind = self.kind, None
         self.taken = True
         return kind
@@ -219,7 +219,9 @@ def _override(plan: Plan, mark: Mark, other: Callable | None) -> Callable:
 
         if kind == CROSS and plan.film is not None:
             return _frames(plan, attend, q, k, v, mask)
-        if kind is None or len(q) != len(plan.padding.lengths):
+        if kind == FIRST and plan.film is not None:
+            k, v = plan.film.first_keys(k), plan.film.first_keys(v)
+        if kind in (None, FIRST) or len(q) != len(plan.padding.lengths):
             return attend(q, k, v, mask)
         if kind == OWN:
             return attend(borrow(q, plan.borrowing), borrow(k, plan.borrowing), v, mask)

@@ -36,7 +36,7 @@ def test_wan_looks_at_its_picture_first(transformer, comfy):
     with transformer.marked(model, transformer.attention_of(model), mark):
         model(*given, clip_fea=torch.zeros(1, 257, 1280), transformer_options=options)
     # The picture has 16 places, as many as the text.
-    assert seen == [("own", 16), (None, 257), ("cross", 16)] * 2
+    assert seen == [("own", 16), ("first", 257), ("cross", 16)] * 2
 
 
 @pytest.mark.parametrize(

@@ -337,3 +337,39 @@ def test_wan_s_picture_keys_are_not_touched(pack, comfy, core, run, draw, video,
     alone = run("AAI_PromptToPromptEdit", model=held.model, clip=held.clip, token=word, latent=empty,
                 **EDIT, **NOTHING_BORROWED)  # fmt: skip
     assert_close(pair, draw(alone[0], given(alone[1]), alone[2], negative=negative), atol=1e-6, rtol=1e-6)
+
+
+def test_without_a_picture_wan_s_first_call_sees_the_prompt_alone(pack, comfy, run, draw, video, word, line):
+    """Where there is no picture, an image-to-video model looks at the text twice."""
+    if video.name != "Wan 2.x":
+        pytest.skip("Wan alone looks twice")
+    held = tiny_models.build(IMAGE_TO_VIDEO)
+    shape = (1, 16, FRAMES, *held.latents.shape[-2:])
+
+    def given(conditioning):
+        concat = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        picture = {"concat_latent_image": concat, "concat_mask": torch.zeros(1, 1, *shape[2:])}
+        return [[cross, {**options, **picture}] for cross, options in conditioning]
+
+    def prompted(prompt):
+        return given(run("AAI_SoundTokenConditioning", clip=held.clip, token=word, prompt=prompt)[0])
+
+    with torch.inference_mode():
+        negative = given(held.clip.encode_from_tokens_scheduled(held.clip.tokenize("blurry")))
+    empty, scene = {"samples": torch.zeros(shape)}, prompted(SOURCE)
+    alone = draw(held.model, scene, empty, negative=negative)
+    flat = line([0] * FRAMES, [1.0] * FRAMES)
+    text = run("AAI_SoundTokenConditioning", clip=held.clip, token=word, prompt=EDITED)[0]
+    loud = run("AAI_LoudnessReweight", model=held.model, conditioning=text, tokens="", scale="",
+               reference=-23.0, timeline=flat)[0]  # fmt: skip
+    plain = draw(held.model, prompted(EDITED), empty, negative=negative)
+    assert_close(draw(loud, given(text), empty, negative=negative), plain, atol=1e-6, rtol=1e-6)
+    for stretches in ([0] * FRAMES, [0, 0, 1, 1, 1, 2, 2]):
+        timeline = line(stretches, [1.0] * FRAMES)
+        model, positive, latent = run(
+            "AAI_PromptToPromptEdit", model=held.model, clip=held.clip, token=word, latent=empty,
+            timeline=timeline, **EDIT, **NOTHING_BORROWED,
+        )  # fmt: skip
+        source, edited = draw(model, given(positive), latent, negative=negative)
+        assert_close(source[None], alone, atol=2e-5, rtol=1e-5)
+        assert (edited - source).abs().max() > 1e-3
