@@ -64,6 +64,9 @@ def with_rows(x, t, c_concat, c_crossattn: Tensor, control, named: dict, hidden:
             mask = torch.ones(1, without.cross.shape[1])
             for key, value in {"attention_mask": mask, **without.extra}.items():
                 there = named.get(ARGUMENTS.get(key, key))
+                if key == "attention_mask" and isinstance(there, Tensor) and there.ndim > 2:
+                    # Of scores between all places (Apply Style Model's attn_bias), and so no text's own.
+                    continue
                 if isinstance(value, Tensor) and isinstance(there, Tensor) and len(there) == len(context):
                     # A copy: what was there may be the caller's.
                     named[ARGUMENTS.get(key, key)] = there = there.clone()

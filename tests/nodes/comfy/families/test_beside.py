@@ -169,3 +169,25 @@ def test_a_controlnet_steers_edits_and_words(family, tiny, edit, words, draw, co
     assert_close(draw(model, steered(told), empty()), whole, atol=1e-6, rtol=1e-6)
     model, told, without = words(tiny.model, "0")
     assert apart(draw(model, steered(told), empty()), whole) > 1e-5
+
+
+@pytest.mark.parametrize("strength, kind", [(1.0, "multiply"), (0.5, "attn_bias")])
+def test_a_style_model_s_picture_stands_behind_weighed_words(
+    family, tiny, words, draw, core, empty, strength, kind
+):
+    family("Flux.1")
+    rows = torch.randn(1, 12, tiny_models.WIDTH, generator=torch.Generator().manual_seed(3))
+
+    class Style:
+        def get_cond(self, output):
+            return rows.clone()
+
+    def styled(positive):
+        return core.StyleModelApply().apply_stylemodel(positive, Style(), None, strength, kind)[0]
+
+    model, told, without = words(tiny.model, "0")
+    absent = draw(tiny.model, styled(without), empty())
+    assert apart(absent, draw(tiny.model, without, empty())) > 1e-3
+    close = 1e-5 * max(1.0, absent.abs().max().item())
+    assert apart(draw(model, styled(told), empty()), absent) < close
+    assert apart(draw(tiny.model, styled(told), empty()), absent) > close
