@@ -90,19 +90,28 @@ def conditioning(
     clip, token_ids: TokenIds, cross: Tensor, pooled: Tensor | None, extra: Mapping
 ) -> Conditioning:
     """What a CLIP's text model gives for a prompt of these token ids. Some families cut their template off:
-    the conditioning's rows are the last ones of the prompt, or end with a token of their own."""
+    the conditioning's rows are the last ones of the prompt, or end at a token of their own."""
     return Conditioning(cross, pooled, (placed(clip, token_ids, cross.shape[1]),), dict(extra))
 
 
 def placed(clip, token_ids: TokenIds, length: int) -> TokenIds:
-    """The token ids of a conditioning's `length` rows, of those of the whole prompt."""
+    """The token ids of a conditioning's `length` rows, of those of the whole prompt. Raises InputError where
+    a sound token is not among them."""
     cut = len(token_ids) - length
     if cut <= 0:
         return token_ids
-    last = families.find(families.LAST_ROW, clip.cond_stage_model)
+    last, there = families.find(families.CUT_OFF, clip.cond_stage_model) or (None, 0)
     if last in token_ids:
-        cut = len(token_ids) - token_ids[::-1].index(last) - length
-    return token_ids[cut : cut + length]
+        cut = len(token_ids) - 1 - token_ids[::-1].index(last) + there - length
+    left = token_ids[cut : cut + length]
+    before, after = token_positions(token_ids), token_positions(left)
+    for name, positions in before.items():
+        if len(after.get(name, ())) != len(positions):
+            raise InputError(
+                f"The sound token '{name}' stands in a part of the prompt that this CLIP cuts off again: "
+                "write it into the description itself, not into the template around it."
+            )
+    return left
 
 
 def as_core(cond: Conditioning) -> list:

@@ -17,9 +17,9 @@ POOLED = {
 """By a text model's class: the encoders of which the picture model sees the pooled text alone."""
 CONTEXT = {"HiDreamTEModel": ("t5xxl",), "HyditModel": ("hydit_clip",)}
 """By a text model's class: the encoders whose rows are the conditioning, where others' come beside it."""
-LAST_ROW = {"HunyuanVideoClipModel": 128009}
-"""By a text model's class: the token id that the conditioning's last row is of, where the prompt is cut off
-at both ends."""
+CUT_OFF = {"HunyuanVideoClipModel": (128009, 1), "LongCatImageTEModel": (151645, 0)}
+"""By a text model's class, where the prompt is cut off at both ends: the token id whose last place in it ends
+the conditioning, and how many rows of it are still there."""
 UNSEEN = ("byt5_small",)
 """Encoders that read only a part of some prompts (what stands in quotes): no word of ours stands there."""
 WORDLESS = {

@@ -1,0 +1,59 @@
+"""The rows of a conditioning that a word stands in are those that its vectors move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from bench import tiny_models
+
+FAMILIES = {
+    **tiny_models.FAMILIES,
+    "LongCat-Image": tiny_models.Family(
+        "LongCat-Image", "longcat_image", "LongCatImageTokenizer", "te", {"qwen25_7b": tiny_models.LLM},
+        "LongCatImage", tiny_models.flux(vec_in_dim=None, guidance_embed=False), given={},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def tiny(request, pack, comfy):
+    try:
+        held = tiny_models.build(FAMILIES[request.param])
+    except tiny_models.Absent as absent:
+        pytest.skip(str(absent))
+    clip = pack.part("nodes.comfy.clip")
+    try:
+        widths = {key: clip.vocabulary(held.clip, key).embedding_dim for key in clip.encoders(held.clip)}
+    except pack.part("aai.errors").InputError:
+        widths = {}
+    return SimpleNamespace(
+        name=request.param, model=held.model, clip=held.clip, latents=held.latents, widths=widths
+    )
+
+
+def test_a_word_moves_the_rows_that_it_stands_in(tiny, token, encode):
+    cond, _ = encode("a photo of * at night", token)
+    other, _ = encode(
+        "a photo of * at night", replace(token, vectors={k: -v for k, v in token.vectors.items()})
+    )
+    places = sorted(cond.positions["rain"])
+    moved = (cond.cross - other.cross)[0].abs().amax(-1)
+    first, *_ = moved.gt(1e-5).nonzero()[:, 0].tolist()
+    if first == places[0]:
+        return
+    # An encoder that reads both ways moves all rows, and the word's own as much as any.
+    assert first == 0 and {"t5xxl", "umt5xxl", "pile_t5xl"} & tiny.widths.keys()
+    assert set(moved.topk(len(places)).indices.tolist()) & set(places)
+
+
+def test_a_word_that_is_cut_off_is_missed(tiny, pack):
+    if tiny.name != "LongCat-Image":
+        pytest.skip("whose template is cut off on both sides")
+    clip, word = pack.part("nodes.comfy.clip"), ("rain", 0)
+    assert clip.placed(tiny.clip, (1, 2, word, 151645, 3), 2) == (2, word)
+    for prompt in ((word, 2, 5, 151645, 3), (1, 2, 5, 151645, word)):
+        with pytest.raises(pack.part("aai.errors").InputError, match="'rain' stands in a part .* cuts off"):
+            clip.placed(tiny.clip, prompt, 2)
