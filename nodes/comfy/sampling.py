@@ -28,6 +28,9 @@ WINDOWS = "context_handler"
 LAZY_CACHE = "LazyCacheHolder"
 """What core's node LazyCache leaves in a model's options (comfy_extras/nodes_easycache.py)."""
 
+MAHIRO = "mahiro_normd"
+"""What core's node Mahiro gives a model for its guidance (comfy_extras/nodes_mahiro.py)."""
+
 
 def prepared(executor, guider, sigmas, extra_args, callback, noise, *rest, **named):
     """A sampler's `sample`, with a SamplingRun in its options: which conditionings the injection belongs to,
@@ -75,6 +78,12 @@ def _pairs(executor, edit: EditRun, guider, sigmas, extra_args, callback, noise,
         raise InputError(
             "LazyCache chooses by the whole batch which steps it skips, so a source would change with its "
             "edited picture: take LazyCache out."
+        )
+    guidance = extra_args["model_options"].get("sampler_post_cfg_function", ())
+    if any(getattr(function, "__name__", "") == MAHIRO for function in guidance):
+        raise InputError(
+            "Mahiro (Positive-Biased Guidance) guides all pictures of a batch by one mean, so a source would "
+            "change with its edited picture: take Mahiro out."
         )
     blend = edit.blending and edit.blending.blend
     if blend and blend.changes and extra_args["model_options"].get(WINDOWS) is not None:

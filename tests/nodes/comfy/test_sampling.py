@@ -46,6 +46,15 @@ def test_lazy_cache_beside_an_edit_is_refused(pack, edit, sampled):
         sampled(lazy, positive, latent, "euler")
 
 
+def test_mahiro_beside_an_edit_is_refused(pack, edit, sampled, comfy):
+    nodes_mahiro = pytest.importorskip("comfy_extras.nodes_mahiro")
+    model, positive, latent = edit()
+    node = nodes_mahiro.Mahiro
+    guided = node.execute(model)[0] if hasattr(node, "execute") else node().patch(model)[0]
+    with pytest.raises(pack.part("aai.errors").InputError, match="take Mahiro out"):
+        sampled(guided, positive, latent, "euler")
+
+
 def test_dpm_adaptive_is_refused(pack, edit, sampled):
     model, positive, latent = edit()
     with pytest.raises(pack.part("aai.errors").InputError, match="dpm_adaptive chooses its steps"):
