@@ -20,6 +20,7 @@ from ...aai.inject.loudness import Reweight
 from ...aai.picture.schedule import progress
 from ...aai.prompt import TokenIds
 from .clip import TOKEN_IDS
+from .flow_edit import SOURCE
 from .noise import SharedDraws, draws_by_itself, draws_noise, shared_noise
 from .state import KEY, RUN, Attachment, SamplingRun
 
@@ -165,15 +166,16 @@ def _conditionings_of(
 
     Raises InputError where it belongs to none.
     """
+    # Flow Edit's source says what the picture was: its words have no place and no weight in the new one.
+    positive = [kind for kind in conds if "negative" not in kind and kind != SOURCE]
     ours = {
         id(c["cross_attn"]): (_token_ids_along(c) if is_unet else c[TOKEN_IDS], c[TOKEN_IDS])
-        for kind, parts in conds.items()
-        if "negative" not in kind
-        for c in parts
+        for kind in positive
+        for c in conds[kind]
         if TOKEN_IDS in c and (isinstance(injection, Reweight) or len(c[TOKEN_IDS]) == injection.rows)
     }
-    for kind, parts in conds.items():
-        for c in parts if "negative" not in kind else ():
+    for kind in positive:
+        for c in conds[kind]:
             cross = c["model_conds"].get("c_crossattn")
             if id(c["cross_attn"]) in ours and cross is not None and _ends_as(cross.cond, c["cross_attn"]):
                 ours[id(cross.cond)] = ours[id(c["cross_attn"])]
@@ -185,7 +187,7 @@ def _conditionings_of(
             if "negative" in kind:
                 negative.add(c["uuid"])
             cross = c["model_conds"].get("c_crossattn")
-            if cross is not None and id(cross.cond) in ours:
+            if kind != SOURCE and cross is not None and id(cross.cond) in ours:
                 token_ids[c["uuid"]], prompts[c["uuid"]] = ours[id(cross.cond)]
     if not token_ids:
         raise InputError(

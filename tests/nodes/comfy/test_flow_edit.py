@@ -132,3 +132,25 @@ def test_a_guider_without_a_negative_prompt_takes_a_source_cfg_of_1(flow, edit, 
     assert torch.isfinite(sample(1.0)).all()
     with pytest.raises(pack.part("aai.errors").InputError, match="set source_cfg to 1"):
         sample(3.0)
+
+
+@pytest.mark.parametrize("prompt", ["a city", "a city under *"])
+def test_a_heat_map_is_of_the_edited_picture_alone(pack, run, flow, encode, sample, prompt):
+    """Whoever has written the source's prompt, and whether it names the sound."""
+    clip = pack.part("nodes.comfy.clip")
+    widths = {key: clip.vocabulary(flow.clip, key).embedding_dim for key in clip.encoders(flow.clip)}
+    generator = torch.Generator().manual_seed(5)
+    vectors = {key: torch.randn(1, width, generator=generator) for key, width in widths.items()}
+    token = pack.part("aai.token").SoundToken("rain", vectors)
+    source, positive = (
+        run("AAI_SoundTokenConditioning", clip=flow.clip, token=token, prompt=text)[0]
+        for text in (prompt, "a city under *")
+    )
+    counts = []
+    for given in (source, encode("a city")):
+        watched, maps = run("AAI_AttentionHeatmap", model=flow.model, conditioning=positive)
+        model, _ = run("AAI_FlowEdit", model=watched, source=given, source_cfg=1.0, strength=1.0)
+        sample(model, positive, encode(""), cfg=1.0)
+        assert maps.maps().mean().item() == pytest.approx(1.0, abs=1e-4)
+        counts.append(maps._calls)
+    assert counts[0] == counts[1]
