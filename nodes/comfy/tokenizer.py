@@ -20,7 +20,8 @@ from ...aai.prompt import TokenIds, following
 PLACEHOLDER = "aai-sound-token-"
 """With its number, what a sound token is called in the text that CLIP's tokenizer reads."""
 FIRST_MARK = 0x10F000
-_MARKS = "[\U0010f000-\U0010fffd]"
+_RANGE = "\U0010f000-\U0010fffd"
+_MARKS = f"[{_RANGE}]"
 _FIRST_SLOT = -2
 """The stand-in id of the first row of the first token in a list of ids; -1 is core's "no id"."""
 
@@ -61,7 +62,14 @@ def for_clip(tokenizer, rows: Rows):
 def for_words(tokenizer, rows: Rows):
     """A copy of any other encoder's tokenizer, in whose token lists ids of `slots` stand for the marks."""
     tokenizer = copy.copy(tokenizer)
-    tokenizer.tokenizer = _Marked(tokenizer, slots(rows))
+    tokenizer.tokenizer, core_tokenize = _Marked(tokenizer, slots(rows)), tokenizer.tokenize_with_weights
+    name = rf"({re.escape(tokenizer.embedding_identifier)}[^\s{_RANGE}]+)(?={_MARKS})"
+
+    def tokenize(text: str, *given, **options) -> list:
+        # A space: core takes all up to the next one for an embedding's name. The mark takes it along.
+        return core_tokenize(re.sub(name, r"\1 ", text), *given, **options)
+
+    tokenizer.tokenize_with_weights = tokenize
     return tokenizer
 
 

@@ -63,6 +63,24 @@ def test_core_reads_its_file(tiny, token, encode, comfy, pack):
     assert all(len(places(seen[key], token.vectors[key])) == 1 for key in reading)
 
 
+@pytest.mark.parametrize(
+    "text", ["embedding:other*", "a embedding:other* at night", "(embedding:other*:1.2)"]
+)
+def test_it_may_touch_an_embedding_s_name(tiny, token, encode, comfy, pack, text):
+    of = pack.part("nodes.comfy.clip").tokenizer_of
+    # HunyuanVideo's own tokenizer ends in an error at any embedding.
+    if tiny.name == "HunyuanVideo" or not any(of(tiny.clip, k).embedding_directory for k in tiny.widths):
+        pytest.skip(f"core reads no embedding: in {tiny.name}'s prompts")
+    replace(token, vectors={k: v + 3 for k, v in token.vectors.items()}).save(
+        comfy / "models" / "embeddings" / "other.safetensors"
+    )
+    touching, _ = encode(text, token)
+    apart, seen = encode(text.replace("other*", "other *"), token)
+    assert_close(touching.cross, apart.cross)
+    assert touching.token_ids == apart.token_ids
+    assert all(len(places(seen[key], rows)) == 1 for key, rows in token.vectors.items())
+
+
 def test_where_it_does_not_fit_a_sentence_says_so(tiny, token, encode, pack):
     refused = pack.part("aai.errors").InputError
     key = list(token.vectors)[-1]
