@@ -239,13 +239,15 @@ class PromptToPromptEdit(Node):
         from ..aai.prompt import Prompt
         from .comfy import film as films
         from .comfy import patch
-        from .comfy.clip import as_written, check_unscheduled
+        from .comfy.clip import as_written, check_rows, check_unscheduled
         from .comfy.clip import encode as encode_with
         from .comfy.kept import film_of
         from .comfy.latent import paired, trajectory_of
 
         patch.check_blend(model, blend_words)
         check_unscheduled(clip)
+        if settings["silence"] == "literal":
+            check_rows(clip, "silence literal")
         chosen = WINDOWS[windows]
         if chosen == "own":
             settings |= {"cross_window": (0.0, cross_end), "self_window": (0.0, self_end)}

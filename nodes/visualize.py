@@ -49,6 +49,7 @@ class AttentionHeatmap(Node):
         from ..aai.prompt import token_names
         from .comfy import clip, patch
 
+        clip.check_seen(conditioning)
         # A scale of 1 is no change: the heat map rides on it where nothing else is injected.
         unchanged = patch.with_scales(model, conditioning, [1.0])
         heatmap = Heatmap(token_names(clip.token_ids_of(conditioning)))

@@ -98,6 +98,9 @@ def placed(clip, token_ids: TokenIds, length: int) -> TokenIds:
     """The token ids of a conditioning's `length` rows, of those of the whole prompt. Raises InputError where
     a sound token is not among them."""
     cut = len(token_ids) - length
+    if not has_rows(clip):
+        # Those of its other prompts, which say whose conditioning it is.
+        return token_ids[-length:] + (None,) * -cut
     if cut <= 0:
         return token_ids
     last, there = families.find(families.CUT_OFF, clip.cond_stage_model) or (None, 0)
@@ -123,6 +126,30 @@ def as_written(cond: Conditioning, clip, prompts: Sequence[Prompt]) -> list:
     """A Conditioning as core's CONDITIONING, which carries what it was written with, and the CLIP's hooks."""
     (cross, options), *_ = as_core(cond)
     return [[cross, clip.add_hooks_to_dict({**options, PROMPTS: Written(clip, tuple(prompts), cross)})]]
+
+
+def has_rows(clip) -> bool:
+    """Whether the rows of a CLIP's conditioning are of its prompt's words: HiDream's are T5's, and empty
+    without it."""
+    only = families.find(families.CONTEXT, clip.cond_stage_model)
+    return only is None or not set(only).isdisjoint(encoders(clip))
+
+
+def check_rows(clip, what: str) -> None:
+    """Raises InputError where `what` needs the words' rows in a CLIP's conditioning, and they are empty."""
+    if not has_rows(clip):
+        names = " and ".join(families.find(families.CONTEXT, clip.cond_stage_model))
+        raise InputError(
+            f"Without {names} this CLIP's conditioning has no rows of the prompt's words, which {what} "
+            "needs: load that text encoder beside the others."
+        )
+
+
+def check_seen(conditioning: list) -> None:
+    """Raises InputError for a CONDITIONING in whose rows no word can be watched."""
+    for _, options in conditioning:
+        if PROMPTS in options:
+            check_rows(options[PROMPTS].clip, "a heat map")
 
 
 def check_unscheduled(clip) -> None:
