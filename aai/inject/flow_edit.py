@@ -46,16 +46,18 @@ def flow_edit(
     velocities: Velocities,
     noise: Iterable[Tensor],
     *,
+    edited: Tensor | None = None,
     mask: Tensor | None = None,
     callback: Callable[[int, int, Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """The edited latents of clean `source` latents [B, C, ...], which are returned where nothing differs.
 
     sigmas [T + 1]: descending, of (0, 1], the last 0 or where the edit stops. noise: a tensor as `source` for
-    each step. mask: 1 where the picture may change, 0 where it stays, in a shape that multiplies `source`.
-    callback(step, steps, edited picture so far, what the step takes the edited picture for) may raise.
+    each step. edited: how far the edit has come that goes on here. mask: 1 where the picture may change, 0
+    where it stays, in a shape that multiplies `source`. callback(step, steps, edited picture so far, what the
+    step takes the edited picture for) may raise.
     """
-    edited, steps = source.clone(), len(sigmas) - 1
+    edited, steps = source.clone() if edited is None else edited, len(sigmas) - 1
     for step, (sigma, after, drawn) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), noise)):
         noisy = (1 - sigma) * source + sigma * drawn
         noisy_edited = noisy + (edited - source)

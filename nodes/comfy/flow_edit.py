@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...aai.errors import InputError, logger
 from ...aai.inject.flow_edit import editing, flow_edit
+from . import unfinished
 from .prediction import is_flow, spread
 
 log = logger(__name__)
@@ -59,7 +60,8 @@ def check_flow(model) -> None:
 def sample_flow_edit(
     model_k, x, sigmas, extra_args, callback, disable=None, *, source, source_cfg, strength
 ) -> Tensor:
-    """The sampler function, as k-diffusion's: `model_k.latent_image` is the clean source."""
+    """The sampler function, as k-diffusion's: `model_k.latent_image` is the clean source, or what the sampler
+    before has made of it, where that ended above sigma 0."""
     guider, latent = model_k.inner_model, model_k.latent_image
     check_flow(guider.model_patcher)
     if latent is None or not latent.any():
@@ -67,6 +69,14 @@ def sample_flow_edit(
             "FlowEdit changes a picture, and the latent is empty: connect VAE Encode of the picture that is "
             "to be edited."
         )
+    begun = None if model_k.noise.any() else unfinished.begun(latent)
+    if begun is None and not model_k.noise.any() and sigmas[0] < guider.inner_model.model_sampling.sigma_max:
+        raise InputError(
+            "Flow Edit begins in the middle of the steps, without noise, and with no unfinished edit: for a "
+            "photograph turn add_noise on; behind another KSampler (Advanced), put Flow Edit before that one "
+            "too, turn its return_with_leftover_noise on, and draw it again."
+        )
+    clean = latent if begun is None else begun.source.to(latent)
     options, seed = extra_args["model_options"], extra_args.get("seed") or 0
     mask = extra_args.get("denoise_mask")
     conds = guider.conds.get(SOURCE) or _prepared(guider, latent, source, mask, seed)
@@ -86,19 +96,21 @@ def sample_flow_edit(
         share = spread(times, noisy)
         return (noisy - by_source) / share, (noisy_edited - by_edited) / share
 
-    part = editing(sigmas, strength)
+    part = editing(sigmas, strength) if begun is None else sigmas
     skipped = len(sigmas) - len(part)
     generator = torch.Generator().manual_seed(seed % 2**63)
+    if begun is not None:
+        generator.set_state(begun.noise)
     noise = (torch.randn(latent.shape, generator=generator).to(latent) for _ in part)
 
-    def note(step: int, steps: int, edited: Tensor, clean: Tensor) -> None:
+    def note(step: int, steps: int, edited: Tensor, denoised: Tensor) -> None:
         if callback is not None:
-            sigma = part[step]
-            callback(
-                {"x": edited, "i": skipped + step, "sigma": sigma, "sigma_hat": sigma, "denoised": clean}
-            )
+            sigma, at = part[step], skipped + step
+            callback({"x": edited, "i": at, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
 
-    edited = flow_edit(latent, part, velocities, noise, mask=mask, callback=note)
+    edited = flow_edit(clean, part, velocities, noise, edited=latent, mask=mask, callback=note)
+    if sigmas[-1] > 0:
+        unfinished.leave(edited, clean, generator)
     # Core divides a flow's result by as much: this one holds no noise.
     return edited * (1 - sigmas[-1])
 

@@ -45,6 +45,19 @@ def test_it_is_algorithm_1(fields, source):
     assert (found - source).abs().max() > 0.1
 
 
+def test_it_goes_on_from_where_it_stopped(fields, source):
+    drawn = noise(source)
+
+    def velocities(noisy, noisy_edited, sigma):
+        return fields[0](noisy, sigma), fields[1](noisy_edited, sigma)
+
+    def edit(sigmas, drawn, edited=None):
+        return flow_edit(source, sigmas, velocities, drawn, edited=edited)
+
+    half = edit(SIGMAS[:5], drawn[:4])
+    torch.testing.assert_close(edit(SIGMAS[4:], drawn[4:], half), edit(SIGMAS, drawn), rtol=0, atol=1e-6)
+
+
 def test_where_both_prompts_agree_nothing_moves(fields, source):
     one = fields[0]
     assert torch.equal(

@@ -90,6 +90,49 @@ def test_the_sampler_and_the_model_give_the_same(flow, edit, encode, sample):
     assert_close(second, first)
 
 
+@pytest.fixture
+def stage(core, flow, encode):
+    """stage(model, latent, start, end, noise, leftover) -> KSampler (Advanced)'s LATENT, of eight steps."""
+
+    def run(model, latent, start, end, noise=True, leftover=False, seed=7):
+        with torch.inference_mode():
+            positive, negative = encode("a city under rain"), encode("blurry")
+            return core.common_ksampler(
+                model, seed, 8, 2.0, "euler", "simple", positive, negative, latent, disable_noise=not noise,
+                start_step=start, last_step=end, force_full_denoise=not leftover,
+            )[0]  # fmt: skip
+
+    return run
+
+
+def test_two_samplers_in_a_row_edit_as_one(flow, edit, encode, stage):
+    """As Wan 2.2's two models are sampled: the second adds no noise, whatever its seed, and takes the source
+    from the first. `strength` is of the first one's steps."""
+    source, photograph = encode("a city"), {"samples": flow.latents[:1].clone()}
+    for strength in (1.0, 0.86):
+        model, other = (edit(source, source_cfg=1.0, strength=strength)[0] for _ in range(2))
+        whole = stage(model, photograph, 0, 8)["samples"]
+        half = stage(model, photograph, 0, 4, leftover=True)
+        # Another edit between them.
+        stage(model, {"samples": flow.latents[1:2].clone()}, 0, 4, leftover=True)
+        for seed in (7, 8):
+            both = stage(other, half, 4, 8, noise=False, seed=seed)["samples"]
+            assert_close(both, whole, atol=1e-5, rtol=1e-4)
+    assert (whole - flow.latents[:1]).abs().max() > 1e-2
+
+
+def test_a_second_sampler_without_the_first_s_edit_is_refused(pack, flow, edit, encode, stage):
+    refused = pack.part("aai.errors").InputError
+    model, _ = edit(encode("a city"), source_cfg=1.0)
+    photograph = {"samples": flow.latents[:1].clone()}
+    finished, noisy = stage(model, photograph, 0, 4), stage(flow.model, photograph, 0, 4, leftover=True)
+    for latent in (finished, noisy, photograph):
+        with pytest.raises(refused, match="turn its return_with_leftover_noise on"):
+            stage(model, latent, 4, 8, noise=False)
+    # Noise that is not used is not asked for.
+    assert_close(stage(model, photograph, 0, 8, noise=False), stage(model, photograph, 0, 8))
+
+
 def test_an_empty_latent_is_refused(pack, flow, edit, encode, sample):
     model, _ = edit(encode("a city"))
     with pytest.raises(pack.part("aai.errors").InputError, match="latent is empty"):
