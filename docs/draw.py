@@ -1,7 +1,7 @@
 """Draws the pictures of the templates, the pages of help and the banner again, with the models as they are.
 
-    python docs/draw.py           # all of them: about ten minutes on a CPU
-    python docs/draw.py edit      # some, by the file's name
+    python docs/draw.py           # all of them: four minutes on a CPU
+    python docs/draw.py sound_edit   # some, by the file's name
 
 Needs a ComfyUI (COMFYUI_PATH) and, for pictures of nodes, Chromium with the extra `browser`.
 """
