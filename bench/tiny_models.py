@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import functools
 import importlib
+import inspect
 import io
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from unittest import mock
 
@@ -279,6 +280,80 @@ def build(family: Family, embeddings: list[str] = ()) -> Tiny:
     return Tiny(family, model, clip, 0.5 * latents + torch.randn(1, *family.latent, generator=generator))
 
 
+KINDS = {"fp8 with scales": "float8_e4m3fn", "nvfp4": "nvfp4", "int8": "int8_tensorwise"}
+"""How checkpoints of today keep their weights in fewer bits, and what core calls it in a file."""
+
+
+def build_quantized(family: Family, kind: str, embeddings: list[str] = ()) -> Tiny:
+    """The family that `build` gives with its large layers, in the transformer and in its largest text
+    encoder, in fewer bits: of KINDS, or "fp8", which is cast as it is.
+
+    Raises Absent where ComfyUI has no such family, or no such kind of weights.
+    """
+    import comfy.model_management
+    import comfy.supported_models
+
+    plain = build(family, embeddings)
+    text = importlib.import_module(f"comfy.text_encoders.{family.module}")
+    config = getattr(comfy.supported_models, family.config)(settings_of(family))
+    with torch.inference_mode():
+        if kind == "fp8":
+            clip = build_clip(family, text, list(embeddings), torch.float8_e4m3fn)
+            return Tiny(family, build_model(config, torch.float8_e4m3fn), clip, plain.latents)
+        given = inspect.signature(getattr(text, family.text)).parameters
+        option = next((name for name in given if name.endswith("quantization_metadata")), None)
+        if option is None or not hasattr(importlib.import_module("comfy.ops"), "mixed_precision_ops"):
+            raise Absent(f"this ComfyUI has no {family.name} in {kind}")
+        mixed = replace(family, given={**family.given, option: {"mixed_ops": True}})
+        # Its layers have no weights yet, which a loader gives it before.
+        with mock.patch.object(comfy.model_management, "load_models_gpu"):
+            clip = build_clip(mixed, text, list(embeddings))
+        for key in family.encoders:
+            towers = (getattr(held.cond_stage_model, key).transformer for held in (plain.clip, clip))
+            fill(*towers, KINDS[kind])
+        config.quant_config = {"mixed_ops": True}
+        model = build_model(config)
+        fill(plain.model.model.diffusion_model, model.model.diffusion_model, KINDS[kind])
+    return Tiny(family, model, clip, plain.latents)
+
+
+def fill(plain: nn.Module, module: nn.Module, form: str) -> None:
+    """Gives a module the weights of its plain twin, those of its large layers in fewer bits where it has
+    layers for them."""
+    large = {
+        name
+        for name, layer in plain.named_modules()
+        if isinstance(layer, nn.Linear)
+        and min(layer.weight.shape) >= 32
+        and not any(s % 16 for s in layer.weight.shape)
+    }
+    # Core's layer of any number of bits is no nn.Linear.
+    if all(hasattr(layer, "weight") for layer in module.modules() if hasattr(layer, "in_features")):
+        return
+    weights = plain.state_dict()
+    for name in large:
+        weights |= in_fewer_bits(name, weights[f"{name}.weight"], form)
+    lacking, unknown = module.load_state_dict(weights, strict=False)
+    if lacking or unknown:
+        raise Absent(f"this ComfyUI keeps {form} otherwise: {lacking or unknown}")
+
+
+def in_fewer_bits(name: str, weight: torch.Tensor, form: str) -> dict[str, torch.Tensor]:
+    """A layer's weight as files hold it: its numbers, its scales, and what they are."""
+    from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor
+
+    try:
+        made = QuantizedTensor.from_float(weight.float(), QUANT_ALGOS[form]["comfy_tensor_layout"])
+    except KeyError as error:
+        raise Absent(f"this ComfyUI has no {form}") from error
+    scales = {"weight_scale": made._params.scale}
+    if form == "nvfp4":
+        scales = {"weight_scale_2": made._params.scale, "weight_scale": made._params.block_scale}
+    told = torch.tensor(list(json.dumps({"format": form}).encode()), dtype=torch.uint8)
+    parts = {"weight": made._qdata, **scales, "comfy_quant": told}
+    return {f"{name}.{part}": value for part, value in parts.items()}
+
+
 def settings_of(family: Family) -> dict:
     """A family's settings, without those of Flux and Chroma that this ComfyUI does not know yet."""
     import comfy.ldm.chroma.model
@@ -292,7 +367,8 @@ def settings_of(family: Family) -> dict:
     return {key: value for key, value in family.unet.items() if key in known}
 
 
-def build_clip(family: Family, text, embeddings: list[str]):
+def build_clip(family: Family, text, embeddings: list[str], dtype: torch.dtype = torch.float32):
+    """A CLIP whose weights are kept in `dtype`."""
     import comfy.sd
     import comfy.supported_models_base
     import comfy.text_encoders.qwen_vl as qwen_vl
@@ -301,7 +377,7 @@ def build_clip(family: Family, text, embeddings: list[str]):
     model = model if family.given is None else model(**family.given)
     target = comfy.supported_models_base.ClipTarget(getattr(text, family.tokenizer), model)
     options = {f"{key}_model_config": dict(config) for key, config in family.encoders.items()}
-    options.update(dtype=torch.float32)
+    options.update(dtype=dtype)
     # What the encoder sees pictures with: 600 million weights that no text passes.
     blind = functools.partial(qwen_vl.Qwen2VLVisionTransformer, num_layers=0)
     with mock.patch.object(qwen_vl, "Qwen2VLVisionTransformer", blind), llama_tokenizer(text):

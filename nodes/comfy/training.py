@@ -181,8 +181,25 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 @contextmanager
 def differentiable(module: nn.Module) -> Iterator[None]:
     """Inside, what core's transformers do can be differentiated, though they change tensors in place."""
-    with saved_copies(module), WithoutOut():
+    with saved_copies(module), WithoutOut(), _own_outputs(module):
         yield
+
+
+@contextmanager
+def _own_outputs(module: nn.Module) -> Iterator[None]:
+    """Inside, quantized layers give tensors of their own: where core's function carries the gradient past a
+    product of few bits, it gives a view, which autograd lets nobody change."""
+
+    def own(layer: nn.Module, given: tuple, made: torch.Tensor) -> torch.Tensor | None:
+        return made.clone() if made.requires_grad and made._is_view() else None
+
+    layers = [layer for layer in module.modules() if is_quantized(getattr(layer, "weight", None))]
+    hooks = [layer.register_forward_hook(own) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager
@@ -202,10 +219,12 @@ def saved_copies(module: nn.Module) -> AbstractContextManager:
     Its weights are not copied. PyTorch's `allow_mutation_on_saved_tensors` allows the same around a whole
     training step, and makes every operation in it slower.
     """
-    weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
+    weights = {p.untyped_storage().data_ptr() for p in module.parameters() if not is_quantized(p)}
 
     def keep(saved: torch.Tensor) -> torch.Tensor:
-        return saved if saved.untyped_storage().data_ptr() in weights else saved.clone()
+        if is_quantized(saved) or saved.untyped_storage().data_ptr() in weights:
+            return saved
+        return saved.clone()
 
     return torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved)
 
@@ -248,6 +267,8 @@ def _clone_inference_tensors(module: nn.Module) -> list[tuple[dict, str]]:
 def _has_version(value: torch.Tensor) -> bool:
     """Whether autograd can keep a tensor: not an inference tensor, nor one that was moved to another device
     outside inference mode, though `is_inference` is False for that one."""
+    if is_quantized(value):
+        return not value.is_inference() and all(map(_has_version, _inner(value)[0].values()))
     if value.is_inference():
         return False
     try:
@@ -256,6 +277,23 @@ def _has_version(value: torch.Tensor) -> bool:
         return False
 
 
+def is_quantized(value: torch.Tensor | None) -> bool:
+    """Whether a tensor is core's own kind for weights in fp8 with scales, nvfp4 or int8: numbers and scales,
+    without a memory of its own."""
+    return hasattr(value, "__tensor_flatten__")
+
+
+def _inner(value: torch.Tensor) -> tuple[dict[str, torch.Tensor], object]:
+    """The tensors that a quantized one is made of, by their names, and what else it takes to make it."""
+    names, context = value.__tensor_flatten__()
+    return {name: getattr(value, name) for name in names}, context
+
+
 def _clone(value: torch.Tensor) -> torch.Tensor:
-    copy = value.detach().clone()
+    if is_quantized(value):
+        inner, context = _inner(value)
+        inner = {name: _clone(part) for name, part in inner.items()}
+        copy = type(value).__tensor_unflatten__(inner, context, value.size(), value.stride())
+    else:
+        copy = value.detach().clone()
     return nn.Parameter(copy, requires_grad=False) if isinstance(value, nn.Parameter) else copy
