@@ -3,11 +3,12 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { t } from "./language.js";
-import { addView, element, nodeAt, viewElement } from "./view.js";
+import { nodeOf, runningPrompt } from "./prompts.js";
+import { addView, element, viewElement } from "./view.js";
 
 const NOTICES = new Map();
 const GAP = 30; // pixels that stay free below: a view's margins, and a little
-let running; // {node, step, total} of the pack's node that runs
+let running; // {id, prompt, step, total} of the node that runs
 
 /** How far a node may grow before it covers another, in the graph's pixels; Nodes 2.0 draws nodes taller than their size. */
 function roomBelow(node) {
@@ -61,25 +62,24 @@ app.registerExtension({
         api.addEventListener("execution_error", ({ detail }) => {
             running = undefined;
             const sentence = detail.exception_message?.trim();
-            if (sentence && detail.exception_type?.endsWith("InputError")) say(nodeAt(detail.node_id), sentence);
+            if (sentence && detail.exception_type?.endsWith("InputError")) say(nodeOf(detail.node_id, detail.prompt_id), sentence);
         });
         api.addEventListener("executing", ({ detail }) => {
             const id = detail?.node ?? detail;
-            const node = id ? nodeAt(id) : undefined;
-            running = node?.comfyClass?.startsWith("AAI_") ? { node } : undefined;
+            running = id ? { id, prompt: runningPrompt() } : undefined;
         });
         api.addEventListener("progress", ({ detail }) => {
             if (running) Object.assign(running, { step: detail.value, total: detail.max });
         });
         api.addEventListener("reconnecting", () => {
             if (!running) return;
-            const { node, step, total } = running;
+            const { id, prompt, step, total } = running;
             running = undefined;
             const sentence = step === undefined
                 ? t("The server went away while this node ran. Start ComfyUI again, then press Run.")
                 : t("The server went away while this node ran, at step {step} of {total}. Start ComfyUI again, then press Run.",
                     { step, total });
-            say(node, sentence, true);
+            say(nodeOf(id, prompt), sentence, true);
         });
     },
 });

@@ -6,9 +6,10 @@ import { compare } from "./compare.js";
 import { curve } from "./curve.js";
 import { heatmap } from "./heatmap.js";
 import { t } from "./language.js";
+import { nodeOf } from "./prompts.js";
 import { references } from "./references.js";
 import { timeline } from "./timeline.js";
-import { addView, nodeAt, onOutput, showOutput, viewElement } from "./view.js";
+import { addView, onOutput, showOutput, viewElement } from "./view.js";
 
 const VIEWS = {
     AAI_EncodeSound: { name: "words", label: () => t("nearest words"), make: words, height: 118 },
@@ -33,9 +34,9 @@ function isSeen(root) {
 app.registerExtension({
     name: "aaisoundtokens.Results",
     setup() {
-        api.addEventListener("aai.curve", ({ detail }) => showOutput(nodeAt(detail.node), detail));
+        api.addEventListener("aai.curve", ({ detail }) => showOutput(nodeOf(detail.node), detail));
         api.addEventListener("executed", ({ detail }) => {
-            if (detail.output?.known?.[0] !== false || isSeen(ROOTS.get(nodeAt(detail.node)))) return;
+            if (detail.output?.known?.[0] !== false || isSeen(ROOTS.get(nodeOf(detail.node, detail.prompt_id)))) return;
             const nearest = detail.output.words.find(({ unknown }) => !unknown)?.word;
             app.extensionManager?.toast?.add({
                 severity: "warn", life: 12000, summary: t("outside of what this encoder knows"),

@@ -69,3 +69,58 @@ def test_a_sentence_covers_no_other_node_where_there_is_no_room(tab, renderer):
     )
     box = notice.bounding_box()
     assert 20 < box["height"] and box["y"] + box["height"] <= below
+
+
+def test_what_happens_in_another_workflow_changes_nothing_in_the_shown_one(tab, server, renderer):
+    page = tab(renderer)
+    browser = page.page
+    trains = page.template("sound_to_picture")
+    page.load(trains)
+    page.wake()
+    page.set("AAI_TrainSoundToken", steps=5000)
+    page.run()
+    live = "document.querySelector('.aai-losses')?.getAttribute('points')?.split(' ').length >= 2"
+    browser.wait_for_function(live, timeout=120000)
+    # Its error comes when another workflow is shown, whose nodes have the same ids.
+    page.load(trains)
+    page.set("AAI_LoadAudio", start=900)
+    page.run()
+    shown = [n for n in trains["nodes"] if n["type"] in ("AAI_TrainSoundToken", "AAI_LoadAudio")]
+    bare = [{**n, "inputs": [], "outputs": [], "mode": 0} for n in shown]
+    page.load({**trains, "nodes": bare, "links": [], "groups": []})
+    page.show()
+    browser.wait_for_timeout(2500)
+    assert page.busy()
+    assert not browser.evaluate(live) and browser.locator(".aai-curve.aai-filled").count() == 0
+    for _ in range(2):
+        page.command("Workspace.PreviousOpenedWorkflow")
+        browser.wait_for_timeout(800)
+    browser.wait_for_function(live)
+    page.command("Workspace.NextOpenedWorkflow")
+    page.command("Workspace.NextOpenedWorkflow")
+    browser.wait_for_function("app.graph._nodes.length === 2")
+    server.post("/interrupt", {})
+    assert page.wait()["status"]["status_str"] == "error"
+    assert "AAI_LoadAudio" in str(list(server.get("/history").values())[-1]["status"]["messages"])
+    browser.wait_for_timeout(500)
+    assert browser.locator(".aai-told").count() == 0
+    page.shot("another-workflow")
+    assert page.complaints == []
+
+
+def test_a_notice_stands_on_our_own_nodes_alone(tab, newest):
+    page = tab(newest)
+    page.load(page.template("sound_to_picture"))
+    count = page.page.evaluate(
+        """() => {
+            const what = { prompt_id: "elsewhere", exception_type: "InputError", exception_message: "No." };
+            const find = (kind) => app.graph._nodes.find((n) => n.type === kind);
+            const tell = (kind) => app.api.dispatchCustomEvent(
+                "execution_error", { ...what, node_type: kind, node_id: String(find(kind).id) });
+            return ["KSampler", "AAI_LoadAudio"].map((kind) => {
+                tell(kind);
+                return app.graph._nodes.filter((n) => n.widgets?.some((w) => w.name === "notice")).length;
+            });
+        }"""
+    )
+    assert count == [0, 1]
