@@ -36,8 +36,11 @@ app.registerExtension({
     setup() {
         api.addEventListener("aai.curve", ({ detail }) => showOutput(nodeOf(detail.node), detail));
         api.addEventListener("executed", ({ detail }) => {
-            if (detail.output?.known?.[0] !== false || isSeen(ROOTS.get(nodeOf(detail.node, detail.prompt_id)))) return;
-            const nearest = detail.output.words.find(({ unknown }) => !unknown)?.word;
+            const node = nodeOf(detail.node, detail.prompt_id);
+            const { known, words: heard } = detail.output ?? {};
+            // Outputs of other packs' nodes may have the same names.
+            if (node?.comfyClass !== "AAI_EncodeSound" || known?.[0] !== false || isSeen(ROOTS.get(node))) return;
+            const nearest = heard?.find(({ unknown }) => !unknown)?.word;
             app.extensionManager?.toast?.add({
                 severity: "warn", life: 12000, summary: t("outside of what this encoder knows"),
                 detail: nearest && t("Nearest to it is {word}: the picture may show that, or nothing clear.", { word: nearest }),

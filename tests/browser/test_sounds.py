@@ -200,6 +200,23 @@ def test_a_sound_that_the_encoder_does_not_know_is_shown_as_unknown(tab, server,
     assert page.complaints == []
 
 
+HEAR = """([kind, output]) => {
+    const node = app.graph._nodes.find((n) => n.type === kind)?.id ?? 999;
+    app.api.dispatchCustomEvent("executed",
+        { node: String(node), display_node: String(node), prompt_id: "elsewhere", output });
+}"""
+
+
+def test_another_packs_output_of_the_same_names_is_left_alone(tab, newest):
+    page = loaded(tab, newest)
+    thrown: list[str] = []
+    page.page.on("pageerror", lambda error: thrown.append(error.message))
+    for kind in ("none of the shown", "KSampler", "AAI_EncodeSound"):
+        page.page.evaluate(HEAR, [kind, {"known": [False]}])
+    page.page.wait_for_timeout(300)
+    assert thrown == [] and page.complaints == []
+
+
 def test_trimming_to_nothing_is_told_and_not_possible_by_mouse(tab, renderer):
     page = loaded(tab, renderer)
     drag(page, "end", 0.5)
