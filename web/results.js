@@ -25,10 +25,25 @@ const VIEWS = {
 
 const ROOTS = new WeakMap();
 
-/** Whether a person sees a view: not in APP mode, not within a closed subgraph. */
-function isSeen(root) {
-    const { left, top, width, height } = root?.getBoundingClientRect() ?? {};
-    return root?.isConnected && document.elementsFromPoint(left + width / 2, top + height / 2).includes(root);
+const TOLD = new Map(); // by a node's id: the sound that a toast told last
+
+/** Whether a person sees an element: not in APP mode, not within a closed subgraph. */
+function isSeen(element) {
+    const { left, top, width, height } = element?.getBoundingClientRect() ?? {};
+    return Boolean(width) && document.elementsFromPoint(left + width / 2, top + height / 2).includes(element);
+}
+
+/** Tells of a sound that the encoder does not know, where the node's own warning is not in sight. */
+function warn(node, id, { known, words: heard = [] }) {
+    if (known?.[0] !== false) return TOLD.delete(id);
+    const sound = JSON.stringify(heard);
+    if (TOLD.get(id) === sound || isSeen(ROOTS.get(node)?.querySelector(".aai-outside"))) return;
+    TOLD.set(id, sound);
+    const nearest = heard.find(({ unknown }) => !unknown)?.word;
+    app.extensionManager?.toast?.add({
+        severity: "warn", life: 12000, summary: t("outside of what this encoder knows"),
+        detail: nearest && t("Nearest to it is {word}: the picture may show that, or nothing clear.", { word: nearest }),
+    });
 }
 
 app.registerExtension({
@@ -37,14 +52,9 @@ app.registerExtension({
         api.addEventListener("aai.curve", ({ detail }) => showOutput(nodeOf(detail.node), detail));
         api.addEventListener("executed", ({ detail }) => {
             const node = nodeOf(detail.node, detail.prompt_id);
-            const { known, words: heard } = detail.output ?? {};
-            // Outputs of other packs' nodes may have the same names.
-            if (node?.comfyClass !== "AAI_EncodeSound" || known?.[0] !== false || isSeen(ROOTS.get(node))) return;
-            const nearest = heard?.find(({ unknown }) => !unknown)?.word;
-            app.extensionManager?.toast?.add({
-                severity: "warn", life: 12000, summary: t("outside of what this encoder knows"),
-                detail: nearest && t("Nearest to it is {word}: the picture may show that, or nothing clear.", { word: nearest }),
-            });
+            // Outputs of other packs' nodes may have the same names. The node itself shows its output before the toast.
+            if (node?.comfyClass !== "AAI_EncodeSound" || !detail.output) return;
+            setTimeout(() => warn(node, String(detail.node), detail.output));
         });
     },
     nodeCreated(node) {

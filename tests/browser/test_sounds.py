@@ -217,6 +217,35 @@ def test_another_packs_output_of_the_same_names_is_left_alone(tab, newest):
     assert thrown == [] and page.complaints == []
 
 
+def test_an_unknown_sound_is_told_once_and_not_beside_the_nodes_own_warning(tab, renderer):
+    page = loaded(tab, renderer)
+    told = page.page.locator(".p-toast-message", has_text="outside of what this encoder knows")
+
+    def hear(known: bool, word: str) -> int:
+        words = [{"word": word, "score": 0.3, "unknown": False}]
+        page.page.evaluate(HEAR, ["AAI_EncodeSound", {"known": [known], "words": words}])
+        page.page.wait_for_timeout(300)
+        return told.count()
+
+    assert hear(False, "dog") == 0
+    # The warning is in sight, most of the view is not.
+    page.page.evaluate(
+        """() => {
+            const { bottom } = document.querySelector(".aai-outside").getBoundingClientRect();
+            app.canvas.ds.offset[1] += (window.innerHeight - bottom - 8) / app.canvas.ds.scale;
+            app.canvas.setDirty(true, true);
+        }"""
+    )
+    page.page.wait_for_timeout(400)
+    page.shot("warning-at-the-edge")
+    assert hear(False, "dog") == 0
+    page.page.evaluate("app.canvas.ds.offset[1] += 9000; app.canvas.setDirty(true, true)")
+    page.page.wait_for_timeout(400)
+    assert [hear(False, "dog"), hear(False, "dog"), hear(False, "cat")] == [1, 1, 2]
+    assert [hear(True, "cat"), hear(False, "cat")] == [2, 3]
+    assert page.complaints == []
+
+
 def test_trimming_to_nothing_is_told_and_not_possible_by_mouse(tab, renderer):
     page = loaded(tab, renderer)
     drag(page, "end", 0.5)
