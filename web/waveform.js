@@ -4,8 +4,11 @@ import { element, viewElement } from "./view.js";
 
 const STEP = 0.1; // seconds, as the node's widgets count
 const BINS = 300;
-const LARGEST = 200e6; // bytes; a browser holds the whole file to draw it
-const RATE = 8000; // Hz, enough for an outline; twenty minutes of stereo then take 80 MB
+// A browser decodes the whole file at its own rate to draw it, whatever rate is asked for: a minute of stereo takes it 50 MB.
+const LONGEST = 900; // seconds
+const LARGEST = 200e6; // bytes
+const LARGEST_UNTOLD = 20e6; // bytes of a file whose length the browser cannot tell
+const RATE = 8000; // Hz, enough for an outline
 
 const round = (seconds) => Math.round(seconds / STEP) * STEP;
 const format = (seconds) => `${seconds.toFixed(1)} s`;
@@ -37,7 +40,8 @@ export function waveform(changed) {
     const handles = { start: handle("start", t("start of the part")), end: handle("end", t("end of the part")) };
     const head = element("span", { class: "aai-playhead", hidden: true });
     const message = element("p", { class: "aai-message", role: "status" });
-    const track = element("div", { class: "aai-wave" }, whole, part, head, handles.start, handles.end, message);
+    const leftOut = element("p", { class: "aai-left-out", role: "status", hidden: true });
+    const track = element("div", { class: "aai-wave" }, whole, part, head, handles.start, handles.end, leftOut, message);
     const button = element("button", { type: "button", class: "aai-play", "aria-label": t("play the part") }, "▶");
     const line = element("span", { class: "aai-line" });
     const root = viewElement("waveform", t("the sound and the part that is used"), track,
@@ -170,7 +174,10 @@ export function waveform(changed) {
             const { peaks, length } = await outlineOf(url, signal);
             if (signal.aborted) return;
             duration = length;
-            const path = peaks.map(([low, high], i) => `M${i + 0.5} ${-Math.max(high, 0.01)}V${-Math.min(low, -0.01)}`).join("");
+            const path = peaks?.map(([low, high], i) => `M${i + 0.5} ${-Math.max(high, 0.01)}V${-Math.min(low, -0.01)}`).join("")
+                ?? `M0 0H${BINS}`;
+            leftOut.textContent = peaks ? "" : t("A long recording: its outline is left out.");
+            leftOut.hidden = Boolean(peaks);
             for (const svg of [whole, part]) svg.firstChild.setAttribute("d", path);
             audio.src = url;
             button.disabled = false;
@@ -193,10 +200,28 @@ export function waveform(changed) {
     };
 }
 
-/** The outline of the sound at `url` as BINS pairs [lowest, highest] of at most 1, and its length in seconds.
- * Throws an Error whose message tells the user what to do. */
+/** The length in seconds of the sound at `url`, as the file itself says; 0 where the browser cannot tell. */
+function lengthOf(url, signal) {
+    const audio = new Audio();
+    audio.preload = "metadata";
+    return new Promise((resolve) => {
+        const done = () => {
+            resolve(Number.isFinite(audio.duration) ? audio.duration : 0);
+            audio.removeAttribute("src");
+        };
+        for (const event of ["loadedmetadata", "error"]) audio.addEventListener(event, done, { once: true });
+        signal.addEventListener("abort", done, { once: true });
+        setTimeout(done, 10000); // A telephone that saves data may never load it.
+        audio.src = url;
+    });
+}
+
+/** The outline of the sound at `url` as BINS pairs [lowest, highest] of at most 1, none where it is too long to decode,
+ * and its length in seconds. Throws an Error whose message tells the user what to do. */
 async function outlineOf(url, signal) {
     const numbers = t("Type start and length in seconds; they work all the same.");
+    const told = await lengthOf(url, signal);
+    if (told > LONGEST) return { length: told };
     let answer;
     try {
         answer = await fetch(url, { signal });
@@ -207,7 +232,9 @@ async function outlineOf(url, signal) {
     if (!answer.ok) {
         throw new Error(t("The server does not give this file ({status}): choose another.", { status: answer.status }));
     }
-    if (Number(answer.headers.get("content-length")) > LARGEST) {
+    if (Number(answer.headers.get("content-length")) > (told ? LARGEST : LARGEST_UNTOLD)) {
+        answer.body.cancel();
+        if (told) return { length: told };
         throw new Error(`${t("This file is too large to be drawn here.")} ${numbers}`);
     }
     const bytes = await answer.arrayBuffer();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import wave
 
 import av
 import numpy as np
@@ -312,6 +313,43 @@ def test_what_only_the_browser_can_read_is_told_by_the_node(tab, server):
     page.run()
     notice.wait_for(state="detached")
     assert page.wait()["status"]["status_str"] == "success"
+
+
+def test_a_long_recording_is_trimmed_and_played_without_being_decoded(tab, renderer, server):
+    with wave.open(str(server.input / "talk.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(np.zeros(1200 * 8000, dtype=np.int16).tobytes())
+    page = loaded(tab, renderer)
+    page.page.evaluate(
+        """() => {
+            const { decodeAudioData } = OfflineAudioContext.prototype;
+            window.decoded = 0;
+            OfflineAudioContext.prototype.decodeAudioData = function (...rest) {
+                window.decoded += 1;
+                return decodeAudioData.apply(this, rest);
+            };
+            return app.refreshComboInNodes();
+        }"""
+    )
+    page.set("AAI_LoadAudio", audio="talk.wav")
+    left_out = page.page.get_by_text("A long recording: its outline is left out.")
+    left_out.wait_for()
+    line = page.page.locator(".aai-waveform .aai-line")
+    assert line.inner_text() == "0.0 s to 1200.0 s, 1200.0 s of 1200.0 s"
+    drag(page, "end", 0.5)
+    start, length = part(page)
+    assert start == 0 and length == pytest.approx(600, abs=25)
+    page.shot("long")
+    page.page.locator(".aai-play").click()
+    page.page.wait_for_function("parseFloat(document.querySelector('.aai-playhead').style.left) > 0")
+    assert page.page.evaluate("window.decoded") == 0
+    page.set("AAI_LoadAudio", audio="thunder.wav", length=0.0)
+    page.page.get_by_text("0.0 s to 5.0 s, 5.0 s of 5.0 s").wait_for()
+    assert not left_out.is_visible() and page.page.evaluate("window.decoded") == 1
+    assert page.complaints == []
+    (server.input / "talk.wav").unlink()
 
 
 def test_a_file_that_is_gone_is_told(tab, server):
