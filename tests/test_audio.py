@@ -463,3 +463,10 @@ def test_a_part_late_in_a_file_is_found_to_the_sample_without_reading_what_is_be
     assert sum(decoded) < 4 * rate
     with pytest.raises(InputError, match="Nothing is left"):
         audio.load(tmp_path / name, 41.0)
+
+
+def test_the_browser_is_told_the_endings_of_sounds():
+    """It names no type for .caf or .wv, and core's upload lets no file without a type through."""
+    code = (Path(__file__).parents[1] / "web" / "load_audio.js").read_text(encoding="utf-8")
+    listed = re.search(r"const ENDINGS = `(.*?)`", code, re.DOTALL)[1].split()
+    assert sorted(f".{ending}" for ending in listed) == sorted(audio.SUFFIXES)

@@ -1,8 +1,21 @@
 // AAI_LoadAudio: its waveform stands where core's nodes have their player, under the name that core's upload
 // button and drop target look for; core's own nodes keep theirs.
 import { app } from "../../scripts/app.js";
+import { t } from "./language.js";
 import { addView, element } from "./view.js";
 import { waveform } from "./waveform.js";
+
+const ENDINGS = `
+    3g2 3gp aac ac3 aif aifc aiff amr ape asf au avi awb caf dts eac3 f4v flac flv m2ts m4a m4b m4v mka mkv mov mp2 mp3 mp4
+    mpc mpeg mpg mpga mts oga ogg ogv opus snd spx sph tak ts tta voc vob w64 wav weba webm wma wmv wv
+`.trim().split(/\s+/); // those of aai/audio.py
+const ACCEPTED = ["audio/*", "video/*", ...ENDINGS.map((ending) => `.${ending}`)].join(",");
+const WAVEFORMS = new WeakMap(); // by their nodes
+
+const endingOf = (file) => file.name.split(".").at(-1).toLowerCase();
+const isOurs = (file) => /^(audio|video)\//.test(file.type) || ENDINGS.includes(endingOf(file));
+const asAudio = (file) =>
+    (file.type.startsWith("audio/") ? file : new File([file], file.name, { type: `audio/${endingOf(file)}` }));
 
 app.registerExtension({
     name: "aaisoundtokens.LoadAudio",
@@ -14,28 +27,52 @@ app.registerExtension({
             ...widgets, audioUI: ["AAI_WAVEFORM", { socketless: true }], ...(upload ? { upload } : {}),
         };
     },
+    setup() {
+        // Before core, which makes another node of a video, and nothing of a file without a type.
+        window.addEventListener("paste", (event) => {
+            const [node, ...others] = app.canvas?.selectedItems ?? [];
+            const files = [...(event.clipboardData?.files ?? [])];
+            if (node?.comfyClass !== "AAI_LoadAudio" || others.length || !files.some(isOurs)) return;
+            if (event.target.closest?.("input, textarea, [contenteditable]")) return;
+            event.preventDefault();
+            event.stopImmediatePropagation();
+            node.pasteFiles(files);
+        }, true);
+        // Nodes 2.0 has a file dialog of its own, which a click opens.
+        document.addEventListener("click", ({ target }) => {
+            const isDialog = target.matches?.('input[type="file"][accept="audio/*"]');
+            if (isDialog && target.closest(".lg-node")?.querySelector(".aai-waveform")) target.accept = ACCEPTED;
+        }, true);
+    },
     nodeCreated(node) {
-        if (node.comfyClass === "AAI_LoadAudio") acceptVideos(node);
+        if (node.comfyClass === "AAI_LoadAudio") acceptFiles(node);
     },
     getCustomWidgets() {
         return { AAI_WAVEFORM: (node, name) => ({ widget: addWaveform(node, name) }) };
     },
 });
 
-// Core's upload button, drop target and paste let audio files through only; a video's sound track is a sound, too.
-function acceptVideos(node) {
+// Core's upload button, drop target and paste let through only what the browser calls audio: no video, whose sound track
+// is a sound, too, and no kind that the browser does not know.
+function acceptFiles(node) {
     const { pasteFiles, onDragDrop } = node;
     const button = node.widgets?.find((widget) => widget.name === "upload");
     if (!pasteFiles || !button) return;
-    const isVideo = (file) => file.type.startsWith("video/");
-    const asSound = (file) => (isVideo(file) ? new File([file], file.name, { type: file.type.replace("video/", "audio/") }) : file);
-    node.pasteFiles = (files) => pasteFiles.call(node, [...files].map(asSound));
+    const refuse = ({ name }) => WAVEFORMS.get(node)?.tell(t("{name} is no sound or video that this node reads.", { name }));
+    node.pasteFiles = (files) => {
+        const file = [...files].find(isOurs);
+        if (file) return pasteFiles.call(node, [asAudio(file)]) ?? true;
+        if (files.length) refuse(files[0]);
+        return false;
+    };
     node.onDragDrop = (event) => {
-        const videos = [...(event.dataTransfer?.files ?? [])].filter(isVideo);
-        return videos.length ? node.pasteFiles(videos) : onDragDrop?.call(node, event);
+        const files = [...(event.dataTransfer?.files ?? [])];
+        if (files.some(isOurs)) return node.pasteFiles(files);
+        if (files.length) refuse(files[0]);
+        return onDragDrop?.call(node, event);
     };
     const input = element("input", {
-        type: "file", accept: "audio/*,video/*",
+        type: "file", accept: ACCEPTED,
         onchange: () => {
             node.pasteFiles(input.files);
             input.value = "";
@@ -55,6 +92,7 @@ function addWaveform(node, name) {
         }
         node.graph?.setDirtyCanvas(true, true);
     });
+    WAVEFORMS.set(node, view);
     const follow = () => view.choose(Number(find("start")?.value ?? 0), Number(find("length")?.value ?? 0));
     // The upload button sets the address here, as it would on core's player.
     Object.defineProperty(view.root, "src", { set: (url) => { follow(); view.load(url); } });

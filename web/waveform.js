@@ -14,7 +14,7 @@ const round = (seconds) => Math.round(seconds / STEP) * STEP;
 const format = (seconds) => `${seconds.toFixed(1)} s`;
 let playing;
 
-/** {root, load(url), choose(start, length), stop()}; choose's length 0 takes all to the end, as on the node.
+/** {root, load(url), choose(start, length), tell(text), stop()}; choose's length 0 takes all to the end, as on the node.
  * changed(start, length) is called when the user has moved a handle. */
 export function waveform(changed) {
     let duration = 0;
@@ -192,6 +192,8 @@ export function waveform(changed) {
         root,
         load,
         stop,
+        // Beside a sound that stays.
+        tell: (text) => (duration ? (line.textContent = text) : say(text)),
         choose(start, length) {
             if (start === chosen.start && length === chosen.length) return;
             chosen = { start, length };

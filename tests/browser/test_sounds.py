@@ -54,10 +54,14 @@ def upload(page, renderer: str, file) -> None:
     """Chooses a file by the node's own upload button."""
     if renderer == "vue":
         node = page.page.locator(".lg-node", has=page.page.locator(".aai-waveform"))
-        node.locator("input[type=file]").first.set_input_files(file)
+        dialog = node.locator("input[type=file]").first
+        dialog.evaluate("e => { e.addEventListener('click', (c) => c.preventDefault()); e.click(); }")
+        assert ".caf" in dialog.get_attribute("accept").split(",")
+        dialog.set_input_files(file)
     else:
         chooser = chosen(page)
-        assert chooser.element.get_attribute("accept") == "audio/*,video/*"
+        accepted = chooser.element.get_attribute("accept").split(",")
+        assert accepted[:2] == ["audio/*", "video/*"] and set(accepted[2:]) == audio.SUFFIXES
         chooser.set_files(file)
     page.page.wait_for_function(
         "n => app.graph._nodes.find((x) => x.type === 'AAI_LoadAudio').widgets[0].value === n", arg=file.name
@@ -90,12 +94,22 @@ def chosen(page):
 
 
 def drop(page, file) -> None:
-    """Drops a file from outside on the node, as a hand with a mouse would."""
+    """Drops a video from outside on the node."""
+    drop_files(page, (file.name, "video/mp4", file.read_bytes()))
+    page.page.wait_for_function(
+        "n => app.graph._nodes.find((x) => x.type === 'AAI_LoadAudio').widgets[0].value === n", arg=file.name
+    )
+
+
+def drop_files(page, *files: tuple[str, str, bytes]) -> None:
+    """Drops files {name, type, bytes} on the node, as a hand with a mouse would."""
     page.page.evaluate(
-        """async ([name, bytes]) => {
+        """async (dropped) => {
             const node = app.graph._nodes.find((n) => n.type === "AAI_LoadAudio");
             const files = new DataTransfer();
-            files.items.add(new File([new Uint8Array(bytes)], name, { type: "video/mp4" }));
+            for (const [name, type, bytes] of dropped) {
+                files.items.add(new File([new Uint8Array(bytes)], name, { type }));
+            }
             const middle = [node.pos[0] + node.size[0] / 2, node.pos[1] + 40];
             const [x, y] = app.canvas.ds.convertOffsetToCanvas(middle);
             const box = app.canvas.canvas.getBoundingClientRect();
@@ -106,10 +120,7 @@ def drop(page, file) -> None:
                 await new Promise((done) => setTimeout(done, 100));
             }
         }""",
-        [file.name, list(file.read_bytes())],
-    )
-    page.page.wait_for_function(
-        "n => app.graph._nodes.find((x) => x.type === 'AAI_LoadAudio').widgets[0].value === n", arg=file.name
+        [(name, kind, list(content)) for name, kind, content in files],
     )
 
 
@@ -198,6 +209,45 @@ def test_a_sound_that_the_encoder_does_not_know_is_shown_as_unknown(tab, server,
     assert page.wait()["status"]["status_str"] == "success"
     page.page.locator(".aai-words li").first.get_by_text("thunder").wait_for()
     assert not page.page.get_by_text("outside of what this encoder knows").is_visible()
+    assert page.complaints == []
+
+
+def test_a_kind_that_the_browser_does_not_know_is_a_sound(tab, server, rooster, tmp_path):
+    page = loaded(tab, "canvas")
+    content = rooster.read_bytes()
+    named = "n => app.graph._nodes.find((x) => x.type === 'AAI_LoadAudio').widgets[0].value === n"
+    line = page.page.locator(".aai-waveform .aai-line")
+
+    strange = tmp_path / "by button.W64"
+    strange.write_bytes(content)
+    upload(page, "canvas", strange)
+    page.page.locator(".aai-waveform:not(.aai-empty)").wait_for()
+
+    # The first that is ours of several.
+    drop_files(
+        page, ("notes.txt", "text/plain", b"-"), ("by drop.caf", "", content), ("a.mp4", "video/mp4", b"-")
+    )
+    page.page.wait_for_function(named, arg="by drop.caf")
+    line.filter(has_text="5.0 s").wait_for()
+    drop_files(page, ("notes.xyz", "", b"-"))
+    line.filter(has_text="notes.xyz is no sound or video that this node reads.").wait_for()
+    assert page.value("AAI_LoadAudio", "audio") == "by drop.caf"
+    page.shot("refused")
+
+    page.page.evaluate(
+        """(bytes) => {
+            app.canvas.selectItems([app.graph._nodes.find((n) => n.type === "AAI_LoadAudio")]);
+            const clipboardData = new DataTransfer();
+            clipboardData.items.add(new File([new Uint8Array(bytes)], "by paste.wv"));
+            const event = { bubbles: true, cancelable: true, clipboardData };
+            app.canvas.canvas.dispatchEvent(new ClipboardEvent("paste", event));
+        }""",
+        list(content),
+    )
+    page.page.wait_for_function(named, arg="by paste.wv")
+    line.filter(has_text="5.0 s").wait_for()
+    names = ("by button.W64", "by drop.caf", "by paste.wv")
+    assert [(server.input / name).read_bytes() == content for name in names] == [True, True, True]
     assert page.complaints == []
 
 
