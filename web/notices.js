@@ -38,7 +38,9 @@ function say(node, sentence, isOfConnection = false) {
     widget.isOfConnection = isOfConnection;
     NOTICES.set(node, widget);
     node.setSize([node.size[0], Math.max(before, Math.min(node.computeSize()[1], before + Math.max(room, 0)))]);
-    widget.grown = node.size[1] - before;
+    const measure = () => { widget.grown = node.size[1] - before; };
+    measure();
+    setTimeout(measure, 500); // Nodes 2.0 makes a node as tall as it has drawn it.
     node.graph?.setDirtyCanvas(true, true);
 }
 
@@ -55,6 +57,16 @@ function clear(which = () => true) {
 
 app.registerExtension({
     name: "aaisoundtokens.Notices",
+    nodeCreated(node) {
+        if (!node.comfyClass?.startsWith("AAI_")) return;
+        const { onSerialize } = node;
+        // A workflow that is opened again has no notice.
+        node.onSerialize = function (saved) {
+            onSerialize?.call(this, saved);
+            const grown = NOTICES.get(node)?.grown;
+            if (grown) saved.size = [saved.size[0], saved.size[1] - grown];
+        };
+    },
     setup() {
         // A server that has just come back may not tell that it starts. A run may fail before it counts as queued.
         api.addEventListener("promptQueued", () => clear((widget) => widget.isOfConnection));

@@ -124,3 +124,33 @@ def test_a_notice_stands_on_our_own_nodes_alone(tab, newest):
         }"""
     )
     assert count == [0, 1]
+
+
+def test_a_notices_height_is_not_saved(tab, renderer):
+    page = tab(renderer)
+    page.load(page.template("sound_to_picture"))
+
+    def sizes(workflow: dict) -> list:
+        return [n["size"] for n in workflow["nodes"] if n["type"] == "AAI_LoadAudio"]
+
+    page.page.evaluate(
+        """() => {
+            const node = app.graph._nodes.find((n) => n.type === "AAI_LoadAudio");
+            const below = app.graph._nodes.filter((n) => n.pos[1] > node.pos[1]);
+            for (const n of below) n.pos = [n.pos[0], n.pos[1] + 600];
+        }"""
+    )
+    page.show("AAI_LoadAudio")
+    before = sizes(page.saved())
+    page.set("AAI_LoadAudio", start=900)
+    page.run()
+    page.page.locator(".aai-told").wait_for(timeout=30000)
+    page.page.wait_for_timeout(1000)
+    shown = page.page.evaluate("[...app.graph._nodes.find((n) => n.type === 'AAI_LoadAudio').size]")
+    assert shown[1] > before[0][1] + 20
+    saved = page.saved()
+    assert sizes(saved) == before
+    page.load(saved)
+    page.page.wait_for_timeout(500)
+    assert sizes(page.saved()) == before
+    assert page.complaints == []
