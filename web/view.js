@@ -34,6 +34,11 @@ export function viewElement(name, label, ...children) {
     root.addEventListener("keydown", (event) => {
         if (OWN_KEYS.has(event.key) && !event.ctrlKey && !event.metaKey) event.stopPropagation();
     });
+    root.addEventListener("pointerover", ({ target }) => {
+        if (!target.matches(".aai-line")) return;
+        const isCut = target.scrollWidth > target.clientWidth || target.scrollHeight > target.clientHeight;
+        target.title = isCut ? target.textContent : "";
+    });
     root.addEventListener("wheel", (event) => {
         if (root.closest(".lg-node")) return; // Nodes 2.0 brings it to the canvas itself.
         const list = event.target.closest(".aai-bars, .aai-pictures");
