@@ -109,3 +109,37 @@ def test_heat_map_compare_and_loudness_answer(page):
         browser.keyboard.press("ArrowLeft")
     page.shot("looked")
     assert page.complaints == []
+
+
+BAND = """() => {
+    app.graph.clear();
+    const node = LiteGraph.createNode("AAI_SoundTimeline");
+    app.graph.add(node);
+    const words = [..."abcdefghij"];
+    const of = (value) => words.map(() => value);
+    node.onExecuted({ timeline: [{ frames: 10, seconds: 5, words, loudness: of(-20), scales: of(1) }] });
+    app.canvas.ds.offset = [200, 200];
+    app.canvas.setDirty(true, true);
+}"""
+COLOURS = """() => [...document.querySelectorAll(".aai-known")].map((e) => {
+    const { color, backgroundColor } = getComputedStyle(e);
+    return [color, backgroundColor].map((found) => found.match(/[0-9.]+/g).slice(0, 3).map(Number));
+})"""
+
+
+def luminance(colour: list[float]) -> float:
+    """Relative luminance, as WCAG 2 defines it."""
+    red, green, blue = (((c / 255 + 0.055) / 1.055) ** 2.4 if c > 10 else c / 255 / 12.92 for c in colour)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("palette", ["dark", "light"])
+def test_a_timelines_words_are_read_on_every_colour(tab, newest, palette):
+    page = tab(newest, palette)
+    page.page.evaluate(BAND)
+    page.page.locator(".aai-known").nth(9).wait_for()
+    shades = [sorted(map(luminance, pair)) for pair in page.page.evaluate(COLOURS)]
+    assert len(shades) == 10
+    assert min((light + 0.05) / (dark + 0.05) for dark, light in shades) >= 4.5
+    page.shot("band")
+    assert page.complaints == []

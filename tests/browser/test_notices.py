@@ -80,28 +80,30 @@ def test_what_happens_in_another_workflow_changes_nothing_in_the_shown_one(tab, 
     page.set("AAI_TrainSoundToken", steps=5000)
     page.run()
     live = "document.querySelector('.aai-losses')?.getAttribute('points')?.split(' ').length >= 2"
-    browser.wait_for_function(live, timeout=120000)
-    # Its error comes when another workflow is shown, whose nodes have the same ids.
-    page.load(trains)
-    page.set("AAI_LoadAudio", start=900)
-    page.run()
-    shown = [n for n in trains["nodes"] if n["type"] in ("AAI_TrainSoundToken", "AAI_LoadAudio")]
-    bare = [{**n, "inputs": [], "outputs": [], "mode": 0} for n in shown]
-    page.load({**trains, "nodes": bare, "links": [], "groups": []})
-    page.show()
-    browser.wait_for_timeout(2500)
-    assert page.busy()
-    assert not browser.evaluate(live) and browser.locator(".aai-curve.aai-filled").count() == 0
-    for _ in range(2):
-        page.command("Workspace.PreviousOpenedWorkflow")
-        browser.wait_for_timeout(800)
-    browser.wait_for_function(live)
-    page.command("Workspace.NextOpenedWorkflow")
-    page.command("Workspace.NextOpenedWorkflow")
-    browser.wait_for_function("app.graph._nodes.length === 2")
-    server.post("/interrupt", {})
-    assert page.wait()["status"]["status_str"] == "error"
-    assert "AAI_LoadAudio" in str(list(server.get("/history").values())[-1]["status"]["messages"])
+    try:
+        browser.wait_for_function(live, timeout=120000)
+        # Its error comes when another workflow is shown, whose nodes have the same ids.
+        page.load(trains)
+        page.set("AAI_LoadAudio", start=900)
+        page.run()
+        shown = [n for n in trains["nodes"] if n["type"] in ("AAI_TrainSoundToken", "AAI_LoadAudio")]
+        bare = [{**n, "inputs": [], "outputs": [], "mode": 0} for n in shown]
+        page.load({**trains, "nodes": bare, "links": [], "groups": []})
+        page.show()
+        browser.wait_for_timeout(2500)
+        assert page.busy()
+        assert not browser.evaluate(live) and browser.locator(".aai-curve.aai-filled").count() == 0
+        for _ in range(2):
+            page.command("Workspace.PreviousOpenedWorkflow")
+            browser.wait_for_timeout(800)
+        browser.wait_for_function(live)
+        page.command("Workspace.NextOpenedWorkflow")
+        page.command("Workspace.NextOpenedWorkflow")
+        browser.wait_for_function("app.graph._nodes.length === 2")
+    finally:
+        server.post("/interrupt", {})
+    last = page.wait()["status"]
+    assert last["status_str"] == "error" and "AAI_LoadAudio" in str(last["messages"])
     browser.wait_for_timeout(500)
     assert browser.locator(".aai-told").count() == 0
     page.shot("another-workflow")
