@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from ..encoders.base import SoundEncoder
     from ..inject.film import FilmPlan, Shot, WordOf
     from ..inject.frame_store import FrameStore
-    from ..inject.timeline import Timeline
-    from ..picture.model import PictureModel
+    from ..inject.timeline import Envelope, Timeline
+    from ..picture.model import Conditioning, PictureModel
+    from ..token import SoundToken
 
 FPS, CHUNK = 8.0, 8
 ENVELOPE = (
@@ -115,9 +117,12 @@ def film(options: argparse.Namespace) -> None:
                 "aai: choose another name for the film."
             )
     warn_of_weights(options.source, options.edited, options.negative)
-    timeline = _timeline(options)
+    envelope, encoder = _envelope(options), load_encoder(options.encoder)
+    _check_hearing(options, encoder)
+    scene = _scene(options, encoder)
+    timeline = _timeline(options, encoder, envelope)
     planned = plan(timeline)
-    drawn, count = _draw(options, timeline, planned, kept)
+    drawn, count = _draw(options, scene, timeline, planned, kept)
     (_write_frames if is_folder else _write_film)(options, drawn, planned)
     drawn.store.discard()
     report = {
@@ -130,26 +135,113 @@ def film(options: argparse.Namespace) -> None:
     print_report(options, report, f"{options.output}: {_told(timeline)}")
 
 
-def _timeline(options: argparse.Namespace) -> Timeline:
-    from .. import audio
-    from ..inject.timeline import Envelope, check_rate, timeline
-    from ..inject.windows import WINDOW, embed_windows
+def _envelope(options: argparse.Namespace) -> Envelope:
+    from ..inject.timeline import Envelope
 
     given = {name: getattr(options, name) for name, *_ in ENVELOPE}
-    envelope = Envelope(**{name: value for name, value in given.items() if value is not None})
+    return Envelope(**{name: value for name, value in given.items() if value is not None})
+
+
+def _check_hearing(options: argparse.Namespace, encoder: SoundEncoder) -> None:
+    """Raises InputError for what would only be found while the sound is heard, which may take minutes: its
+    file, the part of it, the windows and the frame rate."""
+    from .. import audio
+    from ..inject.timeline import check_rate
+    from ..inject.windows import check_windows
+
     check_rate(options.fps)
-    encoder = load_encoder(options.encoder)
+    check_windows(encoder, _window(options))
+    next(audio.stream(options.sound, options.start, options.length, block=1.0))
+
+
+def _window(options: argparse.Namespace) -> float:
+    """The seconds of sound by which a moment is heard."""
+    from ..inject.windows import WINDOW
+
+    return WINDOW if options.window is None else options.window
+
+
+def _timeline(options: argparse.Namespace, encoder: SoundEncoder, envelope: Envelope) -> Timeline:
+    from .. import audio
+    from ..inject.timeline import timeline
+    from ..inject.windows import embed_windows
+
     length = options.length or audio.length(options.sound)
     blocks = audio.stream(options.sound, options.start, options.length)
     with progress("hearing", None if length is None else round(length), options.json) as tick:
         windows = embed_windows(
             blocks,
             encoder,
-            WINDOW if options.window is None else options.window,
+            _window(options),
             name=Path(options.sound).name,
             callback=lambda seconds: tick(round(seconds)),
         )
     return timeline(windows, options.fps, envelope, options.new_scenes)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What draws a film's pictures: the model, the words of its sounds, `Edit`'s settings, where the edits
+    may change the picture (`mask_of`'s), and the negative prompt."""
+
+    model: PictureModel
+    word_of: WordOf
+    settings: dict
+    mask: Tensor | None
+    uncond: Conditioning
+
+
+def _scene(options: argparse.Namespace, encoder: SoundEncoder) -> _Scene:
+    """What the options ask to draw with. Raises InputError for anything in them that nothing can be drawn
+    of."""
+    import torch
+
+    from .. import token as tokens
+    from ..inject.edit import encode, stack_of
+    from ..inject.film import NOTHING, chunk_edit
+    from ..prompt import Prompt
+
+    token = None if options.token is None else tokens.load(options.token)
+    mask = mask_of(options.mask)
+    model = load_model(options.model, options.device, options.dtype)
+    check_editable(model)
+    if options.guidance is None:
+        options.guidance = model.guidance
+    word_of, settings = _word_of(options, model, encoder, token), injection_settings(options, model)
+    stand_in = word_of(torch.zeros(encoder.dim))
+    edit = chunk_edit(options.source, options.edited, [NOTHING], lambda stretch: stand_in, **settings)
+    encode(model.encode_prompt, with_blend(options, edit, model.encode_prompt, mask), stack_of(model))
+    return _Scene(model, word_of, settings, mask, model.encode_prompt(Prompt(options.negative)))
+
+
+def _word_of(
+    options: argparse.Namespace, model: PictureModel, encoder: SoundEncoder, token: SoundToken | None
+) -> WordOf:
+    """What makes a moment's sound a word: a token's adapter or one for all sounds, or nothing where the model
+    has none."""
+    import torch
+
+    from ..adapt.universal_file import load
+    from ..encoders.base import SoundEmbedding
+    from ..encoders.fingerprint import encoder_fingerprint
+    from ..inject.film import check_adapter, plain_word
+    from ..soundworld.loaders import load_adapter
+
+    if token is not None:
+        check_adapter(token, encoder.name, encoder.dim)
+        return token.with_sound
+    if options.adapter is not None:
+        adapter = load(options.adapter)
+    else:
+        try:
+            adapter = load_adapter(model)
+        except InputError as error:
+            print(f"aai: {error} Until then, the sounds stand alone.", file=sys.stderr)
+            return plain_word({key: info.mean_norm for key, info in model.text_encoders.items()})
+    heard_by = encoder_fingerprint(encoder.family, encoder.state()[0])
+    nothing = SoundEmbedding(torch.zeros(encoder.dim), 0.0, "", encoder.name, fingerprint=heard_by)
+    adapter.check(nothing, model)
+    return partial(adapter.token, name="sound")
 
 
 @dataclass(frozen=True)
@@ -170,31 +262,16 @@ class _Drawn:
 
 
 def _draw(
-    options: argparse.Namespace, timeline: Timeline, planned: FilmPlan, folder: Path
+    options: argparse.Namespace, scene: _Scene, timeline: Timeline, planned: FilmPlan, folder: Path
 ) -> tuple[_Drawn, int]:
     """Draws every picture that does not lie in the folder yet; returns where all are, and how many it
     drew."""
-    from .. import token as tokens
     from ..inject.edit import encode, stack_of
-    from ..inject.film import (
-        SOURCE,
-        chunk_edit,
-        chunks,
-        encoding_once,
-        word_of_sound,
-        words_of,
-    )
+    from ..inject.film import SOURCE, chunk_edit, chunks, encoding_once, words_of
     from ..inject.frame_store import FrameStore
-    from ..prompt import Prompt
 
-    token = None if options.token is None else tokens.load(options.token)
-    mask = mask_of(options.mask)
-    model = load_model(options.model, options.device, options.dtype)
-    check_editable(model)
-    if options.guidance is None:
-        options.guidance = model.guidance
-    word_of = _word_of(options, model, timeline) if token is None else word_of_sound(token, timeline)
-    token_of, settings = words_of(timeline, word_of), injection_settings(options, model)
+    model, settings, done = scene.model, scene.settings, 0
+    token_of = words_of(timeline, scene.word_of)
     store = FrameStore(folder, {**_given(options), **settings, "unet": model.fingerprint})
 
     def path(shot: Shot) -> Path:
@@ -203,15 +280,14 @@ def _draw(
 
     drawn = _Drawn(store, [path(shot) for shot in planned.shots])
     missing = [shot for shot in planned.drawn if not path(shot).exists()]
-    uncond, done = model.encode_prompt(Prompt(options.negative)), 0
 
     def sampled(chunk: tuple[Shot, ...]) -> Tensor:
         encode_prompt = encoding_once(model.encode_prompt)
         edit = chunk_edit(options.source, options.edited, chunk, token_of, **settings)
-        edit = with_blend(options, edit, encode_prompt, mask)
+        edit = with_blend(options, edit, encode_prompt, scene.mask)
         latents = model.sample(
             encode(encode_prompt, edit, stack_of(model)),
-            uncond,
+            scene.uncond,
             seeds=[options.seed + chunk[0].scene],
             steps=options.steps,
             guidance=options.guidance,
@@ -235,24 +311,6 @@ def _draw(
         print(f"aai: {done} of {len(missing)} pictures are kept; the same command resumes.", file=sys.stderr)
         raise
     return drawn, done
-
-
-def _word_of(options: argparse.Namespace, model: PictureModel, timeline: Timeline) -> WordOf:
-    """What makes a moment's sound a word: an adapter, or nothing where the model has none."""
-    from ..adapt.universal_file import load
-    from ..inject.film import plain_word
-    from ..soundworld.loaders import load_adapter
-
-    if options.adapter is not None:
-        adapter = load(options.adapter)
-    else:
-        try:
-            adapter = load_adapter(model)
-        except InputError as error:
-            print(f"aai: {error} Until then, the sounds stand alone.", file=sys.stderr)
-            return plain_word({key: info.mean_norm for key, info in model.text_encoders.items()})
-    adapter.check(timeline.windows.whole(), model)
-    return partial(adapter.token, name="sound")
 
 
 def _given(options: argparse.Namespace) -> dict[str, str]:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import InputError
@@ -104,17 +105,22 @@ def words_of(timeline: Timeline, word_of: WordOf) -> Callable[[int], SoundToken]
 
 
 def word_of_sound(token: SoundToken, timeline: Timeline) -> WordOf:
-    """A trained token's adapter, which takes every sound in turn (Fig. 6b). Raises InputError where it was
-    trained by another encoder than the timeline's, or has no adapter."""
-    by, encoder = token.provenance.get("encoder", ""), timeline.windows.encoder
-    width = timeline.f_a.shape[1]
+    """A trained token's adapter, which takes every sound in turn (Fig. 6b). Raises InputError as
+    `check_adapter` for the timeline's encoder."""
+    check_adapter(token, timeline.windows.encoder, timeline.f_a.shape[1])
+    return token.with_sound
+
+
+def check_adapter(token: SoundToken, encoder: str, width: int) -> None:
+    """Raises InputError for a token that was trained by another encoder than the one of this name, whose
+    sounds are this wide, or that has no adapter."""
+    by = token.provenance.get("encoder", "")
     if (by and by != encoder) or (token.f_a is not None and token.f_a.shape[-1] != width):
         raise InputError(
             f"The sound token '{token.name}' was trained with the encoder '{by or 'of another width'}', but "
             f"the timeline was heard by '{encoder}': take the same encoder for both."
         )
-    token.with_sound(timeline.windows.f_a.new_ones(width))
-    return token.with_sound
+    token.with_sound(torch.ones(width))
 
 
 def plain_word(lengths: dict[str, float], name: str = "sound") -> WordOf:

@@ -61,6 +61,20 @@ class SoundWindows:
         )
 
 
+def check_windows(encoder: SoundEncoder, window: float = WINDOW, hop: float = HOP) -> None:
+    """Raises InputError for a window or a hop (seconds) out of range, and an encoder without words."""
+    if not SHORTEST <= window <= LONGEST or not SHORTEST_HOP <= hop <= LONGEST:
+        raise InputError(
+            f"A window of {window:g} s every {hop:g} s cannot be taken: a window lasts {SHORTEST:g} to "
+            f"{LONGEST:g} s, and the next begins {SHORTEST_HOP:g} to {LONGEST:g} s after it."
+        )
+    if not encoder.labels:
+        raise InputError(
+            f"The encoder '{encoder.name}' is in no text encoder's space yet, so its windows have no words: "
+            "align or bridge it first."
+        )
+
+
 def embed_windows(
     blocks: Iterable[Sound],
     encoder: SoundEncoder,
@@ -73,19 +87,9 @@ def embed_windows(
     returned, a block and a batch of windows are kept. `callback(seconds)` is told how much is done and may
     raise.
 
-    Raises InputError for a window or a hop out of range, an encoder without words, and a sound below SHORTEST
-    seconds.
+    Raises InputError as `check_windows`, and for a sound below SHORTEST seconds.
     """
-    if not SHORTEST <= window <= LONGEST or not SHORTEST_HOP <= hop <= LONGEST:
-        raise InputError(
-            f"A window of {window:g} s every {hop:g} s cannot be taken: a window lasts {SHORTEST:g} to "
-            f"{LONGEST:g} s, and the next begins {SHORTEST_HOP:g} to {LONGEST:g} s after it."
-        )
-    if not encoder.labels:
-        raise InputError(
-            f"The encoder '{encoder.name}' is in no text encoder's space yet, so its windows have no words: "
-            "align or bridge it first."
-        )
+    check_windows(encoder, window, hop)
     meter, parts, silent = LoudnessMeter(), [], []
     batch: list[Sound] = []
 

@@ -19,12 +19,14 @@ ASKED = ("--source", "a city", "--edited", "a city under *", "--fps", "2", "--st
 
 @pytest.fixture(scope="module", autouse=True)
 def sounds(folder):
-    """story.wav: rain, silence, a dog, two seconds each; still.wav: silence; short.wav: half a second."""
+    """story.wav: rain, silence, a dog, two seconds each; still.wav: silence; short.wav: half a second;
+    click.wav: 0.05 s, which is too short to hear."""
     rain, dog = (synthesize(event, 0.8, seed=5).cut(1.0, 2.0).waveform for event in ("rain", "fire"))
     nothing = torch.zeros_like(rain)
     audio.save(Sound(torch.cat([rain, nothing, dog], 1), 16000), folder / "story.wav")
     audio.save(Sound(nothing, 16000), folder / "still.wav")
     audio.save(Sound(rain[:, :8000], 16000), folder / "short.wav")
+    audio.save(Sound(rain[:, :800], 16000), folder / "click.wav")
 
 
 def frames_of(path) -> list[np.ndarray]:
@@ -117,11 +119,21 @@ def test_a_tokens_adapter_takes_every_sound(aai, folder, trained_token):
         (("--edited", "a city"), "no place for the sound"),
         (("--source", "a * city"), "changes from frame to frame"),
         (("--token", "nothing.safetensors"), "no sound token"),
+        (("--adapter", "nothing.safetensors"), "nothing.safetensors"),
+        (("--mask", "rain.wav"), "cannot be read as a picture"),
+        (("--model", "empty"), "empty"),
+        (("--cross-until", "1.5"), "cross window"),
+        (("--blend", "sea"), "not in the prompt"),
+        (("--edited", "rain " * 80 + "*"), "prompt is too long"),
+        (("--negative", "a <dog>"), "names <dog>"),
+        (("--start", "9"), "Nothing is left"),
+        ((), "too short to hear"),
     ],
 )
-def test_what_makes_no_film_gets_a_sentence(aai, arguments, sentence):
-    code, _, err = aai("film", "short.wav", *ASKED, "-o", "wrong.mp4", *arguments)
+def test_what_makes_no_film_is_told_before_the_sound_is_heard(aai, folder, arguments, sentence):
+    code, _, err = aai("film", "click.wav", *ASKED, "-o", "wrong.mp4", *arguments)
     assert code == 2 and sentence in err and err.count("\n") == 1
+    assert not (folder / "wrong.mp4.parts").exists()
 
 
 def test_missing_sounds_and_codecs_get_a_sentence(aai, folder, monkeypatch):
