@@ -21,7 +21,7 @@ from ..errors import InputError, encodable
 from ..files import is_dir
 from .arguments import add_force_argument
 from .models import SOUNDWORLD, load_text_tower
-from .outputs import check_encoder_file, make_folder
+from .outputs import check_encoder_file, free_name, make_folder
 from .terminal import Commands, positive, print_report, progress, say, seed
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
     distributed.wait()
 
     def keep(stopped: AlignResult) -> None:
-        path = options.output.with_stem(f"{options.output.stem}-step{len(stopped.curve)}")
+        path = free_name(options.output, len(stopped.curve))
         _save(options, path, encoder, settings, stopped)
         print(f"Training stopped; the encoder so far is {path}.", file=sys.stderr)
 

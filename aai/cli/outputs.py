@@ -92,14 +92,19 @@ def save_trained(save: Callable[[Path], None], output: Path, steps: int) -> None
 def _elsewhere(save: Callable[[Path], None], output: Path, steps: int) -> Path | None:
     """Where it could be saved, if anywhere."""
     for folder in (output.parent, Path(tempfile.gettempdir())):
-        stem = f"{output.stem}-step{steps}"
-        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        places = (folder / f"{name}{output.suffix}" for name in names)
-        place = next(path for path in places if not os.path.lexists(path))
+        place = free_name(folder / output.name, steps)
         with contextlib.suppress(InputError):
             save(place)
             return place
     return None
+
+
+def free_name(output: Path, steps: int) -> Path:
+    """A name that nothing has, beside the output, for what `steps` steps have trained of it."""
+    stem = f"{output.stem}-step{steps}"
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    places = (output.with_stem(name) for name in names)
+    return next(path for path in places if not os.path.lexists(path))
 
 
 def make_folder(folder: Path, what: str, option: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .arguments import add_force_argument, add_sound_arguments
 from .models import embed_sound, load_encoder, load_model
-from .outputs import check_token_file, save_trained
+from .outputs import check_token_file, free_name, save_trained
 from .terminal import Commands, print_report
 from .training import add_training_arguments, make_word
 
@@ -48,7 +48,7 @@ def token(options: argparse.Namespace) -> None:
     check_token_file(options.output, options.force)
 
     def keep(stopped: TrainResult) -> None:
-        path = options.output.with_stem(f"{options.output.stem}-step{stopped.token.provenance['steps']}")
+        path = free_name(options.output, int(stopped.token.provenance["steps"]))
         stopped.token.save(path)
         print(f"Training stopped; the token so far is {path}.", file=sys.stderr)
 

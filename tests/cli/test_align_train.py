@@ -236,8 +236,10 @@ def test_a_stop_keeps_the_encoder_so_far_and_the_same_command_goes_on(aai, monke
 
 def test_a_stop_before_the_first_state_promises_nothing(aai, monkeypatch):
     stop_at(monkeypatch, 1)
+    Path("out-step1.safetensors").write_bytes(b"another's")
     code, _, err = aai(*STOPPED)
-    assert code == 130 and "out-step1.safetensors" in err and "goes on" not in err
+    assert code == 130 and "out-step1-2.safetensors" in err and "goes on" not in err
+    assert Path("out-step1.safetensors").read_bytes() == b"another's"
 
 
 def test_a_diverged_training_keeps_the_best_and_says_the_way_out(aai):

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from aai import token as tokens
+from aai.adapt.trainer import TokenTrainer
 from aai.token import SoundToken, word_vectors
 
 
@@ -53,6 +54,22 @@ def test_any_files_name_can_name_its_token(aai, folder, name):
     code, out, err = aai("token", f"{name}.wav", "-o", "named.safetensors", "--train-steps", "1")
     assert code == 0, err
     assert tokens.load(folder / "named.safetensors").provenance["sound"] == f"{name}.wav"
+
+
+def test_a_stopped_training_replaces_no_file(aai, folder, monkeypatch):
+    step = TokenTrainer.step
+
+    def stopping(self):
+        if self.steps == 2:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(TokenTrainer, "step", stopping)
+    (folder / "stopped-step2.safetensors").write_bytes(b"another's")
+    code, _, err = aai("token", "rain.wav", "--train-steps", "3", "-o", "stopped.safetensors")
+    assert code == 130 and "the token so far is stopped-step2-2.safetensors" in err
+    assert tokens.load(folder / "stopped-step2-2.safetensors").provenance["steps"] == "2"
+    assert (folder / "stopped-step2.safetensors").read_bytes() == b"another's"
 
 
 def test_a_resumed_training_may_end_at_once(aai, folder):
