@@ -11,7 +11,7 @@ import sys
 
 from ..errors import InputError, is_out_of_memory
 from . import adapt, align, data, demo, edit, evaluate, film, generate, hear, library, study, token
-from .terminal import Commands, escape_unencodable
+from .terminal import Commands, StdoutError, drop_stdout, escape_unencodable, write
 
 REPOSITORY = "https://github.com/aai/aai-sound-tokens"
 MODULES = (hear, token, generate, edit, film, library, align, adapt, data, evaluate, study, demo)
@@ -22,12 +22,17 @@ LOWERED = ("count", "chunk", "batch", "width", "height", "size", "length")
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, or 2 with one sentence on stderr where the input is at
-    fault."""
+    fault; 128 and the number of the signal where it was stopped, or nobody reads on."""
     escape_unencodable()
-    options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    options = argparse.Namespace()
     try:
-        return options.run(options) or 0
+        try:
+            options = _parser().parse_args(arguments)
+            logging.basicConfig(level=logging.WARNING, format="%(message)s")
+            return options.run(options) or 0
+        finally:
+            # argparse leaves its help in the buffer.
+            write("", end="")
     except InputError as error:
         print(f"aai: {error}", file=sys.stderr)
         return 2
@@ -46,6 +51,16 @@ def main(arguments: list[str] | None = None) -> int:
         if not is_out_of_memory(error):
             raise
         print(f"aai: Memory ran out: {_lower(options)}close other programs that hold it.", file=sys.stderr)
+        return 2
+    except StdoutError as error:
+        drop_stdout()
+        if error.is_closed:
+            return 141
+        reason = error.__cause__.strerror or error.__cause__
+        print(
+            f"aai: What it prints cannot be written ({reason}): make room for it, or send it elsewhere.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("aai: stopped.", file=sys.stderr)

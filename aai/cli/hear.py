@@ -8,7 +8,7 @@ import sys
 from ..errors import InputError, encodable
 from .arguments import add_sound_arguments
 from .models import load_encoder
-from .terminal import Commands, positive, print_report
+from .terminal import Commands, positive, print_report, write
 
 
 def add(commands: Commands) -> None:
@@ -70,9 +70,9 @@ def hear(options: argparse.Namespace) -> int:
             shown = ", ".join(f"{word} {score:.0%}" for word, score in near.with_unknown())
             stranger = " (outside of what this encoder knows)" if embedding.is_known is False else ""
             loudness = f"{embedding.loudness:.1f} LUFS"
-            print(f"{name}  ({loudness}): {shown or 'no words, not aligned yet'}{stranger}")
+            write(f"{name}  ({loudness}): {shown or 'no words, not aligned yet'}{stranger}")
             for part in parts:
-                print(f"    {part.word}: {part.embedding.loudness:.1f} LUFS, {part.share:.0%} of the sound")
+                write(f"    {part.word}: {part.embedding.loudness:.1f} LUFS, {part.share:.0%} of the sound")
     if options.json:
         print_report(options, rows, "")
     return 2 if failed else 0

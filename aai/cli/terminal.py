@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 
@@ -50,6 +52,33 @@ def escape_unencodable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class StdoutError(Exception):
+    """What a command prints cannot be written; its cause is the OSError that says why."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody reads it any more, as where `aai ... | head` has read enough."""
+        # Windows has no error of its own for it.
+        unread = errno.EINVAL if os.name == "nt" else errno.EPIPE
+        return isinstance(self.__cause__, BrokenPipeError) or self.__cause__.errno == unread
+
+
+def write(text: str, end: str = "\n") -> None:
+    """Prints on stdout at once. Raises StdoutError where that cannot be written."""
+    try:
+        print(text, end=end, flush=True)
+    except OSError as error:
+        raise StdoutError from error
+
+
+def drop_stdout() -> None:
+    """Sends what stdout still holds, and all that follows, nowhere: Python would try it again at its end."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 def progress_bar(description: str, total: int | None, quiet: bool):
     """A tqdm on a terminal's stderr, nothing elsewhere."""
     from tqdm import tqdm  # a command that says what it lacks has none
@@ -66,12 +95,12 @@ def progress(description: str, total: int, quiet: bool) -> Iterator[Callable[[in
 
 def say(options: argparse.Namespace) -> Callable[[str], None]:
     """What prints a line while a command works: beside the report where that is JSON."""
-    return lambda text: print(text, file=sys.stderr if options.json else sys.stdout, flush=True)
+    return (lambda text: print(text, file=sys.stderr, flush=True)) if options.json else write
 
 
 def print_report(options: argparse.Namespace, report: object, text: str) -> None:
     """Prints a command's result: `report` where --json asks for it, else `text`."""
-    print(json.dumps(_encodable(report), indent=1) if options.json else text)
+    write(json.dumps(_encodable(report), indent=1) if options.json else text)
 
 
 def _encodable(report: object) -> object:
