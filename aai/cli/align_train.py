@@ -22,7 +22,7 @@ from ..files import is_dir
 from .arguments import add_force_argument
 from .models import SOUNDWORLD, load_text_tower
 from .outputs import check_encoder_file, free_name, make_folder
-from .terminal import Commands, positive, print_report, progress, say, seed
+from .terminal import Commands, finite, positive, print_report, progress, say, seed
 
 if TYPE_CHECKING:
     from ..align.pipeline import AlignData, Aligned
@@ -68,7 +68,7 @@ def add(align: Commands) -> None:
         "--augment", choices=AUGMENTS, default="noise",
         help="noise and turns in time (the paper), hidden bands and spans, both, or none (%(default)s)",
     )  # fmt: skip
-    sub.add_argument("--gain", type=float, default=0.0, metavar="DB", help="louder or softer by up to (0)")
+    sub.add_argument("--gain", type=finite, default=0.0, metavar="DB", help="louder or softer by up to (0)")
     _about_settings(sub)
     sub.add_argument(
         "--work", type=Path, metavar="DIR",

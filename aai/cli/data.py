@@ -9,7 +9,7 @@ from pathlib import Path
 from .arguments import add_device_argument
 from .models import device_of
 from .outputs import check_folder
-from .terminal import Commands, positive, print_report, progress_bar, say
+from .terminal import Commands, finite, positive, print_report, progress_bar, say
 
 SHARD = 256
 
@@ -48,7 +48,7 @@ def add(commands: Commands) -> None:
         "--size", type=positive, default=256, metavar="PX", help="a frame's shorter side (%(default)s)"
     )
     sub.add_argument(
-        "--seconds", type=float, default=10.0, metavar="S", help="how much of a sound (%(default)g)"
+        "--seconds", type=finite, default=10.0, metavar="S", help="how much of a sound (%(default)g)"
     )
     sub.add_argument(
         "--rate", type=positive, default=16000, metavar="HZ", help="the sounds' rate (%(default)s)"

@@ -31,7 +31,7 @@ from .generate import (
 from .models import check_editable, load_model
 from .outputs import check_output
 from .photograph import PHOTOGRAPH, add_flow_arguments, check_photograph, edit_photograph, mask_of
-from .terminal import Commands, positive, print_report, progress
+from .terminal import Commands, finite, positive, print_report, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,7 +90,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("picture", type=Path, metavar="PICTURE", help="a picture file")
     sub.add_argument("--prompt", required=True, help="what it shows")
     sub.add_argument(
-        "--guidance", type=float, default=GUIDANCE, help="the guidance that --null-text is for (%(default)s)"
+        "--guidance", type=finite, default=GUIDANCE, help="the guidance that --null-text is for (%(default)s)"
     )
     sub.add_argument(
         "-o",

@@ -17,7 +17,7 @@ from .generate import STEPS, warn_of_weights
 from .models import check_editable, load_encoder, load_model
 from .outputs import check_folder, check_output
 from .photograph import mask_of
-from .terminal import Commands, positive, print_report, progress, progress_bar, seed, side
+from .terminal import Commands, finite, positive, print_report, progress, progress_bar, seed, side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +76,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--negative", default="", metavar="PROMPT", help="what the frames should not be")
     sub.add_argument("--seed", type=seed, default=0, help="the noise of all frames (%(default)s)")
     sub.add_argument("--steps", type=positive, default=STEPS, help="sampling steps (%(default)s)")
-    sub.add_argument("--guidance", type=float, help="classifier-free guidance (the model's usual one)")
+    sub.add_argument("--guidance", type=finite, help="classifier-free guidance (the model's usual one)")
     sub.add_argument("--width", type=side, help="pixels (the model's own)")
     sub.add_argument("--height", type=side, help="pixels (the model's own)")
     add_sound_arguments(sub)

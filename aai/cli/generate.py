@@ -13,7 +13,7 @@ from ..errors import InputError
 from .arguments import add_force_argument
 from .models import check_editable, load_model
 from .outputs import check_picture_file
-from .terminal import Commands, positive, print_report, progress, side
+from .terminal import Commands, finite, positive, print_report, progress, side
 from .training import add_training_arguments, make_word, token_name
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def add_drawing_arguments(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument(
         "--reference",
-        type=float,
+        type=finite,
         default=-23.0,
         metavar="LUFS",
         help="the loudness that counts as scale 1 (%(default)s)",
@@ -267,7 +267,7 @@ def add_drawing_arguments(sub: argparse.ArgumentParser) -> None:
         help="how many, with following seeds (%(default)s)",
     )
     drawn.add_argument("--steps", type=positive, help=f"sampling steps ({STEPS})")
-    drawn.add_argument("--guidance", type=float, help="classifier-free guidance (the model's own)")
+    drawn.add_argument("--guidance", type=finite, help="classifier-free guidance (the model's own)")
     drawn.add_argument("--width", type=side, help="pixels (the model's own)")
     drawn.add_argument("--height", type=side, help="pixels (the model's own)")
     add_training_arguments(sub, listed=False)

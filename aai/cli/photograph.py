@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from .arguments import first_given
 from .generate import fill_defaults, picture_files
-from .terminal import print_report, progress
+from .terminal import finite, print_report, progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ def add_flow_arguments(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument(
         "--source-guidance",
-        type=float,
+        type=finite,
         metavar="G",
         help="flow models: the guidance of --source for --picture, lower than --guidance (1)",
     )

@@ -10,7 +10,7 @@ from ..errors import InputError
 from .arguments import add_device_argument, add_force_argument
 from .models import SOUNDWORLD, load_encoder, load_model
 from .outputs import check_folder, check_json_file, check_output
-from .terminal import Commands, positive, print_report, progress, seed
+from .terminal import Commands, finite, positive, print_report, progress, seed
 
 
 def add(commands: Commands) -> None:
@@ -110,7 +110,7 @@ def add_study_arguments(sub: argparse.ArgumentParser) -> None:
     )
     own.add_argument("--wav2clip", type=Path, metavar="FILE", help="Wav2CLIP's weights, for AIS with --clip")
     own.add_argument("--sampling-steps", type=positive, metavar="N", help="of each picture (15; else 30)")
-    own.add_argument("--guidance", type=float, help="classifier-free guidance (4; else 7.5)")
+    own.add_argument("--guidance", type=finite, help="classifier-free guidance (4; else 7.5)")
 
 
 def references(options: argparse.Namespace) -> None:

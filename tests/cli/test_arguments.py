@@ -12,6 +12,31 @@ def test_a_cut_that_is_no_number_gets_one_sentence(aai, cut):
     assert code == 2 and not out and "rain.wav' cannot be cut" in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("generate", "-o", "no.png", "--guidance"),
+        ("generate", "-o", "no.png", "--reference"),
+        ("edit", "--source", "a", "--edited", "a *", "-o", "no.png", "--guidance"),
+        ("edit", "--source", "a", "--edited", "a *", "-o", "no.png", "--source-guidance"),
+        ("film", "rain.wav", "--source", "a", "--edited", "a *", "-o", "no.mp4", "--guidance"),
+        ("invert", "pictures/0.png", "--prompt", "a", "-o", "no.safetensors", "--guidance"),
+        ("token", "rain.wav", "-o", "no.safetensors", "--rho"),
+        ("adapt", "train", "photos", "-o", "no.safetensors", "--rho"),
+        ("align", "train", "photos", "-o", "no.safetensors", "--gain"),
+        ("data", "prepare", "photos", "-o", "no", "--seconds"),
+        ("study", "adapter", "--guidance"),
+    ],
+    ids=lambda command: f"{command[0]} {command[-1]}",
+)
+def test_a_number_that_is_not_finite_is_refused(aai, capsys, command, value):
+    with pytest.raises(SystemExit) as stop:
+        aai(*command[:-1], f"{command[-1]}={value}")
+    assert stop.value.code == 2
+    assert f"argument {command[-1]}: {value} is no finite number" in capsys.readouterr().err
+
+
 def write_wav(path, samples: np.ndarray, rate: int = 16000) -> None:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(samples.shape[1])
