@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ..token import SoundToken
 
 FPS, CHUNK = 8.0, 8
+DIGITS = 4
+"""How many digits a frame's name has at least."""
 ENVELOPE = (
     ("hold", "S", "a word that is heard for less seconds gives way to those around it (0.75)"),
     ("attack", "S", "seconds in which a sound comes (0.05)"),
@@ -102,11 +104,8 @@ def film(options: argparse.Namespace) -> None:
     if is_folder:
         check_folder(options.output)
         kept = options.output / ".parts"
-        if not options.force and any(options.output.glob("*.png")) and not is_ours(kept):
-            raise InputError(
-                f"'{options.output}' holds pictures already: name another folder, or replace them with "
-                "--force."
-            )
+        if not options.force:
+            _check_frames(options.output)
     else:
         check_output(options.output, "a film", tuple(video.CONTAINERS), video.is_ours, options.force)
         video.codecs()
@@ -133,6 +132,19 @@ def film(options: argparse.Namespace) -> None:
         "frames": timeline.rows(),
     }
     print_report(options, report, f"{options.output}: {_told(timeline)}")
+
+
+def _check_frames(folder: Path) -> None:
+    """Raises InputError where a folder holds a picture that a frame would replace and that is not ours."""
+    from .. import image
+
+    frames = (path for path in folder.glob("*.png") if path.stem.isdecimal() and len(path.stem) >= DIGITS)
+    other = next((path for path in sorted(frames) if not image.is_ours(path)), None)
+    if other is not None:
+        raise InputError(
+            f"'{other}' has a frame's name, but was not written by aai: name another folder, or replace it "
+            "with --force."
+        )
 
 
 def _envelope(options: argparse.Namespace) -> Envelope:
@@ -342,7 +354,7 @@ def _write_frames(options: argparse.Namespace, drawn: _Drawn, planned: FilmPlan)
     from .. import files, image
 
     options.output.mkdir(parents=True, exist_ok=True)
-    digits = max(4, len(str(len(planned.frames))))
+    digits = max(DIGITS, len(str(len(planned.frames))))
     with progress_bar("writing", len(planned.frames), options.json) as bar:
         for number, path in enumerate(drawn.frames(planned)):
             files.write(options.output / f"{number:0{digits}}.png", path.read_bytes(), "The frame")

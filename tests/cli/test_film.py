@@ -60,10 +60,19 @@ def test_a_folder_gets_the_frames_and_a_silent_sound_its_scene(aai, folder):
                     (folder / "still" / "0000.png", folder / "alone.png"))  # fmt: skip
     assert abs(first - alone).max() <= 2
     code, _, err = aai("film", "still.wav", *ASKED, "-o", "still")
-    assert code == 2 and "holds pictures already" in err
+    assert code == 2 and "0008.png' has a frame's name, but was not written by aai" in err
     assert aai("film", "short.wav", *ASKED, "-o", "still", "--force")[0] == 0
     left = sorted(path.name for path in (folder / "still").iterdir())
     assert left == ["0000.png", "0008.png"]
+
+
+def test_a_films_own_frames_are_replaced(aai, folder):
+    for sound, frames in (("still.wav", 4), ("short.wav", 1)):
+        code, _, err = aai("film", sound, *ASKED, "-o", "frames")
+        assert code == 0, err
+        # What no frame is called is left alone.
+        Image.new("RGB", (8, 8)).save(folder / "frames" / "mine.png")
+        assert len(list((folder / "frames").iterdir())) == frames + 1
 
 
 def test_a_stopped_film_resumes(aai, folder, monkeypatch):
@@ -142,4 +151,4 @@ def test_missing_sounds_and_codecs_get_a_sentence(aai, folder, monkeypatch):
     monkeypatch.setattr(video, "PICTURES", ("nothing",))
     code, _, err = aai("film", "short.wav", *ASKED, "-o", "wrong.mp4")
     assert code == 2 and "name a folder for the frames" in err
-    assert aai("film", "short.wav", *ASKED, "-o", "frames")[0] == 0
+    assert aai("film", "short.wav", *ASKED, "-o", "uncoded")[0] == 0
