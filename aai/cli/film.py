@@ -98,7 +98,8 @@ def add(commands: Commands) -> None:
 def film(options: argparse.Namespace) -> None:
     from .. import video
     from ..inject.film import plan
-    from ..inject.frame_store import is_ours
+    from ..inject.frame_lock import check_free
+    from ..inject.frame_store import FrameStore, is_ours
 
     is_folder = not options.output.suffix or options.output.is_dir()
     if is_folder:
@@ -110,20 +111,23 @@ def film(options: argparse.Namespace) -> None:
         check_output(options.output, "a film", tuple(video.CONTAINERS), video.is_ours, options.force)
         video.codecs()
         kept = options.output.with_name(f"{options.output.name}.parts")
-        if kept.exists() and not is_ours(kept):
-            raise InputError(
-                f"'{kept}' is where this film's pictures are kept while it is drawn, but was not made by "
-                "aai: choose another name for the film."
-            )
+    if kept.exists() and not is_ours(kept):
+        raise InputError(
+            f"'{kept}' is where this film's pictures are kept while it is drawn, but was not made by aai: "
+            "choose another name for the film."
+        )
+    check_free(kept)
     warn_of_weights(options.source, options.edited, options.negative)
     envelope, encoder = _envelope(options), load_encoder(options.encoder)
     _check_hearing(options, encoder)
     scene = _scene(options, encoder)
     timeline = _timeline(options, encoder, envelope)
     planned = plan(timeline)
-    drawn, count = _draw(options, scene, timeline, planned, kept)
-    (_write_frames if is_folder else _write_film)(options, drawn, planned)
-    drawn.store.discard()
+    store = FrameStore(kept, {**_given(options), **scene.settings, "unet": scene.model.fingerprint})
+    with store.held():
+        drawn, count = _draw(options, scene, timeline, planned, store)
+        (_write_frames if is_folder else _write_film)(options, drawn, planned)
+        store.discard()
     report = {
         "file": str(options.output),
         "fps": options.fps,
@@ -274,17 +278,15 @@ class _Drawn:
 
 
 def _draw(
-    options: argparse.Namespace, scene: _Scene, timeline: Timeline, planned: FilmPlan, folder: Path
+    options: argparse.Namespace, scene: _Scene, timeline: Timeline, planned: FilmPlan, store: FrameStore
 ) -> tuple[_Drawn, int]:
-    """Draws every picture that does not lie in the folder yet; returns where all are, and how many it
+    """Draws every picture that does not lie in the store yet; returns where all are, and how many it
     drew."""
     from ..inject.edit import encode, stack_of
     from ..inject.film import SOURCE, chunk_edit, chunks, encoding_once, words_of
-    from ..inject.frame_store import FrameStore
 
     model, settings, done = scene.model, scene.settings, 0
     token_of = words_of(timeline, scene.word_of)
-    store = FrameStore(folder, {**_given(options), **settings, "unet": model.fingerprint})
 
     def path(shot: Shot) -> Path:
         bare = shot.stretch == SOURCE

@@ -3,10 +3,11 @@ are made from: a film that was stopped resumes, and however long it is, its pict
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from .. import files, image
 from ..errors import InputError, logged
 from ..token import SoundToken
+from . import frame_lock
 
 MARK = "aai-film.json"
 """The file by which a folder of pictures is known for ours."""
@@ -38,6 +40,20 @@ class FrameStore:
                 "the free space."
             ) from error
         files.write(folder / MARK, self.settings.encode(), "The film's settings")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, the folder is this process's; where it then holds no picture, it goes. Raises InputError
+        where another process draws into it."""
+        with frame_lock.held(self.folder):
+            try:
+                yield
+            finally:
+                if is_ours(self.folder) and not self._is_used():
+                    self.discard()
+
+    def _is_used(self) -> bool:
+        return any(path.suffix in (".png", ".safetensors") for path in self.folder.iterdir())
 
     def path(
         self, scene: int, scale: float = 0.0, token: SoundToken | None = None, kind: str = "png"

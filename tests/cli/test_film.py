@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import av
 import numpy as np
@@ -11,6 +13,8 @@ from PIL import Image
 
 from aai import audio, video
 from aai.audio import Sound
+from aai.inject.frame_lock import LOCK
+from aai.inject.frame_store import MARK
 from aai.picture.diffusers import DiffusersPictureModel
 from aai.soundworld.sounds import synthesize
 
@@ -96,6 +100,29 @@ def test_a_stopped_film_resumes(aai, folder, monkeypatch):
     report = json.loads(out)
     assert report["drawn"] == report["pictures"] - 2
     assert len(frames_of(folder / "again.mkv")) == 12
+
+
+@pytest.mark.parametrize(("output", "kept"), [("two.mp4", "two.mp4.parts"), ("two", "two/.parts")])
+def test_a_film_that_another_process_draws_is_refused(aai, folder, output, kept):
+    parts, asked = folder / kept, ("film", "short.wav", *ASKED, "-o", output)
+    parts.mkdir(parents=True)
+    (parts / MARK).touch()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        (parts / LOCK).write_text(str(other.pid), encoding="utf-8")
+        code, out, err = aai(*asked)
+        other.communicate(b"\n")
+    assert code == 2 and not out and err.count("\n") == 1
+    assert f"Another process ({other.pid}) draws the same film" in err and (parts / LOCK).exists()
+    # It has ended, and left its file behind.
+    code, _, err = aai(*asked)
+    assert code == 0 and not parts.exists(), err
+
+
+def test_a_folder_in_the_place_of_the_pictures_is_left_alone(aai, folder):
+    (folder / "mine" / ".parts").mkdir(parents=True)
+    (folder / "mine" / ".parts" / "diary.txt").touch()
+    code, _, err = aai("film", "short.wav", *ASKED, "-o", "mine")
+    assert code == 2 and "was not made by aai" in err and (folder / "mine" / ".parts" / "diary.txt").exists()
 
 
 def test_each_cut_is_a_new_scene(aai, folder):

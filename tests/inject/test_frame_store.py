@@ -40,6 +40,18 @@ def test_a_picture_comes_back_and_the_folder_goes(tmp_path):
     assert not (tmp_path / "parts").exists() and not is_ours(store.folder)
 
 
+def test_a_held_folder_goes_where_no_picture_came_into_it(tmp_path):
+    store = FrameStore(tmp_path / "parts", {})
+    with pytest.raises(KeyboardInterrupt), store.held():
+        raise KeyboardInterrupt
+    assert not store.folder.exists()
+    store = FrameStore(tmp_path / "parts", {})
+    with pytest.raises(KeyboardInterrupt), store.held():
+        store.save(torch.rand(3, 8, 6), store.path(0))
+        raise KeyboardInterrupt
+    assert sorted(path.name for path in store.folder.iterdir()) == sorted([MARK, store.path(0).name])
+
+
 def test_a_file_in_the_folders_place_gets_a_sentence(tmp_path):
     (tmp_path / "parts").touch()
     with pytest.raises(InputError, match="is a file"):
