@@ -11,7 +11,7 @@ import sys
 
 from ..errors import InputError, is_out_of_memory
 from . import adapt, align, data, demo, edit, evaluate, film, generate, hear, library, study, token
-from .terminal import Commands, StdoutError, drop_stdout, escape_unencodable, write
+from .terminal import Commands, StdoutError, drop_stdout, either, escape_unencodable, write
 
 REPOSITORY = "https://github.com/aai/aai-sound-tokens"
 MODULES = (hear, token, generate, edit, film, library, align, adapt, data, evaluate, study, demo)
@@ -70,10 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _lower(options: argparse.Namespace) -> str:
     """Which of a command's options to lower for less memory, in words."""
     names = [f"--{name}" for name in LOWERED if hasattr(options, name)]
-    if not names:
-        return ""
-    *others, last = names
-    return f"lower {', '.join(others)}{' or ' if others else ''}{last}, or "
+    return f"lower {either(names)}, or " if names else ""
 
 
 def _parser() -> argparse.ArgumentParser:

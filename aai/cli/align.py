@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from . import align_train, bridge
-from .arguments import add_force_argument
+from .arguments import add_force_argument, check_together
 from .outputs import check_encoder_file
 from .terminal import Commands, print_report
 
@@ -49,11 +49,8 @@ def convert(options: argparse.Namespace) -> None:
     from ..encoders.loaders import rival_of, save
     from ..encoders.published import read_tensors
 
+    check_together(options, "align convert")
     check_encoder_file(options.output, options.force)
-    if options.captions and not options.text:
-        raise InputError(
-            "--captions are words for a CLIP to read: name it with --text, or leave --captions out."
-        )
     tensors, name = read_tensors(options.file), Path(options.file).name
     precision = torch.float16 if options.half else torch.float32
     if (encoder := rival_of(tensors, name)) is not None:

@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..errors import InputError
-from .arguments import add_force_argument
+from .arguments import add_force_argument, check_together
 from .models import SOUNDWORLD, load_text_tower
 from .outputs import check_encoder_file
 from .terminal import Commands, positive, print_report, progress
@@ -59,9 +58,8 @@ def bridge(options: argparse.Namespace) -> None:
     from ..encoders.clap import load_folder
     from ..encoders.loaders import save
 
+    check_together(options, "align bridge")
     check_encoder_file(options.output, options.force)
-    if options.most and options.sounds is None:
-        raise InputError("--most counts the sounds of a folder: name it with --sounds, or leave --most out.")
     if options.kind == "mlp":
         print("The bridge's network (--kind mlp) is no longer fitted: this is the ridge.", file=sys.stderr)
     labels = [*LABELS, *(read(options.captions) if options.captions else [])]

@@ -11,6 +11,7 @@ from ..errors import InputError
 from .arguments import (
     add_force_argument,
     add_model_arguments,
+    check_together,
     first_given,
     is_given,
 )
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
     from ..picture.model import Conditioning, PictureModel
     from ..prompt import Prompt
     from ..token import SoundToken
-
-INVERSION = ("invert_steps", "null_text")
-"""The options of an inversion."""
 
 
 def add(commands: Commands) -> None:
@@ -89,9 +87,7 @@ def add(commands: Commands) -> None:
     )
     sub.add_argument("picture", type=Path, metavar="PICTURE", help="a picture file")
     sub.add_argument("--prompt", required=True, help="what it shows")
-    sub.add_argument(
-        "--guidance", type=finite, default=GUIDANCE, help="the guidance that --null-text is for (%(default)s)"
-    )
+    sub.add_argument("--guidance", type=finite, help=f"the guidance that --null-text is for ({GUIDANCE})")
     sub.add_argument(
         "-o",
         "--output",
@@ -110,6 +106,7 @@ def edit(options: argparse.Namespace) -> None:
     from ..inject.edit import encode, stack_of
     from ..inject.loudness import read_scales
 
+    check_together(options, "edit")
     scales = [1.0] if options.scale in (None, LOUDNESS) else read_scales(options.scale)
     count = max(len(options.edited), len(scales))
     names = ["_source", *([""] if count == 1 else (f"_{i + 1}" for i in range(count)))]
@@ -179,9 +176,6 @@ def _source(options: argparse.Namespace) -> tuple[str, Trajectory | None]:
     if not source:
         before = "the picture shows" if options.picture else "the picture before shows"
         raise InputError(f"There is no source prompt: say what {before} with --source.")
-    unused = None if options.picture else first_given(options, INVERSION)
-    if unused:
-        raise InputError(f"{unused} is for a picture (--picture) that is inverted now: leave it out.")
     if options.trajectory and options.count > 1:
         raise InputError("An inverted picture has one noise, so --count would repeat it: leave --count out.")
     return source, trajectory
@@ -208,6 +202,7 @@ def invert(options: argparse.Namespace) -> None:
     from .. import image
     from ..inject.invert import is_ours
 
+    check_together(options, "invert")
     check_output(options.output, "an inverted picture", (".safetensors",), is_ours, options.force)
     picture = image.load(options.picture)
     model = load_model(options.model, options.device, options.dtype)
@@ -215,6 +210,8 @@ def invert(options: argparse.Namespace) -> None:
         raise InputError(
             f"{model.family} edits a picture without inverting it: give it to `aai edit` with --picture."
         )
+    if options.guidance is None:
+        options.guidance = GUIDANCE
     trajectory = _inverted(options, model, picture, options.prompt)
     trajectory.save(options.output, options.prompt)
     report = {"file": str(options.output), "prompt": options.prompt, "steps": len(trajectory.sigmas) - 1}

@@ -101,7 +101,7 @@ def _spaces(options: argparse.Namespace, classes: Sequence[str]) -> dict[str, Sp
     if options.clip:
         spaces[options.clip.name] = clip_space(options.clip, options.wav2clip)
     if options.encoder or not spaces:
-        encoder = load_encoder(options.encoder or SOUNDWORLD).to(device_of(options.device))
+        encoder = load_encoder(options.encoder).to(device_of(options.device))
         if not encoder.sees:
             raise InputError(
                 f"The encoder {encoder.name} sees no pictures, so it cannot judge them: give one that does, "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .arguments import add_force_argument, add_model_arguments, add_sound_arguments
+from .arguments import add_force_argument, add_model_arguments, add_sound_arguments, check_together
 from .edit import add_injection_arguments, injection_settings, with_blend
 from .generate import STEPS, warn_of_weights
 from .models import check_editable, load_encoder, load_model
@@ -101,6 +101,7 @@ def film(options: argparse.Namespace) -> None:
     from ..inject.frame_lock import check_free
     from ..inject.frame_store import FrameStore, is_ours
 
+    check_together(options, "film")
     is_folder = not options.output.suffix or options.output.is_dir()
     if is_folder:
         check_folder(options.output)
@@ -167,7 +168,7 @@ def _check_hearing(options: argparse.Namespace, encoder: SoundEncoder) -> None:
 
     check_rate(options.fps)
     check_windows(encoder, _window(options))
-    next(audio.stream(options.sound, options.start, options.length, block=1.0))
+    next(audio.stream(options.sound, options.start or 0.0, options.length, block=1.0))
 
 
 def _window(options: argparse.Namespace) -> float:
@@ -183,7 +184,7 @@ def _timeline(options: argparse.Namespace, encoder: SoundEncoder, envelope: Enve
     from ..inject.windows import embed_windows
 
     length = options.length or audio.length(options.sound)
-    blocks = audio.stream(options.sound, options.start, options.length)
+    blocks = audio.stream(options.sound, options.start or 0.0, options.length)
     with progress("hearing", None if length is None else round(length), options.json) as tick:
         windows = embed_windows(
             blocks,
@@ -346,7 +347,7 @@ def _write_film(options: argparse.Namespace, drawn: _Drawn, planned: FilmPlan) -
             tick(1)
             yield pixels
 
-    sound = audio.stream(options.sound, options.start, options.length, block=1.0)
+    sound = audio.stream(options.sound, options.start or 0.0, options.length, block=1.0)
     with progress_bar("writing", len(planned.frames), options.json) as bar:
         tick = bar.update
         video.write(options.output, pictures(), options.fps, sound)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .arguments import add_force_argument
+from .arguments import add_force_argument, check_together
 from .models import check_editable, load_model
 from .outputs import check_picture_file
 from .terminal import Commands, finite, positive, print_report, progress, side
@@ -46,6 +46,7 @@ def generate(options: argparse.Namespace) -> None:
     from ..inject.loudness import Reweight, read_scales
     from ..prompt import Prompt
 
+    check_together(options, "generate")
     scales = [1.0] if options.scale in (None, LOUDNESS) else read_scales(options.scale)
     names = [f"_{scale:g}" for scale in scales] if len(scales) > 1 else [""]
     seeds = list(range(options.seed, options.seed + options.count))
@@ -113,8 +114,6 @@ def expected_tokens(options: argparse.Namespace) -> tuple[SoundToken, ...]:
     given = tuple(map(tokens.load, options.token))
     if options.sound:
         return (*given, _stand_in(options, {"clip_l": 1}))
-    if options.instant:
-        raise InputError("--instant makes a word of a sound: name one with --sound.")
     return given
 
 
@@ -139,10 +138,11 @@ def _stand_in(options: argparse.Namespace, widths: Mapping[str, int]) -> SoundTo
     """A token of the name and the size of the sound's, of a loudness that counts as known."""
     import torch
 
+    from ..inject.loudness import REFERENCE
     from ..token import SoundToken
 
     vectors = {key: torch.zeros(options.vectors or 1, width) for key, width in widths.items()}
-    return SoundToken(token_name(options), vectors, loudness=options.reference)
+    return SoundToken(token_name(options), vectors, loudness=REFERENCE)
 
 
 def check_names(texts: Iterable[str], tokens: tuple[SoundToken, ...]) -> None:
@@ -163,7 +163,7 @@ def encode_all(model: PictureModel, texts: Iterable[str], tokens: tuple[SoundTok
 
 def loudness_scales(options: argparse.Namespace, prompt: Prompt) -> dict[str, float]:
     """Eq. 8's scale of every token that a prompt names, by its own sound's loudness."""
-    from ..inject.loudness import scale_of
+    from ..inject.loudness import REFERENCE, scale_of
 
     used = prompt.used()
     without = next((token.name for token in used if token.loudness is None), None)
@@ -171,7 +171,8 @@ def loudness_scales(options: argparse.Namespace, prompt: Prompt) -> dict[str, fl
         raise InputError(
             f"The sound token <{without}> does not know its sound's loudness: give the scale as a number."
         )
-    return {token.name: scale_of(token.loudness, options.reference) for token in used}
+    reference = REFERENCE if options.reference is None else options.reference
+    return {token.name: scale_of(token.loudness, reference) for token in used}
 
 
 def check_pictures(options: argparse.Namespace, seeds: list[int], names: list[str]) -> None:
@@ -244,9 +245,8 @@ def add_drawing_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--reference",
         type=finite,
-        default=-23.0,
         metavar="LUFS",
-        help="the loudness that counts as scale 1 (%(default)s)",
+        help="the loudness that counts as scale 1 with --scale loudness (-23)",
     )
     sub.add_argument("--negative", default="", metavar="PROMPT", help="what the picture should not be")
     sub.add_argument(

@@ -38,7 +38,7 @@ def hear(options: argparse.Namespace) -> int:
     for path in options.files:
         name = encodable(path)
         try:
-            sound = audio.load(path, options.start, options.length)
+            sound = audio.load(path, options.start or 0.0, options.length)
             embedding = encode_sound(encoder, sound, name)
             parts = take_apart(encoder, sound, options.sounds, name) if options.sounds > 1 else []
         except InputError as error:

@@ -32,12 +32,13 @@ def embed_sound(options: argparse.Namespace, encoder: SoundEncoder) -> SoundEmbe
     from .. import audio
     from ..encoders.base import encode_sound
 
-    sound = audio.load(options.sound, options.start, options.length)
+    sound = audio.load(options.sound, options.start or 0.0, options.length)
     return encode_sound(encoder, sound, Path(options.sound).name)
 
 
-def load_encoder(name: str) -> SoundEncoder:
-    if name == SOUNDWORLD:
+def load_encoder(name: str | None) -> SoundEncoder:
+    """A sound encoder by its file; SoundWorld's by its name, or without one."""
+    if name in (None, SOUNDWORLD):
         from ..soundworld.loaders import load_sound_encoder
 
         return load_sound_encoder()

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import add_force_argument, add_sound_arguments
+from .arguments import add_force_argument, add_sound_arguments, check_together
 from .models import embed_sound, load_encoder, load_model
 from .outputs import check_token_file, free_name, save_trained
 from .terminal import Commands, print_report
@@ -45,6 +45,7 @@ def add(commands: Commands) -> None:
 
 
 def token(options: argparse.Namespace) -> None:
+    check_together(options, "token")
     check_token_file(options.output, options.force)
 
     def keep(stopped: TrainResult) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
 from .arguments import add_clip_argument, add_model_arguments, add_sound_arguments
 from .library import open_library, print_left_out
 from .models import PICTURE_MODELS, embed_sound, load_encoder
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from ..encoders.base import SoundEncoder
     from ..picture.model import PictureModel
 
+AUTO, PICTURES, STEPS = "auto", 4, 60
+"""SoundWorld's own pictures, how many of them a token is trained on, and for how many steps."""
 TRAINING = (
     ("rate", float, "R", "Adam's learning rate (0.005)"),
     ("batch", positive, "N", "pictures in a step (4)"),
@@ -59,17 +60,12 @@ def add_training_arguments(sub: argparse.ArgumentParser, listed: bool = True) ->
     )
     made.add_argument(
         "--refs",
-        default="auto",
         metavar="DIR",
-        help="pictures to adapt to; auto: SoundWorld's own (%(default)s)",
+        help=f"pictures to adapt to; {AUTO}: SoundWorld's own ({AUTO})",
     )
     add_clip_argument(made)
-    made.add_argument(
-        "-k", type=positive, default=4, help="how many pictures, the nearest to the sound (%(default)s)"
-    )
-    made.add_argument(
-        "--train-steps", type=positive, default=60, metavar="N", help="training steps (%(default)s)"
-    )
+    made.add_argument("-k", type=positive, help=f"how many pictures, the nearest to the sound ({PICTURES})")
+    made.add_argument("--train-steps", type=positive, metavar="N", help=f"training steps ({STEPS})")
     made.add_argument("--name", metavar="NAME", help="the token's name (the sound file's)")
     made.add_argument("--seed", type=seed, default=0, help="the same seed, the same result (%(default)s)")
 
@@ -104,29 +100,19 @@ def make_word(
     """The sound's token, trained, or with --instant made at once."""
     if options.instant:
         return instant(options, model)
-    if options.adapter is not None:
-        raise InputError("--adapter makes a word without training: give --instant too.")
     return train(options, model, on_stop)
 
 
 def instant(options: argparse.Namespace, model: PictureModel) -> TrainResult:
     """The sound's token by a universal adapter, with a note where the encoder does not know the sound.
 
-    Raises InputError for a model without an adapter, one of another model or encoder, and options of a
-    training.
+    Raises InputError for a model without an adapter, and one of another model or encoder.
     """
     from ..adapt.train import TrainResult
     from ..adapt.universal import unknown
     from ..adapt.universal_file import load
     from ..soundworld.loaders import load_adapter
 
-    given = [name for name, *_ in TRAINING if getattr(options, name) is not None]
-    given += [name for name in ("resume",) if getattr(options, name) is not None]
-    if given:
-        raise InputError(
-            f"--instant trains nothing, so --{given[0].replace('_', '-')} has no place beside it: leave one "
-            "of them out."
-        )
     adapter = load_adapter(model) if options.adapter is None else load(options.adapter)
     embedding = embed_sound(options, load_encoder(options.encoder))
     adapter.check(embedding, model)
@@ -149,7 +135,7 @@ def settings_of(options: argparse.Namespace) -> TrainSettings:
     if given.get("rho") == 0:
         given["rho"] = None
     return TrainSettings(
-        steps=options.train_steps, seed=options.seed, checkpointing=options.checkpointing, **given
+        steps=options.train_steps or STEPS, seed=options.seed, checkpointing=options.checkpointing, **given
     )
 
 
@@ -195,16 +181,17 @@ def references(
     options: argparse.Namespace, encoder: SoundEncoder, f_a: Tensor, model: PictureModel
 ) -> tuple[Tensor, str]:
     """The reference pictures [N, 3, H, W] and their names in one line."""
-    if options.refs == "auto":
+    count = options.k or PICTURES
+    if options.refs in (None, AUTO):
         from ..soundworld import library as soundworld
 
-        images, scores = soundworld.references(f_a, encoder, options.k)
+        images, scores = soundworld.references(f_a, encoder, count)
         return images, "SoundWorld's library: " + ", ".join(f"{s:.3f}" for s in scores)
     from ..library import retrieval
     from ..library.towers import tower_of
 
     _, pictures = open_library(Path(options.refs), tower_of(encoder, options.clip, "--clip"), options.json)
-    nearest = retrieval.retrieve(f_a, pictures, options.k, retrieval.clip_of(options.sound))
+    nearest = retrieval.retrieve(f_a, pictures, count, retrieval.clip_of(options.sound))
     print_left_out(nearest)
     names = ", ".join(f"{r.path.name} {r.score:.3f}" for r in nearest.references)
     return retrieval.load_pictures([r.path for r in nearest.references], model.native_size), names

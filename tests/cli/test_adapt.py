@@ -184,7 +184,7 @@ def test_a_picture_is_drawn_at_once(aai, folder):
         ),
         (
             ("token", "rain.wav", "-o", "x.safetensors", "--instant", "--resume", "now.safetensors"),
-            "so --resume has no place",
+            "so --resume does nothing beside --instant",
         ),
         (("token", "rain.wav", "-o", "x.safetensors", "--adapter", "rain.wav"), "give --instant too"),
         (
@@ -195,7 +195,7 @@ def test_a_picture_is_drawn_at_once(aai, folder):
             ("token", "rain.wav", "-o", "x.safetensors", "--instant", "--adapter", "nowhere"),
             "There is no sound adapter 'nowhere'",
         ),
-        (("generate", "--instant", "-o", "x.png"), "name one with --sound"),
+        (("generate", "--instant", "-o", "x.png"), "give --sound too"),
         (("adapt", "train", "nowhere", "-o", "x.safetensors"), "nowhere"),
         (("adapt", "train", "data", "-o", "rain.wav"), "no name of a sound adapter"),
         (("adapt", "train", "data", "-o", "x.safetensors", "--rate", "0"), "learning rate"),

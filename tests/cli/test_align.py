@@ -70,7 +70,7 @@ def test_a_rival_is_converted_with_the_words_of_its_clip(aai, tmp_path, make_tok
 def test_words_that_nothing_reads_are_refused(convert, tmp_path):
     (tmp_path / "more.txt").write_text("dog and fire\n", encoding="utf-8")
     for options, says in (
-        (("--captions", "more.txt"), "a CLIP to read: name it with --text"),
+        (("--captions", "more.txt"), "so --captions does nothing: give --text too"),
         (("--text", "clip", "--captions", "more.txt"), "'public.pth' is a CAV-MAE, which learns its words"),
     ):
         code, out, err = convert("start.safetensors", *options)

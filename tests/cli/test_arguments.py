@@ -5,6 +5,10 @@ import wave
 import numpy as np
 import pytest
 
+from aai import cli
+from aai.cli.arguments import TOGETHER
+from aai.cli.training import TRAINING
+
 
 @pytest.mark.parametrize("cut", [("--start", "nan"), ("--start", "inf"), ("--length", "inf")], ids=" ".join)
 def test_a_cut_that_is_no_number_gets_one_sentence(aai, cut):
@@ -35,6 +39,110 @@ def test_a_number_that_is_not_finite_is_refused(aai, capsys, command, value):
         aai(*command[:-1], f"{command[-1]}={value}")
     assert stop.value.code == 2
     assert f"argument {command[-1]}: {value} is no finite number" in capsys.readouterr().err
+
+
+GENERATE = ("generate", "--token", "nowhere.safetensors", "-o", "no.png")
+EDIT = ("edit", "--token", "nowhere.safetensors", "--edited", "a *", "-o", "no.png")
+TOKEN = ("token", "nowhere.wav", "-o", "no.safetensors")
+FILM = ("film", "nowhere.wav", "--source", "a", "--edited", "a *", "-o", "no.mp4")
+INVERT = ("invert", "nowhere.png", "--prompt", "a", "-o", "no.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "told"),
+    [
+        *(
+            (command, (option, *value), f"so {option} does nothing: give --sound too")
+            for command in (GENERATE, EDIT)
+            for option, *value in (
+                *(
+                    ("--start", "0"),
+                    ("--length", "2"),
+                    ("--name", "x"),
+                    ("--refs", "auto"),
+                    ("--rate", "0.1"),
+                ),
+                *(("--encoder", "soundworld"), ("--train-steps", "60"), ("--adapter", "x"), ("--instant",)),
+                *(("-k", "4"), ("--checkpointing",), ("--licence", "mine")),
+            )
+        ),
+        *(
+            (command, ("--instant", option, *value), f"so {option} does nothing beside --instant")
+            for command in (TOKEN, (*GENERATE, "--sound", "nowhere.wav"))
+            for option, *value in (
+                *(("--refs", "auto"), ("--clip", "x"), ("-k", "4"), ("--train-steps", "60")),
+                *(("--checkpointing",), ("--rho", "0"), ("--resume", "x")),
+            )
+        ),
+        (TOKEN, ("--clip", "x"), "so --clip does nothing: give --refs too"),
+        (TOKEN, ("--patience", "3"), "so --patience does nothing: give --validate too"),
+        (TOKEN, ("--kappa", "1", "--norm", "soft"), "so --kappa does nothing: give --norm direction too"),
+        (GENERATE, ("--reference", "-23"), "so --reference does nothing: give --scale loudness too"),
+        (
+            GENERATE,
+            ("--reference", "-20", "--scale", "1"),
+            "so --reference does nothing: give --scale loudness too",
+        ),
+        *(
+            (
+                command,
+                (option, "0.5"),
+                f"{option} does nothing: give --blend, --blend-changes or --mask too",
+            )
+            for command in ((*EDIT, "--source", "a"), FILM)
+            for option in ("--blend-start", "--blend-threshold")
+        ),
+        *(
+            (EDIT, (source, "x", option, "64"), f"so {option} does nothing beside {source}")
+            for source in ("--picture", "--trajectory")
+            for option in ("--width", "--height")
+        ),
+        (FILM, ("--token", "x", "--adapter", "x"), "so --adapter does nothing beside --token"),
+        (INVERT, ("--guidance", "5"), "so --guidance does nothing: give --null-text too"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
+)
+def test_what_does_nothing_with_the_other_options_is_told_first(aai, command, given, told):
+    code, out, err = aai(*command, *given)
+    assert code == 2 and not out and told in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [
+        (TOKEN, ("--start", "0", "--refs", "x", "--clip", "x", "--patience", "2", "--validate", "3")),
+        (TOKEN, ("--instant", "--adapter", "x", "--name", "x", "--encoder", "x", "--licence", "x")),
+        (GENERATE, ("--sound", "x", "--rho", "0", "--scale", "loudness", "--reference", "-20")),
+        (EDIT, ("--picture", "x", "--null-text", "--guidance", "3", "--mask", "x", "--blend-start", "0")),
+        (FILM, ("--adapter", "x", "--reference", "-20", "--blend", "*", "--blend-threshold", "0")),
+        (INVERT, ("--guidance", "5", "--null-text")),
+    ],
+    ids=lambda value: " ".join(value)[:40],
+)
+def test_what_goes_together_is_not_refused(aai, command, given):
+    code, _, err = aai(*command, *given)
+    assert code == 2 and "does nothing" not in err
+
+
+@pytest.mark.parametrize("command", TOGETHER)
+def test_every_rule_is_of_options_that_its_command_has(capsys, command):
+    with pytest.raises(SystemExit):
+        cli.main([*command.split(), "--help"])
+    shown = capsys.readouterr().out.split()
+    hidden = {f"--{name.replace('_', '-')}" for name, *_ in TRAINING} | {"--checkpointing", "--resume"}
+    hidden |= {"--licence"}
+    for rule in TOGETHER[command]:
+        named = {option.split()[0] for option in (*rule.options, *rule.needs, *rule.beside)}
+        assert {f"[{name}" for name in named - hidden} <= {word.rstrip("]") for word in shown}
+
+
+def test_the_defaults_of_what_was_not_given_are_shown(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["generate", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for said in ("encoder's file (soundworld)", "in seconds (0)", "SoundWorld's own (auto)", "sound (4)",
+                 "training steps (60)", "--scale loudness (-23)"):  # fmt: skip
+        assert said in shown
 
 
 def write_wav(path, samples: np.ndarray, rate: int = 16000) -> None:

@@ -79,7 +79,7 @@ def test_a_bridged_clap_is_measured_on_a_named_device(aai, clap_folder, tmp_path
         (("-o", "clap.pth"), "end in .safetensors"),
         (("-o", "sounds"), "'sounds' is a folder"),
         (("--sounds", "sounds"), "3 sounds do not tell"),
-        (("--most", "3"), "--most counts the sounds of a folder: name it with --sounds"),
+        (("--most", "3"), "so --most does nothing: give --sounds too"),
         (("--sounds", "nothing"), "'nothing' holds no sounds"),
         (("--captions", "nothing.txt"), "nothing.txt"),
     ],

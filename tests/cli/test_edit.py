@@ -183,8 +183,14 @@ def test_bad_edits_get_one_sentence(aai, rain_token, arguments, says):
             ("--edited", "a *", "--source", "a", "--picture", "pictures/0.png", "--source-guidance", "1"),
             "--source-guidance is for a picture (--picture) that a flow model edits",
         ),
-        (("--edited", "a *", "--source", "a", "--invert-steps", "5"), "--invert-steps is for a picture"),
-        (("--edited", "a *", "--trajectory", "other.safetensors", "--null-text"), "that is inverted now"),
+        (
+            ("--edited", "a *", "--source", "a", "--invert-steps", "5"),
+            "so --invert-steps does nothing: give --picture too",
+        ),
+        (
+            ("--edited", "a *", "--trajectory", "other.safetensors", "--null-text"),
+            "No picture is inverted now",
+        ),
         (("--edited", "a *", "--source", "a"), "A step was trained"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else None,

@@ -19,6 +19,10 @@ FEW = {
 """What is said of the numbers that stand for work: their defaults take minutes."""
 
 
+NUMBERS = {"positive", "finite"}
+"""The command line's own types of numbers."""
+
+
 def commands_of(parser: argparse.ArgumentParser, name: str = "") -> dict[str, argparse.ArgumentParser]:
     """{"align train": its parser} of every command."""
     inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
@@ -67,6 +71,7 @@ FITTING = {
 @st.composite
 def commands(draw) -> Example:
     from aai.cli import _parser
+    from aai.cli.arguments import TOGETHER
 
     known = {name: parser for name, parser in commands_of(_parser()).items() if name not in PASSED_BY}
     name = draw(st.sampled_from(sorted(known)))
@@ -85,6 +90,8 @@ def commands(draw) -> Example:
             options.append([flag] if action.nargs == 0 else words)
         elif draw(st.integers(0, 30)):
             places.append(value)
+    if draw(st.integers(0, 6)):
+        options = _together(options, TOGETHER.get(name, ()))
     arguments += [*places, *(word for words in options for word in words)]
     files = {
         "rain.wav": seeds.sounds()["wav"],
@@ -106,6 +113,16 @@ def commands(draw) -> Example:
     return Example("command", "command", {"arguments": [word.replace("\0", "") for word in arguments]}, files)
 
 
+def _together(options: list[list[str]], rules) -> list[list[str]]:
+    """The options, without those that do nothing with the others."""
+    for rule in rules:
+        given = {words[0].partition("=")[0] for words in options}
+        lacking = rule.needs and not given & {need.split()[0] for need in rule.needs}
+        if lacking or given & set(rule.beside):
+            options = [words for words in options if words[0].partition("=")[0] not in rule.options]
+    return options
+
+
 def _value(action: argparse.Action, flag: str, command: str):
     if action.choices:
         return mostly(st.sampled_from(sorted(map(str, action.choices))), texts)
@@ -117,7 +134,7 @@ def _value(action: argparse.Action, flag: str, command: str):
         return mostly(st.just(fit), st.sampled_from(FILES))
     if flag in ("--width", "--height", "--count", "--questions", "--vectors", "--shards"):
         return mostly(st.sampled_from(["1", "2", "8", "64"]), st.sampled_from(["0", "-8", "4", "nan"]))
-    if action.type is float or action.type is int or getattr(action.type, "__name__", "") == "positive":
+    if action.type is float or action.type is int or getattr(action.type, "__name__", "") in NUMBERS:
         small = st.sampled_from(["0", "1", "2", "0.5", "-1", "nan", "inf", "-inf", "1e308", "1,5", "", "x"])
         return small if flag != "--seed" else st.sampled_from(["0", "-1", str(2**64), str(2**70), "x"])
     fitting = FITTING.get(flag) or FITTING.get(str(action.metavar), "x")
