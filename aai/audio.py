@@ -24,7 +24,7 @@ from torch import Tensor
 from . import files
 from .decode import LATEST, Piece, pieces
 from .errors import InputError, logger
-from .files import is_file, local
+from .files import local
 
 log = logger(__name__)
 
@@ -203,8 +203,7 @@ def length(path: str | os.PathLike) -> float | None:
 
 
 def _check_file(source: str, name: object) -> None:
-    if not is_file(source):
-        raise InputError(f"There is no file '{name}': check its name and folder.")
+    files.check_file(source, name)
     if Path(source).stat().st_size == 0:
         raise InputError(f"'{name}' is empty (0 bytes): choose another file.")
 
@@ -221,9 +220,8 @@ def _opened(
     if isinstance(source, str):
         _check_file(source, path)
     if not 0 <= start < LATEST or not (seconds is None or 0 < seconds < LATEST):
-        raise InputError(
-            f"'{path}' cannot be cut at {start:g} s for {seconds} s: use a start of 0 or more and a length."
-        )
+        part = f"at {start:g} s" + ("" if seconds is None else f" for {seconds:g} s")
+        raise InputError(f"'{path}' cannot be cut {part}: use a start of 0 or more and a length above 0.")
     try:
         with av.open(source, metadata_errors="ignore") as container:
             if not container.streams.audio:

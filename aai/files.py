@@ -44,6 +44,17 @@ def is_dir(path: str | os.PathLike) -> bool:
     return os.path.isdir(path)
 
 
+def check_file(path: str | os.PathLike, name: object = None) -> None:
+    """Raises InputError, which calls it `name`, for a path that is no file: missing, a folder, a pipe."""
+    name = path if name is None else name
+    if is_dir(path):
+        raise InputError(f"'{name}' is a folder: name a file in it.")
+    if os.path.exists(path) and not is_file(path):
+        raise InputError(f"'{name}' is no file, but a device or a pipe: name a file.")
+    if not is_file(path):
+        raise InputError(f"There is no file '{name}': check its name and folder.")
+
+
 def local(path: str | os.PathLike) -> str:
     """A path as ffmpeg takes it for nothing else: what stands before a colon in a relative one, as in
     2024-08-20T13:28:35Z.wav, would be a protocol."""

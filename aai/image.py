@@ -66,8 +66,7 @@ class _File(io.BufferedReader):
 def _content(path: str | os.PathLike | BinaryIO) -> contextlib.AbstractContextManager[BinaryIO]:
     if hasattr(path, "read"):
         return contextlib.nullcontext(path)
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise OSError("it is no file")
+    files.check_file(path)
     return _File(path)
 
 
@@ -93,7 +92,7 @@ def opened(path: str | os.PathLike | BinaryIO, name: str = "") -> Iterator[Image
         if is_out_of_memory(error):
             raise
         unknown = isinstance(error, Image.UnidentifiedImageError)
-        reason = "its format is not known" if unknown else first_line(error)
+        reason = "its format is not known" if unknown else getattr(error, "strerror", "") or first_line(error)
         raise InputError(
             f"'{name or path}' cannot be read as a picture ({reason}): leave it out or save it again."
         ) from error

@@ -16,7 +16,7 @@ from ..errors import InputError
 from .arguments import add_encoder_argument, add_force_argument, add_model_arguments
 from .models import load_encoder, load_model
 from .outputs import check_adapter_file, make_folder, save_trained
-from .terminal import Commands, finite, positive, print_report, progress, say, seed
+from .terminal import Commands, limit, positive, print_report, progress, say, seed
 
 if TYPE_CHECKING:
     from ..adapt.universal import SoundAdapter
@@ -65,7 +65,7 @@ def _add_train(adapt: Commands) -> None:
     sub.add_argument("--checkpointing", action="store_true", help="much less memory, a third more time")
     sub.add_argument(
         "--rho",
-        type=finite,
+        type=limit,
         default=1.0,
         metavar="R",
         help="how long the adapter's part may become, as a share of the sound's; 0: no limit (%(default)s)",

@@ -145,6 +145,14 @@ def finite(text: str) -> float:
     return value
 
 
+def limit(text: str) -> float:
+    """A limit above 0, or 0 for none."""
+    value = finite(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value:g} is below 0: take a number above 0, or 0 for no limit")
+    return value
+
+
 def either(names: Sequence[str]) -> str:
     """Names of which one is meant: "a, b or c"."""
     *others, last = names

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .arguments import add_clip_argument, add_model_arguments, add_sound_arguments
 from .library import open_library, print_left_out
 from .models import PICTURE_MODELS, embed_sound, load_encoder
-from .terminal import finite, positive, progress, seed
+from .terminal import limit, positive, progress, seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ TRAINING = (
     ("batch", positive, "N", "pictures in a step (4)"),
     ("chunk", int, "N", "how many of them at a time: less memory, the same token (all)"),
     ("sound_scale", str, "WORD", "vocabulary: the sound gets the size of a word; raw: it stays as it is"),
-    ("rho", finite, "R", "how long the adapter may become, as a share of the sound's part; 0: no limit"),
+    ("rho", limit, "R", "how long the adapter may become, as a share of the sound's part; 0: no limit"),
     ("norm", str, "WORD", "how the word's length is held: free, soft, pinned, direction (free)"),
     ("kappa", float, "K", "how strongly norm direction holds the word to the sound (0.0001)"),
     ("vectors", positive, "N", "how many words' places the token takes (1)"),

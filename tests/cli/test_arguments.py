@@ -41,6 +41,18 @@ def test_a_number_that_is_not_finite_is_refused(aai, capsys, command, value):
     assert f"argument {command[-1]}: {value} is no finite number" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("token", "rain.wav", "-o", "no.safetensors"), ("adapt", "train", "photos", "-o", "no.safetensors")],
+    ids=lambda command: command[0],
+)
+def test_no_limit_is_called_as_it_is_typed(aai, capsys, command):
+    with pytest.raises(SystemExit):
+        aai(*command, "--rho", "-1")
+    told = capsys.readouterr().err
+    assert "argument --rho: -1 is below 0: take a number above 0, or 0 for no limit" in told
+
+
 GENERATE = ("generate", "--token", "nowhere.safetensors", "-o", "no.png")
 EDIT = ("edit", "--token", "nowhere.safetensors", "--edited", "a *", "-o", "no.png")
 TOKEN = ("token", "nowhere.wav", "-o", "no.safetensors")
@@ -169,7 +181,9 @@ def write_bad_sounds(folder):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("nowhere.wav", "no file"),
+        ("nowhere.wav", "There is no file"),
+        ("pictures", "'pictures' is a folder"),
+        ("/dev/null", "is no file, but a device or a pipe"),
         ("zero.wav", "empty"),
         ("cut.wav", "cannot be read"),
         ("text.wav", "cannot be read"),

@@ -19,7 +19,7 @@ FEW = {
 """What is said of the numbers that stand for work: their defaults take minutes."""
 
 
-NUMBERS = {"positive", "finite"}
+NUMBERS = {"positive", "finite", "limit"}
 """The command line's own types of numbers."""
 
 
