@@ -98,8 +98,7 @@ def add(commands: Commands) -> None:
 def film(options: argparse.Namespace) -> None:
     from .. import video
     from ..inject.film import plan
-    from ..inject.frame_lock import check_free
-    from ..inject.frame_store import FrameStore, is_ours
+    from ..inject.frame_store import FrameStore, check_free, is_ours
 
     check_together(options, "film")
     is_folder = not options.output.suffix or options.output.is_dir()
@@ -128,7 +127,7 @@ def film(options: argparse.Namespace) -> None:
     with store.held():
         drawn, count = _draw(options, scene, timeline, planned, store)
         (_write_frames if is_folder else _write_film)(options, drawn, planned)
-        store.discard()
+    store.discard()
     report = {
         "file": str(options.output),
         "fps": options.fps,

@@ -16,10 +16,11 @@ from torch import Tensor
 from .. import files, image
 from ..errors import InputError, logged
 from ..token import SoundToken
-from . import frame_lock
 
 MARK = "aai-film.json"
 """The file by which a folder of pictures is known for ours."""
+LOCK = "aai-film.lock"
+"""The file that the process holds which draws into a folder."""
 
 
 class FrameStore:
@@ -45,12 +46,15 @@ class FrameStore:
     def held(self) -> Iterator[None]:
         """Inside, the folder is this process's; where it then holds no picture, it goes. Raises InputError
         where another process draws into it."""
-        with frame_lock.held(self.folder):
-            try:
+        with contextlib.ExitStack() as after:
+            with _locked(self.folder):
+                # Windows removes no folder with a file that is held.
+                after.callback(self._discard_unused)
                 yield
-            finally:
-                if is_ours(self.folder) and not self._is_used():
-                    self.discard()
+
+    def _discard_unused(self) -> None:
+        if is_ours(self.folder) and not self._is_used():
+            self.discard()
 
     def _is_used(self) -> bool:
         return any(path.suffix in (".png", ".safetensors") for path in self.folder.iterdir())
@@ -97,3 +101,34 @@ def discard(folder: Path) -> None:
     """Removes the folder of a FrameStore."""
     with logged(f"The pictures of a finished film stayed in '{folder}': remove them by hand."):
         shutil.rmtree(folder)
+
+
+def check_free(folder: Path) -> None:
+    """Raises InputError where another process draws into a folder."""
+    if (folder / LOCK).exists():
+        with _locked(folder):
+            pass
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Inside, the folder is this process's: the system lets go of it where the process is killed. Raises
+    InputError where it is another's."""
+    # A command that draws no film need not have it.
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(
+            f"Another process draws the same film, in '{folder}': wait until it ends, or name another output."
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"'{folder / LOCK}' cannot be written ({error.strerror}): check the folder and the free space."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

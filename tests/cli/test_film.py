@@ -13,8 +13,7 @@ from PIL import Image
 
 from aai import audio, video
 from aai.audio import Sound
-from aai.inject.frame_lock import LOCK
-from aai.inject.frame_store import MARK
+from aai.inject.frame_store import LOCK, MARK
 from aai.picture.diffusers import DiffusersPictureModel
 from aai.soundworld.sounds import synthesize
 
@@ -107,13 +106,17 @@ def test_a_film_that_another_process_draws_is_refused(aai, folder, output, kept)
     parts, asked = folder / kept, ("film", "short.wav", *ASKED, "-o", output)
     parts.mkdir(parents=True)
     (parts / MARK).touch()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        (parts / LOCK).write_text(str(other.pid), encoding="utf-8")
+    hold = (
+        "import sys, filelock as f; own = f.FileLock(sys.argv[1]); own.acquire(); print(flush=True); input()"
+    )
+    command = [sys.executable, "-c", hold, str(parts / LOCK)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
         code, out, err = aai(*asked)
-        other.communicate(b"\n")
+        other.kill()
     assert code == 2 and not out and err.count("\n") == 1
-    assert f"Another process ({other.pid}) draws the same film" in err and (parts / LOCK).exists()
-    # It has ended, and left its file behind.
+    assert "Another process draws the same film" in err and (parts / LOCK).exists()
+    # It has been killed, and its file stays.
     code, _, err = aai(*asked)
     assert code == 0 and not parts.exists(), err
 

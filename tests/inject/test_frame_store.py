@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from aai.errors import InputError
-from aai.inject.frame_store import MARK, FrameStore, is_ours
+from aai.inject.frame_store import LOCK, MARK, FrameStore, check_free, is_ours
 
 
 def test_a_picture_is_found_by_all_that_it_is_made_from(tmp_path, make_token):
@@ -49,7 +49,10 @@ def test_a_held_folder_goes_where_no_picture_came_into_it(tmp_path):
     with pytest.raises(KeyboardInterrupt), store.held():
         store.save(torch.rand(3, 8, 6), store.path(0))
         raise KeyboardInterrupt
-    assert sorted(path.name for path in store.folder.iterdir()) == sorted([MARK, store.path(0).name])
+    assert {path.name for path in store.folder.iterdir()} - {LOCK} == {MARK, store.path(0).name}
+    with store.held(), pytest.raises(InputError, match="Another process draws the same film"):
+        check_free(store.folder)
+    check_free(store.folder)
 
 
 def test_a_file_in_the_folders_place_gets_a_sentence(tmp_path):
