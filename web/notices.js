@@ -3,7 +3,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { t } from "./language.js";
-import { nodeOf, runningPrompt } from "./prompts.js";
+import { isOurs, nodeOf, runningPrompt } from "./prompts.js";
 import { addView, element, viewElement } from "./view.js";
 
 const NOTICES = new Map();
@@ -30,9 +30,9 @@ function say(node, sentence, isOfConnection = false) {
     const box = element("div", { class: "aai-told" }, element("p", { role: "alert" }, sentence), close);
     const root = viewElement("notice", t("what went wrong"), box);
     const lines = Math.ceil((sentence.length * 6.5) / Math.max(node.size[0] - 80, 100)) + 1;
-    // Where there is no room below, the notice lies over what is above it in the node. The canvas takes a height of 0
-    // for one that is not told.
-    const room = roomBelow(node) - GAP;
+    // Where there is no room below, and on others' nodes, the notice lies over what is above it in the node. The canvas
+    // takes a height of 0 for one that is not told.
+    const room = isOurs(node) ? roomBelow(node) - GAP : 0;
     const widget = addView(node, "notice", root, { height: Math.max(Math.min(24 + 17 * Math.min(lines, 9), room), 1) });
     const before = node.size[1];
     widget.isOfConnection = isOfConnection;
@@ -58,7 +58,7 @@ function clear(which = () => true) {
 app.registerExtension({
     name: "aaisoundtokens.Notices",
     nodeCreated(node) {
-        if (!node.comfyClass?.startsWith("AAI_")) return;
+        if (!isOurs(node)) return;
         const { onSerialize } = node;
         // A workflow that is opened again has no notice.
         node.onSerialize = function (saved) {
@@ -74,7 +74,7 @@ app.registerExtension({
         api.addEventListener("execution_error", ({ detail }) => {
             running = undefined;
             const sentence = detail.exception_message?.trim();
-            if (sentence && detail.exception_type?.endsWith("InputError")) say(nodeOf(detail.node_id, detail.prompt_id), sentence);
+            if (sentence && detail.exception_type?.endsWith("InputError")) say(nodeOf(detail.node_id, detail.prompt_id, detail.node_type), sentence);
         });
         api.addEventListener("executing", ({ detail }) => {
             const id = detail?.node ?? detail;

@@ -27,11 +27,14 @@ api.addEventListener("execution_start", ({ detail }) => { begun = detail?.prompt
 /** The prompt that runs. */
 export const runningPrompt = () => begun;
 
+export const isOurs = (node) => Boolean(node?.comfyClass?.startsWith("AAI_"));
+
 /** The node of ours that an event speaks of; undefined where its workflow is not the one that is shown. A prompt from
- * elsewhere, as one from before the page was loaded, is taken for the shown workflow's. */
-export function nodeOf(id, prompt = begun) {
+ * elsewhere, as one from before the page was loaded, is taken for the shown workflow's. Another's node, as KSampler, in
+ * which ours work, is given where its workflow is known and its kind is the event's. */
+export function nodeOf(id, prompt = begun, kind = undefined) {
     const workflow = WORKFLOWS.get(prompt) ?? queueing;
     if (workflow && workflow !== shownWorkflow()) return undefined;
     const node = nodeAt(id);
-    return node?.comfyClass?.startsWith("AAI_") ? node : undefined;
+    return isOurs(node) || (workflow && kind && node?.comfyClass === kind) ? node : undefined;
 }

@@ -128,6 +128,26 @@ def test_a_notice_stands_on_our_own_nodes_alone(tab, newest):
     assert count == [0, 1]
 
 
+def test_what_is_refused_while_ksampler_runs_stands_on_it(tab, renderer):
+    page = tab(renderer)
+    page.load(page.template("sound_edit"))
+    page.set("KSampler", sampler_name="dpm_adaptive", steps=2)
+    page.show("KSampler", "VAEDecode")
+
+    def height() -> float:
+        return next(node for node in page.saved()["nodes"] if node["type"] == "KSampler")["size"][1]
+
+    before = height()
+    page.run()
+    notice = page.page.locator(".aai-told")
+    notice.wait_for(timeout=60000)
+    assert "dpm_adaptive" in notice.inner_text()
+    page.shot("on-ksampler")
+    # Nodes 2.0 lets a node that failed grow by a strip that says so.
+    assert height() == before or renderer == "vue"
+    assert page.complaints == []
+
+
 def test_a_notices_height_is_not_saved(tab, renderer):
     page = tab(renderer)
     page.load(page.template("sound_to_picture"))
