@@ -21,7 +21,7 @@ export function words(root) {
     return ({ words, known, parts = [] }) => {
         if (!words) return;
         const nearest = words.map(({ word, score, unknown }) =>
-            bar(unknown ? t("unknown") : word, score, percent(score), { kind: unknown ? "aai-unknown" : "" }));
+            bar(unknown ? t("unknown") : word, score, percent(score), { kind: unknown && known?.[0] === false ? "aai-unknown" : "" }));
         const sounds = parts.map(({ word, share }) => bar(word, share, percent(share)));
         list.replaceChildren(...(sounds.length ? sounds : nearest));
         warning.hidden = known?.[0] !== false;

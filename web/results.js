@@ -39,10 +39,9 @@ function warn(node, id, { known, words: heard = [] }) {
     const sound = JSON.stringify(heard);
     if (TOLD.get(id) === sound || isSeen(ROOTS.get(node)?.querySelector(".aai-outside"))) return;
     TOLD.set(id, sound);
-    const nearest = heard.find(({ unknown }) => !unknown)?.word;
+    // Until the pictures are there, which it explains.
     app.extensionManager?.toast?.add({
-        severity: "warn", life: 12000, summary: t("outside of what this encoder knows"),
-        detail: nearest && t("Nearest to it is {word}: the picture may show that, or nothing clear.", { word: nearest }),
+        severity: "warn", life: 60000, summary: t("outside of what this encoder knows"), detail: t("The picture may show what the sound is most like, or nothing clear."),
     });
 }
 

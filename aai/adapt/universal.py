@@ -187,6 +187,6 @@ def unknown(sound: SoundEmbedding) -> str:
     if sound.is_known is not False:
         return ""
     return (
-        f"The encoder does not know '{sound.sound}' ({sound.known:.0%}): the picture shows what it is like, "
-        "not what it is."
+        f"The encoder does not know '{sound.sound}' (unknown by {1 - sound.known:.0%}): the picture may show "
+        "what it is most like, or nothing clear."
     )

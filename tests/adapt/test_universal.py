@@ -406,7 +406,7 @@ def test_settings_that_cannot_be_are_refused(bad):
 def test_a_sound_that_is_not_known_is_said_to_be_one():
     sound = heard(torch.ones(3))
     assert unknown(sound) == "" == unknown(replace(sound, known=0.9, is_known=True))
-    assert "does not know 'a.wav' (3%)" in unknown(replace(sound, known=0.03, is_known=False))
+    assert "does not know 'a.wav' (unknown by 97%)" in unknown(replace(sound, known=0.03, is_known=False))
 
 
 def test_its_size_is_small():

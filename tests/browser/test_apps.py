@@ -64,7 +64,7 @@ def test_app_mode_says_that_a_sound_is_not_known(tab, server, newest):
     enter_app(page)
     page.run()
     page.wait()
-    told.get_by_text("the picture may show that, or nothing clear").wait_for()
+    told.get_by_text("The picture may show what the sound is most like").wait_for()
     page.shot("app-unknown")
     assert page.complaints == []
 

@@ -154,7 +154,7 @@ def test_a_sound_that_is_not_known_is_drawn_and_said(pack, run, small, trained, 
         done = node.EXECUTE_NORMALIZED(
             model=small.model, clip=small.clip, embedding=strange, name="odd", adapter=adapter
         )
-    assert "does not know 'a.wav' (4%)" in done.ui["text"][0] and done.args[0].name == "odd"
+    assert "does not know 'a.wav' (unknown by 96%)" in done.ui["text"][0] and done.args[0].name == "odd"
 
 
 def test_what_does_not_fit_is_refused(run, pack, small, sound, trained, monkeypatch):
