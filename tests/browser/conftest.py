@@ -162,6 +162,10 @@ class Tab:
         """Makes every bypassed node run, as Ctrl+B does."""
         self.page.evaluate("() => { for (const n of app.graph._nodes) if (n.mode === 4) n.mode = 0; }")
 
+    def toasts(self, text: str):
+        """The toasts that say so, in older front ends and in newer ones."""
+        return self.page.locator(".p-toast-message, [data-testid=toast]", has_text=text)
+
     def command(self, name: str) -> None:
         self.page.evaluate("name => app.extensionManager.command.execute(name)", name)
 

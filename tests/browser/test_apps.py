@@ -55,7 +55,7 @@ def test_app_mode_says_that_a_sound_is_not_known(tab, server, newest):
     page.set("AAI_LoadAudio", audio="quartet.wav")
     page.set("KSampler", steps=1)
     page.set("EmptyLatentImage", batch_size=1)
-    told = page.page.locator(".p-toast-message", has_text="outside of what this encoder knows")
+    told = page.toasts("The picture may show what the sound is most like")
     page.show("AAI_EncodeSound")
     page.run()
     page.wait()
@@ -64,7 +64,7 @@ def test_app_mode_says_that_a_sound_is_not_known(tab, server, newest):
     enter_app(page)
     page.run()
     page.wait()
-    told.get_by_text("The picture may show what the sound is most like").wait_for()
+    told.wait_for()
     page.shot("app-unknown")
     assert page.complaints == []
 

@@ -270,7 +270,7 @@ def test_another_packs_output_of_the_same_names_is_left_alone(tab, newest):
 
 def test_an_unknown_sound_is_told_once_and_not_beside_the_nodes_own_warning(tab, renderer):
     page = loaded(tab, renderer)
-    told = page.page.locator(".p-toast-message", has_text="outside of what this encoder knows")
+    told = page.toasts("The picture may show what the sound is most like")
 
     def hear(known: bool, word: str) -> int:
         words = [{"word": word, "score": 0.3, "unknown": False}]
