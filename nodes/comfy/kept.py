@@ -53,6 +53,7 @@ class KeptFilm:
             "guider": [type(guider).__name__, {k: v for k, v in vars(guider).items() if _is_plain(v)}],
             "sampler": [type(sampler).__name__, vars(sampler)],
             "seed": extra_args.get("seed"),
+            "model": _thinned(guider.model_patcher),
             "patches": {k: v for k, v in extra_args["model_options"].items() if k != "transformer_options"},
             "attention": extra_args["model_options"]["transformer_options"].get("patches", {}),
             "sigmas": sigmas,
@@ -61,7 +62,6 @@ class KeptFilm:
             "noise": noise[:1],
         }
         given = {"graph": self.graph, **{name: _digest(value) for name, value in depends_on.items()}}
-        given["model"] = _digest(_thinned(guider.model_patcher))
         try:
             store = FrameStore(self.folder, given)
         except (InputError, OSError) as error:
