@@ -17,21 +17,44 @@ EDIT = dict(
 LABELS = ["rain", "thunder", "fire", "a dog", "a clock", "wind", "sea waves", "a rooster"]
 
 
+@pytest.fixture(scope="module")
+def hold(pack, comfy):
+    """hold(build, ...) -> the family that `build(..., embeddings)` gives: its MODEL, CLIP, latents, and the
+    widths of its text encoders' words; a skip, with the reason, where this ComfyUI has none."""
+
+    def made(build, family, *given):
+        try:
+            held = build(family, *given, [str(comfy / "models" / "embeddings")])
+        except tiny_models.Absent as absent:
+            pytest.skip(str(absent))
+        clip = pack.part("nodes.comfy.clip")
+        try:
+            widths = {key: clip.vocabulary(held.clip, key).embedding_dim for key in clip.encoders(held.clip)}
+        except pack.part("aai.errors").InputError:
+            widths = {}
+        return SimpleNamespace(model=held.model, clip=held.clip, latents=held.latents, widths=widths)
+
+    return made
+
+
 @pytest.fixture(scope="module", params=tiny_models.FAMILIES)
-def tiny(request, pack, comfy):
-    """One family: its MODEL, CLIP, latents, and `picture`, both behind the PictureModel protocol."""
-    try:
-        held = tiny_models.build(tiny_models.FAMILIES[request.param], [str(comfy / "models" / "embeddings")])
-    except tiny_models.Absent as absent:
-        pytest.skip(str(absent))
-    clip = pack.part("nodes.comfy.clip")
-    try:
-        widths = {key: clip.vocabulary(held.clip, key).embedding_dim for key in clip.encoders(held.clip)}
-    except pack.part("aai.errors").InputError:
-        widths = {}
-    yield SimpleNamespace(
-        name=request.param, model=held.model, clip=held.clip, latents=held.latents, widths=widths
-    )
+def tiny(request, hold):
+    """One family."""
+    held = hold(tiny_models.build, tiny_models.FAMILIES[request.param])
+    held.name = request.param
+    return held
+
+
+@pytest.fixture
+def family(tiny):
+    """family("Flux.1", "Wan 2.x") skips the others."""
+
+    def only(*names):
+        if tiny.name not in names:
+            pytest.skip(f"tried on {' and '.join(names)}")
+        return tiny
+
+    return only
 
 
 @pytest.fixture

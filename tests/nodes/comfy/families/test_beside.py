@@ -18,18 +18,6 @@ def apart(a, b):
 
 
 @pytest.fixture
-def family(tiny):
-    """family("Flux.1", "Wan 2.x") skips the others."""
-
-    def only(*names):
-        if tiny.name not in names:
-            pytest.skip(f"tried on {' and '.join(names)}")
-        return tiny
-
-    return only
-
-
-@pytest.fixture
 def words(run, tiny, token):
     """words(model, scale) -> a MODEL whose prompt has a weighed word, its CONDITIONING, and the CONDITIONING
     of the prompt without the word."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from torch.testing import assert_close
@@ -24,19 +23,10 @@ FAMILIES = {
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def tiny(request, pack, comfy):
-    try:
-        held = tiny_models.build(FAMILIES[request.param])
-    except tiny_models.Absent as absent:
-        pytest.skip(str(absent))
-    clip = pack.part("nodes.comfy.clip")
-    try:
-        widths = {key: clip.vocabulary(held.clip, key).embedding_dim for key in clip.encoders(held.clip)}
-    except pack.part("aai.errors").InputError:
-        widths = {}
-    return SimpleNamespace(
-        name=request.param, model=held.model, clip=held.clip, latents=held.latents, widths=widths
-    )
+def tiny(request, hold):
+    held = hold(tiny_models.build, FAMILIES[request.param])
+    held.name = request.param
+    return held
 
 
 def test_a_word_moves_the_rows_that_it_stands_in(tiny, token, encode):

@@ -30,28 +30,10 @@ NOTHING = dict(windows="as set below", cross_end=0.0, self_end=0.0)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def tiny(request, pack, comfy):
-    try:
-        held = tiny_models.build(FAMILIES[request.param])
-    except tiny_models.Absent as absent:
-        pytest.skip(str(absent))
-    clip = pack.part("nodes.comfy.clip")
-    widths = {key: clip.vocabulary(held.clip, key).embedding_dim for key in clip.encoders(held.clip)}
-    return SimpleNamespace(
-        name=request.param, model=held.model, clip=held.clip, latents=held.latents, widths=widths
-    )
-
-
-@pytest.fixture
-def family(tiny):
-    """family("Z-Image") skips the others."""
-
-    def only(*names):
-        if tiny.name not in names:
-            pytest.skip(f"tried on {' and '.join(names)}")
-        return tiny
-
-    return only
+def tiny(request, hold):
+    held = hold(tiny_models.build, FAMILIES[request.param])
+    held.name = request.param
+    return held
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,21 +19,14 @@ def kind(request):
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def tiny(request, kind, pack, comfy):
+def tiny(request, kind, hold):
     """As the families' own, in fewer bits."""
-    embeddings = [str(comfy / "models" / "embeddings")]
-    try:
-        held = tiny_models.build_quantized(tiny_models.FAMILIES[request.param], kind, embeddings)
-    except tiny_models.Absent as absent:
-        pytest.skip(str(absent))
-    clip = pack.part("nodes.comfy.clip")
+    held = hold(tiny_models.build_quantized, tiny_models.FAMILIES[request.param], kind)
+    held.name = request.param
     for module in (held.model.model.diffusion_model, held.clip.cond_stage_model):
         small = [p for p in module.parameters() if p.dtype.itemsize == 1 or hasattr(p, "__tensor_flatten__")]
         assert len(small) > 10
-    widths = {key: clip.vocabulary(held.clip, key).embedding_dim for key in clip.encoders(held.clip)}
-    return SimpleNamespace(
-        name=request.param, model=held.model, clip=held.clip, latents=held.latents, widths=widths
-    )
+    return held
 
 
 def contents(*modules: torch.nn.Module) -> str:
