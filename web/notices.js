@@ -74,7 +74,8 @@ app.registerExtension({
         api.addEventListener("execution_error", ({ detail }) => {
             running = undefined;
             const sentence = detail.exception_message?.trim();
-            if (sentence && detail.exception_type?.endsWith("InputError")) say(nodeOf(detail.node_id, detail.prompt_id, detail.node_type), sentence);
+            if (!sentence || !detail.exception_type?.endsWith("InputError")) return;
+            say(nodeOf(detail.node_id, detail.prompt_id, detail.node_type), sentence);
         });
         api.addEventListener("executing", ({ detail }) => {
             const id = detail?.node ?? detail;

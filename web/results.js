@@ -23,8 +23,7 @@ const VIEWS = {
     AAI_CompareImages: { name: "compare", label: () => t("source and edited picture"), make: compare, height: 300, grows: true },
 };
 
-const ROOTS = new WeakMap();
-
+const ROOTS = new WeakMap(); // the views' outermost elements, by their nodes
 const TOLD = new Map(); // by a node's id: the sound that a toast told last
 
 /** Whether a person sees an element: not in APP mode, not within a closed subgraph. */
@@ -41,7 +40,8 @@ function warn(node, id, { known, words: heard = [] }) {
     TOLD.set(id, sound);
     // Until the pictures are there, which it explains.
     app.extensionManager?.toast?.add({
-        severity: "warn", life: 60000, summary: t("outside of what this encoder knows"), detail: t("The picture may show what the sound is most like, or nothing clear."),
+        severity: "warn", life: 60000, summary: t("outside of what this encoder knows"),
+        detail: t("The picture may show what the sound is most like, or nothing clear."),
     });
 }
 
