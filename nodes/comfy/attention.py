@@ -6,7 +6,7 @@ Attention patches of others stay: they are called with the queries, keys and val
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -69,7 +69,8 @@ def injected(executor, x, timesteps, context=None, y=None, control=None, transfo
 def with_words(context: Tensor, run: SamplingRun, uuids: list) -> Tensor | None:
     """What a U-Net's value rows are made from, [B, L, D], with the words' weights; None where there are none.
 
-    Values are linear in the conditioning, so that here they cost nothing.
+    Values are linear in the conditioning, so that here they cost nothing. Core repeats a conditioning, with
+    what Conditioning Concat has put behind it, to the length of another's.
     """
     words = [word for word in run.words if word.changes]
     if not words:
@@ -83,25 +84,17 @@ def with_words(context: Tensor, run: SamplingRun, uuids: list) -> Tensor | None:
                 without = word.without.get(token_ids)
                 if without is None:
                     continue
-                own = math.lcm(*map(len, prompts), without.cross.shape[1])
-                own = own if own <= context.shape[1] else max(map(len, prompts))
-                scale = run.edit.plan.word_scale(word, i)
-                source, edited = (ids * (own // len(ids)) for ids in (without.token_ids[0], token_ids))
-                other = without.cross[0].to(context).repeat(own // without.cross.shape[1], 1)
+                own = math.lcm(*map(len, prompts))
+                copies = -(-own // without.cross.shape[1])
+                other = without.cross[0].to(context).repeat(copies, 1)[:own]
+                source = (without.token_ids[0] * copies)[:own]
+                edited = token_ids * (own // len(token_ids))
                 own_rows = context[row, :own]
+                scale = run.edit.plan.word_scale(word, i)
                 moved = values_at(scale, edited, source, own_rows, other) - own_rows
-                for begin in _repeats(context[row], own):
+                for begin in range(0, context.shape[1] - own + 1, len(run.token_ids[uid][0])):
                     values[row, begin : begin + own] += moved
     return values
-
-
-def _repeats(rows: Tensor, own: int) -> Iterator[int]:
-    """Where in a row's conditioning [L, D] its prompt's `own` places stand: core repeats it to the length of
-    another's, and Conditioning Concat puts others behind it."""
-    for begin in range(0, len(rows) - own + 1, own):
-        if begin and not torch.equal(rows[begin : begin + own], rows[:own]):
-            return
-        yield begin
 
 
 def _values_of(context: Tensor, worded: Tensor, n: Tensor, given: Tensor, value: Tensor, options: dict):

@@ -104,7 +104,8 @@ def _pairs(executor, edit: EditRun, guider, sigmas, extra_args, callback, noise,
         # What core's noise_scaling multiplies the noise by.
         amount = (1 + sigma**2) ** 0.5 if sampler.max_denoise(guider, sigmas) else sigma
         noise = edit.added_noise(noise, sigma, amount)
-    if function is None:
+    # Behind SplitSigmas there may be no step left.
+    if function is None or len(sigmas) < 2:
         return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     before = sampler.extra_options
     try:

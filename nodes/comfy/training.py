@@ -91,12 +91,14 @@ LEAST = 2 * 2**30
 
 
 def _fit(patchers: Sequence, room: int) -> bool:
-    """Whether the patchers' models fit on their device together, with what a step takes at the least."""
-    devices = {p.load_device for p in patchers}
-    if any(device.type == "cpu" for device in devices):
-        return True
-    sizes = sum(p.model_size() for p in patchers) + min(room, LEAST)
-    return sizes <= 0.95 * min(comfy.model_management.get_total_memory(device) for device in devices)
+    """Whether the patchers' models fit on their devices together, with what a step takes at the least. Main
+    memory is asked of no one: a text encoder may stand there beside a card that is full."""
+    sizes: dict[torch.device, int] = {}
+    for patcher in patchers:
+        if patcher.load_device.type != "cpu":
+            sizes[patcher.load_device] = sizes.get(patcher.load_device, 0) + patcher.model_size()
+    total = comfy.model_management.get_total_memory
+    return all(size + min(room, LEAST) <= 0.95 * total(device) for device, size in sizes.items())
 
 
 @contextmanager

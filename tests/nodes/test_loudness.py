@@ -75,10 +75,12 @@ def test_words_are_weighed_with_and_without_an_edit(
         weighed("0", tokens="sea")
 
 
+@pytest.mark.parametrize("added", ["", "a dog"])
 def test_a_word_is_weighed_in_all_that_core_repeats(
-    run, small, core, rain, empty, encoded, pack, monkeypatch
+    run, small, core, rain, empty, encoded, pack, monkeypatch, added
 ):
-    """Core repeats a conditioning to the length of a longer negative one."""
+    """Core repeats a conditioning, with what Conditioning Concat adds, to the length of a longer negative
+    one's."""
     attention, seen = pack.part("nodes.comfy.attention"), []
     inner = attention.with_words
     monkeypatch.setattr(
@@ -89,19 +91,25 @@ def test_a_word_is_weighed_in_all_that_core_repeats(
     told = run("AAI_SoundTokenConditioning", clip=small.clip, token=rain, prompt="a city with fire under *")[
         0
     ]
+    length = told[0][0].shape[1]
+    if added:
+        (told,) = core.ConditioningConcat().concat(told, encoded(added))
     model = run("AAI_LoudnessReweight", model=small.model, conditioning=told, tokens="fire", reference=-23.0,
                 scale="0")[0]  # fmt: skip
+    negative = encoded("night rain " * (80 if added else 45))
+    assert negative[0][0].shape[1] == length * (3 if added else 2)
     with torch.inference_mode():
-        core.common_ksampler(
-            model, 1, 1, 4.0, "euler", "normal", told, encoded("night rain " * 45), empty(), denoise=1.0
-        )
-    length = told[0][0].shape[1]
+        core.common_ksampler(model, 1, 1, 4.0, "euler", "normal", told, negative, empty(), denoise=1.0)
+    whole = told[0][0].shape[1]
     moved = [worded - context for context, worded in seen if worded is not None]
     assert moved
     for change in moved:
         changed = change[change.abs().amax((1, 2)) > 0]
-        assert changed.shape[1] == 2 * length
-        torch.testing.assert_close(changed[:, :length], changed[:, length:], atol=1e-6, rtol=0)
+        assert changed.shape[1] == (6 if added else 2) * length
+        first, *others = changed.split(whole, 1)
+        assert others and first[:, :length].abs().max() > 0 and not first[:, length:].any()
+        for other in others:
+            torch.testing.assert_close(first, other, atol=1e-6, rtol=0)
 
 
 def test_moments_of_other_sounds_take_no_words_weight(run, small, rain, pack):

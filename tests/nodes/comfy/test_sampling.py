@@ -55,6 +55,22 @@ def test_mahiro_beside_an_edit_is_refused(pack, edit, sampled, comfy):
         sampled(guided, positive, latent, "euler")
 
 
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m_sde"])
+def test_an_edit_with_no_step_left_is_what_it_was(core, edit, encoded, sampler):
+    """SplitSigmas at the last step leaves its second half none."""
+    import comfy.sample
+    from comfy.samplers import CFGGuider
+
+    model, positive, latent = edit()
+    drawn = torch.randn_like(latent["samples"][:1]).repeat_interleave(len(latent["samples"]), 0)
+    with torch.inference_mode():
+        guider = CFGGuider(model)
+        guider.set_conds(positive, encoded(""))
+        chosen = core.comfy.samplers.sampler_object(sampler)
+        left = guider.sample(torch.zeros_like(drawn), drawn, chosen, torch.zeros(1), seed=SEED)
+    torch.testing.assert_close(left.cpu(), drawn)
+
+
 def test_dpm_adaptive_is_refused(pack, edit, sampled):
     model, positive, latent = edit()
     with pytest.raises(pack.part("aai.errors").InputError, match="dpm_adaptive chooses its steps"):

@@ -41,6 +41,32 @@ def test_inside_it_autograd_works_and_afterwards_inference_goes_on(training, sma
     assert all(p.is_inference() for p in small.model.model.diffusion_model.parameters())
 
 
+@pytest.mark.parametrize(("beside", "whole"), [("cpu", True), ("cuda", False)])
+def test_a_text_encoder_in_main_memory_takes_no_room_on_the_card(training, monkeypatch, beside, whole):
+    import comfy.model_management as management
+
+    asked = []
+    monkeypatch.setattr(management, "get_total_memory", lambda device: 12 << 30)
+    monkeypatch.setattr(
+        management,
+        "load_models_gpu",
+        lambda patchers, force_full_load, **_: asked.append((len(patchers), force_full_load)),
+    )
+
+    def patcher(size, device):
+        return SimpleNamespace(
+            model=torch.nn.Linear(1, 1), load_device=torch.device(device), model_size=lambda: size << 30
+        )
+
+    with training.Training([patcher(8, "cuda"), patcher(9, beside)]):
+        assert asked.pop() == ((2, True) if whole else (1, True))
+    # A model that its card does not hold is never asked for whole, wherever the text encoder stands.
+    with training.Training([patcher(22, "cuda"), patcher(9, beside)]):
+        assert asked.pop() == (1, False)
+    with training.Training([patcher(22, "cpu"), patcher(9, "cpu")]):
+        assert asked.pop() == (2, True)
+
+
 def test_room_grows_with_the_pictures_that_are_trained_on_together(training):
     latents = torch.zeros(9, 4, 64, 32)
     one = training.room(latents, 1)
