@@ -7,6 +7,7 @@ that the models learn what a sound token is: one word that means a phrase.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +100,23 @@ def caption(
         return Caption(prefix + shown, None, event, stated, word)
     form = str(rng.choice(PLACED))
     return Caption(prefix + form.format(scene=place, event=shown), scene, event, stated, word)
+
+
+def caption_of_several(
+    scene: str, events: Mapping[str, float], rng: np.random.Generator, starred: float = 0.3
+) -> tuple[str, tuple[str, ...]]:
+    """A random caption of a picture of several events at their intensities, which it names in any order, and
+    the phrases that are one token in it, `*`, in reading order; each is with probability `starred`."""
+    shown, words = [], []
+    for event in rng.permutation(list(events)):
+        stated = events[event] if rng.random() < 0.7 else None
+        words.append(phrase(str(event), stated, rng))
+        shown.append("*" if rng.random() < starred else words[-1])
+    starring = tuple(word for word, text in zip(words, shown) if text == "*")
+    prefix, together = str(rng.choice(PREFIXES)), " and ".join(shown)
+    if rng.random() < 0.2:
+        return prefix + together, starring
+    return prefix + str(rng.choice(PLACED)).format(scene=f"a {scene}", event=together), starring
 
 
 def random_caption(rng: np.random.Generator, starred: float = 0.3) -> Caption:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,15 +97,21 @@ def random_scenes(count: int, seed: int, calm: float = 0.08) -> Scenes:
 
 def draw_all(scenes: Scenes, workers: int = 2) -> Tensor:
     """The pictures as uint8 [N, 3, H, W], drawn in `workers` processes of their own, or in this one."""
+    return draw_rows(
+        render, list(zip(scenes.scene, scenes.event, scenes.intensity, scenes.seed)), workers
+    )
+
+
+def draw_rows(draw: Callable[..., np.ndarray], rows: Sequence[tuple], workers: int = 2) -> Tensor:
+    """What `draw`, a function of a module, draws of each row of arguments, as `draw_all`."""
     from multiprocessing import get_all_start_methods, get_context
 
-    rows = list(zip(scenes.scene, scenes.event, scenes.intensity, scenes.seed))
     if workers == 1:
         # A server of many threads must not be forked.
-        pictures = np.stack([render(*row) for row in rows])
+        pictures = np.stack([draw(*row) for row in rows])
     else:
         # macOS has fork, but not for a process in which Accelerate has begun threads.
         start = "fork" if "fork" in get_all_start_methods() and sys.platform != "darwin" else "spawn"
         with get_context(start).Pool(workers) as pool:
-            pictures = np.stack(pool.starmap(render, rows, chunksize=64))
+            pictures = np.stack(pool.starmap(draw, rows, chunksize=64))
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()

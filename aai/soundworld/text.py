@@ -66,7 +66,7 @@ def scale_of(model: nn.Module) -> float:
 
 
 class CaptionEncoder:
-    """Encodes captions with a tokenizer and a tower; a starred caption's `*` takes a word vector [D]. Also a
+    """Encodes captions with a tokenizer and a tower; every `*` of a caption takes a word vector [D]. Also a
     TextTower (encoders/text.py)."""
 
     name, dim = "SoundWorld", DIM
@@ -86,11 +86,13 @@ class CaptionEncoder:
     def states(
         self, texts: list[str], words: Tensor | None = None, length: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Hidden states [B, L, D] and sentence embeddings [B, D]; `words` [B, D] stand at each row's `*`."""
+        """Hidden states [B, L, D] and sentence embeddings [B, D]; `words` [N, D] stand at the `*` of all
+        texts, in reading order."""
         ids, ends = self.ids(texts, length)
         embeddings = self.model.get_input_embeddings()(ids)
         if words is not None:
-            embeddings = torch.where((ids == self.star)[..., None], words[:, None], embeddings)
+            stars = (ids == self.star)[..., None].expand_as(embeddings)
+            embeddings = embeddings.masked_scatter(stars, words)
         states = hidden_states(self.model, embeddings)
         return states, states[torch.arange(len(texts)), ends]
 

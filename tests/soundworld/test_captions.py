@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from aai.soundworld.captions import LEVELS, caption, corpus, label_of, level, phrase, random_caption
+from aai.soundworld.captions import (
+    LEVELS,
+    caption,
+    caption_of_several,
+    corpus,
+    label_of,
+    level,
+    phrase,
+    random_caption,
+)
 from aai.soundworld.loaders import load_sound_encoder
 from aai.soundworld.world import EVENTS, SCENES
 
@@ -17,6 +26,18 @@ def test_a_caption_says_what_is_drawn():
     assert phrase("rain", 0.95) == "extreme rain" and phrase("dog", 0.95) == "an extreme dog"
     assert [level(i) for i in (0.05, 0.25, 0.5, 0.75, 1.0)] == list(range(len(LEVELS)))
     assert {random_caption(rng).event for _ in range(300)} == {None, *EVENTS}
+
+
+def test_a_caption_of_several_events_names_each_once():
+    rng, first = np.random.default_rng(0), set()
+    for _ in range(200):
+        text, words = caption_of_several("forest", {"dog": 0.9, "wind": 0.1}, rng, starred=0.5)
+        assert text.count("*") == len(words) and text.count(" and ") == 1
+        for word in words:
+            text = text.replace("*", word, 1)
+        assert text.count("dog") == text.count("wind") == 1
+        first.add(text.index("dog") < text.index("wind"))
+    assert first == {True, False}
 
 
 def test_a_phrase_names_the_event_and_its_level():
@@ -41,6 +62,8 @@ def test_every_word_of_every_caption_is_in_the_corpus():
     words, rng = set(corpus()), np.random.default_rng(1)
     for _ in range(200):
         assert set(random_caption(rng).plain.replace(",", " ,").split()) <= words
+        text, _ = caption_of_several("city", {"clock": 0.5, "rooster": 0.5}, rng, starred=0)
+        assert set(text.replace(",", " ,").split()) <= words
     assert {*SCENES, *LEVELS} <= words
 
 

@@ -17,6 +17,18 @@ def test_a_starred_caption_reads_the_word_that_stands_there(caption_encoder):
     assert not torch.allclose(sentences[0], sentences[1], atol=1e-3)
 
 
+def test_every_star_reads_its_own_word(caption_encoder):
+    words = as_word(torch.randn(3, 192), scale_of(caption_encoder.model))
+    texts = ["a photo of * and *", "a city", "a city under *"]
+    states, _ = caption_encoder.states(texts, words, length=77)
+    swapped, _ = caption_encoder.states(texts[:1], words[[0, 2]], length=77)
+    second = caption_encoder.tokenizer(texts[0])["input_ids"].index(caption_encoder.star) + 2
+    torch.testing.assert_close(states[0, :second], swapped[0, :second])
+    assert not torch.allclose(states[0, second], swapped[0, second], atol=1e-3)
+    torch.testing.assert_close(states[1], caption_encoder.states(texts[1:2], length=77)[0][0])
+    torch.testing.assert_close(states[2], caption_encoder.states(texts[2:], words[2:], length=77)[0][0])
+
+
 def test_states_are_the_towers_own(caption_encoder):
     texts = ["a photo of rain", "a city"]
     ids, ends = caption_encoder.ids(texts, length=77)

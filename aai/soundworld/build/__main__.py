@@ -33,11 +33,24 @@ def main() -> None:
     parser.add_argument(
         "--flow-minutes", type=float, default=100, help="training time of the transformer (%(default)s)"
     )
+    parser.add_argument(
+        "--both-minutes",
+        type=float,
+        default=60,
+        help="training time of each on pictures of two events as well (%(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--export", action="store_true", help=f"write the finished weights to {WEIGHTS}")
     arguments = parser.parse_args()
     sources = Sources(arguments.recordings, arguments.debian)
-    build = Build(arguments.work, sources, arguments.unet_minutes, arguments.flow_minutes, arguments.seed)
+    build = Build(
+        arguments.work,
+        sources,
+        arguments.unet_minutes,
+        arguments.flow_minutes,
+        arguments.both_minutes,
+        arguments.seed,
+    )
     for part in (
         build.caption_encoder,
         build.pictures,

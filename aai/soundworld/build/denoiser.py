@@ -11,7 +11,7 @@ exponential moving average.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,25 +39,36 @@ def encode_pictures(autoencoder: PatchAutoencoder, pictures: Tensor) -> Tensor:
     return torch.cat([autoencoder.encode(chunk.float() / 127.5 - 1) for chunk in pictures.split(256)])
 
 
-@torch.no_grad()
-def caption_states(encoder: CaptionEncoder, scenes: Scenes, per_picture: int, seed: int) -> Tensor:
-    """Hidden states of `per_picture` captions of every picture: float16 [N, per_picture, 77, D]."""
+Starred = tuple[str, Sequence[str]]
+"""A caption, and the phrases that stand at its `*` as one token each, in reading order."""
+
+
+def captions_of(scenes: Scenes, per_picture: int, seed: int) -> list[Starred]:
+    """`per_picture` captions of every picture, those of one picture together."""
     rng = np.random.default_rng(seed)
-    generator = torch.Generator().manual_seed(seed)
-    s = scale_of(encoder.model)
-    rows = []
+    rows: list[Starred] = []
     for scene, event, intensity in zip(scenes.scene, scenes.event, scenes.intensity):
-        rows += [caption(scene, event, intensity, rng, starred=0.35) for _ in range(per_picture)]
-    phrases = sorted({c.word for c in rows if c.word})
-    vectors = dict(zip(phrases, as_word(encoder.sentence(phrases), s)))
-    nothing = torch.zeros(encoder.model.config.hidden_size)
+        for _ in range(per_picture):
+            one = caption(scene, event, intensity, rng, starred=0.35)
+            rows.append((one.text, [one.word] if one.word else []))
+    return rows
+
+
+@torch.no_grad()
+def caption_states(encoder: CaptionEncoder, captions: Sequence[Starred], per_picture: int, seed: int) -> Tensor:
+    """Hidden states of the captions of pictures, of which each has `per_picture`, with perturbed words at
+    their stars: float16 [N, per_picture, 77, D]."""
+    generator = torch.Generator().manual_seed(seed)
+    phrases = sorted({phrase for _, starring in captions for phrase in starring})
+    vectors = dict(zip(phrases, as_word(encoder.sentence(phrases), scale_of(encoder.model))))
     states = []
-    for start in range(0, len(rows), 64):
-        chunk = rows[start : start + 64]
-        words = torch.stack([vectors[c.word] if c.word else nothing for c in chunk])
+    for start in range(0, len(captions), 64):
+        chunk = captions[start : start + 64]
+        starring = [vectors[phrase] for _, phrases in chunk for phrase in phrases]
+        words = torch.stack(starring) if starring else torch.zeros(0, encoder.dim)
         amount = torch.rand(len(words), 1, generator=generator) * 0.8
-        states.append(encoder.states([c.text for c in chunk], perturb(words, amount), length=77)[0].half())
-    return torch.cat(states).unflatten(0, (len(scenes.scene), per_picture))
+        states.append(encoder.states([text for text, _ in chunk], perturb(words, amount), length=77)[0].half())
+    return torch.cat(states).unflatten(0, (-1, per_picture))
 
 
 def v_loss(model: nn.Module, latents: Tensor, context: Tensor, generator: torch.Generator) -> Tensor:

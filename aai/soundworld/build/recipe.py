@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -20,15 +21,18 @@ from ..oracle import Oracle
 from ..pictures import draw_all, event_mask, random_scenes
 from ..text import CaptionEncoder, build_text_tower, load_tokenizer
 from ..world import EVENTS, SCENES
-from . import adapter, events_oracle, presence
+from . import adapter, events_oracle, presence, two_events
 from .decoder import flow_guess, refine_autoencoder, unet_guess
-from .denoiser import Loss, caption_states, encode_pictures, flow_loss, train_denoiser, v_loss
+from .denoiser import Loss, caption_states, captions_of, encode_pictures, flow_loss, train_denoiser, v_loss
 from .ears import SoundEncoderBuild, Sources
 from .kept import kept, write_weights
 from .oracle import train_oracle
 from .text import build_tokenizer, train_text
 
 SCENE_SEED = 1
+CAPTIONS = 3
+"""Captions of every picture."""
+PAIRS = 12_000
 
 
 class Report:
@@ -55,9 +59,17 @@ def _figure(value: object) -> str:
 class Build:
     """The parts of SoundWorld, each made once and kept in `work`."""
 
-    def __init__(self, work: Path, sources: Sources, unet_minutes: float, flow_minutes: float, seed: int):
+    def __init__(
+        self,
+        work: Path,
+        sources: Sources,
+        unet_minutes: float,
+        flow_minutes: float,
+        both_minutes: float,
+        seed: int,
+    ):
         self.work, self.sources, self.seed = work, sources, seed
-        self.unet_minutes, self.flow_minutes = unet_minutes, flow_minutes
+        self.unet_minutes, self.flow_minutes, self.both_minutes = unet_minutes, flow_minutes, both_minutes
         self.report = Report()
         work.mkdir(parents=True, exist_ok=True)
 
@@ -100,32 +112,64 @@ class Build:
         return autoencoder
 
     def captions(self) -> Tensor:
-        return self.keep(
-            "captions", lambda: caption_states(self.caption_encoder(), self.scenes(), 3, SCENE_SEED)
+        def states() -> Tensor:
+            captions = captions_of(self.scenes(), CAPTIONS, SCENE_SEED)
+            return caption_states(self.caption_encoder(), captions, CAPTIONS, SCENE_SEED)
+
+        return self.keep("captions", states)
+
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Pictures of two events, uint8 [N, 3, H, W], and their captions' states."""
+        pairs = cache(lambda: [two_events.pair(number) for number in range(PAIRS)])
+
+        def states() -> Tensor:
+            captions = two_events.captions_of_pairs(pairs(), CAPTIONS, SCENE_SEED)
+            return caption_states(self.caption_encoder(), captions, CAPTIONS, SCENE_SEED)
+
+        return (
+            self.keep("pictures_of_two", lambda: two_events.draw_pairs(pairs())),
+            self.keep("captions_of_two", states),
         )
 
     def unet(self) -> nn.Module:
-        return self.denoiser("unet", build_unet, v_loss, self.unet_minutes)
+        return self.denoiser("unet", build_unet, v_loss, self.unet_minutes, batch=24, rate=5e-4)
 
     def flow(self) -> nn.Module:
         return self.denoiser("flow", build_flow, flow_loss, self.flow_minutes, batch=32, rate=1e-3)
 
     def denoiser(
-        self, name: str, build: Callable[[], nn.Module], loss: Loss, minutes: float, **settings
+        self,
+        name: str,
+        build: Callable[[], nn.Module],
+        loss: Loss,
+        minutes: float,
+        *,
+        batch: int,
+        rate: float,
     ) -> nn.Module:
-        """A trained denoiser, frozen."""
+        """A denoiser, frozen, that has learned pictures of one event, then of one and of two."""
 
-        def make() -> dict[str, Tensor]:
-            latents = encode_pictures(self.linear_autoencoder(), self.pictures())
+        def train(name: str, model: nn.Module, pictures: Tensor, states: Tensor, minutes: float, rate: float):
+            latents = encode_pictures(self.linear_autoencoder(), pictures)
             empty = self.caption_encoder().states([""], length=77)[0][0]
-            torch.manual_seed(self.seed)
             return train_denoiser(
-                build(), loss, latents, self.captions(), empty, self.work / f"{name}.ckpt", minutes,
-                seed=self.seed, report=self.report(name, 50), **settings,
+                model, loss, latents, states, empty, self.work / f"{name}.ckpt", minutes, batch=batch,
+                rate=rate, seed=self.seed, report=self.report(name, 50),
             ).state_dict()  # fmt: skip
 
+        def of_one() -> dict[str, Tensor]:
+            torch.manual_seed(self.seed)
+            return train(f"{name}_of_one", build(), self.pictures(), self.captions(), minutes, rate)
+
+        def of_both() -> dict[str, Tensor]:
+            model = build()
+            model.load_state_dict(self.keep(f"{name}_of_one", of_one))
+            pictures, states = self.pairs()
+            pictures, states = torch.cat([self.pictures(), pictures]), torch.cat([self.captions(), states])
+            return train(name, model, pictures, states, self.both_minutes, rate / 2)
+
         model = build()
-        model.load_state_dict(self.keep(name, make))
+        model.load_state_dict(self.keep(name, of_both))
         return model.eval().requires_grad_(False)
 
     def autoencoder(self) -> PatchAutoencoder:

@@ -19,7 +19,7 @@ def test_a_denoiser_trains_resumes_and_averages(
     build, loss_of, name, autoencoder, pictures, scenes, caption_encoder, tmp_path
 ):
     latents = denoiser.encode_pictures(autoencoder, pictures)
-    states = denoiser.caption_states(caption_encoder, scenes, 1, seed=0)
+    states = denoiser.caption_states(caption_encoder, denoiser.captions_of(scenes, 1, seed=0), 1, seed=0)
     data = latents, states, caption_encoder.states([""], length=77)[0][0], tmp_path / "made.ckpt"
     steps = []
 
@@ -38,6 +38,17 @@ def test_a_denoiser_trains_resumes_and_averages(
     saved = torch.load(tmp_path / "made.ckpt", weights_only=True)
     torch.testing.assert_close(made.state_dict()[name], saved["average"][name])
     assert not torch.equal(saved["average"][name], saved["model"][name])
+
+
+def test_captions_of_a_picture_are_together_and_their_words_stand_at_their_stars(caption_encoder, scenes):
+    captions = denoiser.captions_of(scenes, 2, seed=1)
+    assert len(captions) == 2 * len(scenes.scene)
+    assert all(text.count("*") == len(words) for text, words in captions)
+    chosen = [("a city", ()), ("* in a city", ("rain",)), ("* and *", ("rain", "a dog")), ("a dog", ())]
+    states = denoiser.caption_states(caption_encoder, chosen, 2, seed=0)
+    assert states.shape == (2, 2, 77, 192) and states.dtype == torch.float16
+    assert torch.equal(states[0, 0], caption_encoder.states(["a city"], length=77)[0][0].half())
+    assert not torch.equal(states[1, 0, 1], states[1, 0, 3])
 
 
 def test_the_flow_loss_of_the_true_velocity_is_nothing(autoencoder, pictures):
