@@ -12,6 +12,11 @@ from ..aai.errors import InputError, sentence
 from . import folders
 from .types import CATEGORY, Node, SoundEmbeddingType, SoundTokenType, search_aliases
 
+UNREAD = set(
+    "gemma2_2b gemma3_4b gemma3_12b gemma4 mt5xl pile_t5xl qwen25_3b qwen25_7b qwen3_2b umt5xxl".split()
+)
+"""Text encoders to whose tokenizers core gives no folders of embeddings (0.33)."""
+
 
 class RebindSoundToken(Node):
     @classmethod
@@ -48,7 +53,7 @@ class SaveSoundToken(Node):
             display_name="Save Sound Token",
             category=CATEGORY,
             **search_aliases("save embedding", "textual inversion"),
-            description="Saves a token in models/embeddings. Any prompt can then say embedding:name.",
+            description="Saves a token in models/embeddings. Prompts can then say embedding:name.",
             inputs=[
                 SoundTokenType.Input("token", tooltip="The token to save."),
                 io.String.Input(
@@ -79,7 +84,13 @@ class SaveSoundToken(Node):
     def execute(cls, token, name, overwrite) -> io.NodeOutput:
         folder, slash, file = name.strip().rpartition("/")
         word = save(token, folder + slash + (file or file_name(token.name)), overwrite)
-        return io.NodeOutput(f"embedding:{word}", ui={"text": [f"embedding:{word}"]})
+        shown = [f"embedding:{word}"]
+        if UNREAD.issuperset(token.vectors):
+            shown.append(
+                "(ComfyUI reads no embedding: in prompts of this text encoder; use Load Sound Token and "
+                "Sound Token Conditioning)"
+            )
+        return io.NodeOutput(f"embedding:{word}", ui={"text": shown})
 
 
 class LoadSoundToken(Node):

@@ -97,9 +97,7 @@ def random_scenes(count: int, seed: int, calm: float = 0.08) -> Scenes:
 
 def draw_all(scenes: Scenes, workers: int = 2) -> Tensor:
     """The pictures as uint8 [N, 3, H, W], drawn in `workers` processes of their own, or in this one."""
-    return draw_rows(
-        render, list(zip(scenes.scene, scenes.event, scenes.intensity, scenes.seed)), workers
-    )
+    return draw_rows(render, list(zip(scenes.scene, scenes.event, scenes.intensity, scenes.seed)), workers)
 
 
 def draw_rows(draw: Callable[..., np.ndarray], rows: Sequence[tuple], workers: int = 2) -> Tensor:

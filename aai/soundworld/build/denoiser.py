@@ -55,7 +55,9 @@ def captions_of(scenes: Scenes, per_picture: int, seed: int) -> list[Starred]:
 
 
 @torch.no_grad()
-def caption_states(encoder: CaptionEncoder, captions: Sequence[Starred], per_picture: int, seed: int) -> Tensor:
+def caption_states(
+    encoder: CaptionEncoder, captions: Sequence[Starred], per_picture: int, seed: int
+) -> Tensor:
     """Hidden states of the captions of pictures, of which each has `per_picture`, with perturbed words at
     their stars: float16 [N, per_picture, 77, D]."""
     generator = torch.Generator().manual_seed(seed)
@@ -67,7 +69,8 @@ def caption_states(encoder: CaptionEncoder, captions: Sequence[Starred], per_pic
         starring = [vectors[phrase] for _, phrases in chunk for phrase in phrases]
         words = torch.stack(starring) if starring else torch.zeros(0, encoder.dim)
         amount = torch.rand(len(words), 1, generator=generator) * 0.8
-        states.append(encoder.states([text for text, _ in chunk], perturb(words, amount), length=77)[0].half())
+        read, _ = encoder.states([text for text, _ in chunk], perturb(words, amount), length=77)
+        states.append(read.half())
     return torch.cat(states).unflatten(0, (-1, per_picture))
 
 

@@ -23,9 +23,7 @@ def pair(number: int) -> Pair:
     """A random picture of two events. The larger is behind the smaller, which it would cover."""
     rng = np.random.default_rng([SEED, number])
     scene, seed = str(rng.choice(SCENES)), SEED + number
-    events = {
-        str(event): float(rng.uniform(FAINTEST, 1)) for event in rng.choice(EVENTS, 2, replace=False)
-    }
+    events = {str(event): float(rng.uniform(FAINTEST, 1)) for event in rng.choice(EVENTS, 2, replace=False)}
     size = {event: event_mask(scene, event, events[event], seed, size=64).mean() for event in events}
     return scene, {event: events[event] for event in sorted(events, key=size.__getitem__, reverse=True)}, seed
 

@@ -58,7 +58,6 @@ def test_mahiro_beside_an_edit_is_refused(pack, edit, sampled, comfy):
 @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m_sde"])
 def test_an_edit_with_no_step_left_is_what_it_was(core, edit, encoded, sampler):
     """SplitSigmas at the last step leaves its second half none."""
-    import comfy.sample
     from comfy.samplers import CFGGuider
 
     model, positive, latent = edit()
