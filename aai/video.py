@@ -21,6 +21,8 @@ PICTURES = ("libx264", "h264", "mpeg4")
 SOUNDS = ("aac", "libmp3lame")
 RATE = 48000
 """Hz of a film's sound: what every player takes."""
+BT601, LIMITED = 6, 1
+"""ffmpeg's numbers of the colour matrix and range that a picture in RGB is encoded with."""
 MAKER = "aai"
 QUALITY = {"libx264": {"crf": "17"}, "mpeg4": {"qscale": "3"}}
 
@@ -78,6 +80,8 @@ def write(
                         film = container.add_stream(of_pictures, rate=fraction)
                         film.height, film.width = picture.shape[:2]
                         film.pix_fmt, film.options = "yuv420p", QUALITY.get(of_pictures, {})
+                        # Untagged, players take a large film's colours for BT.709's.
+                        film.codec_context.colorspace, film.codec_context.color_range = BT601, LIMITED
                         track.begin()
                     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
                     frame.pts, frame.time_base = number, 1 / fraction

@@ -58,6 +58,17 @@ def test_a_film_may_be_silent(tmp_path):
     assert not video.is_ours(__file__) and not video.is_ours(tmp_path)
 
 
+def test_a_film_says_how_its_colours_are_encoded(tmp_path):
+    """Its red is red by the matrix that the file names, at the sizes for which players take another."""
+    red = np.zeros((720, 1280, 3), np.uint8)
+    red[..., 0] = 255
+    video.write(tmp_path / "red.mp4", [red], 4)
+    with av.open(str(tmp_path / "red.mp4")) as container:
+        (frame,) = container.decode(video=0)
+    assert (frame.colorspace, frame.color_range) == (video.BT601, video.LIMITED)
+    np.testing.assert_allclose(frame.to_ndarray(format="rgb24").mean((0, 1)), (255, 0, 0), atol=4)
+
+
 def test_pictures_and_sound_come_by_turns(tmp_path):
     asked = []
 
