@@ -2,8 +2,8 @@
 words stand in one prompt, or each in a prompt of its own that draws its place; and an oracle that names
 several events reads the picture.
 
-Beside it stands what bounds it: captions of two events are what the picture models can draw, rendered pictures
-what the oracle reads, and a picture of each sound alone what the words say.
+Beside it stands what bounds it: captions of two events are what the picture models can draw, rendered
+pictures what the oracle reads, and a picture of each sound alone what the words say.
 """
 
 from __future__ import annotations

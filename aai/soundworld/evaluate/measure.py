@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, islice
 
 import torch
 from torch import Tensor
@@ -11,10 +12,11 @@ from torch import Tensor
 from ...adapt.train import TrainSettings, train_token
 from ...audio import Sound
 from ...encoders.cavmae_encoder import CAVMAEEncoder
+from ...inject.edit import stack_of
 from ...inject.film import encoding_once
 from ...metrics import Share
 from ...picture.control import Control
-from ...picture.model import PictureModel, stacked
+from ...picture.model import PictureModel
 from ...prompt import Prompt
 from ...token import SoundToken
 from ..library import references
@@ -49,15 +51,29 @@ def draw_each(
     """One picture of each prompt, each with its seed, [N, 3, H, W] in [0, 1]; with an edit, the first of the
     pictures of its `rows` prompts."""
     encode_prompt, rows = encoding_once(model.encode_prompt), 1 if edit is None else edit.rows
-    uncond, drawn = model.encode_prompt(Prompt("")), []
-    for begin in range(0, len(prompts) // rows, TOGETHER):
-        end = begin + TOGETHER
-        cond = stacked([encode_prompt(prompt) for prompt in prompts[begin * rows : end * rows]])
-        latents = model.sample(
-            cond, uncond, seeds=list(seeds[begin:end]), steps=SAMPLING_STEPS, guidance=GUIDANCE, edit=edit
-        )
-        drawn.append(latents[::rows])
-    return model.decode(torch.cat(drawn)).clamp(0, 1)
+    uncond, count = model.encode_prompt(Prompt("")), len(prompts) // rows
+    conds = [[encode_prompt(prompt) for prompt in prompts[i * rows : (i + 1) * rows]] for i in range(count)]
+
+    def lengths(i: int) -> list[int]:
+        return [cond.cross.shape[1] for cond in conds[i]]
+
+    drawn: dict[int, Tensor] = {}
+    # Of one length together: without an edit, no one masks the end of a shorter text in a transformer.
+    for _, alike in groupby(sorted(range(count), key=lengths), lengths):
+        for part in batched(alike, TOGETHER):
+            cond = stack_of(model)([cond for i in part for cond in conds[i]])
+            latents = model.sample(
+                cond, uncond, seeds=[seeds[i] for i in part], steps=SAMPLING_STEPS, guidance=GUIDANCE,
+                edit=edit,
+            )  # fmt: skip
+            drawn |= dict(zip(part, latents[::rows]))
+    return model.decode(torch.stack([drawn[i] for i in range(count)])).clamp(0, 1)
+
+
+def batched(values: Iterable[int], size: int) -> Iterator[list[int]]:
+    values = iter(values)
+    while part := list(islice(values, size)):
+        yield part
 
 
 def share_named(oracle: Oracle, pictures: dict[str, Tensor]) -> Share:
