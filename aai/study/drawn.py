@@ -172,4 +172,9 @@ def measure(
             means.setdefault(name, []).append(sum(all_of) / len(all_of))
         if callback:
             callback(done)
-    return {name: Figure(sum(rows) / len(rows), student(rows), len(rows)) for name, rows in means.items()}
+    return {name: _figure(rows) for name, rows in means.items()}
+
+
+def _figure(means: Sequence[float]) -> Figure:
+    low, high = student(means)
+    return Figure(sum(means) / len(means), (max(low, 0.0), min(high, 1.0)), len(means))
