@@ -13,8 +13,9 @@ LATEST = 1e9
 """Seconds, thirty years: no sound lasts that long."""
 JITTER = 0.05
 """Seconds by which a track's time stamps may err: nobody sees sound and picture that far apart."""
-SOUGHT = {"wav", "w64", "aiff", "flac"}
-"""Formats in which a place is found to the sample by its time."""
+SOUGHT, SOUGHT_CODECS = {"wav", "w64", "aiff", "flac"}, ("pcm_", "flac")
+"""Formats, and the beginnings of codecs' names, in which a place is found to the sample by its time. ffmpeg
+guesses the time of other codecs in these formats: ADPCM's is off by more the later it is."""
 NEARER = 5.0
 """Seconds up to which it is as well to decode what comes before."""
 DISCONTINUOUS = 0x0200
@@ -45,7 +46,8 @@ def pieces(
     position, rate, channels, layout, epoch = 0, 0, 0, None, origin(container)
     length = container.duration / 1e6 if container.duration else math.inf
     longest_hole = 10.0 if container.format.flags & DISCONTINUOUS else LATEST
-    if start > NEARER and container.format.name in SOUGHT and start < length:
+    sought = container.format.name in SOUGHT and stream.codec_context.name.startswith(SOUGHT_CODECS)
+    if sought and NEARER < start < length:
         # What is left out is taken for a track that begins late.
         container.seek(int((epoch + start - 1) * 1e6))
 

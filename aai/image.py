@@ -32,6 +32,10 @@ LARGEST = 110_000_000
 """Pixels that are decoded at most: above the largest phone cameras' 108 million, and 1.3 GB as float32.
 Of a larger JPEG that is asked for small, fewer are decoded."""
 
+NEAR_ONE = 16
+"""What floats may reach in a picture that is brighter than its white, 1. Where white is 255 they reach more,
+or all is black."""
+
 
 def formats() -> tuple[str, ...]:
     """Those of FORMATS that this Pillow reads (HEIF: with a plug-in of its own)."""
@@ -121,12 +125,13 @@ def _decoded(path: str | os.PathLike | BinaryIO, size: int | None, name: str) ->
             image.draft("RGB", (2 * size, 2 * size))
         _check_size(image, name or path)
         _turn_upright(image)
+        # First, because Pillow's own conversion of deep grey cuts off everything above 255.
+        image = _eight_bit(image, name or path)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             white = Image.new("RGB", image.size, "white")
             white.paste(image, mask=image)
             image = white
-        image = _eight_bit(image)
         if image.mode != "RGB":
             image = image.convert("RGB")
         if size is not None:
@@ -202,8 +207,38 @@ def _turn_upright(image: Image.Image) -> None:
         ImageOps.exif_transpose(image, in_place=True)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    # Pillow's own conversion of 16-bit grey cuts off everything above 255.
-    if not image.mode.startswith("I"):
+def _eight_bit(image: Image.Image, name: str | os.PathLike) -> Image.Image:
+    """A picture of grey in 16 bits, 32 bits or floats in 8, where its file calls it transparent in white; any
+    other as it is. Raises InputError as `_white_of` does."""
+    import numpy as np
+    from PIL import Image
+
+    clear = image.info.get("transparency")
+    if image.mode[0] not in "IF":
+        # Pillow reads 16-bit colours in 8, but not the one that is transparent.
+        if isinstance(clear, tuple) and max(clear) > 255:
+            image.info["transparency"] = tuple(value >> 8 for value in clear)
         return image
-    return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+    values = np.asarray(image)
+    grey = np.rint(values * np.float32(255 / _white_of(values, image, name))).astype(np.uint8)
+    if isinstance(clear, int):
+        grey[values == clear] = 255
+    return Image.fromarray(grey)
+
+
+def _white_of(values: np.ndarray, image: Image.Image, name: str | os.PathLike) -> int:
+    """Which of the values [H, W] of deep grey is white: 1 (floats), 255 or 65535. Floats and TIFFs of 32
+    bits do not say; it is the least of these that none exceeds. Raises InputError, which calls the picture
+    `name`, where there is none, for values below 0, and for floats that exceed 1 by little: by 255 all were
+    black."""
+    if image.mode != "F" and (values.dtype.itemsize == 2 or image.format != "TIFF"):
+        return 65535
+    least, most = float(values.min()), float(values.max())
+    whites = [white for white in (1, 255, 65535) if most <= white and (white > 1 or image.mode == "F")]
+    # Nothing is below or above what is not a number.
+    if not (least >= 0 and whites) or (image.mode == "F" and 1 < most < NEAR_ONE):
+        raise InputError(
+            f"'{name}' holds values from {least:.6g} to {most:.6g}, which do not tell what is white: save "
+            "it as an 8-bit picture."
+        )
+    return whites[0]

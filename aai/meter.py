@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
+import torch
 
 from .audio import SILENCE_LUFS, Sound, channel_weights, k_weighting
 
@@ -73,7 +76,12 @@ class LoudnessMeter:
 
     def integrated(self) -> float:
         """Integrated loudness in LUFS of what has come, as `audio.loudness` measures it, of blocks that begin
-        at whole hundredths of a second; -inf for silence."""
+        at whole hundredths of a second; below 0.4 s padded with zeros, as that does. -inf for silence."""
+        missing = round(MOMENTARY * self.rate) - self.count
+        if self.count and missing > 0:
+            padded = copy.deepcopy(self)
+            padded.add(Sound(torch.zeros(len(self._weights), missing), self.rate))
+            return padded.integrated()
         count = max(1, int((self.seconds - MOMENTARY) / 0.1 + 1e-9) + 1)
         levels = self.loudness(MOMENTARY / 2 + 0.1 * np.arange(count))
         loud = levels[levels > GATE]

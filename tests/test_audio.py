@@ -468,6 +468,16 @@ def test_a_part_late_in_a_file_is_found_to_the_sample_without_reading_what_is_be
         audio.load(tmp_path / name, 41.0)
 
 
+@pytest.mark.parametrize("codec", ["adpcm_ima_wav", "adpcm_ms"])
+def test_a_part_late_in_a_wav_of_another_codec_is_the_part_of_the_whole(tmp_path, codec):
+    write(tmp_path / "a.wav", codec, rate=22050, channels=1, seconds=20)
+    whole = audio.load(tmp_path / "a.wav").waveform
+    for start in (7.3, 13.777):
+        first = round(start * 22050)
+        part = audio.load(tmp_path / "a.wav", start, 1.0).waveform
+        assert torch.equal(part, whole[:, first : first + 22050]), start
+
+
 def test_the_browser_is_told_the_endings_of_sounds():
     """It names no type for .caf or .wv, and core's upload lets no file without a type through."""
     code = (Path(__file__).parents[1] / "web" / "load_audio.js").read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 """Picture files become tensors, and tensors files."""
 
 import io
+import math
 import os
 import re
 import struct
@@ -17,6 +18,20 @@ from torch.testing import assert_close
 
 from aai import image
 from aai.errors import InputError
+
+
+def write_png(path, size, bits, kind, row, clear=b""):
+    """A PNG of one row, of a kind by its number, and of a transparent colour; as Pillow writes none."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
+
+    chunks = [chunk(b"IHDR", struct.pack(">IIBBBBB", *size, bits, kind, 0, 0, 0))]
+    chunks += [chunk(b"tRNS", clear)] if clear else []
+    chunks += [chunk(b"IDAT", zlib.compress(b"\0" + row)), chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 
 def test_rows_and_columns_stay_in_place(tmp_path):
@@ -45,6 +60,49 @@ def test_every_kind_of_picture_becomes_rgb(tmp_path, name, mode, colour, expecte
     assert_close(
         picture, torch.tensor(expected).float()[:, None, None].expand(3, 6, 6), atol=tolerance, rtol=0
     )
+
+
+RAMP = np.tile(np.linspace(0, 1, 256, dtype=np.float32), (4, 1))
+
+
+@pytest.mark.parametrize(
+    "name, kind, white",
+    [
+        ("a.tif", np.float32, 1), ("a.tif", np.float32, 255), ("a.tif", np.float32, 65535),
+        ("a.pfm", np.float32, 1),
+        ("a.tif", np.int32, 255), ("a.tif", np.int32, 65535), ("a.tif", np.uint16, 65535),
+        ("a.png", np.uint16, 65535),
+    ],
+)  # fmt: skip
+def test_deep_grey_is_as_bright_as_its_values_say(tmp_path, name, kind, white):
+    Image.fromarray((RAMP * white).astype(kind)).save(tmp_path / name)
+    assert_close(image.load(tmp_path / name), torch.tensor(RAMP).expand(3, -1, -1), atol=1.5 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("name, kind, most", [("a.tif", np.uint16, 200), ("a.pgm", np.int32, 200)])
+def test_a_dark_picture_of_a_known_white_stays_dark(tmp_path, name, kind, most):
+    Image.fromarray((RAMP * most).astype(kind)).save(tmp_path / name)
+    assert image.load(tmp_path / name).max() <= 1 / 255
+
+
+@pytest.mark.parametrize(
+    "kind, least, most",
+    [
+        (np.float32, -0.5, 1), (np.float32, 0, 1.5), (np.float32, 0, 1e6), (np.float32, 0, math.nan),
+        (np.float32, 0, math.inf), (np.int32, -1, 255), (np.int32, 0, 2**30),
+    ],
+)  # fmt: skip
+def test_deep_grey_of_no_known_white_is_refused(tmp_path, kind, least, most):
+    Image.fromarray(np.array([[least, most]], dtype=kind)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="a.tif' holds values from .*: save it as an 8-bit picture"):
+        image.load(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_a_transparent_colour_of_16_bits_alone_is_white(tmp_path, colours):
+    greys = np.repeat([0, 0x8000, 0xFFFF], colours).astype(">u2")
+    write_png(tmp_path / "a.png", (3, 1), 16, 0 if colours == 1 else 2, greys.tobytes(), b"\x80\0" * colours)
+    assert_close(image.load(tmp_path / "a.png")[:, 0], torch.tensor([0.0, 1.0, 1.0]).expand(3, 3))
 
 
 def test_a_palettes_transparency_is_white(tmp_path):
@@ -123,14 +181,7 @@ def test_files_that_are_no_pictures_are_named(tmp_path):
 
 
 def test_a_picture_of_colours_by_number_without_its_colours_is_named(tmp_path):
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
-
-    head, row = struct.pack(">IIBBBBB", 1, 1, 8, 3, 0, 0, 0), zlib.compress(b"\0\0")
-    chunks = chunk(b"IHDR", head) + chunk(b"IDAT", row) + chunk(b"IEND", b"")
-    (tmp_path / "bare.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    write_png(tmp_path / "bare.png", (1, 1), 8, 3, b"\0")
     with pytest.raises(InputError, match="bare.png' cannot be read as a picture"):
         image.load(tmp_path / "bare.png")
 

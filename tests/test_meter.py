@@ -46,3 +46,12 @@ def test_silence_is_silent_also_after_a_loud_sound():
 def test_the_ends_are_as_loud_as_what_there_is_of_them():
     meter = metered(noise(1), 4000)
     assert np.isfinite(meter.loudness(np.array([0.0, 1.0]))).all()
+
+
+@pytest.mark.parametrize("rate", [8001, 22050])
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.3, 0.399])
+def test_a_sound_shorter_than_a_block_is_padded_as_the_whole_is(seconds, rate):
+    sound = noise(seconds, rate)
+    meter = metered(sound, 500)
+    assert math.isclose(meter.integrated(), audio.loudness(sound), abs_tol=0.02)
+    assert meter.count == sound.waveform.shape[1]

@@ -36,6 +36,8 @@ SAVE_EVERY = 60.0
 """Seconds after which new features are written, so that a killed run resumes there."""
 SAVING = 0.05
 """The share of the time that this may take, where the library is large."""
+HEADING = 1 << 16
+"""Bytes within which an index names its format."""
 FAST_FROM = 300_000
 """The number of pictures from which a plain product is slow."""
 
@@ -53,8 +55,9 @@ def index(
 
     Features in the index `file` (None: beside the pictures) are reused; new and changed pictures are
     embedded, those that are gone are dropped, and the file is replaced in one move. Other files are left out,
-    with a warning. Where the folder cannot be written, the library stays in memory, with a warning. `fast`
-    makes FAISS's index beside the file, which is then kept up to date.
+    with a warning. Where the folder cannot be written, or a link or another's file has the name of its index,
+    the library stays in memory, with a warning. `fast` makes FAISS's index beside the file, which is then
+    kept up to date.
 
     callback(done, total) counts the pictures that had to be embedded; it may raise to cancel, and the
     features so far are kept. Raises InputError where no picture is left, for a `file` of another tower or
@@ -68,7 +71,8 @@ def index(
             *(folder, len(others), others[0]),
         )
     place = default_file(folder, tower) if file is None else Path(file)
-    stored = _read(place, tower, folder) if files.is_file(place) else None
+    readable = files.is_file(place) and (file is not None or _begins_as_ours(place))
+    stored = _read(place, tower, folder) if readable else None
     if fast:
         nearest.available()
     stamps = {} if stored is None else dict(zip(stored.names, stored.rows_and_stamps()))
@@ -276,6 +280,8 @@ def _write(place: Path, stored: _Index, tower: VisualTower, folder: Path, beside
         tensors["folder"], indexed = _as_tensor([indexed]), ""
     metadata = {"format": FORMAT, "tower": tower.name, "key": tower.key, "folder": indexed}
     try:
+        if beside:
+            _check_replaceable(place)
         files.write_safetensors(place, tensors, metadata, "The library's index")
     except InputError as error:
         if not beside:
@@ -285,9 +291,31 @@ def _write(place: Path, stored: _Index, tower: VisualTower, folder: Path, beside
     return True
 
 
+def _check_replaceable(place: Path) -> None:
+    """Raises InputError for a link, and for a file that is no index of ours.
+
+    Nobody chose the name of an index beside the pictures: in another's folder, it may be a link that leads to
+    any file.
+    """
+    if os.path.islink(place) or (files.is_file(place) and not _begins_as_ours(place)):
+        raise InputError(
+            f"'{place}' is a link, or not an index that this package wrote, and is not replaced: remove it."
+        )
+
+
 def is_ours(path: str | os.PathLike) -> bool:
     """Whether a file is an index that this package wrote."""
     return files.metadata(path).get("format") == FORMAT
+
+
+def _begins_as_ours(path: Path) -> bool:
+    """Whether a file begins as an index that this package wrote, be it damaged further on."""
+    try:
+        with open(path, "rb") as file:
+            heading = file.read(HEADING)
+    except OSError:
+        return False
+    return heading[8:].startswith(b'{"__metadata__"') and FORMAT.encode() in heading
 
 
 def _bytes_of(names: Sequence[str]) -> bytes:
@@ -355,6 +383,7 @@ def _library(stored: _Index, tower: VisualTower, folder: Path, place: Path, fast
         if files.is_file(current):
             shortcut = nearest.load(current)
         elif fast or others:
+            _check_replaceable(current)
             shortcut = nearest.build(stored.features)
             shortcut.save(current)
             for old in others:

@@ -1,9 +1,9 @@
 """AIS, AIC and IIS of pictures that lie in folders, whoever drew them: ours, and another method's beside.
 
 A picture belongs to the sound that it is called like (`is_own`: `7.png`, `7_3.png`, `7/3.png` for `7.wav`);
-where sounds of several classes share a name, to that of the class whose folder it lies in. The measures are
-`scores.py`'s. Pictures of one sound are not independent: a figure is the mean over the sounds' own means, and
-its interval is over sounds.
+of several, to one of the class whose folder it lies in, and among these to that of the longest name
+(`7_3.png` to `7_3.wav`). The measures are `scores.py`'s. Pictures of one sound are not independent: a figure
+is the mean over the sounds' own means, and its interval is over sounds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from .. import audio, image
 from ..errors import InputError
 from ..library.index import scan
-from ..library.retrieval import is_own, load_pictures
+from ..library.retrieval import load_pictures
 from ..metrics import student
 from .scores import Space, share_below
 from .setting import sounds_of_classes
@@ -59,18 +59,17 @@ def pictures_by_sound(folder: str | os.PathLike, heard: Heard) -> tuple[dict[int
     that may be of several.
     """
     folder, found, strangers = Path(folder), {}, 0
+    by_clip: dict[str, dict[int, str]] = {}
+    for i, path in enumerate(heard.files):
+        by_clip.setdefault(path.stem.casefold(), {})[i] = path.parent.name.casefold()
     for name in scan(folder):
-        own = [i for i, path in enumerate(heard.files) if is_own(name, path.name)]
+        own = _owners(PurePosixPath(name.casefold()), by_clip)
         if len(own) > 1:
-            above = {part.casefold() for part in PurePosixPath(name).parts[:-1]}
-            classed = [i for i in own if heard.files[i].parent.name.casefold() in above]
-            if len(classed) != 1:
-                first, second = (heard.files[i] for i in own[:2])
-                raise InputError(
-                    f"'{name}' may be of '{first.parent.name}/{first.name}' or of '{second.parent.name}/"
-                    f"{second.name}': put it in a folder of its class's name."
-                )
-            own = classed
+            first, second = (heard.files[i] for i in own[:2])
+            raise InputError(
+                f"'{name}' may be of '{first.parent.name}/{first.name}' or of '{second.parent.name}/"
+                f"{second.name}': call it like one of them alone, in a folder of its class's name."
+            )
         if own:
             found.setdefault(own[0], []).append(folder / name)
         else:
@@ -80,6 +79,33 @@ def pictures_by_sound(folder: str | os.PathLike, heard: Heard) -> tuple[dict[int
             f"No picture of '{folder}' is called like a sound: name them 7.png, 7_2.png or 7/2.png for 7.wav."
         )
     return found, strangers
+
+
+def _owners(picture: PurePosixPath, by_clip: Mapping[str, Mapping[int, str]]) -> list[int]:
+    """The numbers of the sounds that a picture is of, several where its name does not tell, of {name without
+    its ending: {number: class's folder}} of all sounds; everything in lower case.
+
+    `is_own`'s rules, looked up: sounds of the folders' classes go before others, and a longer name before a
+    shorter one.
+    """
+    stem, above = picture.stem, picture.parts[:-1]
+    begins = [stem[:end] for end in range(len(stem) - 1, 0, -1) if stem[end] in "_-"]
+    called = [by_clip.get(clip, {}) for clip in (stem, *filter(_has_digit, begins))]
+    around = {part: by_clip.get(part, {}) for part in filter(_has_digit, above)}
+    classed = any(label in above for sounds in (*called, *around.values()) for label in sounds.values())
+
+    def chosen(sounds: Mapping[int, str]) -> list[int]:
+        return [i for i, label in sounds.items() if not classed or label in above]
+
+    own = {*next(filter(None, map(chosen, called)), ())}
+    folders = [(part, i, around[part][i]) for part in around for i in chosen(around[part])]
+    # A folder that may stand for a class of the same name does not tell a sound, where anything else does.
+    own |= {i for part, i, label in folders if above.count(part) > (label == part)}
+    return sorted(own or {i for _, i, _ in folders})
+
+
+def _has_digit(name: str) -> bool:
+    return any(map(str.isdigit, name))
 
 
 class DrawnScores:
@@ -146,4 +172,9 @@ def measure(
             means.setdefault(name, []).append(sum(all_of) / len(all_of))
         if callback:
             callback(done)
-    return {name: Figure(sum(rows) / len(rows), student(rows), len(rows)) for name, rows in means.items()}
+    return {name: _figure(rows) for name, rows in means.items()}
+
+
+def _figure(means: Sequence[float]) -> Figure:
+    low, high = student(means)
+    return Figure(sum(means) / len(means), (max(low, 0.0), min(high, 1.0)), len(means))

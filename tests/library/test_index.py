@@ -351,6 +351,51 @@ def test_a_folder_that_takes_no_file_stays_in_memory(folder, monkeypatch, caplog
     assert not list(folder.rglob("*.part")) and not list(folder.glob("*.safetensors"))
 
 
+@pytest.mark.parametrize("there", ["a link", "a link to nothing", "another's file"])
+def test_nothing_but_an_index_of_ours_is_replaced_beside_the_pictures(
+    folder, tmp_path, can_link, caplog, there
+):
+    notes, place = tmp_path / "notes.txt", default_file(folder, Colours())
+    if there != "a link to nothing":
+        notes.write_text("of ten years", encoding="utf-8")
+    if there == "another's file":
+        notes.replace(place)
+        notes = place
+    else:
+        place.symlink_to(notes)
+    library = index(folder, Colours())
+    assert library.file is None and len(library.names) == 3
+    assert caplog.text.count("kept in memory") == 1 and "no whole index" not in caplog.text
+    if there == "a link to nothing":
+        assert not notes.exists()
+    else:
+        assert notes.read_text(encoding="utf-8") == "of ten years"
+    assert place.is_symlink() == (there != "another's file")
+
+
+def test_an_index_behind_a_link_is_read_and_never_replaced(folder, tmp_path, can_link, caplog):
+    place = index(folder, Colours()).file
+    place.replace(tmp_path / "far.safetensors")
+    place.symlink_to(tmp_path / "far.safetensors")
+    kept, tower = (tmp_path / "far.safetensors").read_bytes(), Colours()
+    (folder / "broken.png").unlink()
+    assert len(index(folder, tower).names) == 3 and not tower.seen and "in memory" not in caplog.text
+    flat(folder / "new.png", (1, 1, 1))
+    assert len(index(folder, tower).names) == 4 and tower.seen == [1] and "kept in memory" in caplog.text
+    assert (tmp_path / "far.safetensors").read_bytes() == kept
+
+
+def test_a_fast_index_is_never_written_through_a_link(folder, tmp_path, can_link):
+    pytest.importorskip("faiss", reason="FAISS is not installed: pip install faiss-cpu")
+    index(folder, Colours(), fast=True)
+    (made,) = folder.glob(".*.faiss")
+    made.unlink()
+    made.symlink_to(tmp_path / "profile")
+    with pytest.raises(InputError, match="is a link.* is not replaced"):
+        index(folder, Colours(), fast=True)
+    assert not (tmp_path / "profile").exists()
+
+
 def test_empty_and_missing_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="holds no pictures"):
         scan(tmp_path)
