@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import embedding, files
-from .embedding import NAME, as_name, from_text, is_encoder, plain, to_text
+from .embedding import as_name, from_text, is_encoder, is_name, plain, to_text
 from .errors import InputError, encodable
 from .files import is_file
 
@@ -124,7 +124,7 @@ class SoundToken:
 
     def __post_init__(self):
         object.__setattr__(self, "name", as_name(self.name))
-        if not NAME.fullmatch(self.name):
+        if not is_name(self.name):
             raise InputError(
                 f"{self.name!r} cannot name a sound token: take letters, digits, spaces and . + - _, at "
                 "most 100."

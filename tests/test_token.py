@@ -196,7 +196,9 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, make_token):
         make_token().save(tmp_path / "no" / "folder" / "t.safetensors")
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "<rain>", "*", "a\nb", "x" * 101, " ", "-rain"])
+@pytest.mark.parametrize(
+    "name", ["", "../x", "a/b", "<rain>", "*", "a\nb", "x" * 101, " ", "-rain", "ि", "a-\u200d"]
+)
 def test_names_that_no_prompt_or_file_can_hold_are_refused(name):
     with pytest.raises(InputError, match="cannot name a sound token"):
         SoundToken(name, {"clip_l": torch.randn(1, 8)})
