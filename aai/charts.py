@@ -166,7 +166,8 @@ def bars(title: str, subtitle: str, rows: Sequence[tuple[str, float, float, floa
     """A bar for each (label, share, low, high), shares between 0 and 1, with its interval."""
     s, width, height = SCALE, 720, 84 + 34 * len(rows) + 34
     picture, pen, words, small = _titled(title, subtitle, [row[0] for row in rows], width, height)
-    left = 44 * s + max(_width(row[0], words) for row in rows)
+    room = min(max(_width(row[0], words) for row in rows), width * s // 2)
+    left = 44 * s + room
     right, top = (width - 90) * s, 84 * s
     bottom = top + 34 * s * len(rows)
     for tick in range(5):
@@ -176,7 +177,7 @@ def bars(title: str, subtitle: str, rows: Sequence[tuple[str, float, float, floa
         pen.text((x - pen.textlength(text, small) / 2, bottom + 6 * s), text, FAINT, small)
     for number, (label, share, low, high) in enumerate(rows):
         y = top + 34 * s * number
-        pen.text((20 * s, y + 8 * s), label, INK, words)
+        pen.text((20 * s, y + 8 * s), _fitted(label, words, room), INK, words)
         a, b, c = (left + (right - left) * value for value in (low, share, high))
         pen.rectangle((left, y + 7 * s, b, y + 27 * s), COLOURS[0])
         pen.line((a, y + 17 * s, c, y + 17 * s), INK, 2 * s)

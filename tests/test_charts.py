@@ -45,6 +45,12 @@ def test_bars_are_as_long_as_their_shares():
     assert blue[84 + 10] == pytest.approx(blue[84 + 34 + 10] / 2, abs=3)
 
 
+def test_a_label_leaves_its_bar_half_of_the_plot():
+    picture = bars("T", "s", [("a condition of very many words " * 9, 1.0, 0.9, 1.0), ("all", 1.0, 0.9, 1.0)])
+    blue = (np.abs(np.asarray(picture).astype(int) - (64, 84, 178)).sum(-1) < 12).sum(1)
+    assert blue[84 + 10] == blue[84 + 34 + 10] > 200
+
+
 @pytest.mark.parametrize("letters", ["ДЖ", "雨音", "한국", "éè"])
 def test_letters_of_every_script_are_told_apart(letters, caplog):
     one, other = (
