@@ -5,19 +5,30 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from . import files
+from .errors import logger
 from .image import to_pil
+
+log = logger(__name__)
 
 INK, PAPER, FAINT, RULE = (34, 32, 40), (250, 248, 244), (120, 114, 124), (222, 218, 210)
 COLOURS = ((64, 84, 178), (204, 102, 51), (52, 140, 108), (150, 80, 160), (120, 114, 124))
 SCALE = 2
 """Plots are drawn larger by this and reduced, because Pillow's lines are not anti-aliased."""
+FONTS = (
+    *("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf"),
+    *("YuGothM.ttc", "meiryo.ttc", "malgun.ttf", "msyh.ttc", "Nirmala.ttc", "Nirmala.ttf", "LeelawUI.ttf"),
+    *("PingFang.ttc", "Hiragino Sans GB.ttc", "AppleSDGothicNeo.ttc", "Arial Unicode.ttf"),
+)
+"""Fonts of Linux, Windows and macOS, as files: Pillow's own has few letters beside those of English."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +56,20 @@ class Line:
     points: Sequence[tuple[float, float, float, float]]
 
 
+def fonts(sizes: Sequence[int], texts: Iterable[str]) -> list[ImageFont.FreeTypeFont]:
+    """A font in each size that has the texts' characters: Pillow's own, or else the system's that lacks the
+    fewest of them, with a warning where it lacks any."""
+    shown = sorted({c for c in "".join(texts) if unicodedata.category(c)[0] in "LNPS"})
+    file = _font_file("".join(shown))
+    return [ImageFont.truetype(file, size) if file else ImageFont.load_default(size) for size in sizes]
+
+
 def contact_sheet(
     title: str, subtitle: str, rows: Sequence[Row], heads: Sequence[str] = (), side: int = 112
 ) -> Image.Image:
     """Rows of pictures, `side` pixels each; `heads` stand above the columns of cells."""
-    big, words, small = (ImageFont.load_default(size) for size in (26, 16, 12))
+    labels = [text for row in rows for text in (row.label, row.note, *(cell.caption for cell in row.cells))]
+    big, words, small = fonts((26, 16, 12), (title, subtitle, *heads, *labels))
     gap, between, margin = 6, 18, 20
     count = max(len(row.cells) for row in rows)
     widths = []
@@ -97,7 +117,8 @@ def plot(
 ) -> Image.Image:
     """Lines with their intervals over an axis of numbers, ticks at the numbers themselves."""
     s, width, height = SCALE, 720, 440
-    picture, pen, words, small = _titled(title, subtitle, width, height)
+    labels = x_label, y_label, *(line.label for line in lines)
+    picture, pen, words, small = _titled(title, subtitle, labels, width, height)
     left, top, right, bottom = 76 * s, 92 * s, (width - 170) * s, (height - 62) * s
     pen.text((20 * s, 68 * s), y_label, FAINT, small)
     xs = sorted({point[0] for line in lines for point in line.points})
@@ -144,8 +165,9 @@ def plot(
 def bars(title: str, subtitle: str, rows: Sequence[tuple[str, float, float, float]]) -> Image.Image:
     """A bar for each (label, share, low, high), shares between 0 and 1, with its interval."""
     s, width, height = SCALE, 720, 84 + 34 * len(rows) + 34
-    picture, pen, words, small = _titled(title, subtitle, width, height)
-    left = 44 * s + max(_width(row[0], words) for row in rows)
+    picture, pen, words, small = _titled(title, subtitle, [row[0] for row in rows], width, height)
+    room = min(max(_width(row[0], words) for row in rows), width * s // 2)
+    left = 44 * s + room
     right, top = (width - 90) * s, 84 * s
     bottom = top + 34 * s * len(rows)
     for tick in range(5):
@@ -155,7 +177,7 @@ def bars(title: str, subtitle: str, rows: Sequence[tuple[str, float, float, floa
         pen.text((x - pen.textlength(text, small) / 2, bottom + 6 * s), text, FAINT, small)
     for number, (label, share, low, high) in enumerate(rows):
         y = top + 34 * s * number
-        pen.text((20 * s, y + 8 * s), label, INK, words)
+        pen.text((20 * s, y + 8 * s), _fitted(label, words, room), INK, words)
         a, b, c = (left + (right - left) * value for value in (low, share, high))
         pen.rectangle((left, y + 7 * s, b, y + 27 * s), COLOURS[0])
         pen.line((a, y + 17 * s, c, y + 17 * s), INK, 2 * s)
@@ -172,14 +194,52 @@ def save(picture: Image.Image, path: str | os.PathLike) -> None:
     files.write(path, content.getvalue(), "The sheet")
 
 
-def _titled(title: str, subtitle: str, width: int, height: int) -> tuple:
-    """A picture of SCALE times `width` x `height` with its titles, its pen, and two fonts for labels."""
-    title_font, words, small = (ImageFont.load_default(size * SCALE) for size in (20, 14, 12))
+def _titled(title: str, subtitle: str, labels: Sequence[str], width: int, height: int) -> tuple:
+    """A picture of SCALE times `width` x `height` with its titles, its pen, and two fonts for its labels."""
+    title_font, words, small = fonts([size * SCALE for size in (20, 14, 12)], (title, subtitle, *labels))
     picture = Image.new("RGB", (width * SCALE, height * SCALE), PAPER)
     pen = ImageDraw.Draw(picture)
     pen.text((20 * SCALE, 14 * SCALE), title, INK, title_font)
     pen.text((20 * SCALE, 42 * SCALE), subtitle, FAINT, words)
     return picture, pen, words, small
+
+
+@lru_cache(maxsize=64)
+def _font_file(characters: str) -> str | None:
+    """The file of the font that `fonts` takes for these characters; None is Pillow's own."""
+    file, lacking = None, _lacking(ImageFont.load_default(16), characters)
+    for name in FONTS if lacking else ():
+        try:
+            font = ImageFont.truetype(name, 16)
+        except OSError:
+            continue
+        others = _lacking(font, characters)
+        if len(others) < len(lacking):
+            file, lacking = font.path, others
+    if lacking:
+        _warn(lacking)
+    return file
+
+
+def _lacking(font: ImageFont.FreeTypeFont, characters: str) -> str:
+    """Those of the characters that a font draws as it draws U+FFFF, which no font has."""
+
+    def drawn(c: str) -> tuple:
+        mask = font.getmask(c)
+        return mask.size, bytes(mask)
+
+    box = drawn("\uffff")
+    return "".join(c for c in characters if drawn(c) == box)
+
+
+@lru_cache(maxsize=64)
+def _warn(lacking: str) -> None:
+    # Cached, so that many sheets with the same labels say it once.
+    log.warning(
+        "No font was found that has '%s', which is drawn as boxes: install Noto Sans CJK, DejaVu Sans or "
+        "Arial Unicode.",
+        lacking,
+    )
 
 
 def _width(text: str, font: ImageFont.FreeTypeFont) -> int:

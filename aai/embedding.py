@@ -9,7 +9,7 @@ import base64
 import re
 import unicodedata
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,8 @@ _ENCODER = re.compile(r"clip_[lgh]|llama|hydit_clip|(?!clip_)(?=\w*\d)[a-z][a-z0
 MOST_ENCODERS = 4
 """The text encoders of a token at most; HiDream has as many."""
 
-NAME = re.compile(r"\w[\w .+-]{0,99}")
-"""A token's name, `as_name`: no path, and none of a prompt's marks."""
+LONGEST = 100
+"""Characters of a token's name at most."""
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 BUNDLED = "bundle_emb."
@@ -57,12 +57,28 @@ def as_name(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
+def is_name(text: str) -> bool:
+    """Whether a text, `as_name`, can be a token's name: no path, and none of a prompt's marks."""
+    return 0 < len(text) <= LONGEST and text[0] not in " .+-" and all(_may_be_named(text))
+
+
 def name_of(text: str, otherwise: str = "embedding") -> str:
     """A text, such as a file's stem, as a token's name, with - for whatever a name may not contain."""
     text = as_name(text)
-    if not NAME.fullmatch(text):
-        text = re.sub(r"[^\w.+-]+", "-", text).strip("-.+")[:100].rstrip("-.+")
+    if not is_name(text):
+        text = "".join(c if may else " " for c, may in zip(text, _may_be_named(text)))
+        text = re.sub(" +", "-", text).strip("-.+")[:LONGEST].rstrip("-.+")
     return text or otherwise
+
+
+def _may_be_named(text: str) -> Iterator[bool]:
+    """Whether a name may have each character of a text. Many scripts write vowels as signs on a letter, and
+    join or part letters by U+200D and U+200C: what belongs to no letter, as an emoji's, is left out."""
+    in_word = False
+    for c in text:
+        sign = c in "\u200c\u200d" or unicodedata.category(c)[0] == "M"
+        in_word = c.isalnum() or c == "_" or (in_word and sign)
+        yield in_word or c in " .+-"
 
 
 def read(path: Path) -> tuple[object, dict[str, str]]:

@@ -68,6 +68,12 @@ class Layout:
         return token_positions(self.token_ids)
 
 
+def in_words(text: str, word: str) -> str:
+    """A prompt's text for readers that know no sound tokens: a word for each star, and plain characters
+    without their backslash; `<name>` stays."""
+    return _MARK.sub(lambda mark: mark[1] or (word if mark[2] else mark[0]), text)
+
+
 def token_positions(token_ids: TokenIds) -> dict[str, list[int]]:
     """{token name: its positions}."""
     positions: dict[str, list[int]] = {}

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import embedding, files
-from .embedding import NAME, as_name, from_text, is_encoder, plain, to_text
+from .embedding import as_name, from_text, is_encoder, is_name, plain, to_text
 from .errors import InputError, encodable
 from .files import is_file
 
@@ -91,6 +91,12 @@ class Translation:
         mean_in, mean_out, down, up = (t.to(f_a) for t in (self.mean_in, self.mean_out, self.down, self.up))
         return f_a.norm() * (mean_out + up @ (down @ (F.normalize(f_a, dim=-1) - mean_in)))
 
+    def fits(self, width_in: int, width_out: int) -> bool:
+        """Whether its parts map [width_in] to [width_out]."""
+        rank = self.down.shape[:1]
+        shapes = [self.mean_in.shape, self.mean_out.shape, self.down.shape, self.up.shape]
+        return shapes == [(width_in,), (width_out,), (*rank, width_in), (width_out, *rank)]
+
 
 @dataclass(frozen=True, eq=False)
 class SoundToken:
@@ -124,7 +130,7 @@ class SoundToken:
 
     def __post_init__(self):
         object.__setattr__(self, "name", as_name(self.name))
-        if not NAME.fullmatch(self.name):
+        if not is_name(self.name):
             raise InputError(
                 f"{self.name!r} cannot name a sound token: take letters, digits, spaces and . + - _, at "
                 "most 100."
@@ -285,6 +291,10 @@ def _check(token: SoundToken) -> None:
             raise ValueError(f"its adapter of {encoder} does not go with its vectors")
         if encoder not in token.scale:
             raise ValueError(f"it has no scale for {encoder}")
+    for encoder, translation in token.translation.items():
+        sound, vectors = token.f_a, token.vectors.get(encoder)
+        if sound is None or vectors is None or not translation.fits(len(sound), vectors.shape[1]):
+            raise ValueError(f"its translation of {encoder} does not go with its sound and vectors")
     for encoder, scale in token.scale.items():
         if scale is not None and not math.isfinite(scale):
             raise ValueError(f"its scale for {encoder} is {scale}")
@@ -297,7 +307,9 @@ def _check(token: SoundToken) -> None:
     if token.loudness is not None and not token.loudness < math.inf:
         raise ValueError(f"its loudness is {token.loudness}")
     steps = token.provenance.get("steps", "0")
-    if not all(isinstance(value, str) for value in token.provenance.values()) or not steps.isdecimal():
+    words = all(isinstance(value, str) for value in token.provenance.values())
+    # Python reads no number of thousands of digits.
+    if not words or not steps.isdecimal() or len(steps) > 9:
         raise ValueError(f"it says that it was trained for {steps!r} steps")
 
 

@@ -295,6 +295,8 @@ class TimelineValues(Node):
 
     @classmethod
     def execute(cls, timeline, word, edited_prompt, source_prompt) -> io.NodeOutput:
+        from ..aai.prompt import in_words
+
         wanted = word.strip()
         words = [wanted] * len(timeline) if wanted else timeline.words
         shares = {each: timeline.shares(each) for each in {*words} - {""}}
@@ -302,7 +304,7 @@ class TimelineValues(Node):
         loudness = [max(float(level), -70.0) for level in timeline.loudness]
         lines, before = [], None
         for number, each in enumerate(timeline.words):
-            prompt = edited_prompt.replace("*", each) if each else source_prompt
+            prompt = in_words(edited_prompt, each) if each else in_words(source_prompt, "*")
             if prompt != before:
                 lines.append(f'"{number}": {json.dumps(prompt, ensure_ascii=False)}')
                 before = prompt

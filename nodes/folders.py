@@ -102,13 +102,14 @@ def make(folder: Path) -> None:
 def path_of(kind: str, name: str, what: str, forbidden: str = "") -> Path:
     """The path of a safetensors file of `name` within the first folder of models of a kind.
 
-    Raises InputError, which calls the file `what`, for a name that is none or leads out of the folder.
+    Raises InputError, which calls the file `what`, for a name that is none or leads out of the folder, or has
+    a character of `forbidden`, in which a space is a space of any kind.
     """
     folder = root_of(kind)
     name = name.removesuffix(".safetensors")
     # Not resolved: folders of models are often links to another disk.
     path = folder / f"{name}.safetensors"
-    if not stays_within(name) or any(c in name for c in forbidden):
+    if not stays_within(name) or any((" " if c.isspace() else c) in forbidden for c in name):
         raise InputError(
             f"'{name}' cannot name {what}: use letters, digits, - and _, and / for a folder within "
             f"models/{kind}."

@@ -179,8 +179,8 @@ def token_name(name: str, embedding) -> str:
 
 
 def file_name(name: str) -> str:
-    """A token's name as a file's: a prompt reads embedding:name up to the first space."""
-    return name.strip().replace(" ", "_")
+    """A token's name as a file's: a prompt reads embedding:name up to the first space, of any kind."""
+    return "".join("_" if c.isspace() else c for c in name.strip())
 
 
 def save(token, name: str, overwrite: bool = False) -> str:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
-from aai.charts import PAPER, Cell, Line, Row, bars, contact_sheet, curve_points, plot, save
+from aai.charts import PAPER, Cell, Line, Row, bars, contact_sheet, curve_points, fonts, plot, save
 from aai.errors import InputError
 
 
@@ -43,6 +43,38 @@ def test_bars_are_as_long_as_their_shares():
     picture = bars("T", "s", [("half", 0.5, 0.4, 0.6), ("all", 1.0, 0.9, 1.0)])
     blue = (np.abs(np.asarray(picture).astype(int) - (64, 84, 178)).sum(-1) < 12).sum(1)
     assert blue[84 + 10] == pytest.approx(blue[84 + 34 + 10] / 2, abs=3)
+
+
+def test_a_label_leaves_its_bar_half_of_the_plot():
+    picture = bars("T", "s", [("a condition of very many words " * 9, 1.0, 0.9, 1.0), ("all", 1.0, 0.9, 1.0)])
+    blue = (np.abs(np.asarray(picture).astype(int) - (64, 84, 178)).sum(-1) < 12).sum(1)
+    assert blue[84 + 10] == blue[84 + 34 + 10] > 200
+
+
+@pytest.mark.parametrize("letters", ["ДЖ", "雨音", "한국", "éè"])
+def test_letters_of_every_script_are_told_apart(letters, caplog):
+    one, other = (
+        [
+            contact_sheet("T", "s", [Row(c, [Cell(red())])]),
+            plot("T", "s", [Line(c, [(1, 0.5, 0.5, 0.5)])], x_label="x", y_label="y"),
+            bars("T", "s", [(c, 1, 1, 1)]),
+        ]
+        for c in letters
+    )
+    if "No font was found" in caplog.text:
+        pytest.skip("this system has no font for them")
+    assert not any(a.size == b.size and a.tobytes() == b.tobytes() for a, b in zip(one, other))
+
+
+def test_a_font_stays_pillows_own_where_it_has_the_letters():
+    (own,) = fonts((16,), ["heavy rain…", "\u200d \u0301"])
+    assert own.getname() == ImageFont.load_default(16).getname()
+
+
+def test_letters_that_no_font_has_are_told_once(caplog):
+    for title in ("one", "other"):
+        assert fonts((16,), [title, "\U00013000"])
+    assert caplog.text.count("No font was found") == 1 and "'\U00013000'" in caplog.text
 
 
 def test_a_picture_is_saved_whole_or_not_at_all(tmp_path):

@@ -90,11 +90,30 @@ def test_two_embeddings_that_call_themselves_alike_stand_in_one_prompt(tmp_path)
         ("caf\udce9", "caf"),
         (" rain ", "rain"),
         ("x" * 300, "x" * 100),
+        ("बारिश", "बारिश"),
+        ("ฟ้าผ่า (2)", "ฟ้าผ่า-2"),
+        ("மழை & காற்று", "மழை-காற்று"),
+        ("رعد\u200cوبرق", "رعد\u200cوبرق"),
+        ("ගං\u200dවතුර!", "ගං\u200dවතුර"),
+        (".\u0301x.\u0301(x)", "x.-x"),
+        ("⛈\ufe0f rain ⛈\ufe0f", "rain"),
+        ("ि", "sound"),
     ],
 )
 def test_a_files_name_becomes_a_tokens(text, name):
     assert embedding.name_of(text, "sound") == name
     assert SoundToken(name, {"clip_l": torch.randn(1, 8)}).name == name
+
+
+@pytest.mark.parametrize("name", ["बारिश", "ฟ้าผ่า", "மழை", "বৃষ্টি", "رعد\u200cوبرق"])
+def test_a_name_of_any_script_goes_from_file_to_prompt(tmp_path, name):
+    file = tmp_path / f"{embedding.name_of(name)}.safetensors"
+    SoundToken(name, {"clip_l": torch.randn(1, 768)}).save(file)
+    save_file({"emb_params": torch.randn(1, 768)}, tmp_path / f"{name} 2.safetensors")
+    ours, foreign = token.load(file), token.load(tmp_path / f"{name} 2.safetensors")
+    assert (file.stem, ours.name, foreign.name) == (name, name, f"{name} 2")
+    prompt = Prompt(f"a <{name}> under <{name} 2>, *", (ours, foreign))
+    assert prompt.pieces() == ["a ", ours, " under ", foreign, ", ", ours]
 
 
 def test_a1111_embeddings(tmp_path):

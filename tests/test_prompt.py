@@ -7,7 +7,7 @@ import time
 import pytest
 
 from aai.errors import InputError
-from aai.prompt import SLOT, Prompt, index_projection
+from aai.prompt import SLOT, Prompt, in_words, index_projection
 
 
 def words(prompt: Prompt) -> list[str]:
@@ -153,6 +153,14 @@ def test_a_full_width_star_is_a_star(make_token):
     assert Prompt("\u591c\u306e\uff0a", (rain,)).pieces() == ["\u591c\u306e", rain]
     assert Prompt("\\\uff0a and *", (rain,)).pieces() == ["\uff0a and ", rain]
     assert Prompt("\uff0a").pieces() == ["\uff0a"]
+
+
+def test_a_text_in_words_has_them_where_a_prompt_has_tokens(make_token):
+    text = "a \\*shiny\\* \\<b> \\city under *, \uff0a"
+    assert in_words(text, r"\1") == r"a *shiny* <b> \city under \1, \1"
+    pieces = Prompt(text, (make_token("rain"),)).pieces()
+    assert in_words(text, "rain") == "".join(p if isinstance(p, str) else p.name for p in pieces)
+    assert in_words("<lora:x:1> *", "rain") == "<lora:x:1> rain"
 
 
 @pytest.mark.parametrize("name", ["caf\u00e9 noir", "cafe\u0301 noir", " caf\u00e9 noir "])

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from aai import token
 from aai.errors import InputError
 from aai.prompt import Prompt
-from aai.token import SoundToken
+from aai.token import SoundToken, Translation
 
 
 def two_encoders() -> SoundToken:
@@ -151,6 +151,7 @@ def test_damaged_files_are_refused(tmp_path, make_token):
         ("provenance", {"steps": "many"}),
         ("provenance", {"steps": "-3"}),
         ("provenance", {"steps": 3}),
+        ("provenance", {"steps": "9" * 5000}),
         ("provenance", ["steps"]),
         ("measured", {"best": "nan"}),
         ("momentum", {"first": {"shape": [1], "float32": "AADAfw=="}}),
@@ -169,6 +170,29 @@ def test_changed_metadata_is_refused(tmp_path, make_token, key, value):
     )
     with pytest.raises(InputError):
         token.load(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("part", "shape"),
+    [
+        *[("mean_in", (5,)), ("mean_in", (1, 6)), ("mean_out", (1,)), ("down", (3, 6)), ("down", ())],
+        *[("down", (2, 5)), ("up", (8, 3)), ("up", (7, 2)), ("up", (8,))],
+    ],
+)
+def test_a_translation_that_does_not_fit_is_refused(tmp_path, part, shape):
+    shapes = {"mean_in": (6,), "mean_out": (8,), "down": (2, 6), "up": (8, 2)}
+    path, rows = tmp_path / "a.safetensors", {"t5xxl": torch.ones(1, 8)}
+
+    def save(shapes):
+        parts = {name: torch.ones(size).half() for name, size in shapes.items()}
+        maps = {"t5xxl": Translation(**parts)}
+        SoundToken("rain", rows, torch.ones(6), rows, {"t5xxl": 1.0}, translation=maps).save(path)
+
+    save(shapes)
+    assert "cos(e, f_a) in t5xxl" in token.load(path).describe()
+    save({**shapes, part: shape})
+    with pytest.raises(InputError, match=r"'a\.safetensors' is no whole sound token.*translation of t5xxl"):
+        token.load(path)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1])
@@ -196,7 +220,9 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, make_token):
         make_token().save(tmp_path / "no" / "folder" / "t.safetensors")
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "<rain>", "*", "a\nb", "x" * 101, " ", "-rain"])
+@pytest.mark.parametrize(
+    "name", ["", "../x", "a/b", "<rain>", "*", "a\nb", "x" * 101, " ", "-rain", "ि", "a-\u200d"]
+)
 def test_names_that_no_prompt_or_file_can_hold_are_refused(name):
     with pytest.raises(InputError, match="cannot name a sound token"):
         SoundToken(name, {"clip_l": torch.randn(1, 8)})

@@ -6,11 +6,11 @@ import html
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from .. import audio
-from ..charts import FAINT, INK, PAPER
+from ..charts import FAINT, INK, PAPER, fonts
 from ..image import to_pil
 
 WAVE = (90, 96, 190)
@@ -86,7 +86,10 @@ def contact_sheet(drawn: list[Drawn], edits: list[Edited]) -> Image.Image:
     size = left + columns * (side + gap) + 2 * gap, top + count * (side + 26) + gap
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
-    title, words, small = (ImageFont.load_default(size) for size in (26, 16, 12))
+    texts = [text for sound in sounds for text in (sound.event, sound.words[0][0])]
+    texts += [text for group in drawn for text in (group.prompt, group.token)]
+    texts += [text for edit in edits for text in (edit.title, edit.event, *edit.captions)]
+    title, words, small = fonts((26, 16, 12), texts)
     pen.text((16, 14), "A sound becomes a picture", INK, title)
     pen.text((16, 50), "unheard sounds, one token each, SoundWorld's models", FAINT, words)
     for row, sound in enumerate(sounds):

@@ -23,6 +23,8 @@ ABOUT = (
 )
 AGREEING = 6
 """So many differences that are all alike decide what their interval, of no width, cannot: by a sign test."""
+ROUNDING = 1e-9
+"""What is smaller than this is the rounding of numbers: no width of an interval, and no difference."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,11 @@ def compare(results: Sequence[Result], better: str, worse: str, measure: Measure
     )
     low, high = student(alike)
     towards = (low, high) if measure.more_is_better else (-high, -low)
-    decides = len(alike) >= (2 if low < high else AGREEING)
+    decides = len(alike) >= (2 if high - low > ROUNDING else AGREEING)
     verdict = "not decided"
-    if decides and towards[0] > 0:
+    if decides and towards[0] > ROUNDING:
         verdict = "confirmed"
-    elif decides and towards[1] < 0:
+    elif decides and towards[1] < -ROUNDING:
         verdict = "denied"
     return Comparison(
         better, worse, measure.name, float(np.mean(alike)), low, high, len(alike), over, verdict
@@ -110,8 +112,8 @@ def sentence(comparisons: Sequence[Comparison]) -> str:
     groups: dict[str, list[str]] = {"confirmed": [], "denied": [], "not decided": []}
     for one in comparisons:
         shown = f"{one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
-        if one.low == one.high:
-            shown = f"{one.difference:+.3f} in all" if one.difference else "no difference"
+        if one.high - one.low <= ROUNDING:
+            shown = f"{one.difference:+.3f} in all" if abs(one.difference) > ROUNDING else "no difference"
         groups[one.verdict].append(f"{one.measure} ({shown})")
     says = {"confirmed": "better by", "denied": "worse by", "not decided": "not decided by"}
     parts = [f"{says[verdict]} {', '.join(names)}" for verdict, names in groups.items() if names]

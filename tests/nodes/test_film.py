@@ -229,5 +229,8 @@ def test_other_packs_get_numbers_and_a_schedule(run, timeline):
     assert 0 <= min(share) <= max(share) <= 1 and share[1] > 0.5
     prompts = json.loads("{" + schedule + "}")
     assert prompts["0"] == 'a "city" under rain' and "fire" in list(prompts.values())[1]
+    given |= dict(edited_prompt="a \\*shiny\\* city under \uff0a")
+    *_, schedule = run("AAI_TimelineValues", word="", **given)
+    assert json.loads("{" + schedule + "}")["0"] == "a *shiny* city under rain"
     rain = run("AAI_TimelineValues", word="rain", **given)[2]
     assert rain[1] > 0.5 > rain[6]

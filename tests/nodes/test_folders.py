@@ -70,3 +70,16 @@ def test_a_name_that_windows_has_saved_is_found(pack, folders, comfy):
     encoders = pack.part("nodes.encoders")
     (comfy / "models" / encoders.KIND / "my" / "ears").mkdir(parents=True)
     assert encoders.find("my\\ears") == encoders.find("my/ears") is not None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links may need rights here")
+def test_a_change_behind_a_link_changes_a_datasets_stamp(pack, comfy, tmp_path):
+    stamp = pack.part("nodes.datasets").stamp
+    (comfy / "input" / "linking").mkdir()
+    (comfy / "input" / "linking" / "rain").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "back").symlink_to(comfy / "input" / "linking", target_is_directory=True)
+    stamps = [stamp("linking"), stamp("linking")]
+    for name in ("1.wav", "2.wav"):
+        (tmp_path / name).touch()
+        stamps.append(stamp("linking"))
+    assert stamps[0] == stamps[1] and len(set(stamps)) == 3

@@ -89,6 +89,21 @@ def test_a_word_that_no_prompt_reads_is_told(pack, run, encoders, told):
     assert all("Sound Token Conditioning" in line for line in shown[1:])
 
 
+@pytest.mark.parametrize("name", ["बारिश", "ฟ้าผ่า", "heavy rain"])
+def test_a_saved_word_is_read_in_every_script(train, run, small, name):
+    token, _ = train(name=name, steps=1)
+    (word,) = run("AAI_SaveSoundToken", token=token, name="", overwrite=True)
+    pieces = small.clip.tokenize(f"a {word} at night")["l"][0]
+    assert any(torch.is_tensor(piece[0]) for piece in pieces)
+    loaded, _ = run("AAI_LoadSoundToken", file=f"{word.removeprefix('embedding:')}.safetensors")
+    run("AAI_SoundTokenConditioning", clip=small.clip, token=loaded, prompt=f"a <{name}> at night")
+
+
+def test_a_file_of_a_name_has_no_space_of_any_kind(pack):
+    file_name = pack.part("nodes.tokens").file_name
+    assert file_name("heavy rain\u3000at\u00a0night ") == "heavy_rain_at_night"
+
+
 def test_someone_elses_embedding_is_not_replaced(train, run, embeddings_folder, pack):
     from safetensors.torch import save_file
 
@@ -109,6 +124,8 @@ def test_someone_elses_embedding_is_not_replaced(train, run, embeddings_folder, 
         "/tmp/outside",
         "a:b",
         "two words",
+        "雨\u3000音",
+        "two\u00a0words",
         "a\\b",
         "rain(loud)",
         "rain[1]",

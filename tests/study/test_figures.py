@@ -79,6 +79,19 @@ def test_differences_that_are_all_alike_decide_where_there_are_enough():
     assert sentence([same]) == "a against b, 2 sounds: not decided by event (no difference)."
 
 
+def test_rounding_decides_nothing():
+    """0.8 - 0.6 and 0.6 - 0.4 differ in their last digit, as do sums of the same numbers in another order."""
+    fifths = compare(
+        of_sounds("a", rain=(0.6,), dog=(0.8,)) + of_sounds("b", rain=(0.4,), dog=(0.6,)), "a", "b", SHARE
+    )
+    assert fifths.low != fifths.high and fifths.verdict == "not decided"
+    assert sentence([fifths]) == "a against b, 2 sounds: not decided by event (+0.200 in all)."
+    there, back = (0.1, 0.2, 0.3), (0.3, 0.2, 0.1)
+    same = compare(cells("a", *[there] * 6) + cells("b", *[back] * 6), "a", "b", SHARE)
+    assert same.difference != 0 and same.verdict == "not decided"
+    assert sentence([same]) == "a against b, 6 seeds: not decided by event (no difference)."
+
+
 def test_a_table_has_a_row_for_each_condition_that_was_drawn():
     text = table(
         "Title", ["a", "b", "c"], [SHARE, ERROR], cells("a", (1, 0)) + cells("b", (0.5,), name="off")
