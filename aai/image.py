@@ -33,8 +33,8 @@ LARGEST = 110_000_000
 Of a larger JPEG that is asked for small, fewer are decoded."""
 
 NEAR_ONE = 16
-"""What floats may reach in a picture that is brighter than its white, 1. Where white is 255 they reach more,
-or all is black."""
+"""What floats may reach where 1 is white and lights are brighter. Where white is 255 they reach more, or all
+is black."""
 
 
 def formats() -> tuple[str, ...]:
@@ -220,7 +220,7 @@ def _eight_bit(image: Image.Image, name: str | os.PathLike) -> Image.Image:
             image.info["transparency"] = tuple(value >> 8 for value in clear)
         return image
     values = np.asarray(image)
-    grey = np.rint(values * np.float32(255 / _white_of(values, image, name))).astype(np.uint8)
+    grey = np.rint(values * np.float32(255 / _white_of(values, image, name))).clip(0, 255).astype(np.uint8)
     if isinstance(clear, int):
         grey[values == clear] = 255
     return Image.fromarray(grey)
@@ -228,17 +228,17 @@ def _eight_bit(image: Image.Image, name: str | os.PathLike) -> Image.Image:
 
 def _white_of(values: np.ndarray, image: Image.Image, name: str | os.PathLike) -> int:
     """Which of the values [H, W] of deep grey is white: 1 (floats), 255 or 65535. Floats and TIFFs of 32
-    bits do not say; it is the least of these that none exceeds. Raises InputError, which calls the picture
-    `name`, where there is none, for values below 0, and for floats that exceed 1 by little: by 255 all were
-    black."""
+    bits do not say; it is the least of these that none exceeds, floats' lights (`NEAR_ONE`) aside. Raises
+    InputError, which calls the picture `name`, where there is none, and for values below 0."""
     if image.mode != "F" and (values.dtype.itemsize == 2 or image.format != "TIFF"):
         return 65535
     least, most = float(values.min()), float(values.max())
-    whites = [white for white in (1, 255, 65535) if most <= white and (white > 1 or image.mode == "F")]
-    # Nothing is below or above what is not a number.
-    if not (least >= 0 and whites) or (image.mode == "F" and 1 < most < NEAR_ONE):
+    floats = [(1, NEAR_ONE)] if image.mode == "F" else []
+    white = next((white for white, reached in (*floats, (255, 255), (65535, 65535)) if most <= reached), None)
+    # Nothing is above what is not a number.
+    if white is None or not least >= 0:
         raise InputError(
             f"'{name}' holds values from {least:.6g} to {most:.6g}, which do not tell what is white: save "
             "it as an 8-bit picture."
         )
-    return whites[0]
+    return white

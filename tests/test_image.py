@@ -79,6 +79,12 @@ def test_deep_grey_is_as_bright_as_its_values_say(tmp_path, name, kind, white):
     assert_close(image.load(tmp_path / name), torch.tensor(RAMP).expand(3, -1, -1), atol=1.5 / 255, rtol=0)
 
 
+def test_lights_brighter_than_white_leave_the_rest_as_it_is(tmp_path):
+    Image.fromarray(np.array([[0.0, 0.5, 1.01, 9.0]], dtype=np.float32)).save(tmp_path / "a.tif")
+    wanted = torch.tensor([[0.0, 0.5, 1.0, 1.0]]).expand(3, 1, 4)
+    assert_close(image.load(tmp_path / "a.tif"), wanted, atol=1 / 255, rtol=0)
+
+
 @pytest.mark.parametrize("name, kind, most", [("a.tif", np.uint16, 200), ("a.pgm", np.int32, 200)])
 def test_a_dark_picture_of_a_known_white_stays_dark(tmp_path, name, kind, most):
     Image.fromarray((RAMP * most).astype(kind)).save(tmp_path / name)
@@ -88,7 +94,7 @@ def test_a_dark_picture_of_a_known_white_stays_dark(tmp_path, name, kind, most):
 @pytest.mark.parametrize(
     "kind, least, most",
     [
-        (np.float32, -0.5, 1), (np.float32, 0, 1.5), (np.float32, 0, 1e6), (np.float32, 0, math.nan),
+        (np.float32, -0.5, 1), (np.float32, 0, 1e6), (np.float32, 0, math.nan),
         (np.float32, 0, math.inf), (np.int32, -1, 255), (np.int32, 0, 2**30),
     ],
 )  # fmt: skip
