@@ -36,7 +36,7 @@ class Examples:
     labels: of every sound of the library. pictures: how many each has; 0 where only labels are known. f_a:
     {sound: its embedding [dim]}. latents: {(sound, picture): [C, h, w]}. encoder, encoder_name and table
     (labels, vectors [L, dim]) are the sound encoder's. name: what the library is called; digest: what it
-    holds.
+    holds. words: {text encoder: each sound's own [N, width]} where it is known, for `AdapterSettings.near`.
     """
 
     labels: Sequence[str]
@@ -48,6 +48,7 @@ class Examples:
     table: tuple[Sequence[str], Tensor] = field(default_factory=lambda: ([], torch.zeros(0, 0)))
     name: str = ""
     digest: str = ""
+    words: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def described(self) -> str:

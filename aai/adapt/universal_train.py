@@ -10,7 +10,7 @@ Many processes share a batch (`distributed`): each takes its own sounds, and all
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -90,7 +90,8 @@ class AdapterTrainer:
         token = SoundToken(WORD, {k: torch.zeros(settings.vectors, w) for k, w in model.widths.items()})
         self.prompts = [Prompt(text, (token,)) for text in settings.templates]
         check_prompts(self.prompts, settings.template)
-        self.targets = None if any(examples.pictures) else self._label_words()
+        self.pictured = any(examples.pictures)
+        self.targets, self.rows = ({}, []) if self.pictured and not settings.near else self._targets()
         begun, random = len(self.losses), torch.Generator().manual_seed((settings.seed + 1) % 2**63)
         self.draws = islice(draws(examples.pictures, settings), begun, None)
         self.times = islice(timesteps(TrainSettings(batch=settings.batch), random), begun, None)
@@ -113,10 +114,14 @@ class AdapterTrainer:
         f_a = torch.stack([self.run.examples.f_a[i] for i, _ in pairs]).to(self.device)
         made = self.g(f_a)
         words = {key: rows.detach().requires_grad_() for key, rows in made.items()}
-        if self.targets is None:
+        loss, gradients = 0.0, [torch.zeros_like(rows) for rows in words.values()]
+        if self.pictured:
             loss, gradients = self._by_pictures(prompt, f_a, pairs, words, t, random)
-        else:
-            loss, gradients = self._by_labels(f_a, [self.run.examples.labels[i] for i, _ in pairs], words)
+        if self.targets:
+            weight = settings.near if self.pictured else 1.0
+            far, apart = self._by_words(f_a, [i for i, _ in pairs], words)
+            loss += weight * far
+            gradients = [a + weight * b for a, b in zip(gradients, apart)]
         self.optimizer.zero_grad()
         torch.autograd.backward(list(made.values()), gradients)
         mean = torch.tensor(loss, dtype=torch.float64)
@@ -196,30 +201,34 @@ class AdapterTrainer:
                 kept += gradient
         return total, sums
 
-    def _by_labels(
-        self, f_a: Tensor, labels: list[str], words: dict[str, Tensor]
+    def _by_words(
+        self, f_a: Tensor, sounds: list[int], words: dict[str, Tensor]
     ) -> tuple[float, list[Tensor]]:
-        """How far the words are from their labels', in squares of the vocabulary's mean length, and the
+        """How far the words are from the sounds' targets, in squares of the vocabulary's mean length, and the
         gradients."""
         losses = []
         for key, rows in words.items():
             length = self.g.lengths[key]
-            wanted = torch.stack([self.targets[key][label] for label in labels]).to(self.device)
-            e = torch.stack([self._word(key, f_a[i], rows[i]) for i in range(len(labels))])
+            wanted = self.targets[key][[self.rows[i] for i in sounds]].to(self.device)
+            e = torch.stack([self._word(key, f_a[i], rows[i]) for i in range(len(sounds))])
             losses.append((e - wanted[:, None]).square().sum(-1).mean() / length**2)
         loss = sum(losses) / len(losses)
         if not torch.isfinite(loss):
             raise Diverged(f"The training diverged at step {self.steps + 1}: lower the rate or set a rho.")
         return float(loss.detach()), list(torch.autograd.grad(loss, list(words.values())))
 
-    def _label_words(self) -> dict[str, dict[str, Tensor]]:
-        """{text encoder: {label: its word [width], of the vocabulary's mean length}}."""
-        labels = sorted(set(self.run.examples.labels))
-        found = self.run.model.embed_words(labels)
-        return {
-            key: dict(zip(labels, F.normalize(rows.clone(), dim=-1) * self.g.lengths[key]))
-            for key, rows in found.items()
+    def _targets(self) -> tuple[dict[str, Tensor], Sequence[int]]:
+        """What the sounds' words are drawn to, {text encoder: [L, width]}, and each sound's row of it: the
+        words that the examples give, or their labels', of the vocabulary's mean length."""
+        examples = self.run.examples
+        if examples.words:
+            return dict(examples.words), range(len(examples.labels))
+        row_of = {label: row for row, label in enumerate(sorted(set(examples.labels)))}
+        words = {
+            key: F.normalize(found.clone(), dim=-1) * self.g.lengths[key]
+            for key, found in self.run.model.embed_words(list(row_of)).items()
         }
+        return words, [row_of[label] for label in examples.labels]
 
     def _word(self, key: str, f_a: Tensor, f_adapter: Tensor) -> Tensor:
         translate = self.translation.get(key)

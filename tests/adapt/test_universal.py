@@ -164,6 +164,29 @@ def test_without_pictures_words_are_drawn_to_their_labels(run, model, examples):
         assert int((e @ words.T).argmax()) == i
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_beside_pictures_words_can_be_kept_near_others(model, examples, given):
+    words = model.embed_words(["green"] * 6 if given else examples.labels)["clip_l"]
+    words = torch.nn.functional.normalize(words, dim=-1)
+    if given:
+        length = model.text_encoders["clip_l"].mean_norm
+        examples = replace(examples, words={"clip_l": words * length})
+
+    def far(adapter):
+        made = torch.stack([adapter.token(f_a).vectors["clip_l"][0] for f_a in examples.f_a.values()])
+        return 1 - torch.nn.functional.cosine_similarity(made, words).mean()
+
+    near = replace(SETTINGS, steps=20, near=0.5)
+    plain, kept = (train_adapter(AdapterRun(model, examples, s)) for s in (replace(near, near=0.0), near))
+    assert far(kept) < 0.8 * far(plain)
+    assert "pictures" in kept.data and kept.losses[0] > plain.losses[0]
+    # As it was begun: the weight may not change where a training goes on.
+    with pytest.raises(InputError, match="near"):
+        train_adapter(AdapterRun(model, examples, replace(near, steps=21, near=0.1)), resume=kept)
+    with pytest.raises(InputError, match="weight of -1"):
+        AdapterSettings(near=-1)
+
+
 def test_every_sound_is_drawn_once_before_any_again_and_by_the_seed_alone():
     settings = AdapterSettings(batch=4, seed=3)
     drawn = draws([2, 5, 1, 1, 3, 1], settings)

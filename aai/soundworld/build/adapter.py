@@ -1,8 +1,9 @@
 """`python -m aai.soundworld.build.adapter`: SoundWorld's universal adapters, from its finished weights.
 
-600 synthesized sounds, as many of each event, and the recordings that the encoder was tuned on, with two
-rendered pictures each of the event at the sound's own intensity, in any scene. Half of the sounds are cut to
-their loudest 1.5 to 5 seconds, so that a part of a sound means what the whole does.
+600 synthesized sounds, as many of each event, the recordings that the encoder was tuned on, and what is
+heard of the sounds of 300 mixtures that are taken apart, with two rendered pictures each of the event at the
+sound's own intensity, in any scene. Half of the sounds are cut to their loudest 1.5 to 5 seconds, so that a
+part of a sound means what the whole does.
 """
 
 from __future__ import annotations
@@ -23,23 +24,31 @@ from ...adapt.universal_settings import AdapterSettings
 from ...adapt.universal_train import AdapterRun, train_adapter
 from ...audio import Sound, loudness
 from ...audio import load as load_sound
+from ...encoders.apart import take_apart
 from ...encoders.base import SoundEncoder
 from ...encoders.fingerprint import digest, encoder_fingerprint
 from ...encoders.loaders import load as load_encoder
 from ...picture.model import PictureModel
 from .. import esc10
-from ..loaders import WEIGHTS, load_picture_model, load_sound_encoder
+from ..captions import label_of, phrase
+from ..loaders import WEIGHTS, load_picture_model, load_sound_encoder, load_text
 from ..pictures import render
 from ..sounds import intensity_of, synthesize
+from ..text import CaptionEncoder, as_word, scale_of
 from ..world import EVENTS, FOLDS, SCENES
 
 SEEDS = 3_000_000
 """Where the sounds' seeds begin: no encoder was trained on these."""
 SYNTHESIZED = 600
 SHORTEST = 1.5
-RECORDED, PICTURED = 1, 2
+FAINTEST = 0.05
+MIXTURES = 300
+FARTHEST = 14.0
+"""Decibels between a mixture's sounds at most."""
+RECORDED, PICTURED, MIXED = 1, 2, 3
 """What numbers are drawn for, beside the synthesized sounds' own."""
-SETTINGS = AdapterSettings(steps=600, batch=8)
+SETTINGS = AdapterSettings(steps=800, batch=8, near=0.3)
+"""By eq. 6 alone, words of two sounds in one prompt show one of them: they are too unlike a prompt's own."""
 
 
 def loudest(sound: Sound, seconds: float) -> Sound:
@@ -54,9 +63,10 @@ def loudest(sound: Sound, seconds: float) -> Sound:
 
 @dataclass(frozen=True)
 class Told:
-    """A sound of the library, the event that it is of, and how intense its pictures show that."""
+    """A sound of the library, or what the encoder has heard of it (f_a [d]), the event that it is of, and how
+    intense its pictures show that."""
 
-    sound: Sound
+    sound: Sound | Tensor
     event: str
     intensity: float
 
@@ -80,33 +90,61 @@ def recorded(folder: Path, folds: Sequence[int], events: Sequence[str]) -> list[
     for i, (event, path) in enumerate(esc10.recordings(folder, folds)):
         if event in events:
             sound, rng = load_sound(path), np.random.default_rng([SEEDS, RECORDED, i])
-            intensity = max(intensity_of(loudness(sound)), 0.05)
+            intensity = max(intensity_of(loudness(sound)), FAINTEST)
             cut = loudest(sound, float(rng.uniform(SHORTEST, sound.seconds)))
             made += [Told(sound, event, intensity), Told(cut, event, intensity)]
     return made
 
 
+def apart(encoder: SoundEncoder, events: Sequence[str], count: int) -> list[Told]:
+    """The sounds that `take_apart` finds in `count` mixtures of two of `events`, where it names them right:
+    they are never quite without each other, and a word is to say one of them."""
+    made = []
+    for i in range(count):
+        rng = np.random.default_rng([SEEDS, MIXED, i])
+        pair = {label_of(str(event), encoder): str(event) for event in rng.choice(events, 2, replace=False)}
+        first, second = (
+            synthesize(event, float(rng.uniform(0.3, 1)), SEEDS + SYNTHESIZED + 2 * i + k)
+            for k, event in enumerate(pair.values())
+        )
+        behind = loudness(first) - rng.uniform(0, FARTHEST) - loudness(second)
+        waveform = first.waveform + 10 ** (behind / 20) * second.waveform
+        mixture = replace(first, waveform=(waveform * 10 ** (rng.uniform(-8, 2) / 20)).clamp(-1, 1))
+        for part in take_apart(encoder, mixture):
+            if part.word in pair:
+                intensity = max(intensity_of(part.embedding.loudness), FAINTEST)
+                made.append(Told(part.embedding.f_a, pair[part.word], intensity))
+    return made
+
+
 def library(
-    events: Sequence[str] = EVENTS, recordings: Path | None = None, folds: Sequence[int] = FOLDS
+    encoder: SoundEncoder,
+    events: Sequence[str] = EVENTS,
+    recordings: Path | None = None,
+    folds: Sequence[int] = FOLDS,
 ) -> list[Told]:
     """All that an adapter is trained on; `recordings` is ESC-10's folder of classes, if there is one."""
     return [
         *synthesized(events, SYNTHESIZED),
         *(recorded(recordings, folds, events) if recordings else []),
+        *apart(encoder, events, MIXTURES),
     ]
 
 
 def examples(
     model: PictureModel,
     encoder: SoundEncoder,
+    text: CaptionEncoder,
     library: Sequence[Told],
     each: int = 2,
 ) -> Examples:
-    """A library of sounds, each with `each` pictures of its event in any scene."""
+    """A library of sounds, each with `each` pictures of its event in any scene, and with the word that its
+    phrase is to the text tower."""
+    phrases = [phrase(told.event, told.intensity) for told in library]
     f_a: dict[int, Tensor] = {}
     latents: dict[tuple[int, int], Tensor] = {}
     for i, told in enumerate(library):
-        f_a[i] = encoder.embed([told.sound])[0]
+        f_a[i] = told.sound if isinstance(told.sound, Tensor) else encoder.embed([told.sound])[0]
         rng = np.random.default_rng([SEEDS, PICTURED, i])
         drawn = [
             render(str(rng.choice(SCENES)), told.event, told.intensity, SEEDS + each * i + j)
@@ -124,18 +162,20 @@ def examples(
         (list(encoder.labels), encoder.label_vectors.float()),
         "SoundWorld",
         digest(*(told.event for told in library), *f_a.values()),
+        {"clip_l": as_word(text.embed(phrases), scale_of(text.model))},
     )
 
 
 def make(
     model: PictureModel,
     encoder: SoundEncoder,
+    text: CaptionEncoder,
     library: Sequence[Told],
     settings: AdapterSettings = SETTINGS,
     report: Callable[[int, int, float], None] | None = None,
 ) -> SoundAdapter:
     """An adapter for a picture model of SoundWorld's, trained on a library."""
-    run = AdapterRun(model, examples(model, encoder, library), settings)
+    run = AdapterRun(model, examples(model, encoder, text, library), settings)
     return train_adapter(run, "SoundWorld", callback=report, provenance={"made by": "aai.soundworld.build"})
 
 
@@ -143,19 +183,18 @@ def write(
     name: str,
     model: PictureModel,
     folder: Path,
+    encoder: SoundEncoder,
+    text: CaptionEncoder,
     library: Sequence[Told],
-    encoder: SoundEncoder | None = None,
-    output: Path | None = None,
 ) -> Path:
-    """Makes the adapter of the picture model `name` ("unet", "flow") and the encoder of a folder of weights,
-    or another `encoder`, beside them or in `output`."""
+    """Makes the adapter of the picture model `name` ("unet", "flow") into a folder."""
 
     def report(step: int, steps: int, loss: float) -> None:
         if step % 25 == 0:
             print(f"adapter {name} {step}: {loss:.4f}", flush=True)
 
-    path = (output or folder) / f"adapter_{name}.safetensors"
-    save(make(model, encoder or load_sound_encoder(folder), library, report=report), path, torch.float16)
+    path = folder / f"adapter_{name}.safetensors"
+    save(make(model, encoder, text, library, report=report), path, torch.float16)
     return path
 
 
@@ -182,14 +221,15 @@ def main() -> None:
         parser.error(
             "such an adapter is made to be measured, not to be shipped: give a folder with --output."
         )
-    encoder = load_encoder(arguments.encoder) if arguments.encoder else None
+    encoder = load_encoder(arguments.encoder) if arguments.encoder else load_sound_encoder(arguments.weights)
     events = [event for event in EVENTS if event not in arguments.without]
     if arguments.output:
         arguments.output.mkdir(parents=True, exist_ok=True)
-    sounds = library(events, arguments.recordings, arguments.folds)
+    sounds = library(encoder, events, arguments.recordings, arguments.folds)
+    text = CaptionEncoder(*load_text(arguments.weights))
     for name in arguments.models:
         model = load_picture_model(arguments.weights, name)
-        print(write(name, model, arguments.weights, sounds, encoder, arguments.output))
+        print(write(name, model, arguments.output or arguments.weights, encoder, text, sounds))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..loaders import load_picture_model
+from ..loaders import load_picture_model, load_sound_encoder
 from ..models import PatchAutoencoder, build_flow, build_unet
 from ..oracle import Oracle
 from ..pictures import draw_all, event_mask, random_scenes
@@ -233,10 +233,12 @@ class Build:
             write_weights(folder, name, tensors, {"made_by": "python -m aai.soundworld.build"})
         self.sound_encoder().export(folder / "sound_encoder.safetensors")
         # On the weights as they are shipped, whose fingerprints it keeps.
-        sounds = adapter.library(recordings=self.sources.recordings)
-        for name in ("unet", "flow"):
-            adapter.write(name, load_picture_model(folder, name), folder, sounds)
         presence.write(folder)
+        encoder = load_sound_encoder(folder)
+        sounds = adapter.library(encoder, recordings=self.sources.recordings)
+        for name in ("unet", "flow"):
+            model = load_picture_model(folder, name)
+            adapter.write(name, model, folder, encoder, self.caption_encoder(), sounds)
         events_oracle.write(folder)
         print(f"exported to {folder}", flush=True)
 

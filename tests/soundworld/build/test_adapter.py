@@ -8,11 +8,18 @@ import torch
 from aai.adapt.universal_settings import AdapterSettings
 from aai.audio import Sound
 from aai.audio import save as save_sound
+from aai.encoders.base import nearest_words
 from aai.errors import InputError
 from aai.soundworld.build import adapter
-from aai.soundworld.loaders import WEIGHTS, load_adapter, load_picture_model, load_sound_encoder
+from aai.soundworld.captions import label_of
+from aai.soundworld.loaders import WEIGHTS, load_adapter, load_picture_model, load_sound_encoder, load_text
 from aai.soundworld.sounds import synthesize
+from aai.soundworld.text import CaptionEncoder
 from aai.soundworld.world import EVENTS
+
+
+def text_encoder():
+    return CaptionEncoder(*load_text(WEIGHTS))
 
 
 def test_the_loudest_part_of_a_sound_is_found():
@@ -38,17 +45,29 @@ def test_recordings_come_whole_and_cut_at_their_own_intensity(tmp_path):
     assert adapter.recorded(tmp_path, (1, 2), ["rain"]) == []
 
 
+def test_sounds_that_are_taken_apart_are_told_by_their_own_event():
+    ears = load_sound_encoder()
+    parts = adapter.apart(ears, ("rain", "rooster"), 3)
+    assert parts and {told.event for told in parts} == {"rain", "rooster"}
+    for told in parts:
+        (near,) = nearest_words(ears, told.sound[None], 2)
+        assert label_of(told.event, ears) in dict(near.words) and adapter.FAINTEST <= told.intensity <= 1
+    few = adapter.examples(load_picture_model(), ears, text_encoder(), parts[:1])
+    assert torch.equal(few.f_a[0], parts[0].sound) and few.labels == [parts[0].event]
+
+
 def test_an_adapter_is_made_kept_and_found_again(tmp_path, monkeypatch):
     model, ears = load_picture_model(), load_sound_encoder()
     sounds = adapter.synthesized(("dog", "rain"), 4)
-    few = adapter.examples(model, ears, sounds)
+    few = adapter.examples(model, ears, text_encoder(), sounds)
     assert few.labels == ["dog", "rain"] * 2 and few.pictures == [2] * 4
+    assert few.words["clip_l"].shape == (4, 192)
     assert set(few.latents) == {(i, j) for i in range(4) for j in range(2)}
     # The third and fourth are cut.
     assert sounds[2].sound.seconds < sounds[0].sound.seconds
     assert not torch.allclose(few.f_a[0], few.f_a[2])
     monkeypatch.setattr(adapter, "examples", lambda *given: few)
-    made = adapter.make(model, ears, sounds, settings=AdapterSettings(steps=1, batch=2))
+    made = adapter.make(model, ears, text_encoder(), sounds, settings=AdapterSettings(steps=1, batch=2))
     assert made.base == "SoundWorld's U-Net that reads clip_l of 192" and made.steps == 1
     with pytest.raises(InputError, match="no sound adapter for this model .*aai adapt train"):
         load_adapter(model, tmp_path)
@@ -78,12 +97,13 @@ def test_one_to_be_measured_is_not_written_over_the_shipped_one(monkeypatch, cap
 def test_one_without_an_event_for_another_encoder_has_a_folder_of_its_own(tmp_path, monkeypatch):
     asked = []
 
-    def make(model, encoder, library, report):
+    def make(model, encoder, text, library, report):
         asked.append((encoder, {told.event for told in library}))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(adapter, "make", make)
     monkeypatch.setattr(adapter, "SYNTHESIZED", 16)
+    monkeypatch.setattr(adapter, "MIXTURES", 2)
     words = ["--without", "dog", "fire", "--encoder", str(WEIGHTS / "sound_encoder.safetensors")]
     monkeypatch.setattr("sys.argv", ["adapter", *words, "--output", str(tmp_path / "held")])
     with pytest.raises(KeyboardInterrupt):
