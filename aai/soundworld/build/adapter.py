@@ -47,7 +47,9 @@ FARTHEST = 14.0
 """Decibels between a mixture's sounds at most."""
 RECORDED, PICTURED, MIXED = 1, 2, 3
 """What numbers are drawn for, beside the synthesized sounds' own."""
-SETTINGS = AdapterSettings(steps=800, batch=8, near=0.3)
+SETTINGS = {
+    name: AdapterSettings(steps=steps, batch=8, near=0.3) for name, steps in (("unet", 800), ("flow", 1200))
+}
 """By eq. 6 alone, words of two sounds in one prompt show one of them: they are too unlike a prompt's own."""
 
 
@@ -171,7 +173,7 @@ def make(
     encoder: SoundEncoder,
     text: CaptionEncoder,
     library: Sequence[Told],
-    settings: AdapterSettings = SETTINGS,
+    settings: AdapterSettings,
     report: Callable[[int, int, float], None] | None = None,
 ) -> SoundAdapter:
     """An adapter for a picture model of SoundWorld's, trained on a library."""
@@ -194,7 +196,7 @@ def write(
             print(f"adapter {name} {step}: {loss:.4f}", flush=True)
 
     path = folder / f"adapter_{name}.safetensors"
-    save(make(model, encoder, text, library, report=report), path, torch.float16)
+    save(make(model, encoder, text, library, SETTINGS[name], report), path, torch.float16)
     return path
 
 

@@ -97,7 +97,7 @@ def test_one_to_be_measured_is_not_written_over_the_shipped_one(monkeypatch, cap
 def test_one_without_an_event_for_another_encoder_has_a_folder_of_its_own(tmp_path, monkeypatch):
     asked = []
 
-    def make(model, encoder, text, library, report):
+    def make(model, encoder, text, library, settings, report):
         asked.append((encoder, {told.event for told in library}))
         raise KeyboardInterrupt
 
