@@ -10,11 +10,12 @@ again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from scipy import signal
 
-from ..audio import Sound
+from ..audio import Sound, loudness
 from ..errors import InputError
 from .synthesis import Rng, at_loudness, band, clicks, noise, place, recorded, slow, voice
 from .world import EVENTS
@@ -217,6 +218,18 @@ def synthesize(event: str, intensity: float, seed: int, seconds: float = 5.0, ra
     x = recorded(_MAKE[event](rng, n, rate), rng, rate)
     wanted = lufs_of(intensity) + rng.uniform(-0.8, 0.8)
     return at_loudness(x, wanted, rate)
+
+
+def at_once(first: Sound, second: Sound, decibels: float) -> Sound:
+    """Two sounds of one length and rate at once, the second so many LU below the first in loudness. The first
+    stays as it is, so crests may pass 1."""
+    behind = loudness(first) - decibels - loudness(second)
+    return replace(first, waveform=first.waveform + 10 ** (behind / 20) * second.waveform)
+
+
+def at_any_level(sound: Sound, rng: Rng) -> Sound:
+    """The sound up to 8 dB softer or 2 dB louder, with its crests clipped at 1."""
+    return replace(sound, waveform=(sound.waveform * 10 ** (rng.uniform(-8, 2) / 20)).clamp(-1, 1))
 
 
 UNSEEN = 9_000_000

@@ -33,9 +33,10 @@ from .. import esc10
 from ..captions import label_of, phrase
 from ..loaders import WEIGHTS, load_picture_model, load_sound_encoder, load_text
 from ..pictures import render
-from ..sounds import intensity_of, synthesize
+from ..sounds import at_any_level, at_once, intensity_of, synthesize
 from ..text import CaptionEncoder, as_word, scale_of
 from ..world import EVENTS, FOLDS, SCENES
+from .presence import FARTHEST
 
 SEEDS = 3_000_000
 """Where the sounds' seeds begin: no encoder was trained on these."""
@@ -43,8 +44,6 @@ SYNTHESIZED = 600
 SHORTEST = 1.5
 FAINTEST = 0.05
 MIXTURES = 300
-FARTHEST = 14.0
-"""Decibels between a mixture's sounds at most."""
 RECORDED, PICTURED, MIXED = 1, 2, 3
 """What numbers are drawn for, beside the synthesized sounds' own."""
 SETTINGS = {
@@ -109,10 +108,8 @@ def apart(encoder: SoundEncoder, events: Sequence[str], count: int) -> list[Told
             synthesize(event, float(rng.uniform(0.3, 1)), SEEDS + SYNTHESIZED + 2 * i + k)
             for k, event in enumerate(pair.values())
         )
-        behind = loudness(first) - rng.uniform(0, FARTHEST) - loudness(second)
-        waveform = first.waveform + 10 ** (behind / 20) * second.waveform
-        mixture = replace(first, waveform=(waveform * 10 ** (rng.uniform(-8, 2) / 20)).clamp(-1, 1))
-        for part in take_apart(encoder, mixture):
+        mixture = at_once(first, second, rng.uniform(0, FARTHEST))
+        for part in take_apart(encoder, at_any_level(mixture, rng)):
             if part.word in pair:
                 intensity = max(intensity_of(part.embedding.loudness), FAINTEST)
                 made.append(Told(part.embedding.f_a, pair[part.word], intensity))

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...audio import Sound, loudness
 from ...encoders.cavmae_encoder import CAVMAEEncoder
 from ...encoders.fingerprint import encoder_fingerprint
 from ...encoders.presence import Presence, statistics
 from ..captions import label_of
 from ..loaders import PRESENCE, WEIGHTS, load_sound_encoder
-from ..sounds import synthesize
+from ..sounds import at_any_level, at_once, synthesize
 from ..world import EVENTS
 from .kept import write_weights
 
@@ -47,20 +46,17 @@ def heard(
         [synthesize(event, float(rng.uniform(0.3, 1)), SEEDS + each * number + i) for i in range(each)]
         for number, event in enumerate(EVENTS)
     ]
-    levels = [[loudness(sound) for sound in row] for row in sounds]
     words = [encoder.labels.index(label_of(event, encoder)) for event in EVENTS]
     rows, there = [], torch.zeros(count, len(encoder.labels))
     for i in range(count):
         first, second = rng.choice(len(EVENTS), 2, replace=False)
         a, b = rng.integers(each, size=2)
-        waveform = sounds[first][a].waveform
+        sound = sounds[first][a]
         there[i, words[first]] = 1
         if rng.random() >= ALONE:
-            behind = levels[first][a] - rng.uniform(0, FARTHEST) - levels[second][b]
-            waveform = waveform + 10 ** (behind / 20) * sounds[second][b].waveform
+            sound = at_once(sound, sounds[second][b], rng.uniform(0, FARTHEST))
             there[i, words[second]] = 1
-        waveform = (waveform * 10 ** (rng.uniform(-8, 2) / 20)).clamp(-1, 1)
-        rows.append(statistics(encoder, Sound(waveform, sounds[first][a].rate)))
+        rows.append(statistics(encoder, at_any_level(sound, rng)))
         if report and (i + 1) % 200 == 0:
             report(f"{i + 1} of {count} heard")
     return torch.cat(rows), there

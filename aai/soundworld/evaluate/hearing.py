@@ -21,7 +21,7 @@ from ...metrics import Share, auroc, auroc_interval, calibration_error, nearest_
 from .. import esc10
 from ..captions import label_of
 from ..outside import KINDS, synthesize_outside
-from ..sounds import UNSEEN, synthesize, unseen_sound
+from ..sounds import UNSEEN, at_once, synthesize, unseen_sound
 from ..synthesis import at_loudness
 from ..world import EVENTS
 
@@ -128,16 +128,14 @@ def mixture(first: str, second: str, decibels: float, seed: int) -> Sound:
 
 def mixed(first: str, second: str, decibels: float, seed: int) -> tuple[Sound, tuple[float, float]]:
     """A mixture, and the loudness of each of its two sounds in it, in LUFS."""
-    sounds = [
+    louder, softer = (
         synthesize(event, 0.6, UNSEEN + 50_000 + 2 * seed + i) for i, event in enumerate((first, second))
-    ]
-    levels = [loudness(sound) for sound in sounds]
-    behind = 10 ** ((levels[0] - decibels - levels[1]) / 20)
-    both = sounds[0].waveform[0] + behind * sounds[1].waveform[0]
-    made = at_loudness(both.double().numpy(), levels[0], sounds[0].rate)
+    )
+    level, (both,) = loudness(louder), at_once(louder, softer, decibels).waveform
+    made = at_loudness(both.double().numpy(), level, louder.rate)
     # What at_loudness has made of both: a gain, but for crests that it limits.
     gain = 20 * math.log10(float(made.waveform[0] @ both / (both @ both)))
-    return made, (levels[0] + gain, levels[0] - decibels + gain)
+    return made, (level + gain, level - decibels + gain)
 
 
 def mixtures(encoder: CAVMAEEncoder, count: int = 200) -> tuple[Share, Share, Share]:
