@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import InputError, encodable, first_line
+from .errors import InputError, encodable, first_line, logger
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logger(__name__)
 
 STALE = 3600.0
 """Seconds without a write after which an unfinished file is taken for abandoned."""
@@ -42,6 +44,55 @@ def is_file(path: str | os.PathLike) -> bool:
 def is_dir(path: str | os.PathLike) -> bool:
     """Whether there is such a folder; never raises, as `is_file`."""
     return os.path.isdir(path)
+
+
+def walk(folder: str | os.PathLike) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder and in all below it and is no folder, by name, what is behind links included; it
+    may be a pipe, or a link to nothing. Hidden files and folders are left out, and so, with a warning, are
+    folders that cannot be read.
+
+    Links to folders come last, so that what lies below by itself keeps its own path; no folder is visited
+    twice, wherever links lead, nor is one that this folder lies in.
+    """
+    waiting: list[str | os.PathLike] = [folder]
+    linked: list[str] = []
+    visited = {_identity(above) for above in Path(os.path.realpath(folder)).parents} - {None}
+    while waiting or linked:
+        place = waiting.pop() if waiting else linked.pop(0)
+        if (identity := _identity(place)) in visited:
+            continue
+        visited |= {identity} - {None}
+        try:
+            with os.scandir(place) as opened:
+                entries = sorted((e for e in opened if not e.name.startswith(".")), key=lambda e: e.name)
+        except OSError as error:
+            log.warning("'%s' is passed over: it cannot be read (%s).", place, error.strerror)
+            continue
+        within = []
+        for entry in entries:
+            if not _is_folder(entry):
+                yield entry
+            elif entry.is_symlink():
+                linked.append(entry.path)
+            else:
+                within.append(entry.path)
+        waiting += reversed(within)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # A link to itself.
+        return False
+
+
+def _identity(folder: str | os.PathLike) -> tuple[int, int] | None:
+    """What a folder has by whatever path; None where a drive, as some on networks, numbers nothing."""
+    try:
+        stat = os.stat(folder)
+    except OSError:
+        return None
+    return (stat.st_dev, stat.st_ino) if stat.st_ino else None
 
 
 def check_file(path: str | os.PathLike, name: object = None) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import folder_paths
 
-from ..aai.files import is_file
+from ..aai.files import is_file, walk
 from . import folders
 from .types import SOUNDWORLD
 
@@ -29,23 +27,8 @@ def stamp(folder: str | None) -> str | None:
     """A digest of an input folder's files; None where the choice is not such a folder."""
     if folder is None or folders.check_input_folder(folder) is not True:
         return None
-    files = _files(folders.input_folder(folder))
-    return folders.digest(sorted((str(p), p.stat().st_mtime_ns) for p in files))
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """The files within a folder, those behind links included."""
-    visited = set()
-    for folder, inner, names in os.walk(root, followlinks=True):
-        # A link may lead back to where it is.
-        if os.path.realpath(folder) in visited:
-            inner.clear()
-            continue
-        visited.add(os.path.realpath(folder))
-        # A library's index is hidden beside its pictures, and says nothing of them.
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        paths = (Path(folder, name) for name in names if not name.startswith("."))
-        yield from filter(is_file, paths)
+    files = filter(is_file, walk(folders.input_folder(folder)))
+    return folders.digest(sorted((entry.path, entry.stat().st_mtime_ns) for entry in files))
 
 
 def fingerprint(name: str | None, others: dict) -> list:

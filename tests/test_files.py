@@ -87,6 +87,37 @@ def test_a_linked_file_is_written_through_its_link(tmp_path):
 
 
 @posix
+def test_a_walk_goes_behind_links_and_meets_nothing_twice(tmp_path):
+    for name in (
+        "set/b/1.wav",
+        "set/b/deep/2.wav",
+        "set/c.wav",
+        "set/.hidden/3.wav",
+        "disk/4.wav",
+        "disk/5.wav",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    root = tmp_path / "set"
+    for name, target in {
+        "a": "b", "away": "../disk", "again": "../disk", "b/up": "..", "b/above": "../..", "b/system": "/",
+        "loop": "loop", "gone.wav": "nothing", "linked.wav": "../disk/4.wav",
+    }.items():  # fmt: skip
+        (root / name).symlink_to(target)
+    found = [Path(entry.path).relative_to(root).as_posix() for entry in files.walk(root)]
+    assert found == [
+        "c.wav",
+        "gone.wav",
+        "linked.wav",
+        "loop",
+        "b/1.wav",
+        "b/deep/2.wav",
+        "again/4.wav",
+        "again/5.wav",
+    ]
+
+
+@posix
 @pytest.mark.parametrize("what", ["folder", "device", "pipe"])
 def test_only_a_file_is_replaced(tmp_path, what):
     path = tmp_path / "out"

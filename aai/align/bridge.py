@@ -29,7 +29,7 @@ from ..encoders.bridged_clap import Bridge, BridgedCLAP
 from ..encoders.clap import CLAPEncoder, CLAPText
 from ..encoders.text import TextTower, label_vectors
 from ..errors import InputError
-from ..files import is_file
+from ..files import is_file, walk
 from ..metrics import Share, nearest_label
 from ..ridge import ridge
 from .labels import LABELS, TEMPLATES, unique
@@ -153,7 +153,8 @@ def load_sounds(folder: str | os.PathLike, most: int = 40) -> list[Sound]:
     Raises InputError for a folder without sounds, and one that cannot be read.
     """
     folder = Path(folder)
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and is_file(p))
+    paths = (Path(entry.path) for entry in walk(folder))
+    files = sorted(path for path in paths if path.suffix.lower() in SUFFIXES and is_file(path))
     if not files:
         raise InputError(f"'{folder}' holds no sounds: name a folder of wav, flac, ogg, mp3 or m4a files.")
     step = max(1.0, len(files) / most)

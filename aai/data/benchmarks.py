@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .. import audio
 from ..errors import InputError
-from ..files import Unreadable, is_dir, is_file, read_text
+from ..files import Unreadable, is_dir, is_file, read_text, walk
 from .class_folders import class_folders
 from .names import FOLD, label_of
 
@@ -151,10 +151,8 @@ def _nearest(paths: list[Path], fold: int, published: Path, listed: Path) -> Pat
 
 def _by_name(folder: Path) -> dict[str, list[Path]]:
     paths: dict[str, list[Path]] = {}
-    for above, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            paths.setdefault(name, []).append(Path(above, name))
+    for entry in walk(folder):
+        paths.setdefault(entry.name, []).append(Path(entry.path))
     return paths
 
 

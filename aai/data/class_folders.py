@@ -77,7 +77,11 @@ def class_folders(folder: Path) -> list[ClassFolder]:
 def _class(path: Path, within: list[Path] | None, split: str = "") -> Iterator[ClassFolder]:
     """A class's folder, if it has sounds, and those of its folders (all, else `within`) that have. Raises
     InputError where only these have."""
-    parts = [part for top in (_subfolders(path) if within is None else within) for part in _parts(top)]
+    real = Path(os.path.realpath(path))
+    visited = {real, *real.parents}
+    parts = [
+        part for top in (_subfolders(path) if within is None else within) for part in _parts(top, visited)
+    ]
     if not _holds_sounds(path):
         if parts:
             raise InputError(
@@ -90,14 +94,17 @@ def _class(path: Path, within: list[Path] | None, split: str = "") -> Iterator[C
         yield ClassFolder(part, _label_of(path), split, path)
 
 
-def _parts(folder: Path) -> Iterator[Path]:
-    """A folder and those within it, those that have sounds."""
+def _parts(folder: Path, visited: set[Path]) -> Iterator[Path]:
+    """A folder and those within it, those that have sounds and are not among the `visited`: a link may lead
+    back to where it is."""
+    real = Path(os.path.realpath(folder))
+    if real in visited:
+        return
+    visited.add(real)
     if _holds_sounds(folder):
         yield folder
-    # A link may lead back to where it is.
     for part in _subfolders(folder):
-        if not part.is_symlink():
-            yield from _parts(part)
+        yield from _parts(part, visited)
 
 
 def _split(folder: Path) -> str:

@@ -30,7 +30,16 @@ from ..files import is_dir, is_reserved
 from .class_folders import class_folders, pictures_by_sound
 from .csv_list import read_labels, read_list
 from .frame_folders import group_frames
-from .matching import FileIndex, ListedName, Match, SourceFile, listed_name, parent, possible_files, walk
+from .matching import (
+    FileIndex,
+    ListedName,
+    Match,
+    SourceFile,
+    listed_name,
+    parent,
+    possible_files,
+    source_files,
+)
 from .names import check_alike
 
 MISSING = "there is no sound or video of this id"
@@ -125,7 +134,7 @@ def _safe(id: str) -> str:
 def _from_list(source: Path, listed: Path) -> list[tuple[Item, str]]:
     """Clips, each with what the list says to tell it from the others."""
     rows = read_list(listed)
-    media, pictures = walk(source)
+    media, pictures = source_files(source)
     index = FileIndex(media)
     places = os.path.realpath(source), os.path.realpath(listed.parent)
     names = [listed_name(row.name, *places) for row in rows]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..audio import SUFFIXES
+from ..files import walk
 from .class_folders import PICTURES
 
 CUT = re.compile(r"(.+)_(\d{6})$")
@@ -169,21 +170,25 @@ def parent(folder: tuple[str, ...]) -> str:
     return folder[-1] if folder else ""
 
 
-def walk(source: Path) -> tuple[list[SourceFile], list[SourceFile]]:
+def source_files(source: Path) -> tuple[list[SourceFile], list[SourceFile]]:
     """Sounds and videos, and pictures, below a folder."""
     media, pictures = [], []
-    for folder, folders, names in os.walk(source):
-        folders[:] = sorted((name for name in folders if name[0] != "."), key=_natural)
-        place = unicodedata.normalize("NFC", os.path.relpath(folder, source)).replace("\\", "/")
+    found = [(os.path.dirname(entry.path), entry.name) for entry in walk(source)]
+    places = {folder: os.path.relpath(folder, source) for folder, _ in found}
+    order = {
+        folder: [_natural(part) for part in place.split(os.sep) if part != "."]
+        for folder, place in places.items()
+    }
+    for folder, name in sorted(found, key=lambda file: (order[file[0]], _natural(file[1]))):
+        place = unicodedata.normalize("NFC", places[folder]).replace("\\", "/")
         above = tuple(part for part in place.split("/") if part != ".")
-        for name in sorted((name for name in names if name[0] != "."), key=_natural):
-            # Archives made on Windows may leave folders in the names.
-            *within, last = unicodedata.normalize("NFC", name).split("\\")
-            stem, suffix = os.path.splitext(last)
-            kind = suffix.lower()
-            if kind in SUFFIXES or kind in PICTURES:
-                file = SourceFile(os.path.join(folder, name), (*above, *within), stem, kind)
-                (media if kind in SUFFIXES else pictures).append(file)
+        # Archives made on Windows may leave folders in the names.
+        *within, last = unicodedata.normalize("NFC", name).split("\\")
+        stem, suffix = os.path.splitext(last)
+        kind = suffix.lower()
+        if kind in SUFFIXES or kind in PICTURES:
+            file = SourceFile(os.path.join(folder, name), (*above, *within), stem, kind)
+            (media if kind in SUFFIXES else pictures).append(file)
     return media, pictures
 
 

@@ -147,36 +147,18 @@ def _scan(folder: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
     if not files.is_dir(folder):
         raise InputError(f"There is no folder of pictures '{folder}': check its name.")
     suffixes = image.suffixes()
-    pictures, others, waiting, linked, visited = {}, [], [folder], [], set()
-    # Links come last: a folder that is in the library by itself keeps its own name, and none is visited
-    # twice, wherever links lead.
-    while waiting or linked:
-        place = waiting.pop() if waiting else linked.pop(0)
-        try:
-            stat = os.stat(place)
-            # Some network drives number nothing.
-            if stat.st_ino and (stat.st_dev, stat.st_ino) in visited:
-                continue
-            visited.add((stat.st_dev, stat.st_ino))
-            with os.scandir(place) as opened:
-                entries = list(opened)
-        except OSError as error:
-            log.warning("'%s' is left out of the library: %s.", place, error.strerror)
+    pictures, others = {}, []
+    for entry in files.walk(folder):
+        if not files.is_file(entry):
             continue
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name.startswith("."):
-                continue
-            if files.is_dir(entry.path):
-                (linked if entry.is_symlink() else waiting).append(entry.path)
-            elif files.is_file(entry.path):
-                name = Path(entry.path).relative_to(folder).as_posix()
-                if os.path.splitext(entry.name)[1].lower() in suffixes:
-                    # It may be gone by now.
-                    with contextlib.suppress(OSError):
-                        stat = entry.stat()
-                        pictures[name] = stat.st_size, stat.st_mtime_ns
-                else:
-                    others.append(name)
+        name = Path(entry.path).relative_to(folder).as_posix()
+        if os.path.splitext(entry.name)[1].lower() in suffixes:
+            # It may be gone by now.
+            with contextlib.suppress(OSError):
+                stat = entry.stat()
+                pictures[name] = stat.st_size, stat.st_mtime_ns
+        else:
+            others.append(name)
     if not pictures:
         raise InputError(
             f"The folder '{folder}' holds no pictures{_counted(others)}: put some in it (png, jpg, webp, "

@@ -1,6 +1,7 @@
 """The bridge from CLAP's space: what it learns, how it closes the gap, and the file it is kept in."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -8,9 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from aai.align.bridge import bridge_clap, fit_bridge
+from aai.align.bridge import bridge_clap, fit_bridge, load_sounds
 from aai.align.labels import LABELS, TEMPLATES
-from aai.audio import Sound
+from aai.audio import Sound, save
 from aai.encoders import base, loaders
 from aai.encoders.bridged_clap import Bridge
 from aai.encoders.clap import load_folder
@@ -229,3 +230,13 @@ def test_a_bridge_is_an_ordinary_module_even_in_inference_mode(clap, tower):
     with torch.inference_mode():
         bridge, *_ = fit_bridge(clap[1], tower, list(LABELS[:20]))
     assert isinstance(bridge, Bridge) and not any(t.is_inference() for t in bridge.state_dict().values())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links may need rights here")
+def test_sounds_behind_links_are_loaded(tmp_path):
+    (tmp_path / "disk").mkdir()
+    save(noise(0.5), tmp_path / "disk" / "1.wav")
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds" / "away").symlink_to(tmp_path / "disk")
+    (tmp_path / "sounds" / "gone.wav").symlink_to("nothing")
+    assert len(load_sounds(tmp_path / "sounds")) == 1

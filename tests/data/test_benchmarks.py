@@ -1,5 +1,7 @@
 """Sets of recordings are read as they are published."""
 
+import os
+
 import pytest
 
 from aai.data.benchmarks import read_recordings
@@ -51,6 +53,16 @@ def test_urbansound_keeps_its_sounds_by_fold(tmp_path):
     (tmp_path / paths[0]).unlink()
     with pytest.raises(InputError, match="100032-3-0-0.wav' is missing"):
         read_recordings(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links may need rights here")
+def test_folds_on_another_disk_are_found(tmp_path):
+    write(
+        tmp_path / "set", "UrbanSound8K.csv", URBAN, ["fold5/100032-3-0-0.wav", "fold10/100263-2-0-117.wav"]
+    )
+    (tmp_path / "set" / "fold5").rename(tmp_path / "disk")
+    (tmp_path / "set" / "fold5").symlink_to(tmp_path / "disk")
+    assert len(read_recordings(tmp_path / "set")[1]) == 2
 
 
 @pytest.mark.parametrize("above", ["", "audio/", "UrbanSound8K/audio/"])

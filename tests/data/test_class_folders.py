@@ -1,5 +1,7 @@
 """Folders of classes, and which of them are splits and folds."""
 
+import os
+
 import pytest
 
 from aai.data.clips import scan
@@ -30,6 +32,18 @@ def test_splits_within_classes_are_splits(tmp_path, lay):
     assert [(clip.label, clip.split) for clip in scan(tmp_path)] == [
         ("cat", "test"), ("cat", "train"), ("dog", "test"), ("dog", "train"),
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links may need rights here")
+def test_a_linked_part_of_a_class_is_of_it_once(tmp_path, lay):
+    lay(tmp_path / "disk", "monday/2.wav", "monday/2.jpg")
+    folder = lay(tmp_path / "set", "dog/1.wav", "dog/1.jpg", "cat/3.wav", "cat/3.jpg")
+    (folder / "dog" / "away").symlink_to(tmp_path / "disk")
+    (folder / "dog" / "again").symlink_to(tmp_path / "disk")
+    (folder / "dog" / "all").symlink_to(folder)
+    (tmp_path / "disk" / "back").symlink_to(folder / "dog")
+    found = [(clip.label, clip.sound.path.name) for clip in scan(folder)]
+    assert found == [("cat", "3.wav"), ("dog", "1.wav"), ("dog", "2.wav")]
 
 
 def test_a_train_among_other_classes_is_a_train(tmp_path, lay):

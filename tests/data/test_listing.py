@@ -1,6 +1,7 @@
 """The clips of a data set: each has its own sound, its own pictures and its own name."""
 
 import math
+import os
 
 import pytest
 import torch
@@ -33,6 +34,16 @@ def test_a_label_gets_the_sound_and_the_picture_of_its_own_folder(tmp_path, name
         ("cat", 500, pytest.approx(50, abs=2)),
     ]
     assert len({clip.id for clip in clips}) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links may need rights here")
+def test_a_list_names_files_behind_links(tmp_path, lay_real):
+    lay_real(tmp_path / "disk", {"001": 500})
+    source = lay_real(tmp_path / "source", {"cat/001": 1500})
+    (source / "dog").symlink_to(tmp_path / "disk")
+    (source / "list.csv").write_text("path,label\ndog/001.wav,dog\ncat/001.wav,cat\n", encoding="utf-8")
+    made = prepare(source, tmp_path / "set", SHORT)
+    assert made.labels == {"cat": 1, "dog": 1} and not made.bad
 
 
 def test_every_clip_keeps_a_folder_of_its_own(tmp_path, lay):

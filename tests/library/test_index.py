@@ -151,7 +151,7 @@ def test_a_folder_that_cannot_be_read_is_left_out(folder, monkeypatch, caplog):
 
     monkeypatch.setattr(os, "scandir", locked)
     assert list(scan(folder)) == ["blue.JPG", "broken.png", "red.png"]
-    assert "deep' is left out of the library: Permission denied" in caplog.text
+    assert "deep' is passed over: it cannot be read (Permission denied)" in caplog.text
 
 
 def test_only_what_has_changed_is_seen_again(folder):
