@@ -18,21 +18,14 @@ from ...align.train import Pairs
 from ...audio import load, loudness
 from ...data.benchmarks import read_recordings
 from ...encoders.cavmae import CAVMAE
-from ..build.sound_encoder import (
-    CONFIG,
-    TRAIN_SEED,
-    Clips,
-    bank,
-    batches,
-    level_vectors,
-    synthetic_clips,
-)
+from ..build.sound_encoder import CONFIG, TRAIN_SEED, level_vectors
 from ..captions import LEVELS
 from ..loaders import WEIGHTS, load_sound_encoder, load_text, weights_file
 from ..pictures import render
 from ..sounds import synthesize
 from ..text import CaptionEncoder
 from ..world import EVENTS, FOLDS, SCENES
+from .align_sounds import Clips, bank, batches, synthetic_clips
 
 TEST_SEED, PICTURE_SEED = 7_000_000, 8_000_000
 LABELS = len(EVENTS) * len(LEVELS)
@@ -94,9 +87,7 @@ class Study:
             return {"f_v": self.embed_pictures(*intensities(labels, PICTURE_SEED)), "labels": labels}
 
         visual = self.keep(f"pictures_{self.pictures}", pictures)
-        return batches(
-            self.synthetic(), None, level_vectors(self.caption_encoder), visual["f_v"], visual["labels"]
-        )
+        return batches(self.synthetic(), level_vectors(self.caption_encoder), visual["f_v"], visual["labels"])
 
     def test(self) -> dict[str, Tensor]:
         """Sounds of every event at every level that no training uses, each with a picture of the same."""

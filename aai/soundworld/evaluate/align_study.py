@@ -34,10 +34,11 @@ from ...encoders.loaders import load as load_encoder
 from ...encoders.loaders import save as save_encoder
 from ...errors import InputError
 from ...metrics import Share, nearest_label
-from ..build.sound_encoder import SILENCE_LOG_ENERGY, as_encoder, at_level, level_vectors, mix, nepers, vary
+from ..build.sound_encoder import as_encoder, level_vectors, nepers
 from ..captions import phrase
 from ..world import ESC10, EVENTS, FOLDS
 from .align_data import Study, embed_fbanks, new_model
+from .align_sounds import SILENCE_LOG_ENERGY, at_level, mix, vary
 
 OUT = Path("out/align_study")
 TEMPLATE = "the sound of {}"
