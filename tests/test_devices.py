@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from aai.align.train import _precision
 from aai.errors import InputError
+from aai.precision import autocast, has_bfloat16
 
 ROOT = Path(__file__).parents[1]
 DOUBLED = re.compile(r"(?:\.double\(\)|\.to\(torch\.float64\))\.(?:cpu\(|to\()")
@@ -31,8 +31,17 @@ def test_nothing_is_doubled_before_it_has_left_its_device(folder):
 def test_a_device_without_autocast_trains_without_it(monkeypatch):
     """DirectML's torch refuses to make an autocast, be it switched off."""
     device = torch.device("privateuseone")
-    assert isinstance(_precision(device, False), contextlib.nullcontext)
+    assert isinstance(autocast(device, False), contextlib.nullcontext)
     monkeypatch.setattr(torch.amp, "is_autocast_available", lambda kind: kind != "privateuseone")
     with pytest.raises(InputError, match="'privateuseone' devices have no bfloat16"):
-        _precision(device, True)
-    assert isinstance(_precision(torch.device("cpu"), True), torch.autocast)
+        autocast(device, True)
+    assert isinstance(autocast(torch.device("cpu"), True), torch.autocast)
+
+
+def test_a_device_says_whether_it_has_bfloat16(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not has_bfloat16(cpu)
+    for capability, there in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, told=capability: told)
+        assert has_bfloat16(torch.device("cuda", 1)) == there

@@ -23,6 +23,7 @@ from ..distributed import ALONE, Distributed
 from ..encoders.cavmae import CAVMAE, pool
 from ..errors import InputError, is_out_of_memory, logged
 from ..optim import set_rate
+from ..precision import autocast
 from .checkpoint import Best, Checkpoint, TrainingState
 from .losses import alignment_loss, info_nce, momentum_contrastive, same_label_targets
 from .settings import TAU_RANGE, AlignSettings
@@ -51,16 +52,6 @@ class AlignResult:
     step: int
     measured: float | None = None
     last: float | None = None
-
-
-def _precision(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager:
-    """Autocast to bfloat16, or nothing: some devices (DirectML) have no autocast to be switched off. Raises
-    InputError for bfloat16 on one of these."""
-    if not bf16:
-        return contextlib.nullcontext()
-    if not torch.amp.is_autocast_available(device.type):
-        raise InputError(f"'{device.type}' devices have no bfloat16 training: leave bf16 out.")
-    return torch.autocast(device.type, torch.bfloat16)
 
 
 class _AudioBranch(nn.Module):
@@ -94,7 +85,7 @@ def eq1(
     tau = settings.tau if tau is None else tau
 
     def embed(branch: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
-        with _precision(pairs.fbanks.device, settings.bf16):
+        with autocast(pairs.fbanks.device, settings.bf16):
             features = branch(pairs.fbanks, keep)
         return distributed.gather(features.float())
 

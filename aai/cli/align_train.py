@@ -136,6 +136,7 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
     from ..align.augment import Augment
     from ..align.checkpoint import Checkpoint
     from ..align.pipeline import Callbacks, align_clips
+    from ..precision import has_bfloat16
 
     check_encoder_file(options.output, options.force)
     if options.template != "label" and not options.text:
@@ -148,6 +149,8 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
     notify = (lambda text: None) if distributed.rank else say(options)
     data = _data(options, notify)
     settings = _settings(options, len(data.train))
+    if settings.bf16 and not has_bfloat16(distributed.device):
+        notify("--bf16: this processor has no bfloat16 of its own, and trains faster without it.")
     encoder = _start(options)
     if options.text:
         data = replace(data, tower=load_text_tower(options.text), template=options.template)

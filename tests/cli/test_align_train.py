@@ -286,6 +286,16 @@ def test_a_precision_that_there_is_not_is_said(aai, monkeypatch):
     assert not Path("out.training").exists()
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_processor_without_bfloat16_is_said(aai, monkeypatch, there):
+    from aai import precision
+
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: there)
+    code, out, err = aai(*TRAIN, "--steps", "1", "--bf16")
+    assert code == 0, err
+    assert ("--bf16: this processor has no bfloat16" in out + err) != there
+
+
 def test_a_batch_that_cannot_be_shared_is_said_before_the_clips_are_encoded(aai, monkeypatch):
     from aai import distributed
 

@@ -4,7 +4,7 @@ Eq. 1 without its momentum twin, whose worth could not be told from noise here: 
 the world, against the words and pictures of their batch, and, for sounds of no word (outlier exposure,
 Hendrycks et al., ICLR 2019), against being told apart as any; these are also told from each other, by a layer
 that is not kept, since they are most of the real sounds there are. The weights that are kept are a moving
-average. The tower computes in bfloat16, nearly twice as fast where the processor has it.
+average. Where the processor has bfloat16, the tower computes in it, nearly twice as fast.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ...align.losses import info_nce, similarity
 from ...encoders.cavmae import CAVMAE
 from ...encoders.known import Known, new_head
 from ...optim import set_rate
+from ...precision import autocast, has_bfloat16
 from ..captions import LEVELS
 from .clips import Heard, Mixer
 
@@ -66,7 +67,8 @@ def losses(
     ears: Ears, heard: Heard, targets: Targets, strangers: nn.Linear, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """The parts of a batch's loss; `strangers` tells sounds of no word from each other."""
-    with torch.autocast("cpu", torch.bfloat16):
+    cpu = torch.device("cpu")
+    with autocast(cpu, has_bfloat16(cpu)):
         f_a = ears.model.audio_features(heard.fbanks, heard.patches)
     f_a = f_a.float()
     inside = heard.events >= 0
