@@ -56,12 +56,12 @@ def walk(folder: str | os.PathLike) -> Iterator[os.DirEntry[str]]:
     """
     waiting: list[str | os.PathLike] = [folder]
     linked: list[str] = []
-    visited = {_identity(above) for above in Path(os.path.realpath(folder)).parents} - {None}
+    visited = {_identity(above) for above in Path(os.path.realpath(folder)).parents}
     while waiting or linked:
         place = waiting.pop() if waiting else linked.pop(0)
         if (identity := _identity(place)) in visited:
             continue
-        visited |= {identity} - {None}
+        visited.add(identity)
         try:
             with os.scandir(place) as opened:
                 entries = sorted((e for e in opened if not e.name.startswith(".")), key=lambda e: e.name)
@@ -86,13 +86,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _identity(folder: str | os.PathLike) -> tuple[int, int] | None:
-    """What a folder has by whatever path; None where a drive, as some on networks, numbers nothing."""
-    try:
+def _identity(folder: str | os.PathLike) -> tuple[int, int] | str:
+    """What a folder has by whatever path; some drives, as on networks, number nothing."""
+    with contextlib.suppress(OSError):
         stat = os.stat(folder)
-    except OSError:
-        return None
-    return (stat.st_dev, stat.st_ino) if stat.st_ino else None
+        if stat.st_ino:
+            return stat.st_dev, stat.st_ino
+    return os.path.normcase(os.path.realpath(folder))
 
 
 def check_file(path: str | os.PathLike, name: object = None) -> None:

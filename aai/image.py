@@ -35,6 +35,11 @@ Of a larger JPEG that is asked for small, fewer are decoded."""
 NEAR_ONE = 16
 """What floats may reach where 1 is white and lights are brighter. Where white is 255 they reach more, or all
 is black."""
+NEAR_ZERO = -0.1
+"""What floats may fall to where 0 is black: a resampled picture has such seams."""
+BITS, PHOTOMETRIC, SAMPLES = 258, 262, 339
+WHITE_IS_ZERO, SIGNED = 0, 2
+"""TIFF's tags (BitsPerSample, PhotometricInterpretation, SampleFormat), and two values of theirs."""
 
 
 def formats() -> tuple[str, ...]:
@@ -221,24 +226,36 @@ def _eight_bit(image: Image.Image, name: str | os.PathLike) -> Image.Image:
         return image
     values = np.asarray(image)
     grey = np.rint(values * np.float32(255 / _white_of(values, image, name))).clip(0, 255).astype(np.uint8)
+    if _tag(image, PHOTOMETRIC) == WHITE_IS_ZERO:
+        grey = 255 - grey
     if isinstance(clear, int):
         grey[values == clear] = 255
     return Image.fromarray(grey)
 
 
 def _white_of(values: np.ndarray, image: Image.Image, name: str | os.PathLike) -> int:
-    """Which of the values [H, W] of deep grey is white: 1 (floats), 255 or 65535. Floats and TIFFs of 32
-    bits do not say; it is the least of these that none exceeds, floats' lights (`NEAR_ONE`) aside. Raises
-    InputError, which calls the picture `name`, where there is none, and for values below 0."""
+    """Which of the values [H, W] of deep grey is white: 1 (floats), 255, 65535, or what a TIFF of 12 or 16
+    bits says. Floats and TIFFs of 32 bits do not say; it is the least of these that none exceeds, floats'
+    lights (`NEAR_ONE`) aside. Raises InputError, which calls the picture `name`, where there is none, and for
+    values below 0, floats' dark seams (`NEAR_ZERO`) aside."""
+    bits = _tag(image, BITS)
+    if bits in (12, 16) and image.mode != "F":
+        return 2 ** (bits - (_tag(image, SAMPLES) == SIGNED)) - 1
     if image.mode != "F" and (values.dtype.itemsize == 2 or image.format != "TIFF"):
         return 65535
     least, most = float(values.min()), float(values.max())
     floats = [(1, NEAR_ONE)] if image.mode == "F" else []
     white = next((white for white, reached in (*floats, (255, 255), (65535, 65535)) if most <= reached), None)
     # Nothing is above what is not a number.
-    if white is None or not least >= 0:
+    if white is None or not least >= (NEAR_ZERO if image.mode == "F" else 0):
         raise InputError(
             f"'{name}' holds values from {least:.6g} to {most:.6g}, which do not tell what is white: save "
             "it as an 8-bit picture."
         )
     return white
+
+
+def _tag(image: Image.Image, number: int) -> int | None:
+    """A TIFF's tag, of its first channel; None where there is none."""
+    value = getattr(image, "tag_v2", {}).get(number)
+    return value[0] if isinstance(value, tuple) and value else value

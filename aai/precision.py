@@ -16,7 +16,7 @@ def has_bfloat16(device: torch.device) -> bool:
         return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.amp.is_autocast_available(device.type)
+    return device.type in ("mps", "xpu")
 
 
 def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager:
@@ -24,6 +24,7 @@ def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextMana
     InputError for bfloat16 on one of these."""
     if not bf16:
         return contextlib.nullcontext()
-    if not torch.amp.is_autocast_available(device.type):
-        raise InputError(f"'{device.type}' devices have no bfloat16 training: leave bf16 out.")
-    return torch.autocast(device.type, torch.bfloat16)
+    try:
+        return torch.autocast(device.type, torch.bfloat16)
+    except (AssertionError, RuntimeError) as error:
+        raise InputError(f"'{device.type}' devices have no bfloat16 training: leave bf16 out.") from error

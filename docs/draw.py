@@ -155,15 +155,15 @@ def draw_flow_edit() -> None:
     adapter = load_adapter(model)
     photograph = torch.from_numpy(render("beach", None, 0.5, seed=8_100_001)).permute(2, 0, 1).float() / 255
     prompts, captions = [], ["the photograph"]
-    for event in ("fireworks", "dog", "fire"):
+    for event in ("fireworks", "helicopter", "fire"):
         sound = synthesize(event, 0.9, seed=8_000_000 + EVENTS.index(event))
         token = adapter.token(encoder.embed([sound])[0], event)
-        captions.append(placed("beach", event))
-        prompts.append(Prompt(captions[-1], (token,)))
+        prompts.append(Prompt(placed("beach", event), (token,)))
+        captions.append(prompts[-1].text.removeprefix("a beach "))
     made = edit_picture(
         model, model.encode_images(photograph[None]), model.encode_prompt(Prompt("a beach")),
         [model.encode_prompt(p) for p in prompts], model.encode_prompt(Prompt("")),
-        guidance=5.5, seed=SEED,
+        guidance=5.5, seed=2,
     )  # fmt: skip
     shown = [image.to_pil(picture) for picture in (photograph, *model.decode(made))]
     save(strip(list(zip(shown, captions)), 166), HELP / "flow_edit.jpg")

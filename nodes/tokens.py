@@ -9,9 +9,12 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..aai.errors import InputError, sentence
+from ..aai.files import is_reserved
 from . import folders
 from .types import CATEGORY, Node, SoundEmbeddingType, SoundTokenType, search_aliases
 
+LONGEST_NAME = 180
+"""Bytes of a file's name that a token gives; names of files may have some more."""
 UNREAD = set(
     "gemma2_2b gemma3_4b gemma3_12b gemma4 mt5xl pile_t5xl qwen25_3b qwen25_7b qwen3_2b umt5xxl".split()
 )
@@ -179,8 +182,13 @@ def token_name(name: str, embedding) -> str:
 
 
 def file_name(name: str) -> str:
-    """A token's name as a file's: a prompt reads embedding:name up to the first space, of any kind."""
-    return "".join("_" if c.isspace() else c for c in name.strip())
+    """A token's name as a file's, which every system takes: a prompt reads embedding:name up to the first
+    space, of any kind."""
+    name = "".join("_" if c.isspace() else c for c in name.strip())
+    while len(name.encode(errors="replace")) > LONGEST_NAME:
+        name = name[:-1]
+    name = name.rstrip(".") or "sound"
+    return f"{name}_" if is_reserved(name) else name
 
 
 def save(token, name: str, overwrite: bool = False) -> str:

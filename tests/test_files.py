@@ -118,6 +118,21 @@ def test_a_walk_goes_behind_links_and_meets_nothing_twice(tmp_path):
 
 
 @posix
+def test_a_walk_ends_where_a_drive_numbers_nothing(tmp_path, monkeypatch):
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    (tmp_path / "set" / "1.wav").touch()
+    for name in ("a/back", "a/again"):
+        (tmp_path / "set" / name).symlink_to(tmp_path / "set")
+    stat = os.stat
+    monkeypatch.setattr(
+        os,
+        "stat",
+        lambda *given, **named: os.stat_result((*stat(*given, **named)[:1], 0, *stat(*given, **named)[2:10])),
+    )
+    assert [entry.name for entry in files.walk(tmp_path / "set")] == ["1.wav"]
+
+
+@posix
 @pytest.mark.parametrize("what", ["folder", "device", "pipe"])
 def test_only_a_file_is_replaced(tmp_path, what):
     path = tmp_path / "out"

@@ -104,6 +104,37 @@ def test_deep_grey_of_no_known_white_is_refused(tmp_path, kind, least, most):
         image.load(tmp_path / "a.tif")
 
 
+def tif(path, values, bits, kind=1, photometric=1):
+    """A TIFF of one row of grey, written tag by tag: Pillow writes none of these."""
+    if bits == 12:
+        pairs = values.reshape(-1, 2)
+        data = np.stack([pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], 1)
+        data = data.astype(np.uint8).tobytes()
+    else:
+        data = values.tobytes()
+    tags = [(256, 4, len(values)), (257, 4, 1), (258, 3, bits), (259, 3, 1), (262, 3, photometric),
+            (273, 4, 134), (277, 3, 1), (278, 4, 1), (279, 4, len(data)), (339, 3, kind)]  # fmt: skip
+    packed = b"".join(struct.pack("<HHII", tag, form, 1, value) for tag, form, value in tags)
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + packed + struct.pack("<I", 0) + data)
+    return path
+
+
+@pytest.mark.parametrize("bits, most, kind, turned", [
+    (12, 4095, "<u2", False), (16, 65535, "<u2", False), (16, 65535, "<u2", True), (16, 32767, "<i2", False),
+])  # fmt: skip
+def test_grey_of_12_and_16_bits_is_read_as_its_file_says(tmp_path, bits, most, kind, turned):
+    values = np.linspace(0, most, 64).astype(kind)
+    path = tif(tmp_path / "a.tif", values, bits, 2 if kind == "<i2" else 1, 0 if turned else 1)
+    row = image.load(path)[0, 0]
+    ramp = torch.linspace(0, 1, 64)
+    torch.testing.assert_close(row, ramp.flip(0) if turned else ramp, atol=0.01, rtol=0)
+
+
+def test_a_seam_below_black_is_black(tmp_path):
+    Image.fromarray(np.array([[-0.02, 0.5, 1.0]], np.float32)).save(tmp_path / "a.tif")
+    assert image.load(tmp_path / "a.tif")[0, 0].tolist() == pytest.approx([0, 0.5, 1], abs=0.01)
+
+
 @pytest.mark.parametrize("colours", [1, 3])
 def test_a_transparent_colour_of_16_bits_alone_is_white(tmp_path, colours):
     greys = np.repeat([0, 0x8000, 0xFFFF], colours).astype(">u2")

@@ -36,7 +36,8 @@ class Examples:
     labels: of every sound of the library. pictures: how many each has; 0 where only labels are known. f_a:
     {sound: its embedding [dim]}. latents: {(sound, picture): [C, h, w]}. encoder, encoder_name and table
     (labels, vectors [L, dim]) are the sound encoder's. name: what the library is called; digest: what it
-    holds. words: {text encoder: each sound's own [N, width]} where it is known, for `AdapterSettings.near`.
+    holds, words included. words: {text encoder: each sound's own [N, width]}, of all encoders or none, for
+    `AdapterSettings.near`.
     """
 
     labels: Sequence[str]

@@ -20,9 +20,11 @@ def check_alike(resume: SoundAdapter, settings: AdapterSettings, encoder: str, m
             f"The adapter '{resume.name}' was begun with the sound encoder '{resume.encoder_name}' and a "
             f"picture model of {resume.base}: go on with the same, or begin anew."
         )
+    # Of before there was `near`.
+    begun = {"near": 0.0, **resume.settings}
     for name, value in {**settings.as_begun(), "data": data}.items():
-        if resume.settings.get(name) != value:
-            what = "other data" if name == "data" else f"{name} {resume.settings.get(name)}, not {value}"
+        if begun.get(name) != value:
+            what = "other data" if name == "data" else f"{name} {begun.get(name)}, not {value}"
             raise InputError(
                 f"The adapter '{resume.name}' was begun with {what}: go on with the same, or begin anew."
             )

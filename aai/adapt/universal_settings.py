@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .settings import check, templates_of
@@ -35,7 +36,7 @@ class AdapterSettings:
             self,
             (self.vectors >= 1, f"A word of {self.vectors} vectors is empty: take 1 or more."),
             (self.chunk >= 0, f"A chunk of {self.chunk} sounds cannot be: take 0 or more."),
-            (self.near >= 0, f"A weight of {self.near:g} cannot be: take 0 or more."),
+            (0 <= self.near < math.inf, f"A weight of {self.near:g} cannot be: take 0 or more."),
         )
 
     @property
@@ -45,5 +46,4 @@ class AdapterSettings:
 
     def as_begun(self) -> dict[str, object]:
         """What may not change where a training resumes."""
-        kept = ("batch", "seed", "rho", "vectors", "template")
-        return {name: getattr(self, name) for name in kept} | ({"near": self.near} if self.near else {})
+        return {name: getattr(self, name) for name in ("batch", "seed", "rho", "vectors", "template", "near")}

@@ -219,9 +219,17 @@ class AdapterTrainer:
 
     def _targets(self) -> tuple[dict[str, Tensor], Sequence[int]]:
         """What the sounds' words are drawn to, {text encoder: [L, width]}, and each sound's row of it: the
-        words that the examples give, or their labels', of the vocabulary's mean length."""
+        words that the examples give, or their labels', of the vocabulary's mean length. Raises InputError for
+        given words that are not of this model's text encoders."""
         examples = self.run.examples
         if examples.words:
+            for key, width in self.run.model.widths.items():
+                rows = examples.words.get(key)
+                if rows is None or rows.shape != (len(examples.labels), width) or not rows.isfinite().all():
+                    raise InputError(
+                        f"The examples' words for the text encoder '{key}' are not {len(examples.labels)} "
+                        f"rows of {width} numbers: give every text encoder a word for each sound, or none."
+                    )
             return dict(examples.words), range(len(examples.labels))
         row_of = {label: row for row, label in enumerate(sorted(set(examples.labels)))}
         words = {

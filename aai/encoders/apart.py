@@ -99,6 +99,10 @@ def take_apart(encoder: SoundEncoder, sound: Sound, most: int = 2, name: str = "
         if loudness(part) > SILENCE_LUFS:
             f_a = heard.f_a[heard.shares[:, word].argmax()]
             made.append((word, _embedding(encoder, f_a, part, whole, encoder.labels[word]), part))
+    if len(made) < 2:
+        # The rest is too faint to be anything by itself.
+        word = made[0][0] if made else words[0]
+        return [Part(whole, encoder.labels[word], float(probable[word]), 1.0, recording)]
     energy = [10 ** (embedding.loudness / 10) for _, embedding, _ in made]
     return [
         Part(embedding, encoder.labels[word], float(probable[word]), own / sum(energy), part)

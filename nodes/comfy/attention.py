@@ -92,7 +92,9 @@ def with_words(context: Tensor, run: SamplingRun, uuids: list) -> Tensor | None:
                 own_rows = context[row, :own]
                 scale = run.edit.plan.word_scale(word, i)
                 moved = values_at(scale, edited, source, own_rows, other) - own_rows
-                for begin in range(0, context.shape[1] - own + 1, len(run.token_ids[uid][0])):
+                # Its prompts' least common length, or with what was put behind that.
+                whole = max(own, *map(len, run.token_ids[uid]))
+                for begin in range(0, context.shape[1] - own + 1, whole):
                     values[row, begin : begin + own] += moved
     return values
 

@@ -181,8 +181,19 @@ def test_beside_pictures_words_can_be_kept_near_others(model, examples, given):
     assert far(kept) < 0.8 * far(plain)
     assert "pictures" in kept.data and kept.losses[0] > plain.losses[0]
     # As it was begun: the weight may not change where a training goes on.
-    with pytest.raises(InputError, match="near"):
-        train_adapter(AdapterRun(model, examples, replace(near, steps=21, near=0.1)), resume=kept)
+    for begun, other in ((kept, 0.1), (kept, 0.0), (plain, 0.5)):
+        with pytest.raises(InputError, match=f"near {begun.settings['near']}, not {other}"):
+            train_adapter(AdapterRun(model, examples, replace(near, steps=21, near=other)), resume=begun)
+
+
+@pytest.mark.parametrize("words", [
+    {"clip_g": torch.ones(6, 32)}, {"clip_l": torch.ones(5, 32)}, {"clip_l": torch.ones(6, 31)},
+    {"clip_l": torch.full((6, 32), float("nan"))},
+])  # fmt: skip
+def test_words_that_are_not_the_models_are_refused(model, examples, words):
+    run = AdapterRun(model, replace(examples, words=words), replace(SETTINGS, near=0.5))
+    with pytest.raises(InputError, match="'clip_l' are not 6 rows of 32 numbers"):
+        train_adapter(run)
     with pytest.raises(InputError, match="weight of -1"):
         AdapterSettings(near=-1)
 

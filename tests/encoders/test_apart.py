@@ -15,7 +15,7 @@ from aai.encoders.clap import load_folder
 from aai.errors import InputError
 from aai.soundworld.evaluate.hearing import mixed
 from aai.soundworld.loaders import load_sound_encoder
-from aai.soundworld.sounds import unseen_sound
+from aai.soundworld.sounds import at_once, unseen_sound
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,14 @@ def test_one_sound_comes_back_whole_and_so_do_two_of_a_kind(world):
         (part,) = take_apart(world, sound, 3)
         assert (part.word, part.share) == ("a helicopter", 1.0)
         assert part.embedding.loudness == loudness(sound)
+
+
+def test_sounds_too_faint_to_be_apart_come_back_as_one(world):
+    both = at_once(unseen_sound("sea waves", 3, 0.6), unseen_sound("rooster", 4, 0.6), 0.0)
+    assert len(take_apart(world, both, 2)) == 2
+    faint = replace(both, waveform=both.waveform * 10 ** ((-69 - loudness(both)) / 20))
+    (part,) = take_apart(world, faint, 2)
+    assert part.share == 1 and torch.equal(part.sound.waveform, faint.waveform)
 
 
 def test_channels_and_rates_are_kept_as_the_encoder_hears_them(world):

@@ -112,6 +112,33 @@ def test_a_word_is_weighed_in_all_that_core_repeats(
             torch.testing.assert_close(first, other, atol=1e-6, rtol=0)
 
 
+def test_a_word_of_an_edit_of_two_lengths_is_weighed_in_all_that_core_repeats(
+    run, small, core, edit, encoded, pack, monkeypatch
+):
+    attention, seen = pack.part("nodes.comfy.attention"), []
+    inner = attention.with_words
+    monkeypatch.setattr(
+        attention,
+        "with_words",
+        lambda context, *rest: (seen.append((context, inner(context, *rest))), seen[-1][1])[1],
+    )
+    model, told, latent = edit(edited_prompt="night rain " * 45 + "a city with fire under *")
+    model = run("AAI_LoudnessReweight", model=model, conditioning=told, tokens="fire", reference=-23.0,
+                scale="0")[0]  # fmt: skip
+    negative, length = encoded("night rain " * 80), told[0][0].shape[1]
+    assert 2 * negative[0][0].shape[1] == 3 * length
+    with torch.inference_mode():
+        core.common_ksampler(model, 1, 1, 4.0, "euler", "normal", told, negative, latent, denoise=1.0)
+    moved = [worded - context for context, worded in seen if worded is not None]
+    assert moved
+    for change in moved:
+        changed = change[change.abs().amax((1, 2)) > 0]
+        first, *others = changed.split(length, 1)
+        assert len(others) == 2 and first.abs().max() > 0
+        for other in others:
+            torch.testing.assert_close(first, other, atol=1e-6, rtol=0)
+
+
 def test_moments_of_other_sounds_take_no_words_weight(run, small, rain, pack):
     """A word's neighbours are the sound of one of them alone."""
     from dataclasses import replace

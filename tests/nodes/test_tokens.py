@@ -102,6 +102,10 @@ def test_a_saved_word_is_read_in_every_script(train, run, small, name):
 def test_a_file_of_a_name_has_no_space_of_any_kind(pack):
     file_name = pack.part("nodes.tokens").file_name
     assert file_name("heavy rain\u3000at\u00a0night ") == "heavy_rain_at_night"
+    stays_within = pack.part("aai.files").stays_within
+    for name in ("雨" * 100, "aux", "etc.", "rain. .", "..."):
+        assert stays_within(file_name(name) + "-step500")
+    assert file_name("雨" * 100) == "雨" * 60 and file_name("etc.") == "etc" and file_name("aux") == "aux_"
 
 
 def test_someone_elses_embedding_is_not_replaced(train, run, embeddings_folder, pack):

@@ -140,6 +140,7 @@ def examples(
     """A library of sounds, each with `each` pictures of its event in any scene, and with the word that its
     phrase is to the text tower."""
     phrases = [phrase(told.event, told.intensity) for told in library]
+    words = as_word(text.embed(phrases), scale_of(text.model))
     f_a: dict[int, Tensor] = {}
     latents: dict[tuple[int, int], Tensor] = {}
     for i, told in enumerate(library):
@@ -160,8 +161,8 @@ def examples(
         encoder.name,
         (list(encoder.labels), encoder.label_vectors.float()),
         "SoundWorld",
-        digest(*(told.event for told in library), *f_a.values()),
-        {"clip_l": as_word(text.embed(phrases), scale_of(text.model))},
+        digest(*(told.event for told in library), *f_a.values(), words),
+        {"clip_l": words},
     )
 
 
