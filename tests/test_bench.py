@@ -139,6 +139,9 @@ def test_a_steps_forms_hear_and_skip_what_they_say(monkeypatch):
             job()
         return {name: 3.0 if name == "plain" else 1.5 for name in jobs}
 
+    monkeypatch.setattr("bench.align.has_bfloat16", lambda device: False)
+    assert len(form_rows(measure, "a small", model, 2)) == 4 and "in bf16" not in heard
+    monkeypatch.setattr("bench.align.has_bfloat16", lambda device: True)
     rows = form_rows(measure, "a small", model, 2)
     assert len(rows) == len(FORMS)
     # The tower and the twin in a step, then the tower alone in the next.
