@@ -148,9 +148,7 @@ def _scan(folder: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
         raise InputError(f"There is no folder of pictures '{folder}': check its name.")
     suffixes = image.suffixes()
     pictures, others = {}, []
-    for entry in files.walk(folder):
-        if not files.is_file(entry):
-            continue
+    for entry in filter(files.is_file, files.walk(folder)):
         name = Path(entry.path).relative_to(folder).as_posix()
         if os.path.splitext(entry.name)[1].lower() in suffixes:
             # It may be gone by now.

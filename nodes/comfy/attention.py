@@ -77,14 +77,18 @@ def with_words(context: Tensor, run: SamplingRun, uuids: list) -> Tensor | None:
         return None
     count, values = len(context) // len(uuids), context.clone()
     for chunk, uid in enumerate(uuids):
-        for i in range(count if uid in run.prompts else 0):
-            prompts, row = run.prompts[uid], chunk * count + i
-            token_ids = prompts[i % len(prompts)]
+        if uid not in run.prompts:
+            continue
+        prompts = run.prompts[uid]
+        own = math.lcm(*map(len, prompts))
+        # With what was put behind the prompts.
+        whole = max(own, *map(len, run.token_ids[uid]))
+        for i in range(count):
+            row, token_ids = chunk * count + i, prompts[i % len(prompts)]
             for word in words:
                 without = word.without.get(token_ids)
                 if without is None:
                     continue
-                own = math.lcm(*map(len, prompts))
                 copies = -(-own // without.cross.shape[1])
                 other = without.cross[0].to(context).repeat(copies, 1)[:own]
                 source = (without.token_ids[0] * copies)[:own]
@@ -92,8 +96,6 @@ def with_words(context: Tensor, run: SamplingRun, uuids: list) -> Tensor | None:
                 own_rows = context[row, :own]
                 scale = run.edit.plan.word_scale(word, i)
                 moved = values_at(scale, edited, source, own_rows, other) - own_rows
-                # Its prompts' least common length, or with what was put behind that.
-                whole = max(own, *map(len, run.token_ids[uid]))
                 for begin in range(0, context.shape[1] - own + 1, whole):
                     values[row, begin : begin + own] += moved
     return values

@@ -184,6 +184,9 @@ def test_beside_pictures_words_can_be_kept_near_others(model, examples, given):
     for begun, other in ((kept, 0.1), (kept, 0.0), (plain, 0.5)):
         with pytest.raises(InputError, match=f"near {begun.settings['near']}, not {other}"):
             train_adapter(AdapterRun(model, examples, replace(near, steps=21, near=other)), resume=begun)
+    for weight in (-1, float("inf")):
+        with pytest.raises(InputError, match=f"weight of {weight}"):
+            AdapterSettings(near=weight)
 
 
 @pytest.mark.parametrize("words", [
@@ -194,8 +197,6 @@ def test_words_that_are_not_the_models_are_refused(model, examples, words):
     run = AdapterRun(model, replace(examples, words=words), replace(SETTINGS, near=0.5))
     with pytest.raises(InputError, match="'clip_l' are not 6 rows of 32 numbers"):
         train_adapter(run)
-    with pytest.raises(InputError, match="weight of -1"):
-        AdapterSettings(near=-1)
 
 
 def test_every_sound_is_drawn_once_before_any_again_and_by_the_seed_alone():

@@ -75,19 +75,26 @@ def test_words_are_weighed_with_and_without_an_edit(
         weighed("0", tokens="sea")
 
 
-@pytest.mark.parametrize("added", ["", "a dog"])
-def test_a_word_is_weighed_in_all_that_core_repeats(
-    run, small, core, rain, empty, encoded, pack, monkeypatch, added
-):
-    """Core repeats a conditioning, with what Conditioning Concat adds, to the length of a longer negative
-    one's."""
+@pytest.fixture
+def moves(pack, monkeypatch):
+    """How far words' weights have moved the conditioning, each time that they did."""
     attention, seen = pack.part("nodes.comfy.attention"), []
     inner = attention.with_words
-    monkeypatch.setattr(
-        attention,
-        "with_words",
-        lambda context, *rest: (seen.append((context, inner(context, *rest))), seen[-1][1])[1],
-    )
+
+    def recorded(context, *rest):
+        worded = inner(context, *rest)
+        if worded is not None:
+            seen.append(worded - context)
+        return worded
+
+    monkeypatch.setattr(attention, "with_words", recorded)
+    return seen
+
+
+@pytest.mark.parametrize("added", ["", "a dog"])
+def test_a_word_is_weighed_in_all_that_core_repeats(run, small, core, rain, empty, encoded, moves, added):
+    """Core repeats a conditioning, with what Conditioning Concat adds, to the length of a longer negative
+    one's."""
     told = run("AAI_SoundTokenConditioning", clip=small.clip, token=rain, prompt="a city with fire under *")[
         0
     ]
@@ -101,9 +108,8 @@ def test_a_word_is_weighed_in_all_that_core_repeats(
     with torch.inference_mode():
         core.common_ksampler(model, 1, 1, 4.0, "euler", "normal", told, negative, empty(), denoise=1.0)
     whole = told[0][0].shape[1]
-    moved = [worded - context for context, worded in seen if worded is not None]
-    assert moved
-    for change in moved:
+    assert moves
+    for change in moves:
         changed = change[change.abs().amax((1, 2)) > 0]
         assert changed.shape[1] == (6 if added else 2) * length
         first, *others = changed.split(whole, 1)
@@ -113,15 +119,8 @@ def test_a_word_is_weighed_in_all_that_core_repeats(
 
 
 def test_a_word_of_an_edit_of_two_lengths_is_weighed_in_all_that_core_repeats(
-    run, small, core, edit, encoded, pack, monkeypatch
+    run, small, core, edit, encoded, moves
 ):
-    attention, seen = pack.part("nodes.comfy.attention"), []
-    inner = attention.with_words
-    monkeypatch.setattr(
-        attention,
-        "with_words",
-        lambda context, *rest: (seen.append((context, inner(context, *rest))), seen[-1][1])[1],
-    )
     model, told, latent = edit(edited_prompt="night rain " * 45 + "a city with fire under *")
     model = run("AAI_LoudnessReweight", model=model, conditioning=told, tokens="fire", reference=-23.0,
                 scale="0")[0]  # fmt: skip
@@ -129,9 +128,8 @@ def test_a_word_of_an_edit_of_two_lengths_is_weighed_in_all_that_core_repeats(
     assert 2 * negative[0][0].shape[1] == 3 * length
     with torch.inference_mode():
         core.common_ksampler(model, 1, 1, 4.0, "euler", "normal", told, negative, latent, denoise=1.0)
-    moved = [worded - context for context, worded in seen if worded is not None]
-    assert moved
-    for change in moved:
+    assert moves
+    for change in moves:
         changed = change[change.abs().amax((1, 2)) > 0]
         first, *others = changed.split(length, 1)
         assert len(others) == 2 and first.abs().max() > 0
