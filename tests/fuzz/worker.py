@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import torch
+
 from aai.errors import SCREEN, InputError, is_out_of_memory
 
 from . import actions
@@ -118,6 +120,9 @@ def _serve(connection: Connection, root: Path, box: Path, log: Path) -> None:
     limit = pages * resource.getpagesize() + HEADROOM
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # torch makes its pool of threads anew in a fork, and two threads that are the first to need it fail at
+    # it ("Invalid thread pool!").
+    torch.set_num_threads(1)
     while True:
         try:
             example = connection.recv()
