@@ -53,8 +53,8 @@ def test_without_t5_hidream_s_rows_are_no_words(tiny, pack, run, token, edit, dr
     refused = pack.part("aai.errors").InputError
     nothing = dict(windows="as set below", cross_end=0.0, self_end=0.0)
     source, silent, edited = draw(*edit(scale="0, 1", **nothing))
-    assert_close(source[None], draw(tiny.model, text("a photo of a city"), empty()))
-    assert_close(silent, source)
+    assert_close(source[None], draw(tiny.model, text("a photo of a city"), empty()), atol=1e-4, rtol=1e-4)
+    assert_close(silent, source, atol=1e-4, rtol=1e-4)
     assert (edited - source).abs().max() > 1e-3
     positive = run("AAI_SoundTokenConditioning", clip=tiny.clip, token=token, prompt="a photo of *")[0]
     with pytest.raises(refused, match="Without t5xxl .* a heat map needs"):
