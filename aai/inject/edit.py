@@ -189,8 +189,14 @@ class Edit:
         if self.silence == "literal":
             return own_rows(weights)
         # Of the same prompt nothing differs; two calls would round differently from one.
-        same = source == edited and self.source.used() == self.edited[number].used()
+        same = source == edited and self._is_source(number)
         return shared(len(edited), 1.0 if same else _loudest(weights, edited))
+
+    def _is_source(self, number: int) -> bool:
+        """Whether an edited prompt says what the source says, weights "(rain:1.3)" included, which token ids
+        do not show."""
+        edited = self.edited[number]
+        return self.source.used() == edited.used() and self.source.text.split() == edited.text.split()
 
     def _check_rows(self, token_ids: Sequence[TokenIds]) -> None:
         if len(token_ids) != self.rows:
@@ -203,7 +209,7 @@ class Edit:
         projection = index_projection(source, edited)
         own = value_weights(edited, self.scales[number])
         sound = [isinstance(piece, tuple) for piece in edited]
-        if source == edited and self.source.used() == self.edited[number].used() and set(own) == {1.0}:
+        if source == edited and self._is_source(number) and set(own) == {1.0}:
             # Nothing is edited, so nothing at all may differ; two calls would round differently from one.
             own, share = [0.0] * len(own), 0.0
         else:

@@ -156,8 +156,13 @@ def _without(conditioning: list, words: list[str], encode: bool, known: list[str
         )
     without, found, seen = {}, set(), {}
     for clip, prompt, ids in rows:
-        tokens = prompt.used()
-        if not all(map(_are_one, seen.setdefault(ids, tokens), tokens)):
+        first = seen.setdefault(ids, prompt)
+        if first.text.split() != prompt.text.split():
+            raise InputError(
+                f"'{first.text}' and '{prompt.text}' differ in their weights alone, beside which no other "
+                "word is weighed: give these words their weight in Loudness Reweight too."
+            )
+        if not all(map(_are_one, first.used(), prompt.used())):
             raise InputError(
                 "The pictures of a film have words of different sounds, beside which no other word is "
                 "weighed: take Loudness Reweight off, or set Prompt To Prompt Edit's chunk to 1."

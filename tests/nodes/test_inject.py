@@ -85,6 +85,18 @@ def test_the_same_text_twice_is_the_source_and_more_than_77_words_are_read(
     assert_same(pair[:1], sampled(small.model, encoded("a city"), empty()))
 
 
+@pytest.mark.parametrize("silence", ["full", "literal"])
+def test_an_edit_of_weights_alone_changes_the_picture(edit, sampled, silence, assert_same):
+    """Token ids are those of the source, and weights are in none of them."""
+    given = dict(source_prompt="a city under *", silence=silence)
+    model, positive, latent = edit(**given, edited_prompt="a city under (*:1.6)")
+    pair = sampled(model, positive, latent)
+    assert (pair[1] - pair[0]).abs().max() > 1e-3
+    model, positive, latent = edit(**given, edited_prompt=" a  city under *")
+    pair = sampled(model, positive, latent)
+    assert_same(pair[1:], pair[:1])
+
+
 def test_what_does_not_belong_together_is_refused(pack, run, small, edit, encoded, sampled, rain, empty):
     InputError = pack.part("aai.errors").InputError
     model, positive, latent = edit()

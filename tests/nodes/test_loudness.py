@@ -71,8 +71,12 @@ def test_words_are_weighed_with_and_without_an_edit(
     found = sampled(weighed("0", model=model, conditioning=positive), positive, latent)
     assert_same(found[:1], pair[:1])
     assert (found[1] - pair[1]).abs().max() > 1e-4
-    with pytest.raises(pack.part("aai.errors").InputError, match="nor the word 'sea'"):
+    InputError = pack.part("aai.errors").InputError
+    with pytest.raises(InputError, match="nor the word 'sea'"):
         weighed("0", tokens="sea")
+    model, positive, _ = edit(edited_prompt=f"{prompt}\na city with fire under (*:1.4)")
+    with pytest.raises(InputError, match="differ in their weights alone"):
+        weighed("0", model=model, conditioning=positive)
 
 
 @pytest.fixture
