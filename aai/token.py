@@ -172,6 +172,12 @@ class SoundToken:
         lines += [f"cos(e, f_a) in {k}: {v:.2f}" for k, v in self.cosine().items()]
         return "\n".join(map(encodable, lines))
 
+    def fitted(self, f_a: Tensor) -> Tensor:
+        """A sound as the adapter has learned to take it: of length one, where the token's own is. Older
+        encoders normalised every sound, and some still do."""
+        of_length_one = self.f_a is not None and abs(float(self.f_a.norm()) - 1) < 1e-3
+        return F.normalize(f_a, dim=-1) if of_length_one else f_a
+
     def with_sound(
         self, f_a: Tensor, loudness: float | None = None, provenance: Mapping[str, str] | None = None
     ) -> SoundToken:
@@ -186,9 +192,7 @@ class SoundToken:
                 f"'{self.name}' is a plain embedding without an adapter: only a token trained from a "
                 "sound can take another."
             )
-        if self.f_a is not None and abs(float(self.f_a.norm()) - 1) < 1e-3:
-            # Older encoders normalised every sound, and some still do: the adapter fits that length.
-            f_a = F.normalize(f_a, dim=-1)
+        f_a = self.fitted(f_a)
         vectors = {
             k: word_vectors(self.entering(k, f_a.to(v)), self.scale[k], v) for k, v in self.f_adapter.items()
         }

@@ -49,10 +49,11 @@ class TokenTrainer:
         name: str,
         resume: SoundToken | None = None,
     ):
-        self.model, self.f_a, self.latents, self.settings, self.name = model, f_a, latents, settings, name
-        self.translation = dict(translation)
         if resume is not None:
             check_resumable(resume, model)
+            f_a = resume.fitted(f_a)
+        self.model, self.f_a, self.latents, self.settings, self.name = model, f_a, latents, settings, name
+        self.translation = dict(translation)
         generator = torch.Generator().manual_seed(settings.seed % 2**63)
         self.sounds: dict[str, Tensor] = {}
         self.scale: dict[str, float | None] = {}
@@ -80,14 +81,14 @@ class TokenTrainer:
         if resume is not None:
             self._resume(resume)
         self.best = self._current()
-        if resume is not None and settings.validate and resume.measured:
-            self._resume_best(resume)
         self.prompts = [Prompt(text, (self.token(None, {}),)) for text in settings.templates]
         check_prompts(self.prompts, settings.template)
         # A generator of its own, so that templates change no other draw.
         self.choices = torch.Generator().manual_seed((settings.seed + 1) % 2**63)
         for _ in range(self.resumed_at):
             self._draw()
+        if resume is not None and settings.validate and resume.measured:
+            self._resume_best(resume)
 
     @property
     def steps(self) -> int:
@@ -116,14 +117,17 @@ class TokenTrainer:
             return False
         return self.measured_at < 0 or self.steps % every == 0 or self.steps == self.settings.steps
 
-    @torch.no_grad()
     def validate(self) -> float:
         """The loss of the token so far on fixed noise and timesteps."""
+        return self._validated(self._current())
+
+    @torch.no_grad()
+    def _validated(self, f_adapter: Mapping[str, Tensor]) -> float:
         count, seed = VALIDATED, (self.settings.seed + 2) % 2**63
         noise = torch.randn(count, *self.latents.shape[1:], generator=torch.Generator().manual_seed(seed))
         t = at((torch.arange(count) + 0.5) / count)
         rows = torch.arange(count) % len(self.latents)
-        adapters = {k: v.to(self.model.device) for k, v in self._current().items()}
+        adapters = {k: v.to(self.model.device) for k, v in f_adapter.items()}
         cond = self._encode(self.prompts[0], adapters)
         total = 0.0
         for part in torch.arange(count).split(self._chunk()):
@@ -286,8 +290,7 @@ class TokenTrainer:
                 }
         done = token.provenance.get("steps", "0")
         self.resumed_at = int(done) if done.isdecimal() else 0
-        if self.resumed_at:
-            self._check_sound(token)
+        self._check_sound(token)
         if self.resumed_at >= self.settings.steps:
             raise InputError(
                 f"The token '{token.name}' has {self.resumed_at} steps behind it already: ask for more than "
@@ -316,7 +319,8 @@ class TokenTrainer:
     def _resume_best(self, token: SoundToken) -> None:
         for key, best in self.best.items():
             best.copy_(token.momentum[f"{key} best"])
-        self.best_loss = token.measured["best"]
+        # Measured anew: with other pictures, another seed or template its loss is another.
+        self.best_loss = self._validated(self.best)
         self.measured_at, self.waited = int(token.measured["step"]), int(token.measured["waited"])
 
 

@@ -192,10 +192,22 @@ def test_a_stopped_run_goes_on_with_what_it_measured(model, f_a, images, tmp_pat
     # The best are those of step 2, and after three measurements more it ends.
     assert min(whole.validations, key=lambda row: row[1])[0] == 2 and len(whole.losses) == 8
     held = stopped_after(steps, model, f_a, images, settings, tmp_path / "x.safetensors")
+    # As if measured on other pictures, where nothing here comes near it.
+    held = replace(held, measured={**held.measured, "best": 0.0})
     rest = train_token(model, f_a, images, settings, "x", resume=held)
     assert torch.equal(rest.token.vectors["clip_l"], whole.token.vectors["clip_l"])
     assert rest.losses == whole.losses[steps:]
     assert rest.validations == [row for row in whole.validations if row[0] >= steps]
+
+
+def test_a_raw_token_of_a_sound_of_length_one_goes_on_with_it(model, f_a, images):
+    settings = TrainSettings(steps=2, scale="raw")
+    older = train_token(model, f_a / f_a.norm(), images, settings, "x").token
+    more = replace(settings, steps=4)
+    rest = train_token(model, 9 * f_a / f_a.norm(), images, more, "x", resume=older).token
+    assert_close(rest.f_a, older.f_a)
+    same = train_token(model, older.f_a, images, more, "x", resume=older).token
+    assert_close(rest.vectors["clip_l"], same.vectors["clip_l"])
 
 
 def test_a_token_without_measurements_goes_on(model, f_a, images, tmp_path):

@@ -238,6 +238,10 @@ def test_a_training_starts_from_an_instant_token(adapter, model, examples, image
         model, examples.f_a[0], images[:1], replace(settings, steps=1, rate=1e-9), resume=token
     )
     assert_close(held.token.f_adapter["clip_l"], token.f_adapter["clip_l"], atol=1e-6, rtol=1e-5)
+    with pytest.raises(InputError, match="another sound"):
+        train_token(model, examples.f_a[1], images[:1], settings, resume=token)
+    with pytest.raises(InputError, match="scale 'vocabulary'"):
+        train_token(model, examples.f_a[0], images[:1], replace(settings, scale="raw"), resume=token)
 
 
 def test_a_file_holds_it_all(adapter, examples, tmp_path):
