@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..data.clips import Clip
 from ..distributed import ALONE, Distributed
-from ..encoders.base import SoundEncoder
+from ..encoders.base import Inaudible, SoundEncoder, audible_loudness
 from ..encoders.fingerprint import digest, encoder_fingerprint
-from ..errors import InputError
+from ..errors import InputError, logger
 from ..picture.model import PictureModel
 from ..prompt import Prompt
 from ..token import SoundToken
@@ -22,6 +22,8 @@ from .sampling import picture_rows
 from .trainer import check_prompts
 from .universal import SoundAdapter
 from .universal_settings import AdapterSettings
+
+log = logger(__name__)
 
 TOGETHER = 8
 """Sounds or pictures that are encoded together."""
@@ -98,9 +100,10 @@ def from_clips(
     """Clips through the frozen towers, as far as this process's steps after those of `resume` draw them: each
     sound's embedding, and its pictures' middle squares of `size` pixels (the model's own) as latents.
 
-    `callback(done, total)` may raise to stop. Raises InputError for a file that cannot be read and, before
-    any is encoded, for a library that no adapter can learn from, a training prompt without a place for the
-    sound, and a `resume` whose training does not go on with these.
+    `callback(done, total)` may raise to stop. Raises InputError for a file that cannot be read, for sounds
+    without anything to hear (`audible_loudness`) and, before any is encoded, for a library that no adapter
+    can learn from, a training prompt without a place for the sound, and a `resume` whose training does not go
+    on with these.
     """
     labels, pictures = [clip.label for clip in clips], [len(clip.pictures) for clip in clips]
     check(labels, pictures, f"'{name}'" if name else "The library")
@@ -126,10 +129,22 @@ def from_clips(
         if callback:
             callback(len(f_a) + len(latents), total)
 
+    inaudible = []
     for begin in range(0, len(sounds), TOGETHER):
         part = sounds[begin : begin + TOGETHER]
-        f_a |= dict(zip(part, encoder.embed([clips[i].load_sound() for i in part]).float().cpu()))
+        heard = [clips[i].load_sound() for i in part]
+        for i, sound in zip(part, heard):
+            try:
+                audible_loudness(sound, clips[i].id)
+            except Inaudible as error:
+                inaudible.append(error)
+        f_a |= dict(zip(part, encoder.embed(heard).float().cpu()))
         tick()
+    if inaudible:
+        # All are told at once, or each would stop a training of its own.
+        for error in inaudible[1:]:
+            log.warning("%s", error)
+        raise inaudible[0]
     for begin in range(0, len(wanted), TOGETHER):
         part = wanted[begin : begin + TOGETHER]
         images = torch.stack([clips[i].load_picture(j, side) for i, j in part])

@@ -11,8 +11,11 @@ import torch
 from aai.adapt.examples import check, draws, from_clips
 from aai.adapt.universal_settings import AdapterSettings
 from aai.adapt.universal_train import AdapterRun, train_adapter
+from aai.audio import Sound
+from aai.audio import save as save_sound
 from aai.data.clips import File, scan
 from aai.distributed import Distributed
+from aai.encoders.base import Inaudible
 from aai.encoders.cavmae import CAVMAE, CAVMAEConfig
 from aai.encoders.cavmae_encoder import CAVMAEEncoder
 from aai.errors import InputError
@@ -89,6 +92,17 @@ def test_what_needs_no_encoding_is_told_before_it(clips, ear, model):
     ):
         with pytest.raises(InputError, match=says):
             from_clips(gone, ear, model, replace(SETTINGS, **{"steps": 5, **changes}), size, resume=state)
+
+
+def test_sounds_without_anything_to_hear_are_named(clips, ear, model, tmp_path, caplog):
+    silent, short = tmp_path / "silent.wav", tmp_path / "short.wav"
+    save_sound(Sound(torch.zeros(1, 16000), 16000), silent)
+    save_sound(Sound(torch.randn(1, 800) * 0.1, 16000), short)
+    mixed = [replace(clips[0], id="a", sound=File(silent)), replace(clips[1], id="b", sound=File(short))]
+    with pytest.raises(Inaudible) as raised:
+        from_clips([*mixed, *clips[2:]], ear, model, SETTINGS, 16)
+    told = f"{raised.value} {caplog.text}"
+    assert "'a' is silent" in told and "'b' lasts 0.05 s" in told
 
 
 def test_without_pictures_only_sounds_are_encoded(clips, ear, model):
