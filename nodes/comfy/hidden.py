@@ -88,12 +88,12 @@ def _share_pooled(named: dict, without: Conditioning, part: Hidden, row: int, at
 
 def _replaced(context: Tensor, token_ids: TokenIds, without: Conditioning, left: bool) -> Tensor:
     """A row's context [L, d] with another prompt in the place of its own. What stands behind that, as
-    Conditioning Concat puts it there, stands behind the other."""
+    Conditioning Concat puts it there, keeps its place: those that a shorter prompt leaves are masked."""
     made = _fitted(without.cross, without, context[None], left)[0]
-    own = without.cross.shape[1]
-    behind = context[len(token_ids) :][: len(made) - own]
     if not left:
-        made[own : own + len(behind)] = behind
+        begin = max(without.cross.shape[1], len(token_ids))
+        behind = context[len(token_ids) :][: len(made) - begin]
+        made[begin : begin + len(behind)] = behind
     return made
 
 

@@ -143,6 +143,11 @@ def test_rows_beside_a_batch(pack):
     assert named["attention_mask"][3].tolist() == [1, 1, 1, 0] and named["attention_mask"].sum() == 19
     assert made["input"][0] is None and len(made["input"][1]) == 5 and named["fps"] == 5
     assert given["attention_mask"].shape == (3, 4)
+    # What Conditioning Concat has put behind the prompt keeps its place.
+    behind = torch.zeros(3, 6, 2)
+    behind[:, 4:] = 7
+    _, _, _, context, _, _ = hidden.with_rows(x[:3], t[:3], None, behind, None, {}, [part])
+    assert context[3, :, 0].tolist() == [1, 1, 1, 0, 7, 7]
     long = {ids: conditioning(torch.ones(1, 5, 2), token_ids=((1, 6, 2, 3, 4),))}
     part = hidden.Hidden(0, [0], (ids,), words.WordScale(("x",), (0.5,), long), plan)
     with pytest.raises(pack.part("aai.errors").InputError, match="more pieces than with them"):
