@@ -101,7 +101,9 @@ def sample_flow_edit(
     generator = torch.Generator().manual_seed(seed % 2**63)
     if begun is not None:
         generator.set_state(begun.noise)
-    noise = (torch.randn(latent.shape, generator=generator).to(latent) for _ in part)
+    # As core's noise_scaling: HiDream-O1's noise is eight times as large as its latents.
+    size = getattr(guider.inner_model.model_sampling, "noise_scale", 1.0)
+    noise = (size * torch.randn(latent.shape, generator=generator).to(latent) for _ in part)
 
     def note(step: int, steps: int, edited: Tensor, denoised: Tensor) -> None:
         if callback is not None:

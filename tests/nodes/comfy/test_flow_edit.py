@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -119,6 +121,24 @@ def test_two_samplers_in_a_row_edit_as_one(flow, edit, encode, stage):
             both = stage(other, half, 4, 8, noise=False, seed=seed)["samples"]
             assert_close(both, whole, atol=1e-5, rtol=1e-4)
     assert (whole - flow.latents[:1]).abs().max() > 1e-2
+
+
+def test_the_noise_is_as_large_as_the_models(pack, flow, encode, edit, sample, monkeypatch):
+    """HiDream-O1's is eight times as large as its latents, and ComfyUI has a node for any other model's."""
+    inside, seen = pack.part("nodes.comfy.flow_edit"), []
+
+    def recorded(source, sigmas, velocities, noise, **named):
+        seen.append(torch.stack(list(noise)))
+        return source
+
+    monkeypatch.setattr(inside, "flow_edit", recorded)
+    model, _ = edit(encode("a city"))
+    loud, sampling = model.clone(), copy.copy(model.get_model_object("model_sampling"))
+    sampling.noise_scale = 8.0
+    loud.add_object_patch("model_sampling", sampling)
+    for made in (model, loud):
+        sample(made, encode("a city under rain"), encode(""))
+    assert_close(seen[1], 8 * seen[0])
 
 
 def test_a_second_sampler_without_the_first_s_edit_is_refused(pack, flow, edit, encode, stage):
