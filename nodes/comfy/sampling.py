@@ -75,6 +75,7 @@ def _pairs(executor, edit: EditRun, guider, sigmas, extra_args, callback, noise,
             "The source and its edited pictures have noise of their own: sample the latent that came from "
             "Prompt To Prompt Edit; after VAE Encode, put LatentBatchSeedBehavior (fixed) before KSampler."
         )
+    _check_hints(guider, len(noise), rows)
     if type(extra_args["model_options"]["transformer_options"].get("easycache")).__name__ == LAZY_CACHE:
         raise InputError(
             "LazyCache chooses by the whole batch which steps it skips, so a source would change with its "
@@ -99,7 +100,7 @@ def _pairs(executor, edit: EditRun, guider, sigmas, extra_args, callback, noise,
             "its edited picture: choose another sampler."
         )
     # A later stage of several adds no noise: it resumes from the latents of the stage before.
-    if noise.any():
+    if noise.any() and sigmas[0] > 0:
         sigma = float(sigmas[0])
         # What core's noise_scaling multiplies the noise by.
         amount = (1 + sigma**2) ** 0.5 if sampler.max_denoise(guider, sigmas) else sigma
@@ -118,6 +119,26 @@ def _pairs(executor, edit: EditRun, guider, sigmas, extra_args, callback, noise,
             return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
     finally:
         sampler.extra_options = before
+
+
+def _check_hints(guider, count: int, rows: int) -> None:
+    """Raises InputError where core, which gives a batch of pictures (a ControlNet's, references) to the
+    latents in turn, would give an edited picture another than its source."""
+    for cond in (cond for conds in guider.conds.values() for cond in conds or ()):
+        batches = list(cond.get("reference_latents") or ())
+        control = cond.get("control")
+        while control is not None:
+            batches.append(getattr(control, "cond_hint_original", None))
+            control = getattr(control, "previous_controlnet", None)
+        for batch in batches:
+            if not isinstance(batch, torch.Tensor) or len(batch) < 2:
+                continue
+            turns = [i % len(batch) for i in range(count)]
+            if not all(torch.equal(batch[turns[i]], batch[turns[i - i % rows]]) for i in range(count)):
+                raise InputError(
+                    f"A ControlNet or a reference has {len(batch)} pictures, which the source and its edited "
+                    "pictures would take in turn: connect one, and edit photographs one after another."
+                )
 
 
 def guided_to_source(executor, x, timestep, model_options={}, seed=None):

@@ -191,7 +191,7 @@ def test_a_second_area_is_left_alone(family):
     assert_same(pair[:1], family.sampled(family.model, family.encoded("a city") + area, empty()))
 
 
-def test_a_controlnet_steers_both(family):
+def test_a_controlnet_steers_both(family, pack):
     import comfy.cldm.cldm
     import comfy.controlnet
     import comfy.ops
@@ -216,3 +216,8 @@ def test_a_controlnet_steers_both(family):
     assert_same(pair[:1], alone)
     assert_other(alone, family.sampled(family.model, family.encoded("a city"), empty()))
     assert_other(pair[1:], pair[:1])
+    hint = hint.repeat(2, 1, 1, 1)
+    assert_same(family.sampled(model, steered(positive), latent), pair)
+    hint[1] = 0
+    with pytest.raises(pack.part("aai.errors").InputError, match="has 2 pictures, which the source"):
+        family.sampled(model, steered(positive), latent)

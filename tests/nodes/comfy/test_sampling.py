@@ -70,6 +70,23 @@ def test_an_edit_with_no_step_left_is_what_it_was(core, edit, encoded, sampler):
     torch.testing.assert_close(left.cpu(), drawn)
 
 
+def test_an_inverted_picture_with_no_step_left_is_what_it_was(core, run, small, edit, encoded):
+    """Whatever noise there is: none of it fits at sigma 0."""
+    from comfy.samplers import CFGGuider
+
+    picture = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(5))
+    inverted = run("AAI_InvertImage", model=small.model, clip=small.clip, vae=small.vae, image=picture,
+                   prompt="a city", steps=4, null_text=False, guidance=4.0)[0]  # fmt: skip
+    model, positive, latent = edit(latent=inverted)
+    noise = torch.randn_like(latent["samples"][:1]).expand_as(latent["samples"])
+    with torch.inference_mode():
+        guider = CFGGuider(model)
+        guider.set_conds(positive, encoded(""))
+        euler = core.comfy.samplers.sampler_object("euler")
+        left = guider.sample(noise, latent["samples"], euler, torch.zeros(1), seed=SEED)
+    torch.testing.assert_close(left.cpu(), latent["samples"])
+
+
 def test_dpm_adaptive_is_refused(pack, edit, sampled):
     model, positive, latent = edit()
     with pytest.raises(pack.part("aai.errors").InputError, match="dpm_adaptive chooses its steps"):
