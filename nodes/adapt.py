@@ -95,8 +95,7 @@ class TrainSoundToken(Node):
                     default=0.0,
                     min=0.0,
                     max=0.9999,
-                    step=0.01,
-                    round=0.0001,
+                    step=0.0001,
                     tooltip="The share that a moving average of the token keeps at each step; 0 takes the "
                     "last step's token.",
                 ),

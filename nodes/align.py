@@ -62,8 +62,7 @@ class AlignAudioEncoder(Node):
                     default=0.00005,
                     min=0.0000001,
                     max=0.1,
-                    step=0.00001,
-                    round=0.0000001,
+                    step=0.0000001,
                     tooltip="AdamW's learning rate.",
                 ),
                 io.Float.Input(
@@ -95,8 +94,7 @@ class AlignAudioEncoder(Node):
                     default=0.05,
                     min=0.001,
                     max=0.5,
-                    step=0.005,
-                    round=0.001,
+                    step=0.001,
                     tooltip="The temperature that divides similarities.",
                 ),
                 io.Combo.Input(

@@ -49,7 +49,7 @@ class SoundTimeline(Node):
                     default=8.0,
                     min=0.1,
                     max=60.0,
-                    step=0.5,
+                    step=0.001,
                     tooltip="Frames a second; each is a picture to draw, so 4 to 12 do for a first try. "
                     "For a video model, the video's own.",
                 ),

@@ -11,8 +11,7 @@ def rate_input(default: float):
         default=default,
         min=0.000001,
         max=1.0,
-        step=0.0001,
-        round=0.000001,
+        step=0.000001,
         tooltip="Adam's learning rate.",
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 IDS = {
     "AAI_LoadSoundWorld", "AAI_LoadAudio", "AAI_LoadSoundEncoder", "AAI_EncodeSound",
     "AAI_RetrieveReferenceImages", "AAI_TrainSoundToken", "AAI_RebindSoundToken", "AAI_SaveSoundToken",
@@ -35,6 +37,23 @@ def test_every_input_and_output_has_a_tooltip_and_every_node_a_description(pack)
         assert schema.category == "AAI Sound Tokens", node_id
         for slot in [*(schema.inputs or []), *(schema.outputs or [])]:
             assert slot.tooltip, f"{node_id}.{slot.id}"
+
+
+def test_a_number_is_as_fine_as_it_is_typed(pack):
+    """ComfyUI's front end rounds what is typed to its step's digits, whatever `round` says."""
+    for node_id, node in pack.nodes.items():
+        for slot in node.GET_SCHEMA().inputs or []:
+            if slot.io_type != "FLOAT" or slot.step is None:
+                continue
+            assert getattr(slot, "round", None) is None, f"{node_id}.{slot.id}"
+            for value in (slot.min, slot.max, slot.default):
+                digits = max(0, -math.floor(math.log10(slot.step)))
+                assert value is None or round(value, digits) == value, f"{node_id}.{slot.id}"
+    steps = {(n, i.id): i.step for n, node in pack.nodes.items() for i in node.GET_SCHEMA().inputs or []
+             if i.io_type == "FLOAT"}  # fmt: skip
+    assert steps["AAI_TrainSoundToken", "rate"] <= 1e-6 and steps["AAI_AlignAudioEncoder", "rate"] <= 1e-7
+    assert steps["AAI_TrainSoundToken", "average"] <= 1e-4
+    assert steps["AAI_SoundTimeline", "frame_rate"] <= 1e-3
 
 
 def test_slots_have_ids_of_their_own(pack):
