@@ -8,7 +8,6 @@ from pathlib import Path
 import folder_paths
 
 from ..aai.errors import InputError, sentence
-from ..aai.files import is_dir
 from . import folders
 
 KIND, WHAT = "audio_encoders", "a sound encoder"
@@ -59,13 +58,10 @@ def missing(name: str) -> str:
     )
 
 
-def stamp(name: str) -> int | None:
-    """When a file or folder last changed."""
+def stamp(name: str) -> str | None:
+    """A digest of a file, or of a folder's files; None where there is none."""
     path = find(name)
-    if path is None:
-        return None
-    inside = path.iterdir() if is_dir(path) else [path]
-    return max((p.stat().st_mtime_ns for p in inside), default=None)
+    return None if path is None else folders.stamp(path)
 
 
 def check_name(name: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import folder_paths
 
 from ..aai.errors import InputError, sentence
-from ..aai.files import stays_within
+from ..aai.files import is_dir, is_file, stays_within
 
 
 def input_folders() -> list[str]:
@@ -55,6 +55,14 @@ def digest(listing: Iterable) -> str:
     """A list of a folder's files for fingerprint_inputs. ComfyUI writes what that returns into every picture
     that the graph saves: no name of a file belongs there."""
     return hashlib.sha256(repr(list(listing)).encode()).hexdigest()
+
+
+def stamp(path: Path) -> str:
+    """A digest of a file, or of the files directly in a folder: of their names, sizes and times. The newest
+    time alone misses a file that was exchanged for an older one."""
+    inside = sorted(path.iterdir()) if is_dir(path) else [path]
+    stats = [(one.name, one.stat()) for one in inside if is_file(one)]
+    return digest((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
 ADAPTERS = "sound_adapters"

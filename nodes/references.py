@@ -90,7 +90,8 @@ class RetrieveReferenceImages(Node):
 
     @classmethod
     def fingerprint_inputs(cls, library, k, clip_model=NONE, own_clip="", **links):
-        return [library, k, clip_model, own_clip, _stamp(library)]
+        clip = _clip_models().get(clip_model)
+        return [library, k, clip_model, clip and folders.stamp(clip), own_clip, _stamp(library)]
 
     @classmethod
     def execute(cls, embedding, sound_encoder, library, k, clip_model=NONE, own_clip="") -> io.NodeOutput:
