@@ -85,7 +85,10 @@ class LoudnessReweight(Node):
                     "and set Sound Timeline's gain."
                 )
             injection = films.loudness_of(model, conditioning, timeline, names, adapter)
-            return io.NodeOutput(patch.attach(model, injection), float(timeline.scale[0]))
+            # Sound Timeline shows its scales; those of a run without one are gone.
+            return io.NodeOutput(
+                patch.attach(model, injection), float(timeline.scale[0]), ui={"loudness": []}
+            )
         if adapter is not None:
             raise InputError(
                 "An adapter makes the word of each moment of a timeline: connect Sound Timeline's, or take "

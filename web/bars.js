@@ -36,7 +36,13 @@ export function loudness(root) {
     const list = element("ol", { class: "aai-bars" });
     root.append(line, list, element("p", { class: "aai-hint" }, t("Run, and the loudness and its scale stand here.")));
     return ({ loudness }) => {
-        if (!loudness?.length) return;
+        if (!loudness) return;
+        root.classList.toggle("aai-filled", loudness.length > 0);
+        if (!loudness.length) {
+            line.textContent = "";
+            list.replaceChildren();
+            return;
+        }
         const [{ loudness: lufs, reference, scales }] = loudness;
         if (lufs === null || lufs === undefined) line.textContent = t("scale as typed");
         else if (lufs <= -70) line.textContent = t("silent: scale 0");
@@ -46,6 +52,5 @@ export function loudness(root) {
         }
         const name = (i) => (scales.length > 1 ? t("picture {number}", { number: i + 1 }) : t("scale"));
         list.replaceChildren(...scales.map((scale, i) => bar(name(i), scale / 2, `× ${scale.toFixed(2)}`, { mark: 0.5 })));
-        root.classList.add("aai-filled");
     };
 }
