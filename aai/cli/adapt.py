@@ -253,12 +253,12 @@ def _settings(options: argparse.Namespace) -> AdapterSettings:
 def _clips(options: argparse.Namespace, notify) -> list[Clip]:
     """What to learn from. Raises InputError for a folder of which some sounds only have pictures."""
     from ..adapt.examples import check
-    from ..data.clips import scan, train_split
+    from ..data.clips import scan, splits_of, train_split
 
     scanned = scan(options.data, options.split, pictures=False)
     clips = train_split(scanned)
     if len(clips) < len(scanned):
-        notify(f"training on the {len(clips)} clips of the split 'train'; --split takes another")
+        notify(f"training on the {len(clips)} clips of the split {splits_of(clips)}; --split takes another")
     check([clip.label for clip in clips], [len(clip.pictures) for clip in clips], f"'{options.data}'")
     if not clips[0].pictures:
         notify("no pictures: the words are learned from the labels alone")

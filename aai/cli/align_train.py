@@ -200,13 +200,13 @@ def _train(options: argparse.Namespace, distributed: Distributed) -> None:
 def _data(options: argparse.Namespace, notify: Callable[[str], None]) -> AlignData:
     """What to train on and what to measure on."""
     from ..align.pipeline import AlignData, hold_out
-    from ..data.clips import scan, train_split
+    from ..data.clips import scan, splits_of, train_split
     from ..soundworld.outside import examples
 
     scanned = scan(options.data, options.split)
     clips = train_split(scanned)
     if len(clips) < len(scanned):
-        notify(f"training on the {len(clips)} clips of the split 'train'; --split takes another")
+        notify(f"training on the {len(clips)} clips of the split {splits_of(clips)}; --split takes another")
     if not 0 <= options.held_out < 1:
         raise InputError(f"A share of {options.held_out:g} cannot be held out: take 0 or more, and below 1.")
     train, held_out = hold_out(clips, options.held_out, options.seed)

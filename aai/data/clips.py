@@ -13,7 +13,7 @@ import os
 import stat
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -24,7 +24,7 @@ from ..audio import SUFFIXES
 from ..errors import InputError, first_line
 from ..files import is_dir, is_file
 from .class_folders import PICTURES, class_folders, pictures_by_sound
-from .names import check_alike, label_of, split_of
+from .names import MEASURED, check_alike, label_of, split_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,10 +147,23 @@ def scan(folder: str | os.PathLike, split: str | None = None, *, pictures: bool 
 
 
 def train_split(clips: list[Clip]) -> list[Clip]:
-    """The clips of the split "train" where there are other splits too, else all."""
-    if {"train"} < {clip.split for clip in clips}:
+    """What to train on of clips of several splits: those of "train"; where there is none, those of no split
+    that an evaluation takes (MEASURED, of which test and eval before the others)."""
+    splits = {clip.split for clip in clips}
+    if len(splits) < 2:
+        return clips
+    if "train" in splits:
         return [clip for clip in clips if clip.split == "train"]
+    measured = [name for name in MEASURED if name in splits]
+    for left_out in ({*measured[:1], "test", "eval"}, set(measured[:1])):
+        if kept := [clip for clip in clips if clip.split not in left_out]:
+            return kept
     return clips
+
+
+def splits_of(clips: Iterable[Clip]) -> str:
+    """The names of clips' splits for a sentence: "'dev'"; "none" for clips in no split's folder."""
+    return ", ".join(sorted({f"'{clip.split}'" if clip.split else "none" for clip in clips}))
 
 
 def _classes(folder: Path, needed: bool) -> Iterator[Clip]:

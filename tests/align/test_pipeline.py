@@ -25,7 +25,7 @@ from aai.align.pipeline import (
 )
 from aai.align.settings import AlignSettings
 from aai.audio import save
-from aai.data.clips import Clip, File, scan, train_split
+from aai.data.clips import Clip, File, scan, splits_of, train_split
 from aai.errors import InputError
 
 
@@ -300,4 +300,15 @@ def test_the_train_split_is_chosen_where_there_are_others(folder):
     train = [replace(clip, split="train") for clip in clips[::2]]
     assert train_split(clips) == clips and train_split(train) == train
     assert train_split([*train, *(replace(clip, split="test") for clip in clips[1::2])]) == train
+    # What `aai eval` would measure on is not trained on, whatever the sets call their splits.
+    for splits, trained in (
+        (("dev", "eval"), "dev"),
+        (("", "test"), ""),
+        (("val", "test"), "val"),
+        (("test", "eval"), "eval"),
+        (("fold1", "fold2"), None),
+    ):
+        mixed = [replace(clip, split=splits[i % 2]) for i, clip in enumerate(clips)]
+        assert train_split(mixed) == [c for c in mixed if trained in (None, c.split)]
+    assert splits_of(train) == "'train'" and splits_of(clips) == "none"
     assert hold_out(clips, 0) == (clips, [])
