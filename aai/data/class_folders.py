@@ -14,7 +14,7 @@ from .. import image
 from ..audio import SUFFIXES
 from ..errors import InputError
 from ..files import is_dir, is_file
-from .names import FOLD, SPLITS, label_of
+from .names import FOLD, SPLITS, label_of, natural
 
 PICTURES = image.suffixes()
 
@@ -36,8 +36,10 @@ class ClassFolder:
 
     @property
     def pictures(self) -> list[Path]:
-        """The picture files directly in it, by name; where it has none, those of the folder above."""
-        return _files(self.path, PICTURES) or (_files(self.above, PICTURES) if self.above else [])
+        """The picture files directly in it, by name, frame_10 after frame_9, so that a clip's lie in order of
+        time; where it has none, those of the folder above."""
+        own = _files(self.path, PICTURES) or (_files(self.above, PICTURES) if self.above else [])
+        return sorted(own, key=lambda path: natural(path.name))
 
 
 def class_folders(folder: Path) -> list[ClassFolder]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ..audio import SUFFIXES
 from ..files import walk
 from .class_folders import PICTURES
+from .names import natural
 
 CUT = re.compile(r"(.+)_(\d{6})$")
 SPAN = re.compile(r"(.+)_(\d+)_(\d+)$")
@@ -176,10 +177,10 @@ def source_files(source: Path) -> tuple[list[SourceFile], list[SourceFile]]:
     found = [(os.path.dirname(entry.path), entry.name) for entry in walk(source)]
     places = {folder: os.path.relpath(folder, source) for folder, _ in found}
     order = {
-        folder: [_natural(part) for part in place.split(os.sep) if part != "."]
+        folder: [natural(part) for part in place.split(os.sep) if part != "."]
         for folder, place in places.items()
     }
-    for folder, name in sorted(found, key=lambda file: (order[file[0]], _natural(file[1]))):
+    for folder, name in sorted(found, key=lambda file: (order[file[0]], natural(file[1]))):
         place = unicodedata.normalize("NFC", places[folder]).replace("\\", "/")
         above = tuple(part for part in place.split("/") if part != ".")
         # Archives made on Windows may leave folders in the names.
@@ -190,8 +191,3 @@ def source_files(source: Path) -> tuple[list[SourceFile], list[SourceFile]]:
             file = SourceFile(os.path.join(folder, name), (*above, *within), stem, kind)
             (media if kind in SUFFIXES else pictures).append(file)
     return media, pictures
-
-
-def _natural(name: str) -> list:
-    """frame_10 comes after frame_9."""
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name)]

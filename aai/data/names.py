@@ -21,6 +21,11 @@ def label_of(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).replace("_", " ").split())
 
 
+def natural(name: str) -> list:
+    """A key to sort names by: frame_10 comes after frame_9."""
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name)]
+
+
 def split_of(text: str) -> str:
     """A split's name, whatever its case; another word than those of SPLITS stays as it is."""
     text = text.strip()

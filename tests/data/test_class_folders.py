@@ -87,6 +87,13 @@ def test_folders_within_a_class_belong_to_it(tmp_path, lay):
     assert [clip.pictures[0].path.parent.name for clip in clips] == ["rain", "rain", "evening", "wind"]
 
 
+def test_a_clips_pictures_lie_in_order_of_time(tmp_path, lay):
+    lay(tmp_path, "dog/7.wav", "rain/1.wav", "rain/1.jpg", *(f"dog/7_{i}.jpg" for i in range(12)))
+    dog = scan(tmp_path)[0]
+    assert [file.path.stem for file in dog.pictures] == [f"7_{i}" for i in range(12)]
+    assert dog.pictures[dog.middle].path.stem == "7_6"
+
+
 @pytest.mark.parametrize("above", ["", "train/"])
 def test_a_folder_without_sounds_whose_folders_have_some_is_told(tmp_path, lay, above):
     lay(tmp_path, *(f"{above}{name}/1.{e}" for name in ("rain", "animals/dog") for e in ("wav", "jpg")))
