@@ -83,19 +83,23 @@ def retrieval_tables(
     labels: Tensor,
     seed: int = 0,
     pictures: Tensor | None = None,
+    kept: tuple[Tensor, Tensor] | None = None,
 ) -> list[dict]:
     """Table 1's protocol, both directions: N sounds [N, D], P pictures [P, D], label vectors [L, D].
 
     `pictures` [N] is the number of each clip's picture, where clips share some; without it, every clip has
     its own, in order. A picture is in the gallery once however many clips have it: the right picture for a
     sound is its own clip's, the right sound for a picture any clip that has it. The right text is a sound's
-    label, among all labels; the right sound for a label is any clip of it. One dict for each of SUBSETS that
-    differs: the first that takes all clips is "all", and the last.
+    label, among all labels; the right sound for a label is any clip of it. Where some of M clips are not
+    measured, `kept` is all their labels [M] and the numbers [N] of those that are: subsets are then drawn
+    from all of them, so that encoders that can measure others are compared on the same. One dict for each of
+    SUBSETS that differs: the first that takes all clips is "all", and the last.
     """
     pictures = torch.arange(len(labels)) if pictures is None else pictures
+    every, own_numbers = (labels, torch.arange(len(labels))) if kept is None else kept
     tables = []
     for name, count in SUBSETS.items():
-        rows = per_class(labels, count, seed)
+        rows = torch.isin(own_numbers, per_class(every, count, seed)).nonzero()[:, 0]
         whole = len(rows) == len(labels)
         sounds, numbers = f_a[rows], labels[rows]
         table = {

@@ -133,7 +133,9 @@ def retrieval(options: argparse.Namespace) -> None:
         kept = torch.tensor(heard.rows)[whole]
         left_out = max(left_out, len(clips) - len(kept))
         truth = torch.tensor(numbers)[kept]
-        tables = retrieval_tables(heard.features[whole], f_v, f_t, truth, options.seed, own[kept])
+        # Every encoder hears the same clips, and only those that see may miss some of them.
+        among = torch.tensor(numbers)[heard.rows], whole.nonzero()[:, 0]
+        tables = retrieval_tables(heard.features[whole], f_v, f_t, truth, options.seed, own[kept], among)
         rows.append({"encoder": name, "subsets": tables})
         for table in tables:
             for direction in (direction for direction in DIRECTIONS if direction in table):

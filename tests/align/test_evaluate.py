@@ -74,6 +74,22 @@ def test_pictures_of_ones_own_are_measured_as_ever():
     assert tables == retrieval_tables(f_a, f_v, None, labels, pictures=torch.arange(21))
 
 
+def test_subsets_are_the_same_clips_whatever_cannot_be_measured():
+    labels = torch.arange(3).repeat_interleave(20)
+    f_a = torch.eye(60)
+    whole = torch.arange(60)
+    kept = whole[whole != 7]
+    (first, _, _), (second, _, _) = (
+        retrieval_tables(f_a[rows], f_a[rows], None, labels[rows], kept=(labels, rows))
+        for rows in (whole, kept)
+    )
+    drawn = per_class(labels, 5)
+    assert first["clips"] == 15 and second["clips"] == 15 - int(7 in drawn)
+    assert retrieval_tables(f_a, f_a, None, labels, kept=(labels, whole)) == retrieval_tables(
+        f_a, f_a, None, labels
+    )
+
+
 def test_a_long_clip_is_measured_in_parts():
     """An hour of sound is hundreds of windows, too many for one pass."""
     sizes = []
