@@ -66,6 +66,12 @@ def pictures(options: argparse.Namespace) -> None:
         for name, space in spaces.items()
         if space.words is None
     ]
+    notes += [
+        f"AIC by {name} asks for '{space.template.format('...')}'; SonicDiffusion's takes the bare name, and "
+        "CLIP ViT-L/14 for AIC and IIS, so that its figures are not comparable with these to the letter."
+        for name, space in spaces.items()
+        if space.score
+    ]
     for folder, (by_sound, strangers) in drawn.items():
         with progress(str(folder), len(by_sound), options.json) as tick:
             figures = measure(by_sound, scorers, tick)
@@ -74,12 +80,11 @@ def pictures(options: argparse.Namespace) -> None:
             {"pictures": str(folder), "count": count, "sounds": len(by_sound), "strangers": strangers}
         )
         rows[-1]["figures"] = {
-            name: {"value": f.value, "interval": [*f.interval], "sounds": f.sounds}
+            name: {"value": f.value, "interval": f.interval and [*f.interval], "sounds": f.sounds}
             for name, f in figures.items()
         }
         for name, figure in figures.items():
-            low, high = figure.interval
-            between = f"{100 * low:.1f} to {100 * high:.1f}"
+            between = " to ".join(f"{100 * end:.1f}" for end in figure.interval or ())
             size = f"{count} pictures of {figure.sounds} sounds"
             lines.append((str(folder), name, f"{100 * figure.value:.2f}", between, size))
         if strangers:

@@ -114,8 +114,9 @@ def clip_of(sound: str) -> str:
     return stem if any(letter.isdigit() for letter in stem) else ""
 
 
-def is_own(picture: str, sound: str) -> bool:
-    """Whether a picture (its path within the library) belongs to the clip that a sound is of.
+def is_own(picture: str, sound: str, folder: str = "") -> bool:
+    """Whether a picture (its path within the library) belongs to the clip that a sound is of. Where clips of
+    several classes have its name, `folder`, that of its class, is to be among the picture's.
 
     It does where it is called like the sound: `7.jpg` for `7.wav`. Where the sound's name has a digit in it,
     as a clip's id has, so do its frames (`7_03.jpg`, `7-03.jpg`) and all that lies in a folder of that name
@@ -126,6 +127,8 @@ def is_own(picture: str, sound: str) -> bool:
     if not clip:
         return False
     path = PurePosixPath(picture.casefold())
+    if folder and folder.casefold() not in path.parts[:-1]:
+        return False
     if path.stem == clip:
         return True
     if not any(letter.isdigit() for letter in clip):

@@ -70,6 +70,14 @@ def run(
         }
 
     results = collect(setting, Results(folder, metadata), seeds, CONDITIONS, pictures, tick)
+    measures = [measure for scorer in setting.scorers for measure in scorer.measures]
+    of_sound = {measure.name for measure in measures if measure.of_sound}
+    results = [
+        replace(one, values={name: v for name, v in one.values.items() if name not in of_sound})
+        if one.condition in (MATE, STRANGER)
+        else one
+        for one in results
+    ]
     return report(
         setting,
         folder,

@@ -19,20 +19,20 @@ from torch import Tensor
 from .. import audio, image
 from ..errors import InputError
 from ..library.index import scan
-from ..library.retrieval import load_pictures
-from ..metrics import student
+from ..metrics import Share, student
 from .scores import Space, share_below
 from .setting import sounds_of_classes
 
-SIZE, BATCH = 224, 32
+BATCH = 4
+"""Pictures that are in memory together."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A measure's mean over `sounds`, from 0 to 1, and its 95 % interval."""
+    """A measure's mean over `sounds`, from 0 to 1, and its 95 % interval; None of a single sound."""
 
     value: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     sounds: int
 
 
@@ -135,13 +135,14 @@ class DrawnScores:
         if frames is not None:
             by_sound, _ = pictures_by_sound(frames, heard)
             paths = {i: own[len(own) // 2] for i, own in by_sound.items()}
-            self.frames = torch.cat([space.images(load_pictures([path], SIZE)) for path in paths.values()])
+            self.frames = torch.cat([space.images(image.load(path)[None]) for path in paths.values()])
             self.owner = torch.tensor(list(paths))
 
-    def score(self, sound: int, pictures: Tensor) -> dict[str, list[float]]:
-        """{measure: a value for each of the pictures [N, 3, H, W] of a sound}; one that has nothing to go by
-        is left out."""
-        seen, values = self.space.images(pictures), {}
+    def score(self, sound: int, pictures: Sequence[Tensor]) -> dict[str, list[float]]:
+        """{measure: a value for each of the pictures [3, H, W] of a sound, of any sizes}; one that has
+        nothing to go by is left out."""
+        # One by one, so that each goes to the judge's own size in one step, whatever that is.
+        seen, values = torch.cat([self.space.images(picture[None]) for picture in pictures]), {}
         if self.sounds is not None and len(self.sounds) > 1:
             others = torch.cat([self.sounds[:sound], self.sounds[sound + 1 :]])
             values["AIS"] = share_below(seen, self.sounds[sound], others)
@@ -164,7 +165,7 @@ def measure(
     for done, (sound, paths) in enumerate(drawn.items(), 1):
         values: dict[str, list[float]] = {}
         for begin in range(0, len(paths), BATCH):
-            pictures = torch.stack([image.load(path, SIZE) for path in paths[begin : begin + BATCH]])
+            pictures = [image.load(path) for path in paths[begin : begin + BATCH]]
             for space, scorer in scorers.items():
                 for name, more in scorer.score(sound, pictures).items():
                     values.setdefault(f"{name} ({space})", []).extend(more)
@@ -176,5 +177,11 @@ def measure(
 
 
 def _figure(means: Sequence[float]) -> Figure:
+    count, value = len(means), sum(means) / len(means)
+    if count < 2:
+        return Figure(value, None, count)
+    if set(means) in ({0.0}, {1.0}):
+        # Where all are alike, Student's interval has no width.
+        return Figure(value, Share(round(sum(means)), count).interval, count)
     low, high = student(means)
-    return Figure(sum(means) / len(means), (max(low, 0.0), min(high, 1.0)), len(means))
+    return Figure(value, (max(low, 0.0), min(high, 1.0)), count)

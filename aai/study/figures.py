@@ -18,8 +18,8 @@ from .setting import Setting
 ABOUT = (
     "Differences are of the same sound and seed. Their 95 % intervals are over the sounds, each the mean of "
     "its seeds, or over the seeds where there is one sound; *better* or *worse* where the interval lies "
-    "wholly on that side. The intervals of shares are over the pictures, which share sounds and trainings: "
-    "they say how sure a share is for these, not for others."
+    "wholly on that side. So are the intervals of means; those of shares are over the pictures, which share "
+    "sounds and trainings: they say how sure a share is for these, not for others."
 )
 AGREEING = 6
 """So many differences that are all alike decide what their interval, of no width, cannot: by a sign test."""
@@ -62,12 +62,18 @@ def counted(setting: Setting, seeds: int) -> str:
 
 
 def figure(results: Sequence[Result], condition: str, measure: Measure) -> Figure | None:
-    """Wilson's interval for a share; for other means Student's over the results, whose pictures share a
-    training. None where the condition was not measured."""
-    own = [result.values for result in results if result.condition == condition]
-    groups = [values[measure.name] for values in own if measure.name in values]
+    """Wilson's interval for a share; for other means Student's over the sounds, whose seeds share an
+    embedding, or over the seeds of a single sound, whose pictures share a training. None where the condition
+    was not measured."""
+    own = [one for one in results if one.condition == condition and measure.name in one.values]
+    groups = [one.values[measure.name] for one in own]
     if not groups:
         return None
+    by_sound: dict[str, list[float]] = {}
+    for one in own:
+        by_sound.setdefault(one.subject, []).extend(one.values[measure.name])
+    if len(by_sound) > 1:
+        groups = list(by_sound.values())
     values = [value for group in groups for value in group]
     if measure.yes_or_no:
         share = Share(round(sum(values)), len(values))

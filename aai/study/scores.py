@@ -3,7 +3,8 @@
 In a space (method.md's "Measuring", after SonicDiffusion): AIS is the share of other sounds that are less
 similar to a picture than its own sound; AIC whether the nearest class in words is the sound's; IIS the share
 of library pictures of other clips that are less similar to the picture than the sound's true frame; CLIP
-score 100 times the cosine of picture and words.
+score 100 times the cosine of picture and words. SonicDiffusion takes CLIP ViT-L/14 for AIC and IIS, ViT-B/32
+for AIS alone, and a class's bare name; here one CLIP is the judge of all, of "a photo of" the class.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of a picture, from 0 to `most`: its name, what it says, whether more is better, and whether it
-    is a yes or no (then its mean is a share)."""
+    """A figure of a picture, from 0 to `most`: its name, what it says, whether more is better, whether it is
+    a yes or no (then its mean is a share), and whether it asks how much a picture is like the subject's very
+    sound, which says nothing of a picture that is drawn from another."""
 
     name: str
     text: str
     more_is_better: bool = True
     yes_or_no: bool = False
     most: float = 1.0
+    of_sound: bool = False
 
 
 class Scorer(Protocol):
@@ -53,7 +56,9 @@ class Oracle:
 
     measures = (
         Measure("event", "the oracle names the sound's event", yes_or_no=True),
-        Measure("strength off", "how far the event's strength is from the sound's (0 to 1)", False),
+        Measure(
+            "strength off", "how far the event's strength is from the sound's (0 to 1)", False, of_sound=True
+        ),
     )
 
     def __init__(self, network: OracleNetwork):
@@ -108,13 +113,15 @@ class Likeness:
         if framed and len(library):
             self.library = space.images(library)
             names = names or [""] * len(library)
-            self.foreign_pictures = {s.label: _mask(not is_own(n, s.name) for n in names) for s in framed}
+            self.foreign_pictures = {
+                s.label: _mask(not is_own(n, s.name, s.folder) for n in names) for s in framed
+            }
             self.frames = {s.label: space.images(s.frame[None])[0] for s in framed}
         if space.words is not None:
             self.words = space.words([space.template.format(name) for name in classes])
         about = f" ({suffix})"
         rows = (
-            (self.own, Measure(f"AIS{about}", "other sounds that are less like the picture")),
+            (self.own, Measure(f"AIS{about}", "other sounds that are less like the picture", of_sound=True)),
             (
                 self.words is not None,
                 Measure(f"AIC{about}", "the picture's class is the sound's", True, True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,17 +124,19 @@ def folder_setting(
     spaces = {"own encoder": encoder_space(encoder, list(files))} if encoder.sees else {}
     if clip:
         spaces[Path(clip).name] = clip_space(clip, wav2clip)
-    subjects = []
+    subjects, stems = [], Counter(path.stem.casefold() for paths in files.values() for path in paths)
     for label in classes or files:
         first, *others = files[label]
         heard = encode_sound(encoder, audio.load(first), first.name)
         mate = encode_sound(encoder, audio.load(others[0]), others[0].name).f_a if others else None
-        subjects.append(
-            Subject(label, first.name, audio.load(first), heard.f_a, mate, _frame(library, first.name))
-        )
+        folder = first.parent.name if stems[first.stem.casefold()] > 1 else ""
+        frame = _frame(library, first.name, folder)
+        subjects.append(Subject(label, first.name, audio.load(first), heard.f_a, mate, frame, folder=folder))
 
     def nearest(subject: Subject, k: int, skip: int = 0) -> Tensor:
-        chosen = references(subject.f_a, library, k + skip, subject.name)[skip:]
+        own = {library.folder / name for name in _own(library, subject.name, subject.folder)}
+        found = references(subject.f_a, library, k + skip + len(own))
+        chosen = [one for one in found if one.path not in own][skip : skip + k]
         if len(chosen) < k:
             raise InputError(
                 f"The library '{pictures}' holds {len(library.names)} pictures, too few for {k + skip} "
@@ -172,6 +175,10 @@ def sounds_of_classes(folder: str | os.PathLike) -> dict[str, list[Path]]:
     return by_class
 
 
-def _frame(library: Library, sound: str) -> Tensor | None:
-    own = [name for name in library.names if is_own(name, sound)]
+def _own(library: Library, sound: str, folder: str) -> list[str]:
+    return [name for name in library.names if is_own(name, sound, folder)]
+
+
+def _frame(library: Library, sound: str, folder: str) -> Tensor | None:
+    own = _own(library, sound, folder)
     return image.load(library.folder / own[len(own) // 2], 224) if own else None

@@ -11,9 +11,10 @@ from .. import audio
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A sound of a study: its class in words, which no other has; its name, which another class's may share
-    (`dog/1.wav`, `rain/1.wav`); f_a [d]; f_a of another sound of its class, where there is one; its own frame
-    [3, H, W], where there is one; and on SoundWorld how strong the event is."""
+    """A sound of a study: its class in words, which no other has; its name; f_a [d]; f_a of another sound of
+    its class, where there is one; its own frame [3, H, W], where there is one; on SoundWorld how strong the
+    event is; and its class's folder, where another class has a sound of its name (`dog/1.wav`, `rain/1.wav`),
+    else ""."""
 
     label: str
     name: str
@@ -22,3 +23,4 @@ class Subject:
     mate: Tensor | None = None
     frame: Tensor | None = None
     intensity: float | None = None
+    folder: str = ""

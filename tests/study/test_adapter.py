@@ -17,6 +17,9 @@ from aai.study.setting import folder_setting
 def test_the_adapter_study_takes_every_part_away(setting, tmp_path, brief):
     report = adapter.run(setting, tmp_path, seeds=1, count=1, k=2, settings=brief)
     assert {row["condition"] for row in report["figures"]} == set(adapter.CONDITIONS)
+    # Pictures of another sound are not asked how like the subject's they are.
+    heard = {row["condition"] for row in report["figures"] if row["measure"].startswith("AIS")}
+    assert heard == set(adapter.CONDITIONS) - {adapter.MATE, adapter.STRANGER}
     assert [row["better"] for row in report["comparisons"]].count(adapter.MATE)
     assert (tmp_path / "report.md").is_file()
     with Image.open(tmp_path / "sheet.png") as sheet:
@@ -34,6 +37,7 @@ def test_sounds_of_two_classes_may_have_one_name(folders, encoder, picture_model
         shutil.copy(folders / "sounds" / name / f"{name}1.wav", tmp_path / "sounds" / name / "1.wav")
     made = folder_setting(picture_model, encoder, tmp_path / "sounds", folders / "pictures")
     made = replace(made, sampling_steps=2)
+    assert [subject.frame for subject in made.subjects] == [None, None]
     adapter.run(made, tmp_path / "out", seeds=1, count=1, k=2, settings=brief)
     cells = tmp_path / "out" / "cells"
     notes = [json.loads(path.read_text(encoding="utf-8")) for path in cells.glob("*-*.json")]

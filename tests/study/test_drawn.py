@@ -135,5 +135,11 @@ def test_figures_are_means_over_sounds_by_hand(world):
     low, high = figures["AIC (x)"].interval
     # Of two sounds it is wider than what a share can be.
     assert (low, high) == (0, 1)
+    # One sound alone has no interval over sounds; where all of several are alike, Student's has no width.
+    alone = measure({0: drawn[0]}, {"x": DrawnScores(space(), heard)})
+    assert alone["AIC (x)"].interval is None
+    draw("drawn/dog/1_2.png", "red")
+    low, high = measure(drawn, {"x": DrawnScores(space(), heard)})["AIC (x)"].interval
+    assert (round(low, 2), high) == (0.34, 1)
     without = measure(drawn, {"x": DrawnScores(space(), heard)})
     assert set(without) == {"AIS (x)", "AIC (x)"}

@@ -21,6 +21,14 @@ def test_intervals_end_where_the_measure_does():
     assert (found.value, found.low, found.high) == (0.25, 0.0, 1.0)
 
 
+def test_means_have_an_interval_over_sounds():
+    values = {"rain": 0.2, "dog": 0.4, "fire": 0.6}
+    alike = [Result("a", s, i, torch.zeros(0), {"off": [v, v]}) for s, v in values.items() for i in range(3)]
+    found = figure(alike, "a", ERROR)
+    low, high = student([0.2, 0.4, 0.6])
+    assert (found.low, found.high, found.count) == (max(low, 0), pytest.approx(high), 18)
+
+
 def test_shares_have_wilsons_interval():
     found = figure(cells("a", (1, 1), (1, 0)), "a", SHARE)
     assert (found.value, found.count) == (0.75, 4)

@@ -28,6 +28,23 @@ def test_other_sounds_and_other_pictures_are_other_data(setting, encoder, folder
     assert len({setting.data, heard, data()}) == 3
 
 
+def test_sounds_of_one_name_have_their_own_classs_frames(setting, encoder, folders, tmp_path):
+    for name, colour in (("rain", "blue"), ("dog", "red")):
+        (tmp_path / "sounds" / name).mkdir(parents=True)
+        shutil.copy(folders / "sounds" / name / f"{name}1.wav", tmp_path / "sounds" / name / "1.wav")
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), colour).save(tmp_path / "pictures" / name / "1.png")
+        Image.new("RGB", (8, 8), "green").save(tmp_path / "pictures" / name / "2.png")
+    made = folder_setting(setting.model, encoder, tmp_path / "sounds", tmp_path / "pictures")
+    dog, rain = made.subjects
+    assert dog.frame[0].mean() == 1 and rain.frame[2].mean() == 1 and rain.frame[0].mean() == 0
+    # The other class's picture of that name may be a reference.
+    shown = made.references(rain, 3, 0).mean((2, 3))
+    assert (shown[:, 0] == 1).sum() == 1 and not (shown[:, 2] == 1).any()
+    with pytest.raises(InputError, match="too few"):
+        made.references(rain, 4, 0)
+
+
 def test_own_folders_are_read(setting, folders, encoder):
     assert [s.label for s in setting.subjects] == ["dog", "rain"]
     dog, rain = setting.subjects
