@@ -31,7 +31,7 @@ class FlowEdit(Node):
                     max=30.0,
                     step=0.1,
                     tooltip="The guidance of the source's prompt, lower than KSampler's cfg: 3.5 beside 13.5 "
-                    "(SD3.5). 1 where guidance is distilled (Flux): put Flux Guidance behind each prompt, "
+                    "(SD3.5). 1 where guidance is distilled (Flux): put FluxGuidance behind each prompt, "
                     "1.5 and 5.5.",
                 ),
                 io.Float.Input(

@@ -56,8 +56,8 @@ DRAWN = (
 )
 BLENDED = Rule(
     ("--blend-start", "--blend-threshold"),
-    "The whole picture may change",
-    needs=("--blend", "--blend-changes", "--mask"),
+    "They are for words and changes",
+    needs=("--blend", "--blend-changes"),
 )
 TOGETHER = {
     "token": MADE,

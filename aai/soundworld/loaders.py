@@ -35,8 +35,8 @@ def weights_file(name: str, folder: Path = WEIGHTS) -> Path:
     path = folder / f"{name}.safetensors"
     if not path.is_file():
         raise InputError(
-            f"SoundWorld's weights are missing ({path}): fetch the project whole, or make them with "
-            "`python -m aai.soundworld.build`."
+            f"SoundWorld's weights are missing ({path}): fetch the project whole, or make them in a "
+            "clone with `python -m aai.soundworld.build --export`."
         )
     return path
 
