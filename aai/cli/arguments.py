@@ -56,7 +56,7 @@ DRAWN = (
 )
 BLENDED = Rule(
     ("--blend-start", "--blend-threshold"),
-    "They are for words and changes",
+    "Nothing is blended by words or changes",
     needs=("--blend", "--blend-changes"),
 )
 TOGETHER = {

@@ -99,7 +99,7 @@ INVERT = ("invert", "nowhere.png", "--prompt", "a", "-o", "no.safetensors")
             (
                 command,
                 (option, "0.5"),
-                f"{option} does nothing: give --blend, --blend-changes or --mask too",
+                f"{option} does nothing: give --blend or --blend-changes too",
             )
             for command in ((*EDIT, "--source", "a"), FILM)
             for option in ("--blend-start", "--blend-threshold")
@@ -125,7 +125,7 @@ def test_what_does_nothing_with_the_other_options_is_told_first(aai, command, gi
         (TOKEN, ("--start", "0", "--refs", "x", "--clip", "x", "--patience", "2", "--validate", "3")),
         (TOKEN, ("--instant", "--adapter", "x", "--name", "x", "--encoder", "x", "--licence", "x")),
         (GENERATE, ("--sound", "x", "--rho", "0", "--scale", "loudness", "--reference", "-20")),
-        (EDIT, ("--picture", "x", "--null-text", "--guidance", "3", "--mask", "x", "--blend-start", "0")),
+        (EDIT, ("--picture", "x", "--null-text", "--guidance", "3", "--blend", "*", "--blend-start", "0")),
         (FILM, ("--adapter", "x", "--reference", "-20", "--blend", "*", "--blend-threshold", "0")),
         (INVERT, ("--guidance", "5", "--null-text")),
     ],
