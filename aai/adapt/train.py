@@ -130,6 +130,7 @@ def _train(
     result: Callable[[], TrainResult],
 ) -> str:
     """All steps; returns a sentence where they ended early, else ""."""
+    trainer.measure_best()
     while True:
         step, last = trainer.steps, trainer.steps == settings.steps
         if trainer.is_due():

@@ -81,14 +81,14 @@ class TokenTrainer:
         if resume is not None:
             self._resume(resume)
         self.best = self._current()
+        if resume is not None and settings.validate and resume.measured:
+            self._resume_best(resume)
         self.prompts = [Prompt(text, (self.token(None, {}),)) for text in settings.templates]
         check_prompts(self.prompts, settings.template)
         # A generator of its own, so that templates change no other draw.
         self.choices = torch.Generator().manual_seed((settings.seed + 1) % 2**63)
         for _ in range(self.resumed_at):
             self._draw()
-        if resume is not None and settings.validate and resume.measured:
-            self._resume_best(resume)
 
     @property
     def steps(self) -> int:
@@ -109,6 +109,12 @@ class TokenTrainer:
                 self.average[key].lerp_(value_now.detach(), 1 - keep)
             self.project(self.average)
         return value
+
+    def measure_best(self) -> None:
+        """Measures the best that a resumed training has brought anew: with other pictures, another seed or
+        template its loss is another."""
+        if self.measured_at >= 0:
+            self.best_loss = self._validated(self.best)
 
     def is_due(self) -> bool:
         """Whether a validation is due: before the first step, every so many steps, and after the last."""
@@ -319,8 +325,7 @@ class TokenTrainer:
     def _resume_best(self, token: SoundToken) -> None:
         for key, best in self.best.items():
             best.copy_(token.momentum[f"{key} best"])
-        # Measured anew: with other pictures, another seed or template its loss is another.
-        self.best_loss = self._validated(self.best)
+        self.best_loss = token.measured["best"]
         self.measured_at, self.waited = int(token.measured["step"]), int(token.measured["waited"])
 
 
