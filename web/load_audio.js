@@ -91,6 +91,10 @@ function addWaveform(node, name) {
             widget.callback?.(value, app.canvas, node);
         }
         node.graph?.setDirtyCanvas(true, true);
+    }, () => {
+        // An undo step: the change tracker waits for a mouseup, which a drag of a handle does not give.
+        app.canvas.emitBeforeChange?.();
+        app.canvas.emitAfterChange?.();
     });
     WAVEFORMS.set(node, view);
     const follow = () => view.choose(Number(find("start")?.value ?? 0), Number(find("length")?.value ?? 0));

@@ -15,8 +15,8 @@ const format = (seconds) => `${seconds.toFixed(1)} s`;
 let playing;
 
 /** {root, load(url), choose(start, length), tell(text), stop()}; choose's length 0 takes all to the end, as on the node.
- * changed(start, length) is called when the user has moved a handle. */
-export function waveform(changed) {
+ * changed(start, length) is called when the user has moved a handle, settled() when a drag or double click is over. */
+export function waveform(changed, settled) {
     let duration = 0;
     let chosen = { start: 0, length: 0 };
     let loading;
@@ -109,9 +109,18 @@ export function waveform(changed) {
         if (!own) move(dragged, at);
     });
     track.addEventListener("pointermove", (event) => dragged && move(dragged, seconds(event)));
-    track.addEventListener("pointerup", () => { dragged = undefined; });
-    track.addEventListener("pointercancel", () => { dragged = undefined; });
-    track.addEventListener("dblclick", () => duration && (move("start", 0), move("end", duration)));
+    for (const over of ["pointerup", "pointercancel"]) {
+        track.addEventListener(over, () => {
+            if (dragged) settled();
+            dragged = undefined;
+        });
+    }
+    track.addEventListener("dblclick", () => {
+        if (!duration) return;
+        move("start", 0);
+        move("end", duration);
+        settled();
+    });
     for (const name of ["start", "end"]) {
         handles[name].addEventListener("keydown", (event) => {
             const by = { ArrowLeft: -STEP, ArrowRight: STEP, ArrowDown: -STEP, ArrowUp: STEP, PageDown: -1, PageUp: 1 };

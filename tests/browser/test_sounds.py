@@ -173,6 +173,21 @@ def test_a_sound_is_uploaded_trimmed_and_played(tab, renderer, rooster, server):
     assert page.complaints == []
 
 
+def test_undo_takes_a_dragged_handle_back(tab, renderer):
+    page = loaded(tab, renderer)
+    parts = [part(page)]
+    drag(page, "end", 0.6)
+    parts.append(part(page))
+    drag(page, "start", 0.2)
+    parts.append(part(page))
+    page.page.locator(".aai-handle.aai-end").dblclick()
+    assert part(page) == (0, 0) and len(set(parts)) == 3
+    for before in reversed(parts):
+        page.command("Comfy.Undo")
+        assert part(page) == before
+    assert page.complaints == []
+
+
 @pytest.mark.parametrize("source", ["button", "drop"])
 def test_a_videos_sound_is_a_sound(tab, server, film, source):
     page = loaded(tab, "canvas")
