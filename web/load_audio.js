@@ -2,7 +2,7 @@
 // button and drop target look for; core's own nodes keep theirs.
 import { app } from "../../scripts/app.js";
 import { t } from "./language.js";
-import { addView, element } from "./view.js";
+import { addView, element, fileUrl } from "./view.js";
 import { waveform } from "./waveform.js";
 
 const ENDINGS = `
@@ -16,6 +16,12 @@ const endingOf = (file) => file.name.split(".").at(-1).toLowerCase();
 const isOurs = (file) => /^(audio|video)\//.test(file.type) || ENDINGS.includes(endingOf(file));
 const asAudio = (file) =>
     (file.type.startsWith("audio/") ? file : new File([file], file.name, { type: `audio/${endingOf(file)}` }));
+
+/** The address of a file of the input folder, which may stand in a folder there. */
+function addressOf(file) {
+    const parts = (file ?? "").split("/");
+    return fileUrl({ filename: parts.pop(), subfolder: parts.join("/"), type: "input" });
+}
 
 app.registerExtension({
     name: "aaisoundtokens.LoadAudio",
@@ -97,9 +103,20 @@ function addWaveform(node, name) {
         app.canvas.emitAfterChange?.();
     });
     WAVEFORMS.set(node, view);
-    const follow = () => view.choose(Number(find("start")?.value ?? 0), Number(find("length")?.value ?? 0));
+    let loaded; // the file's name
+    const load = (url) => {
+        loaded = find("audio")?.value;
+        follow();
+        view.load(url);
+    };
+    const follow = () => {
+        view.choose(Number(find("start")?.value ?? 0), Number(find("length")?.value ?? 0));
+        // Older front ends set no address on a pasted node.
+        const file = find("audio")?.value;
+        if (file !== loaded) load(addressOf(file));
+    };
     // The upload button sets the address here, as it would on core's player.
-    Object.defineProperty(view.root, "src", { set: (url) => { follow(); view.load(url); } });
+    Object.defineProperty(view.root, "src", { set: load });
     const widget = addView(node, name, view.root, { height: 104 });
     // Typed numbers, undo and loaded workflows: each of them draws the canvas or sets the values.
     widget.options.onDraw = follow;

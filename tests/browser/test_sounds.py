@@ -188,6 +188,32 @@ def test_undo_takes_a_dragged_handle_back(tab, renderer):
     assert page.complaints == []
 
 
+def test_a_file_that_nobody_announces_is_loaded(tab, server):
+    (server.input / "mine").mkdir(exist_ok=True)
+    audio.save(synthesize("rain", 0.8, seed=5, seconds=3), server.input / "mine" / "a rain.wav")
+    page = loaded(tab, "canvas")
+    page.page.evaluate(
+        """() => {
+            const node = app.graph._nodes.find((n) => n.type === "AAI_LoadAudio");
+            node.widgets[0].value = "mine/a rain.wav";
+            app.graph.setDirtyCanvas(true, true);
+        }"""
+    )
+    drawn = page.page.get_by_text("0.0 s to 3.0 s, 3.0 s of 3.0 s")
+    drawn.wait_for()
+    page.page.evaluate(
+        """() => {
+            const node = app.graph._nodes.find((n) => n.type === "AAI_LoadAudio");
+            app.canvas.copyToClipboard([node]);
+            app.graph.remove(node);
+            app.canvas.pasteFromClipboard();
+        }"""
+    )
+    drawn.wait_for()
+    assert page.complaints == []
+    shutil.rmtree(server.input / "mine")
+
+
 @pytest.mark.parametrize("source", ["button", "drop"])
 def test_a_videos_sound_is_a_sound(tab, server, film, source):
     page = loaded(tab, "canvas")
