@@ -103,16 +103,20 @@ function addWaveform(node, name) {
         app.canvas.emitAfterChange?.();
     });
     WAVEFORMS.set(node, view);
-    let loaded; // the file's name
+    const isLinked = (wanted) => (node.inputs?.find((input) => input.widget?.name === wanted)?.link ?? null) !== null;
+    const named = () => (isLinked("audio") ? null : find("audio")?.value);
+    let loaded; // the file's name; null for a link, whose value is known only in a run
     const load = (url) => {
-        loaded = find("audio")?.value;
+        loaded = named();
         follow();
-        view.load(url);
+        view.load(loaded === null ? "" : url);
+        if (loaded === null) view.tell(t("The sound comes by a link."));
     };
     const follow = () => {
         view.choose(Number(find("start")?.value ?? 0), Number(find("length")?.value ?? 0));
+        view.lock([isLinked("start") && "start", isLinked("length") && "end"]);
         // Older front ends set no address on a pasted node.
-        const file = find("audio")?.value;
+        const file = named();
         if (file !== loaded) load(addressOf(file));
     };
     // The upload button sets the address here, as it would on core's player.
@@ -129,6 +133,11 @@ function addWaveform(node, name) {
             return result;
         };
     }
+    const linked = node.onConnectionsChange;
+    node.onConnectionsChange = function (...rest) {
+        linked?.apply(this, rest);
+        follow();
+    };
     const removed = node.onRemoved;
     node.onRemoved = function (...rest) {
         view.load("");

@@ -14,11 +14,13 @@ const round = (seconds) => Math.round(seconds / STEP) * STEP;
 const format = (seconds) => `${seconds.toFixed(1)} s`;
 let playing;
 
-/** {root, load(url), choose(start, length), tell(text), stop()}; choose's length 0 takes all to the end, as on the node.
+/** {root, load(url), choose(start, length), lock(handles), tell(text), stop()}; choose's length 0 takes all to the end, as
+ * on the node. A handle of lock's, "start" or "end", stays where it is.
  * changed(start, length) is called when the user has moved a handle, settled() when a drag or double click is over. */
 export function waveform(changed, settled) {
     let duration = 0;
     let chosen = { start: 0, length: 0 };
+    let locked = [];
     let loading;
     const audio = new Audio();
     audio.preload = "none";
@@ -79,12 +81,15 @@ export function waveform(changed, settled) {
     }
 
     function move(name, seconds) {
+        if (locked.includes(name)) return;
         stop();
         // The part never becomes nothing: the handles keep a step apart.
         if (name === "start") {
-            const last = end();
+            // The length stays where a link gives it, and where it is all to the end.
+            const keeps = locked.includes("end") || chosen.length === 0;
+            const last = keeps ? duration : end();
             const start = Math.max(0, Math.min(round(seconds), round(last - STEP)));
-            chosen = { start, length: chosen.length > 0 ? round(last - start) : 0 };
+            chosen = { start, length: keeps ? chosen.length : round(last - start) };
         } else {
             const last = Math.max(seconds, chosen.start + STEP);
             chosen = { start: chosen.start, length: last >= duration - STEP / 2 ? 0 : round(last - chosen.start) };
@@ -103,7 +108,9 @@ export function waveform(changed, settled) {
         event.preventDefault();
         const at = seconds(event);
         const own = Object.keys(handles).find((name) => handles[name] === event.target);
-        dragged = own ?? (Math.abs(at - chosen.start) <= Math.abs(at - end()) ? "start" : "end");
+        const nearest = own ?? (Math.abs(at - chosen.start) <= Math.abs(at - end()) ? "start" : "end");
+        if (locked.includes(nearest)) return;
+        dragged = nearest;
         track.setPointerCapture(event.pointerId);
         handles[dragged].focus({ preventScroll: true });
         if (!own) move(dragged, at);
@@ -207,6 +214,10 @@ export function waveform(changed, settled) {
             if (start === chosen.start && length === chosen.length) return;
             chosen = { start, length };
             draw();
+        },
+        lock(names) {
+            locked = names;
+            for (const name of ["start", "end"]) handles[name].setAttribute("aria-disabled", names.includes(name));
         },
     };
 }

@@ -214,6 +214,37 @@ def test_a_file_that_nobody_announces_is_loaded(tab, server):
     shutil.rmtree(server.input / "mine")
 
 
+def test_what_comes_by_a_link_is_not_chosen_on_the_node(tab, renderer):
+    page = loaded(tab, renderer)
+
+    def link(name: str) -> None:
+        page.page.evaluate(
+            """(name) => {
+                const node = app.graph._nodes.find((n) => n.type === "AAI_LoadAudio");
+                const into = node.inputs.findIndex((i) => i.widget?.name === name);
+                const source = LiteGraph.createNode("PrimitiveNode");
+                app.graph.add(source);
+                source.connect(0, node, into);
+            }""",
+            name,
+        )
+        page.page.wait_for_timeout(300)
+
+    drag(page, "end", 0.6)
+    chosen = part(page)
+    link("length")
+    drag(page, "end", 0.9)
+    assert part(page) == chosen
+    drag(page, "start", 0.2)
+    assert part(page) == (pytest.approx(1.0, abs=0.15), chosen[1])
+    page.shot("linked")
+    link("audio")
+    page.page.get_by_text("The sound comes by a link.").wait_for()
+    page.page.evaluate("app.graph._nodes.find((n) => n.type === 'AAI_LoadAudio').disconnectInput('audio')")
+    page.page.locator(".aai-waveform:not(.aai-empty)").wait_for()
+    assert page.complaints == []
+
+
 @pytest.mark.parametrize("source", ["button", "drop"])
 def test_a_videos_sound_is_a_sound(tab, server, film, source):
     page = loaded(tab, "canvas")
