@@ -140,10 +140,12 @@ export function waveform(changed, settled) {
         });
     }
 
+    // Left with its subgraph, the view cannot stop it.
+    const isOver = () => audio.currentTime >= end() || !root.isConnected;
     function follow() {
         if (audio.paused) return;
         head.style.left = `${(100 * audio.currentTime) / duration}%`;
-        if (audio.currentTime >= end()) stop();
+        if (isOver()) stop();
         else requestAnimationFrame(follow);
     }
     function stop() {
@@ -171,6 +173,8 @@ export function waveform(changed, settled) {
     }
     button.addEventListener("click", () => (audio.paused ? play() : stop()));
     audio.addEventListener("ended", stop);
+    // A hidden tab draws no frames.
+    audio.addEventListener("timeupdate", () => !audio.paused && isOver() && stop());
 
     async function load(url) {
         stop();

@@ -245,6 +245,27 @@ def test_what_comes_by_a_link_is_not_chosen_on_the_node(tab, renderer):
     assert page.complaints == []
 
 
+def test_a_part_ends_in_a_hidden_tab_and_with_its_view(tab, newest):
+    page = loaded(tab, newest)
+    button = page.page.locator(".aai-play").element_handle()
+
+    def ends() -> None:
+        page.page.wait_for_function("b => b.textContent === '▶'", arg=button, polling=50, timeout=3000)
+
+    page.set("AAI_LoadAudio", start=1.0, length=1.0)
+    button.click()
+    page.page.evaluate(
+        "() => { window.before = requestAnimationFrame; window.requestAnimationFrame = () => 0; }"
+    )
+    ends()
+    page.page.evaluate("() => { window.requestAnimationFrame = window.before; }")
+    page.set("AAI_LoadAudio", length=0.0)
+    button.click()
+    page.page.evaluate("() => document.querySelector('.aai-waveform').remove()")
+    ends()
+    assert page.complaints == []
+
+
 @pytest.mark.parametrize("source", ["button", "drop"])
 def test_a_videos_sound_is_a_sound(tab, server, film, source):
     page = loaded(tab, "canvas")
