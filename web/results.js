@@ -24,7 +24,7 @@ const VIEWS = {
 };
 
 const ROOTS = new WeakMap(); // the views' outermost elements, by their nodes
-const TOLD = new Map(); // by a node's id: the sound that a toast told last
+const TOLD = new WeakMap(); // by their nodes: the sound that a toast told last
 
 /** Whether a person sees an element: not in APP mode, not within a closed subgraph. */
 function isSeen(element) {
@@ -33,11 +33,11 @@ function isSeen(element) {
 }
 
 /** Tells of a sound that the encoder does not know, where the node's own warning is not in sight. */
-function warn(node, id, { known, words: heard = [] }) {
-    if (known?.[0] !== false) return TOLD.delete(id);
+function warn(node, { known, words: heard = [] }) {
+    if (known?.[0] !== false) return TOLD.delete(node);
     const sound = JSON.stringify(heard);
-    if (TOLD.get(id) === sound || isSeen(ROOTS.get(node)?.querySelector(".aai-outside"))) return;
-    TOLD.set(id, sound);
+    if (TOLD.get(node) === sound || isSeen(ROOTS.get(node)?.querySelector(".aai-outside"))) return;
+    TOLD.set(node, sound);
     // Until the pictures are there, which it explains.
     app.extensionManager?.toast?.add({
         severity: "warn", life: 60000, summary: t("outside of what this encoder knows"),
@@ -53,7 +53,7 @@ app.registerExtension({
             const node = nodeOf(detail.node, detail.prompt_id);
             // Outputs of other packs' nodes may have the same names. The node itself shows its output before the toast.
             if (node?.comfyClass !== "AAI_EncodeSound" || !detail.output) return;
-            setTimeout(() => warn(node, String(detail.node), detail.output));
+            setTimeout(() => warn(node, detail.output));
         });
     },
     nodeCreated(node) {

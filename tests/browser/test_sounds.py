@@ -387,6 +387,11 @@ def test_an_unknown_sound_is_told_once_and_not_beside_the_nodes_own_warning(tab,
     page.page.wait_for_timeout(400)
     assert [hear(False, "dog"), hear(False, "dog"), hear(False, "cat")] == [1, 1, 2]
     assert [hear(True, "cat"), hear(False, "cat")] == [2, 3]
+    # Another workflow's node has the same id.
+    page.load(page.template("sound_to_picture"))
+    page.page.evaluate("app.canvas.ds.offset[1] += 9000; app.canvas.setDirty(true, true)")
+    page.page.wait_for_timeout(400)
+    assert [hear(False, "cat"), hear(False, "cat")] == [4, 4]
     assert page.complaints == []
 
 
