@@ -287,7 +287,7 @@ class InstantSoundToken(Node):
         note = unknown(embedding)
         if note:
             log.warning("%s", note)
-        return io.NodeOutput(token, ui={"text": [note]} if note else None)
+        return io.NodeOutput(token, ui={"text": [note] if note else []})
 
 
 def adapter_settings(rho: float, **settings):

@@ -8,10 +8,12 @@ from dataclasses import replace
 import folder_paths
 from comfy_api.latest import io
 
-from ..aai.errors import InputError, sentence
+from ..aai.errors import InputError, logger, sentence
 from ..aai.files import is_reserved
 from . import folders
 from .types import CATEGORY, Node, SoundEmbeddingType, SoundTokenType, search_aliases
+
+log = logger(__name__)
 
 LONGEST_NAME = 180
 """Bytes of a file's name that a token gives; names of files may have some more."""
@@ -93,6 +95,7 @@ class SaveSoundToken(Node):
                 "(ComfyUI reads no embedding: in prompts of this text encoder; use Load Sound Token and "
                 "Sound Token Conditioning)"
             )
+            log.warning("%s", " ".join(shown))
         return io.NodeOutput(f"embedding:{word}", ui={"text": shown})
 
 

@@ -4,7 +4,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { t } from "./language.js";
 import { isOurs, nodeOf, runningPrompt } from "./prompts.js";
-import { addView, element, viewElement } from "./view.js";
+import { addView, element, removeView, viewElement } from "./view.js";
 
 const NOTICES = new Map();
 const GAP = 30; // pixels that stay free below: a view's margins, and a little
@@ -47,9 +47,7 @@ function say(node, sentence, isOfConnection = false) {
 function clear(which = () => true) {
     for (const [node, widget] of [...NOTICES].filter(([, widget]) => which(widget))) {
         NOTICES.delete(node);
-        const index = node.widgets.indexOf(widget);
-        if (index >= 0) node.widgets.splice(index, 1);
-        widget.onRemove?.();
+        removeView(node, widget);
         node.setSize([node.size[0], Math.max(node.size[1] - widget.grown, node.computeSize()[1])]);
         node.graph?.setDirtyCanvas(true, true);
     }

@@ -6,6 +6,7 @@ import { compare } from "./compare.js";
 import { curve } from "./curve.js";
 import { heatmap } from "./heatmap.js";
 import { t } from "./language.js";
+import { note } from "./note.js";
 import { nodeOf } from "./prompts.js";
 import { references } from "./references.js";
 import { timeline } from "./timeline.js";
@@ -22,6 +23,7 @@ const VIEWS = {
     AAI_DrawHeatmap: { name: "heatmap", label: () => t("heat map"), make: heatmap, height: 320, grows: true },
     AAI_CompareImages: { name: "compare", label: () => t("source and edited picture"), make: compare, height: 300, grows: true },
 };
+const NOTED = new Set(["AAI_SaveSoundToken", "AAI_InstantSoundToken", "AAI_BridgeSoundEncoder", "AAI_SaveSoundEncoder"]);
 
 const ROOTS = new WeakMap(); // the views' outermost elements, by their nodes
 const TOLD = new WeakMap(); // by their nodes: the sound that a toast told last
@@ -57,6 +59,7 @@ app.registerExtension({
         });
     },
     nodeCreated(node) {
+        if (NOTED.has(node.comfyClass)) onOutput(node, note(node));
         const view = VIEWS[node.comfyClass];
         if (!view) return;
         const root = viewElement(view.name, view.label());

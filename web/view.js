@@ -62,6 +62,12 @@ export function addView(node, name, root, { height, grows = false }) {
     return widget;
 }
 
+export function removeView(node, widget) {
+    const index = node.widgets.indexOf(widget);
+    if (index >= 0) node.widgets.splice(index, 1);
+    widget.onRemove?.();
+}
+
 const SHOWS = new WeakMap();
 
 /** Calls show(output) whenever the node has run, and when a tab with its results comes back. */

@@ -266,6 +266,27 @@ def test_a_part_ends_in_a_hidden_tab_and_with_its_view(tab, newest):
     assert page.complaints == []
 
 
+def test_what_a_node_says_of_its_result_stands_on_it(tab, renderer):
+    page = loaded(tab, renderer)
+    page.show("AAI_InstantSoundToken", "AAI_SaveSoundToken")
+    said = page.page.locator(".aai-said")
+    height = "() => app.graph._nodes.find((n) => n.type === 'AAI_SaveSoundToken').size[1]"
+    before = page.page.evaluate(height)
+    page.page.evaluate(HEAR, ["AAI_InstantSoundToken", {"text": []}])
+    assert said.count() == 0
+    for text in (["embedding:sea"], ["embedding:sea", "(<b>no prompt</b> reads it) " + 12 * "and so on "]):
+        page.page.evaluate(HEAR, ["AAI_SaveSoundToken", {"text": text}])
+        said.filter(has_text=text[-1].strip()).wait_for()
+        assert said.inner_text() == " ".join(text).strip()
+        page.page.wait_for_timeout(300)
+        assert said.evaluate("e => e.scrollHeight <= e.clientHeight")
+    page.shot("said")
+    page.page.evaluate(HEAR, ["AAI_SaveSoundToken", {"text": []}])
+    said.wait_for(state="detached")
+    assert page.page.evaluate(height) == before or renderer == "vue"
+    assert page.complaints == []
+
+
 @pytest.mark.parametrize("source", ["button", "drop"])
 def test_a_videos_sound_is_a_sound(tab, server, film, source):
     page = loaded(tab, "canvas")

@@ -82,11 +82,12 @@ def test_saving_and_loading(train, run, embeddings_folder, pack):
 @pytest.mark.parametrize(
     ("encoders", "told"), [({"umt5xxl"}, 1), ({"clip_l"}, 0), ({"gemma3_12b", "t5xxl"}, 0)]
 )
-def test_a_word_that_no_prompt_reads_is_told(pack, run, encoders, told):
+def test_a_word_that_no_prompt_reads_is_told(pack, run, encoders, told, caplog):
     token = pack.part("aai.token").SoundToken("wave", {name: torch.ones(1, 8) for name in encoders})
     shown = pack.nodes["AAI_SaveSoundToken"].execute(token=token, name="unread", overwrite=True).ui["text"]
     assert shown[0] == "embedding:unread" and len(shown) == 1 + told
     assert all("Sound Token Conditioning" in line for line in shown[1:])
+    assert caplog.text.count("embedding:unread") == told
 
 
 @pytest.mark.parametrize("name", ["बारिश", "ฟ้าผ่า", "heavy rain"])
