@@ -3,7 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { t } from "./language.js";
 import { addView, element, fileUrl } from "./view.js";
-import { waveform } from "./waveform.js";
+import { stopPlaying, waveform } from "./waveform.js";
 
 const ENDINGS = `
     3g2 3gp aac ac3 aif aifc aiff amr ape asf au avi awb caf dts eac3 f4v flac flv m2ts m4a m4b m4v mka mkv mov mp2 mp3 mp4
@@ -44,6 +44,8 @@ app.registerExtension({
             event.stopImmediatePropagation();
             node.pasteFiles(files);
         }, true);
+        // The canvas keeps the views of a subgraph that was left, out of sight.
+        app.canvas.canvas.addEventListener("litegraph:set-graph", stopPlaying);
         // Nodes 2.0 has a file dialog of its own, which a click opens.
         document.addEventListener("click", ({ target }) => {
             const isDialog = target.matches?.('input[type="file"][accept="audio/*"]');

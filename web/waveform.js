@@ -14,6 +14,9 @@ const round = (seconds) => Math.round(seconds / STEP) * STEP;
 const format = (seconds) => `${seconds.toFixed(1)} s`;
 let playing;
 
+/** Ends what is played, whichever view plays it. */
+export const stopPlaying = () => playing?.();
+
 /** {root, load(url), choose(start, length), lock(handles), tell(text), stop()}; choose's length 0 takes all to the end, as
  * on the node. A handle of lock's, "start" or "end", stays where it is.
  * changed(start, length) is called when the user has moved a handle, settled() when a drag or double click is over. */
@@ -140,7 +143,7 @@ export function waveform(changed, settled) {
         });
     }
 
-    // Left with its subgraph, the view cannot stop it.
+    // Without its view it has no button that stops it.
     const isOver = () => audio.currentTime >= end() || !root.isConnected;
     function follow() {
         if (audio.paused) return;

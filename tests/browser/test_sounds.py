@@ -287,6 +287,25 @@ def test_what_a_node_says_of_its_result_stands_on_it(tab, renderer):
     assert page.complaints == []
 
 
+def test_a_sound_stops_where_its_subgraph_is_left(tab, renderer):
+    page = loaded(tab, renderer)
+    page.page.evaluate(
+        """() => {
+            const audio = app.graph._nodes.find((n) => n.type === "AAI_LoadAudio");
+            const { node, subgraph } = app.graph.convertToSubgraph(new Set([audio]));
+            app.canvas.openSubgraph(subgraph, node);
+        }"""
+    )
+    page.page.wait_for_timeout(500)
+    page.page.locator(".aai-waveform:not(.aai-empty)").wait_for()
+    button = page.page.locator(".aai-play").element_handle()
+    button.click()
+    assert button.inner_text() == "■"
+    page.page.evaluate("() => app.canvas.setGraph(app.rootGraph ?? app.graph)")
+    page.page.wait_for_function("b => b.textContent === '▶'", arg=button, timeout=2000)
+    assert page.complaints == []
+
+
 @pytest.mark.parametrize("source", ["button", "drop"])
 def test_a_videos_sound_is_a_sound(tab, server, film, source):
     page = loaded(tab, "canvas")
