@@ -52,6 +52,7 @@ export function viewElement(name, label, ...children) {
 /** Adds a view to a node; `height` in pixels is the least it takes, and all it takes unless it grows. 0 takes none. */
 export function addView(node, name, root, { height, grows = false }) {
     const taken = height && height + 12;
+    root.dataset.view = name;
     root.style.minHeight = `${height}px`;
     const widget = node.addDOMWidget(name, `AAI_${name.toUpperCase()}`, root, {
         serialize: false, hideOnZoom: false, socketless: true, margin: 6,
@@ -103,5 +104,17 @@ app.registerExtension({
             const graph = subgraph ? root?.subgraphs?.get(subgraph) : root;
             showOutput(graph?.getNodeById(Number(own)), output);
         }
+    },
+    afterConfigureGraph() {
+        // Nodes 2.0 goes by a node's number and a widget's name: after undo, the old node's view would stay.
+        requestAnimationFrame(() => {
+            for (const node of app.canvas.graph?._nodes ?? []) {
+                for (const { element } of node.widgets ?? []) {
+                    if (!element?.dataset?.view || element.isConnected) continue;
+                    const place = `.lg-node[data-node-id="${node.id}"] [data-view="${element.dataset.view}"]`;
+                    document.querySelector(place)?.replaceWith(element);
+                }
+            }
+        });
     },
 });

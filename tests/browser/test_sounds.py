@@ -185,6 +185,7 @@ def test_undo_takes_a_dragged_handle_back(tab, renderer):
     for before in reversed(parts):
         page.command("Comfy.Undo")
         assert part(page) == before
+        page.page.locator(".aai-waveform:not(.aai-empty)").wait_for()
     assert page.complaints == []
 
 
