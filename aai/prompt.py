@@ -166,6 +166,12 @@ class Prompt:
         """The tokens that the text names, in the order in which it first does."""
         return list(dict.fromkeys(p for p in self.pieces() if isinstance(p, SoundToken)))
 
+    @property
+    def letters(self) -> str:
+        """The text without capitals and spaces. Of prompts with the same token ids, those that differ in it
+        have other weights, "(rain:1.3)", which are in no token id."""
+        return "".join(self.text.casefold().split())
+
     def layout(
         self,
         tokenize: Split,

@@ -196,7 +196,7 @@ class Edit:
         """Whether an edited prompt says what the source says, weights "(rain:1.3)" included, which token ids
         do not show."""
         edited = self.edited[number]
-        return self.source.used() == edited.used() and self.source.text.split() == edited.text.split()
+        return self.source.used() == edited.used() and self.source.letters == edited.letters
 
     def _check_rows(self, token_ids: Sequence[TokenIds]) -> None:
         if len(token_ids) != self.rows:

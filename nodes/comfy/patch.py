@@ -157,7 +157,7 @@ def _without(conditioning: list, words: list[str], encode: bool, known: list[str
     without, found, seen = {}, set(), {}
     for clip, prompt, ids in rows:
         first = seen.setdefault(ids, prompt)
-        if first.text.split() != prompt.text.split():
+        if first.letters != prompt.letters:
             raise InputError(
                 f"'{first.text}' and '{prompt.text}' differ in their weights alone, beside which no other "
                 "word is weighed: give these words their weight in Loudness Reweight too."

@@ -92,7 +92,7 @@ def test_an_edit_of_weights_alone_changes_the_picture(edit, sampled, silence, as
     model, positive, latent = edit(**given, edited_prompt="a city under (*:1.6)")
     pair = sampled(model, positive, latent)
     assert (pair[1] - pair[0]).abs().max() > 1e-3
-    model, positive, latent = edit(**given, edited_prompt=" a  city under *")
+    model, positive, latent = edit(**given, edited_prompt=" A  city under *")
     pair = sampled(model, positive, latent)
     assert_same(pair[1:], pair[:1])
 
