@@ -23,6 +23,12 @@ function addressOf(file) {
     return fileUrl({ filename: parts.pop(), subfolder: parts.join("/"), type: "input" });
 }
 
+/** The file of the input folder that an address is of. */
+function fileAt(address) {
+    const named = new URL(address || ".", location.href).searchParams;
+    return [named.get("subfolder"), named.get("filename")].filter(Boolean).join("/") || undefined;
+}
+
 app.registerExtension({
     name: "aaisoundtokens.LoadAudio",
     beforeRegisterNodeDef(nodeType, nodeData) {
@@ -108,21 +114,24 @@ function addWaveform(node, name) {
     const isLinked = (wanted) => (node.inputs?.find((input) => input.widget?.name === wanted)?.link ?? null) !== null;
     const named = () => (isLinked("audio") ? null : find("audio")?.value);
     let loaded; // the file's name; null for a link, whose value is known only in a run
-    const load = (url) => {
-        loaded = named();
-        follow();
+    const choose = () => {
+        view.choose(Number(find("start")?.value ?? 0), Number(find("length")?.value ?? 0));
+        view.lock([isLinked("start") && "start", isLinked("length") && "end"]);
+    };
+    const load = (file, url) => {
+        loaded = isLinked("audio") ? null : file;
+        choose();
         view.load(loaded === null ? "" : url);
         if (loaded === null) view.tell(t("The sound comes by a link."));
     };
     const follow = () => {
-        view.choose(Number(find("start")?.value ?? 0), Number(find("length")?.value ?? 0));
-        view.lock([isLinked("start") && "start", isLinked("length") && "end"]);
+        choose();
         // Older front ends set no address on a pasted node.
         const file = named();
-        if (file !== loaded) load(addressOf(file));
+        if (file !== loaded) load(file, addressOf(file));
     };
-    // The upload button sets the address here, as it would on core's player.
-    Object.defineProperty(view.root, "src", { set: load });
+    // The upload button sets the address here, as it would on core's player; older front ends before the widget's value.
+    Object.defineProperty(view.root, "src", { set: (url) => load(fileAt(url) ?? named(), url) });
     const widget = addView(node, name, view.root, { height: 104 });
     // Typed numbers, undo and loaded workflows: each of them draws the canvas or sets the values.
     widget.options.onDraw = follow;
