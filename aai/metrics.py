@@ -117,3 +117,12 @@ def student(values: Sequence[float]) -> tuple[float, float]:
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
     half = float(t.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values))
     return mean - half, mean + half
+
+
+def interval_of_shares(shares: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean of shares, within 0 and 1: Student's, or Wilson's where all are 0 or all
+    are 1, since Student's then has no width."""
+    if set(shares) in ({0.0}, {1.0}):
+        return Share(round(sum(shares)), len(shares)).interval
+    low, high = student(shares)
+    return max(low, 0.0), min(high, 1.0)

@@ -19,7 +19,7 @@ from torch import Tensor
 from .. import audio, image
 from ..errors import InputError
 from ..library.index import scan
-from ..metrics import Share, student
+from ..metrics import interval_of_shares
 from .scores import Space, share_below
 from .setting import sounds_of_classes
 
@@ -178,10 +178,4 @@ def measure(
 
 def _figure(means: Sequence[float]) -> Figure:
     count, value = len(means), sum(means) / len(means)
-    if count < 2:
-        return Figure(value, None, count)
-    if set(means) in ({0.0}, {1.0}):
-        # Where all are alike, Student's interval has no width.
-        return Figure(value, Share(round(sum(means)), count).interval, count)
-    low, high = student(means)
-    return Figure(value, (max(low, 0.0), min(high, 1.0)), count)
+    return Figure(value, interval_of_shares(means) if count > 1 else None, count)

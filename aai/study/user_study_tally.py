@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import Unreadable, read_json
-from ..metrics import Share, student
+from ..metrics import Share, interval_of_shares, student
 from .user_study import ANSWERS, KEY
 
 
@@ -75,11 +75,8 @@ def _mean(people: Sequence[Sequence[float]], least: float, most: float) -> dict 
     if not people:
         return None
     means = [float(np.mean(values)) for values in people]
-    if len(people) > 1 and most == 1.0 and set(means) in ({0.0}, {1.0}):
-        # Where all are of one mind, Student's interval has no width.
-        low, high = Share(round(sum(means)), len(means)).interval
-    elif len(people) > 1:
-        low, high = student(means)
+    if len(people) > 1:
+        low, high = interval_of_shares(means) if most == 1.0 else student(means)
     elif most == 1.0:
         low, high = Share(int(sum(people[0])), len(people[0])).interval
     else:
