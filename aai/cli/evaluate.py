@@ -132,9 +132,9 @@ def retrieval(options: argparse.Namespace) -> None:
             raise InputError(f"None of the {len(clips)} clips can be measured. {refusals[0]}")
         kept = torch.tensor(heard.rows)[whole]
         left_out = max(left_out, len(clips) - len(kept))
-        truth = torch.tensor(numbers)[kept]
         # Every encoder hears the same clips, and only those that see may miss some of them.
-        among = torch.tensor(numbers)[heard.rows], whole.nonzero()[:, 0]
+        audible = torch.tensor(numbers)[heard.rows]
+        truth, among = audible[whole], (audible, whole.nonzero()[:, 0])
         tables = retrieval_tables(heard.features[whole], f_v, f_t, truth, options.seed, own[kept], among)
         rows.append({"encoder": name, "subsets": tables})
         for table in tables:

@@ -66,14 +66,12 @@ def figure(results: Sequence[Result], condition: str, measure: Measure) -> Figur
     embedding, or over the seeds of a single sound, whose pictures share a training. None where the condition
     was not measured."""
     own = [one for one in results if one.condition == condition and measure.name in one.values]
-    groups = [one.values[measure.name] for one in own]
-    if not groups:
+    if not own:
         return None
-    by_sound: dict[str, list[float]] = {}
+    several, by_unit = len({one.subject for one in own}) > 1, {}
     for one in own:
-        by_sound.setdefault(one.subject, []).extend(one.values[measure.name])
-    if len(by_sound) > 1:
-        groups = list(by_sound.values())
+        by_unit.setdefault(one.subject if several else one.seed, []).extend(one.values[measure.name])
+    groups = list(by_unit.values())
     values = [value for group in groups for value in group]
     if measure.yes_or_no:
         share = Share(round(sum(values)), len(values))
